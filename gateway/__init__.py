@@ -1,0 +1,1 @@
+"""A WebSocket session gateway: live identity, permissions and quotas straight from libSQL."""

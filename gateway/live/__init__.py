@@ -1,0 +1,1 @@
+"""Long-lived tasks: the feed, the hub and the connections."""
