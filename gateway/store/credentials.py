@@ -1,0 +1,163 @@
+"""API tokens and login sessions: what a user holds to be let in.
+
+A token's secret is never here, only its hash. Revoking is a write to these tables and nothing else: the change log
+carries it to every node. Every write is one atomic write and returns the `seq` of its commit.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import msgspec
+
+from gateway.errors import NotFound
+from gateway.store.database import Database, Row, Statement
+from gateway.store.refusals import refusals
+
+
+class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `api_tokens` without its hash; times in milliseconds since 1970 UTC, `created_at` the database's to
+    set.
+    """
+
+    id: str
+    user_id: str
+    name: str = ""
+    scopes: dict[str, Any] = {}
+    created_at: int = 0
+    expires_at: int | None = None
+    revoked_at: int | None = None
+    last_used_at: int | None = None
+
+
+class LoginSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `login_sessions`; times in milliseconds since 1970 UTC."""
+
+    id: str
+    user_id: str
+    created_at: int
+    expires_at: int
+    revoked_at: int | None
+    instance_id: str | None
+    ip: str | None
+    user_agent: str | None
+    last_seen_at: int | None
+
+
+_TOKEN_COLUMNS = "id, user_id, name, scopes, created_at, expires_at, revoked_at, last_used_at"  # noqa: S105
+_SESSION_COLUMNS = "id, user_id, created_at, expires_at, revoked_at, instance_id, ip, user_agent, last_seen_at"
+
+
+def new_token_id() -> str:
+    """An id that no token has: ``t_`` and 12 random characters."""
+    return f"t_{secrets.token_hex(6)}"
+
+
+def insert_token(token: ApiToken, token_hash: str) -> Statement:
+    """The statement that adds `token`, for a write of several."""
+    return Statement(
+        "INSERT INTO api_tokens (id, user_id, name, token_hash, scopes, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            *(token.id, token.user_id, token.name, token_hash),
+            *(msgspec.json.encode(token.scopes).decode(), token.expires_at),
+        ),
+    )
+
+
+async def add_token(db: Database, token: ApiToken, token_hash: str) -> int:
+    """Store an API token by the hash of its secret; NotFound when there is no such user."""
+    with refusals(missing=f"There is no user {token.user_id}.", taken="There is such a token already."):
+        return (await db.write(insert_token(token, token_hash))).seq
+
+
+async def find_token(db: Database, token_hash: str) -> ApiToken:
+    """The API token with this hash, in force or not; NotFound when there is none."""
+    [rows] = await db.read(Statement(f"SELECT {_TOKEN_COLUMNS} FROM api_tokens WHERE token_hash = ?", (token_hash,)))  # noqa: S608
+    if not rows:
+        raise NotFound("There is no such token.")
+    return _token(rows[0])
+
+
+async def list_tokens(db: Database, user_id: str | None = None) -> list[ApiToken]:
+    """The API tokens of a user, or of everybody, the oldest first; revoked and expired ones too."""
+    [rows] = await db.scan(
+        Statement(
+            f"SELECT {_TOKEN_COLUMNS} FROM api_tokens WHERE ?1 IS NULL OR user_id = ?1 ORDER BY created_at, id",  # noqa: S608
+            (user_id,),
+        )
+    )
+    return [_token(row) for row in rows]
+
+
+async def revoke_token(db: Database, token_id: str, now: int) -> int:
+    """Revoke an API token; one that is revoked stays as it is. NotFound when there is no such token."""
+    with refusals(missing=f"There is no token {token_id}."):
+        statement = Statement(
+            "UPDATE api_tokens SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?", (now, token_id), must_change=True
+        )
+        return (await db.write(statement)).seq
+
+
+async def list_sessions(db: Database, user_id: str | None = None) -> list[LoginSession]:
+    """The login sessions of a user, or of everybody, the oldest first; those that ended too."""
+    [rows] = await db.scan(
+        Statement(
+            f"SELECT {_SESSION_COLUMNS} FROM login_sessions WHERE ?1 IS NULL OR user_id = ?1 ORDER BY created_at, id",  # noqa: S608
+            (user_id,),
+        )
+    )
+    return [_session(row) for row in rows]
+
+
+async def revoke_session(db: Database, session_id: str, now: int) -> int:
+    """End a login session; one that was ended stays as it is. NotFound when there is no such session."""
+    with refusals(missing=f"There is no session {session_id}."):
+        statement = Statement(
+            "UPDATE login_sessions SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?",
+            (now, session_id),
+            must_change=True,
+        )
+        return (await db.write(statement)).seq
+
+
+async def revoke_all(db: Database, user_id: str, now: int) -> int:
+    """Revoke every API token and end every login session of a user. NotFound when there is no such user."""
+    with refusals(missing=f"There is no user {user_id}."):
+        written = await db.write(
+            Statement("UPDATE users SET id = id WHERE id = ?", (user_id,), must_change=True),
+            Statement("UPDATE api_tokens SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL", (now, user_id)),
+            Statement(
+                "UPDATE login_sessions SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL", (now, user_id)
+            ),
+        )
+        return written.seq
+
+
+def _token(row: Row) -> ApiToken:
+    token_id, user_id, name, scopes, created_at, expires_at, revoked_at, last_used_at = row
+    return ApiToken(
+        id=token_id,
+        user_id=user_id,
+        name=name,
+        scopes=msgspec.json.decode(scopes),
+        created_at=created_at,
+        expires_at=expires_at,
+        revoked_at=revoked_at,
+        last_used_at=last_used_at,
+    )
+
+
+def _session(row: Row) -> LoginSession:
+    session_id, user_id, created_at, expires_at, revoked_at, instance_id, ip, user_agent, last_seen_at = row
+    return LoginSession(
+        id=session_id,
+        user_id=user_id,
+        created_at=created_at,
+        expires_at=expires_at,
+        revoked_at=revoked_at,
+        instance_id=instance_id,
+        ip=ip,
+        user_agent=user_agent,
+        last_seen_at=last_seen_at,
+    )

@@ -1,0 +1,159 @@
+"""Plans: what they permit, which quotas they set, and how a set of desired plans differs from those that stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+import msgspec
+
+from gateway.errors import NotFound
+from gateway.store.database import Database, Reader, Row, Statement
+from gateway.store.refusals import refusals
+
+MAX_LIMIT = 2**53 - 1
+
+
+class PlanQuota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A row of `plan_quotas`; `limit` None: unlimited; a soft limit (`hard` False) is counted and may be passed."""
+
+    limit: Annotated[int, msgspec.Meta(ge=0, le=MAX_LIMIT)] | None = None
+    period: Literal["hour", "day", "week", "month", "year", "never"] = "month"
+    hard: bool = True
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A plan with all that hangs on it."""
+
+    id: str
+    name: str = ""
+    permissions: frozenset[str] = frozenset()
+    quotas: dict[str, PlanQuota] = {}
+
+
+class QuotaDifference(msgspec.Struct, frozen=True):
+    """What becomes of one quota of a plan; None: the plan does not have it."""
+
+    before: PlanQuota | None
+    after: PlanQuota | None
+
+
+class PlanDifference(msgspec.Struct, frozen=True):
+    """What becomes of one plan, and whom it concerns: the users and organizations on it (ids)."""
+
+    plan: str
+    is_new: bool
+    name: str | None
+    """The new name; None: it stays."""
+    gained: tuple[str, ...]
+    lost: tuple[str, ...]
+    quotas: dict[str, QuotaDifference]
+    users: tuple[str, ...]
+    organizations: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return self.is_new or self.name is not None or bool(self.gained or self.lost or self.quotas)
+
+
+async def list_plans(db: Reader) -> list[Plan]:
+    """All plans in the order of their ids."""
+    plans, permissions, quotas = await db.read(
+        Statement("SELECT id, name FROM plans ORDER BY id"),
+        Statement("SELECT plan, permission FROM plan_permissions"),
+        Statement("SELECT plan, quota, limit_value, period, hard FROM plan_quotas ORDER BY plan, quota"),
+    )
+    return [
+        Plan(
+            plan,
+            name,
+            frozenset(row[1] for row in permissions if row[0] == plan),
+            {row[1]: PlanQuota(row[2], row[3], bool(row[4])) for row in quotas if row[0] == plan},
+        )
+        for plan, name in plans
+    ]
+
+
+async def find_plan(db: Reader, plan: str) -> Plan:
+    """The plan with this id; NotFound when there is none."""
+    for found in await list_plans(db):
+        if found.id == plan:
+            return found
+    raise NotFound(f"There is no plan {plan}.")
+
+
+async def compare_plans(db: Database, desired: Iterable[Plan]) -> list[PlanDifference]:
+    """What `apply_plans` would change, plan by plan; plans that would stay as they are do not come up."""
+    async with db.snapshot() as snapshot:
+        standing = {plan.id: plan for plan in await list_plans(snapshot)}
+        users, organizations = await snapshot.read(
+            Statement("SELECT plan, id FROM users ORDER BY plan, id"),
+            Statement("SELECT plan, id FROM organizations ORDER BY plan, id"),
+        )
+    differences = (_difference(plan, standing.get(plan.id), users, organizations) for plan in desired)
+    return [difference for difference in differences if difference]
+
+
+def _difference(after: Plan, standing: Plan | None, users: list[Row], organizations: list[Row]) -> PlanDifference:
+    before = standing or Plan(after.id)
+    return PlanDifference(
+        plan=after.id,
+        is_new=standing is None,
+        name=after.name if after.name != before.name else None,
+        gained=tuple(sorted(after.permissions - before.permissions)),
+        lost=tuple(sorted(before.permissions - after.permissions)),
+        quotas={
+            quota: QuotaDifference(before.quotas.get(quota), after.quotas.get(quota))
+            for quota in sorted(before.quotas.keys() | after.quotas.keys())
+            if before.quotas.get(quota) != after.quotas.get(quota)
+        },
+        users=tuple(user for plan, user in users if plan == after.id),
+        organizations=tuple(organization for plan, organization in organizations if plan == after.id),
+    )
+
+
+def plan_statements(plan: Plan) -> list[Statement]:
+    """The statements that make a plan exactly `plan`, for a write of several; rows that are right already are not
+    touched.
+    """
+    permissions = msgspec.json.encode(plan.permissions).decode()
+    quotas = msgspec.json.encode({name: msgspec.structs.astuple(quota) for name, quota in plan.quotas.items()}).decode()
+    return [
+        Statement(
+            "INSERT INTO plans (id, name) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+            (plan.id, plan.name),
+        ),
+        Statement(
+            "DELETE FROM plan_permissions WHERE plan = ? AND permission NOT IN (SELECT value FROM json_each(?))",
+            (plan.id, permissions),
+        ),
+        Statement(
+            "INSERT INTO plan_permissions (plan, permission) SELECT ?, value FROM json_each(?) WHERE true"
+            " ON CONFLICT (plan, permission) DO NOTHING",
+            (plan.id, permissions),
+        ),
+        Statement(
+            "DELETE FROM plan_quotas WHERE plan = ? AND quota NOT IN (SELECT key FROM json_each(?))",
+            (plan.id, quotas),
+        ),
+        Statement(
+            "INSERT INTO plan_quotas (plan, quota, limit_value, period, hard)"
+            " SELECT ?, key, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?) WHERE true"
+            " ON CONFLICT (plan, quota) DO UPDATE"
+            " SET limit_value = excluded.limit_value, period = excluded.period, hard = excluded.hard",
+            (plan.id, quotas),
+        ),
+    ]
+
+
+async def apply_plans(db: Database, desired: Iterable[Plan]) -> tuple[list[PlanDifference], int | None]:
+    """Make the desired plans exactly so, all or none; plans that are not among them stay as they are.
+
+    Returns what changed, and the `seq` of the commit (None: nothing had to be written).
+    """
+    desired = list(desired)
+    differences = await compare_plans(db, desired)
+    if not differences:
+        return [], None
+    statements = [statement for plan in desired for statement in plan_statements(plan)]
+    with refusals():
+        return differences, (await db.write(*statements)).seq
