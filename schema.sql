@@ -1,0 +1,500 @@
+-- The one definition of the database. `gateway migrate` applies the numbered migrations below, each in one transaction with its record in
+-- `migrations`; an applied one is never edited again (its hash is recorded), what comes later is a new number at the end.
+--
+-- Times are milliseconds since 1970 UTC. julianday() gives "now" because unixepoch('subsec') is NULL before SQLite 3.42, and anybody's SQLite
+-- may write here. JSON columns hold an object.
+--
+-- Rules of the triggers: they are the only writers of change_log; an UPDATE that changes nothing logs nothing (IS NOT, byte by byte also where
+-- the column is NOCASE); a row that moves from one owner to another logs both. They never use REPLACE, whose deleted row would escape them.
+
+-- migration 1: identities, plans, quotas, organizations, credentials and the change log
+
+CREATE TABLE meta(
+  key TEXT NOT NULL PRIMARY KEY,
+  value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE migrations(
+  number INTEGER PRIMARY KEY,
+  title TEXT NOT NULL,
+  sha256 TEXT NOT NULL,
+  applied_at INTEGER NOT NULL
+) STRICT;
+
+-- One row a change: doc is the smallest thing that covers it. AUTOINCREMENT, so that seq never comes twice; one writer at a time, so that seq
+-- order is commit order.
+CREATE TABLE change_log(
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  doc TEXT NOT NULL,
+  cause TEXT NOT NULL,
+  at INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER))
+) STRICT;
+
+-- Plans and roles
+
+CREATE TABLE plans(
+  id TEXT NOT NULL PRIMARY KEY CHECK (id <> ''),
+  name TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+CREATE TABLE plan_permissions(
+  plan TEXT NOT NULL REFERENCES plans(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  permission TEXT NOT NULL CHECK (permission <> ''),
+  PRIMARY KEY (plan, permission)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE plan_quotas(
+  plan TEXT NOT NULL REFERENCES plans(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  quota TEXT NOT NULL CHECK (quota <> ''),
+  limit_value INTEGER CHECK (limit_value BETWEEN 0 AND 9007199254740991),
+  period TEXT NOT NULL DEFAULT 'month' CHECK (period IN ('hour', 'day', 'week', 'month', 'year', 'never')),
+  hard INTEGER NOT NULL DEFAULT 1 CHECK (hard IN (0, 1)),
+  PRIMARY KEY (plan, quota)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE roles(
+  id TEXT NOT NULL PRIMARY KEY CHECK (id <> ''),
+  name TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+CREATE TABLE role_permissions(
+  role TEXT NOT NULL REFERENCES roles(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  permission TEXT NOT NULL CHECK (permission <> ''),
+  PRIMARY KEY (role, permission)
+) STRICT, WITHOUT ROWID;
+
+-- Users
+
+CREATE TABLE users(
+  id TEXT NOT NULL PRIMARY KEY CHECK (id <> ''),
+  username TEXT NOT NULL COLLATE NOCASE UNIQUE CHECK (username <> ''),
+  name TEXT NOT NULL DEFAULT '',
+  email TEXT COLLATE NOCASE UNIQUE CHECK (email <> ''),
+  plan TEXT NOT NULL REFERENCES plans(id) ON UPDATE CASCADE,
+  is_admin INTEGER NOT NULL DEFAULT 0 CHECK (is_admin IN (0, 1)),
+  status TEXT NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'disabled')),
+  attributes TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(attributes) AND json_type(attributes) = 'object'),
+  timezone TEXT NOT NULL DEFAULT 'UTC' CHECK (timezone <> ''),
+  anchor_at INTEGER,
+  password_hash TEXT,
+  created_at INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)),
+  updated_at INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER))
+) STRICT;
+CREATE INDEX users_by_plan ON users(plan);
+
+CREATE TABLE user_roles(
+  user_id TEXT NOT NULL REFERENCES users(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  role TEXT NOT NULL REFERENCES roles(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  expires_at INTEGER,
+  PRIMARY KEY (user_id, role)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX user_roles_by_role ON user_roles(role);
+
+-- An allow and a deny of one permission may stand side by side, each with its own dates.
+CREATE TABLE user_permissions(
+  user_id TEXT NOT NULL REFERENCES users(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  permission TEXT NOT NULL CHECK (permission <> ''),
+  effect TEXT NOT NULL DEFAULT 'allow' CHECK (effect IN ('allow', 'deny')),
+  starts_at INTEGER,
+  expires_at INTEGER,
+  PRIMARY KEY (user_id, permission, effect)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE user_quotas(
+  user_id TEXT NOT NULL REFERENCES users(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  quota TEXT NOT NULL CHECK (quota <> ''),
+  limit_value INTEGER CHECK (limit_value BETWEEN 0 AND 9007199254740991),
+  period TEXT NOT NULL DEFAULT 'month' CHECK (period IN ('hour', 'day', 'week', 'month', 'year', 'never')),
+  hard INTEGER NOT NULL DEFAULT 1 CHECK (hard IN (0, 1)),
+  starts_at INTEGER,
+  expires_at INTEGER,
+  PRIMARY KEY (user_id, quota)
+) STRICT, WITHOUT ROWID;
+
+-- owner is user:ID or org:ID, so no foreign key: the triggers of users and organizations keep it.
+CREATE TABLE quota_usage(
+  owner TEXT NOT NULL CHECK (owner GLOB 'user:?*' OR owner GLOB 'org:?*'),
+  quota TEXT NOT NULL CHECK (quota <> ''),
+  period_start INTEGER NOT NULL,
+  used INTEGER NOT NULL DEFAULT 0 CHECK (used BETWEEN 0 AND 9007199254740991),
+  reserved INTEGER NOT NULL DEFAULT 0 CHECK (reserved BETWEEN 0 AND 9007199254740991),
+  PRIMARY KEY (owner, quota, period_start)
+) STRICT, WITHOUT ROWID;
+
+-- Organizations
+
+CREATE TABLE organizations(
+  id TEXT NOT NULL PRIMARY KEY CHECK (id <> ''),
+  name TEXT NOT NULL DEFAULT '',
+  plan TEXT NOT NULL REFERENCES plans(id) ON UPDATE CASCADE,
+  attributes TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(attributes) AND json_type(attributes) = 'object'),
+  timezone TEXT NOT NULL DEFAULT 'UTC' CHECK (timezone <> ''),
+  anchor_at INTEGER,
+  status TEXT NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'disabled')),
+  created_at INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)),
+  updated_at INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER))
+) STRICT;
+CREATE INDEX organizations_by_plan ON organizations(plan);
+
+CREATE TABLE memberships(
+  org_id TEXT NOT NULL REFERENCES organizations(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  user_id TEXT NOT NULL REFERENCES users(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  role TEXT NOT NULL DEFAULT 'member' CHECK (role IN ('owner', 'admin', 'member')),
+  created_at INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)),
+  PRIMARY KEY (org_id, user_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX memberships_by_user ON memberships(user_id);
+
+CREATE TABLE org_role_permissions(
+  role TEXT NOT NULL CHECK (role IN ('owner', 'admin', 'member')),
+  permission TEXT NOT NULL CHECK (permission <> ''),
+  PRIMARY KEY (role, permission)
+) STRICT, WITHOUT ROWID;
+
+-- Not tied to the membership's row: a cap must outlive a member who is removed and taken in again.
+CREATE TABLE member_caps(
+  org_id TEXT NOT NULL REFERENCES organizations(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  user_id TEXT NOT NULL REFERENCES users(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  quota TEXT NOT NULL CHECK (quota <> ''),
+  limit_value INTEGER CHECK (limit_value BETWEEN 0 AND 9007199254740991),
+  PRIMARY KEY (org_id, user_id, quota)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX member_caps_by_user ON member_caps(user_id);
+
+-- Credentials
+
+CREATE TABLE login_sessions(
+  id TEXT NOT NULL PRIMARY KEY CHECK (id <> ''),
+  user_id TEXT NOT NULL REFERENCES users(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  created_at INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)),
+  expires_at INTEGER NOT NULL,
+  revoked_at INTEGER,
+  instance_id TEXT,
+  ip TEXT,
+  user_agent TEXT,
+  last_seen_at INTEGER
+) STRICT;
+CREATE INDEX login_sessions_by_user ON login_sessions(user_id);
+
+CREATE TABLE api_tokens(
+  id TEXT NOT NULL PRIMARY KEY CHECK (id <> ''),
+  user_id TEXT NOT NULL REFERENCES users(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  name TEXT NOT NULL DEFAULT '',
+  token_hash TEXT NOT NULL UNIQUE CHECK (token_hash <> ''),
+  scopes TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(scopes) AND json_type(scopes) = 'object'),
+  created_at INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)),
+  expires_at INTEGER,
+  revoked_at INTEGER,
+  last_used_at INTEGER
+) STRICT;
+CREATE INDEX api_tokens_by_user ON api_tokens(user_id);
+
+-- Private: every credential that was revoked or deleted, kept by the triggers of the two tables above. No foreign keys: it outlives its user.
+CREATE TABLE revocations(
+  id TEXT NOT NULL PRIMARY KEY,
+  kind TEXT NOT NULL CHECK (kind IN ('login_session', 'api_token')),
+  user_id TEXT NOT NULL,
+  expires_at INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX revocations_by_expiry ON revocations(expires_at);
+
+-- Deleting a parent takes its children along whether the writer's connection has foreign keys on (the cascades above) or not (SQLite's
+-- default): a deleted user must not leave a living credential behind.
+
+CREATE TRIGGER plans_children BEFORE DELETE ON plans BEGIN
+  DELETE FROM plan_permissions WHERE plan = OLD.id;
+  DELETE FROM plan_quotas WHERE plan = OLD.id;
+END;
+CREATE TRIGGER roles_children BEFORE DELETE ON roles BEGIN
+  DELETE FROM role_permissions WHERE role = OLD.id;
+  DELETE FROM user_roles WHERE role = OLD.id;
+END;
+CREATE TRIGGER users_children BEFORE DELETE ON users BEGIN
+  DELETE FROM login_sessions WHERE user_id = OLD.id;
+  DELETE FROM api_tokens WHERE user_id = OLD.id;
+  DELETE FROM user_roles WHERE user_id = OLD.id;
+  DELETE FROM user_permissions WHERE user_id = OLD.id;
+  DELETE FROM user_quotas WHERE user_id = OLD.id;
+  DELETE FROM member_caps WHERE user_id = OLD.id;
+  DELETE FROM memberships WHERE user_id = OLD.id;
+  DELETE FROM quota_usage WHERE owner = 'user:' || OLD.id;
+END;
+CREATE TRIGGER organizations_children BEFORE DELETE ON organizations BEGIN
+  DELETE FROM member_caps WHERE org_id = OLD.id;
+  DELETE FROM memberships WHERE org_id = OLD.id;
+  DELETE FROM quota_usage WHERE owner = 'org:' || OLD.id;
+END;
+
+-- The change log: one cause a row
+
+CREATE TRIGGER users_insert AFTER INSERT ON users BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || NEW.id, 'profile');
+END;
+CREATE TRIGGER users_delete AFTER DELETE ON users BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || OLD.id, 'profile');
+END;
+-- updated_at moves by itself when the writer did not set it. That UPDATE does not come back here: SQLite does not run a trigger inside itself
+-- (recursive_triggers is off unless asked for, and then the only effect is one more row).
+CREATE TRIGGER users_update AFTER UPDATE ON users
+WHEN (NEW.id, NEW.username COLLATE BINARY, NEW.name, NEW.email COLLATE BINARY, NEW.plan, NEW.is_admin, NEW.status, NEW.attributes,
+    NEW.timezone, NEW.anchor_at, NEW.password_hash, NEW.created_at, NEW.updated_at)
+  IS NOT (OLD.id, OLD.username, OLD.name, OLD.email, OLD.plan, OLD.is_admin, OLD.status, OLD.attributes,
+    OLD.timezone, OLD.anchor_at, OLD.password_hash, OLD.created_at, OLD.updated_at) BEGIN
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.id, 'status' WHERE NEW.status IS NOT OLD.status;
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.id, 'plan' WHERE NEW.plan IS NOT OLD.plan;
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.id, 'profile'
+    WHERE (NEW.id, NEW.username COLLATE BINARY, NEW.name, NEW.email COLLATE BINARY, NEW.is_admin, NEW.attributes,
+        NEW.timezone, NEW.anchor_at, NEW.password_hash, NEW.created_at, NEW.updated_at)
+      IS NOT (OLD.id, OLD.username, OLD.name, OLD.email, OLD.is_admin, OLD.attributes,
+        OLD.timezone, OLD.anchor_at, OLD.password_hash, OLD.created_at, OLD.updated_at);
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || OLD.id, 'profile' WHERE OLD.id IS NOT NEW.id;
+  UPDATE quota_usage SET owner = 'user:' || NEW.id WHERE owner = 'user:' || OLD.id AND OLD.id IS NOT NEW.id;
+  UPDATE users SET updated_at = CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)
+    WHERE id = NEW.id AND NEW.updated_at IS OLD.updated_at;
+END;
+
+CREATE TRIGGER organizations_insert AFTER INSERT ON organizations BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('org:' || NEW.id, 'organization');
+END;
+CREATE TRIGGER organizations_delete AFTER DELETE ON organizations BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('org:' || OLD.id, 'organization');
+END;
+CREATE TRIGGER organizations_update AFTER UPDATE ON organizations
+WHEN (NEW.id, NEW.name, NEW.plan, NEW.attributes, NEW.timezone, NEW.anchor_at, NEW.status, NEW.created_at, NEW.updated_at)
+  IS NOT (OLD.id, OLD.name, OLD.plan, OLD.attributes, OLD.timezone, OLD.anchor_at, OLD.status, OLD.created_at, OLD.updated_at) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('org:' || NEW.id, 'organization');
+  INSERT INTO change_log(doc, cause) SELECT 'org:' || NEW.id, 'plan' WHERE NEW.plan IS NOT OLD.plan;
+  INSERT INTO change_log(doc, cause) SELECT 'org:' || OLD.id, 'organization' WHERE OLD.id IS NOT NEW.id;
+  UPDATE quota_usage SET owner = 'org:' || NEW.id WHERE owner = 'org:' || OLD.id AND OLD.id IS NOT NEW.id;
+  UPDATE organizations SET updated_at = CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)
+    WHERE id = NEW.id AND NEW.updated_at IS OLD.updated_at;
+END;
+
+CREATE TRIGGER plan_permissions_insert AFTER INSERT ON plan_permissions BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('plan:' || NEW.plan, 'permissions');
+END;
+CREATE TRIGGER plan_permissions_delete AFTER DELETE ON plan_permissions BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('plan:' || OLD.plan, 'permissions');
+END;
+CREATE TRIGGER plan_permissions_update AFTER UPDATE ON plan_permissions
+WHEN (NEW.plan, NEW.permission) IS NOT (OLD.plan, OLD.permission) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('plan:' || NEW.plan, 'permissions');
+  INSERT INTO change_log(doc, cause) SELECT 'plan:' || OLD.plan, 'permissions' WHERE OLD.plan IS NOT NEW.plan;
+END;
+
+CREATE TRIGGER plan_quotas_insert AFTER INSERT ON plan_quotas BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('plan:' || NEW.plan, 'quota_limit');
+END;
+CREATE TRIGGER plan_quotas_delete AFTER DELETE ON plan_quotas BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('plan:' || OLD.plan, 'quota_limit');
+END;
+CREATE TRIGGER plan_quotas_update AFTER UPDATE ON plan_quotas
+WHEN (NEW.plan, NEW.quota, NEW.limit_value, NEW.period, NEW.hard)
+  IS NOT (OLD.plan, OLD.quota, OLD.limit_value, OLD.period, OLD.hard) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('plan:' || NEW.plan, 'quota_limit');
+  INSERT INTO change_log(doc, cause) SELECT 'plan:' || OLD.plan, 'quota_limit' WHERE OLD.plan IS NOT NEW.plan;
+END;
+
+CREATE TRIGGER plans_insert AFTER INSERT ON plans BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('plan:' || NEW.id, 'plan');
+END;
+CREATE TRIGGER plans_delete AFTER DELETE ON plans BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('plan:' || OLD.id, 'plan');
+END;
+CREATE TRIGGER plans_update AFTER UPDATE ON plans
+WHEN (NEW.id, NEW.name) IS NOT (OLD.id, OLD.name) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('plan:' || NEW.id, 'plan');
+  INSERT INTO change_log(doc, cause) SELECT 'plan:' || OLD.id, 'plan' WHERE OLD.id IS NOT NEW.id;
+END;
+
+CREATE TRIGGER roles_insert AFTER INSERT ON roles BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('role:' || NEW.id, 'roles');
+END;
+CREATE TRIGGER roles_delete AFTER DELETE ON roles BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('role:' || OLD.id, 'roles');
+END;
+CREATE TRIGGER roles_update AFTER UPDATE ON roles
+WHEN (NEW.id, NEW.name) IS NOT (OLD.id, OLD.name) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('role:' || NEW.id, 'roles');
+  INSERT INTO change_log(doc, cause) SELECT 'role:' || OLD.id, 'roles' WHERE OLD.id IS NOT NEW.id;
+END;
+
+CREATE TRIGGER role_permissions_insert AFTER INSERT ON role_permissions BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('role:' || NEW.role, 'permissions');
+END;
+CREATE TRIGGER role_permissions_delete AFTER DELETE ON role_permissions BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('role:' || OLD.role, 'permissions');
+END;
+CREATE TRIGGER role_permissions_update AFTER UPDATE ON role_permissions
+WHEN (NEW.role, NEW.permission) IS NOT (OLD.role, OLD.permission) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('role:' || NEW.role, 'permissions');
+  INSERT INTO change_log(doc, cause) SELECT 'role:' || OLD.role, 'permissions' WHERE OLD.role IS NOT NEW.role;
+END;
+
+CREATE TRIGGER user_roles_insert AFTER INSERT ON user_roles BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || NEW.user_id, 'roles');
+END;
+CREATE TRIGGER user_roles_delete AFTER DELETE ON user_roles BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || OLD.user_id, 'roles');
+END;
+CREATE TRIGGER user_roles_update AFTER UPDATE ON user_roles
+WHEN (NEW.user_id, NEW.role, NEW.expires_at) IS NOT (OLD.user_id, OLD.role, OLD.expires_at) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || NEW.user_id, 'roles');
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || OLD.user_id, 'roles' WHERE OLD.user_id IS NOT NEW.user_id;
+END;
+
+CREATE TRIGGER user_permissions_insert AFTER INSERT ON user_permissions BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || NEW.user_id, 'permissions');
+END;
+CREATE TRIGGER user_permissions_delete AFTER DELETE ON user_permissions BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || OLD.user_id, 'permissions');
+END;
+CREATE TRIGGER user_permissions_update AFTER UPDATE ON user_permissions
+WHEN (NEW.user_id, NEW.permission, NEW.effect, NEW.starts_at, NEW.expires_at)
+  IS NOT (OLD.user_id, OLD.permission, OLD.effect, OLD.starts_at, OLD.expires_at) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || NEW.user_id, 'permissions');
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || OLD.user_id, 'permissions' WHERE OLD.user_id IS NOT NEW.user_id;
+END;
+
+CREATE TRIGGER user_quotas_insert AFTER INSERT ON user_quotas BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || NEW.user_id, 'quota_limit');
+END;
+CREATE TRIGGER user_quotas_delete AFTER DELETE ON user_quotas BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || OLD.user_id, 'quota_limit');
+END;
+CREATE TRIGGER user_quotas_update AFTER UPDATE ON user_quotas
+WHEN (NEW.user_id, NEW.quota, NEW.limit_value, NEW.period, NEW.hard, NEW.starts_at, NEW.expires_at)
+  IS NOT (OLD.user_id, OLD.quota, OLD.limit_value, OLD.period, OLD.hard, OLD.starts_at, OLD.expires_at) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || NEW.user_id, 'quota_limit');
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || OLD.user_id, 'quota_limit' WHERE OLD.user_id IS NOT NEW.user_id;
+END;
+
+CREATE TRIGGER quota_usage_insert AFTER INSERT ON quota_usage BEGIN
+  INSERT INTO change_log(doc, cause) VALUES (NEW.owner, 'quota_usage');
+END;
+CREATE TRIGGER quota_usage_delete AFTER DELETE ON quota_usage BEGIN
+  INSERT INTO change_log(doc, cause) VALUES (OLD.owner, 'quota_usage');
+END;
+CREATE TRIGGER quota_usage_update AFTER UPDATE ON quota_usage
+WHEN (NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved)
+  IS NOT (OLD.owner, OLD.quota, OLD.period_start, OLD.used, OLD.reserved) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES (NEW.owner, 'quota_usage');
+  INSERT INTO change_log(doc, cause) SELECT OLD.owner, 'quota_usage' WHERE OLD.owner IS NOT NEW.owner;
+END;
+
+CREATE TRIGGER org_role_permissions_insert AFTER INSERT ON org_role_permissions BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('role:org.' || NEW.role, 'permissions');
+END;
+CREATE TRIGGER org_role_permissions_delete AFTER DELETE ON org_role_permissions BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('role:org.' || OLD.role, 'permissions');
+END;
+CREATE TRIGGER org_role_permissions_update AFTER UPDATE ON org_role_permissions
+WHEN (NEW.role, NEW.permission) IS NOT (OLD.role, OLD.permission) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('role:org.' || NEW.role, 'permissions');
+  INSERT INTO change_log(doc, cause) SELECT 'role:org.' || OLD.role, 'permissions' WHERE OLD.role IS NOT NEW.role;
+END;
+
+CREATE TRIGGER member_caps_insert AFTER INSERT ON member_caps BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || NEW.user_id, 'quota_limit');
+END;
+CREATE TRIGGER member_caps_delete AFTER DELETE ON member_caps BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || OLD.user_id, 'quota_limit');
+END;
+CREATE TRIGGER member_caps_update AFTER UPDATE ON member_caps
+WHEN (NEW.org_id, NEW.user_id, NEW.quota, NEW.limit_value)
+  IS NOT (OLD.org_id, OLD.user_id, OLD.quota, OLD.limit_value) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || NEW.user_id, 'quota_limit');
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || OLD.user_id, 'quota_limit' WHERE OLD.user_id IS NOT NEW.user_id;
+END;
+
+CREATE TRIGGER memberships_insert AFTER INSERT ON memberships BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || NEW.user_id, 'organization');
+  INSERT INTO change_log(doc, cause) VALUES ('org:' || NEW.org_id, 'organization');
+END;
+CREATE TRIGGER memberships_delete AFTER DELETE ON memberships BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || OLD.user_id, 'organization');
+  INSERT INTO change_log(doc, cause) VALUES ('org:' || OLD.org_id, 'organization');
+END;
+CREATE TRIGGER memberships_update AFTER UPDATE ON memberships
+WHEN (NEW.org_id, NEW.user_id, NEW.role, NEW.created_at)
+  IS NOT (OLD.org_id, OLD.user_id, OLD.role, OLD.created_at) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || NEW.user_id, 'organization');
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || OLD.user_id, 'organization' WHERE OLD.user_id IS NOT NEW.user_id;
+  INSERT INTO change_log(doc, cause) VALUES ('org:' || NEW.org_id, 'organization');
+  INSERT INTO change_log(doc, cause) SELECT 'org:' || OLD.org_id, 'organization' WHERE OLD.org_id IS NOT NEW.org_id;
+END;
+
+CREATE TRIGGER login_sessions_insert AFTER INSERT ON login_sessions BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || NEW.user_id, 'revocation');
+  INSERT INTO change_log(doc, cause) SELECT 'revocations', 'revocation'
+    WHERE NEW.revoked_at IS NOT NULL OR EXISTS (SELECT 1 FROM revocations WHERE id = NEW.id);
+  DELETE FROM revocations WHERE id = NEW.id AND NEW.revoked_at IS NULL;
+  INSERT INTO revocations(id, kind, user_id, expires_at)
+    SELECT NEW.id, 'login_session', NEW.user_id, NEW.expires_at WHERE NEW.revoked_at IS NOT NULL
+    ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, user_id = excluded.user_id, expires_at = excluded.expires_at;
+END;
+CREATE TRIGGER login_sessions_update AFTER UPDATE ON login_sessions BEGIN
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.user_id, 'revocation'
+    WHERE (NEW.id, NEW.user_id, NEW.expires_at, NEW.revoked_at)
+      IS NOT (OLD.id, OLD.user_id, OLD.expires_at, OLD.revoked_at);
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || OLD.user_id, 'revocation' WHERE OLD.user_id IS NOT NEW.user_id;
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.user_id, 'profile'
+    WHERE (NEW.created_at, NEW.instance_id, NEW.ip, NEW.user_agent, NEW.last_seen_at)
+      IS NOT (OLD.created_at, OLD.instance_id, OLD.ip, OLD.user_agent, OLD.last_seen_at);
+  INSERT INTO change_log(doc, cause) SELECT 'revocations', 'revocation'
+    WHERE (NEW.revoked_at IS NULL) <> (OLD.revoked_at IS NULL) OR NEW.id IS NOT OLD.id
+      OR (NEW.revoked_at IS NOT NULL AND NEW.expires_at IS NOT OLD.expires_at);
+  INSERT INTO revocations(id, kind, user_id, expires_at)
+    SELECT OLD.id, 'login_session', OLD.user_id, OLD.expires_at WHERE NEW.id IS NOT OLD.id
+    ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, user_id = excluded.user_id, expires_at = excluded.expires_at;
+  DELETE FROM revocations WHERE id = NEW.id AND NEW.revoked_at IS NULL
+    AND (OLD.revoked_at IS NOT NULL OR NEW.id IS NOT OLD.id);
+  INSERT INTO revocations(id, kind, user_id, expires_at)
+    SELECT NEW.id, 'login_session', NEW.user_id, NEW.expires_at WHERE NEW.revoked_at IS NOT NULL
+      AND (OLD.revoked_at IS NULL OR (NEW.id, NEW.user_id, NEW.expires_at) IS NOT (OLD.id, OLD.user_id, OLD.expires_at))
+    ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, user_id = excluded.user_id, expires_at = excluded.expires_at;
+END;
+CREATE TRIGGER login_sessions_delete AFTER DELETE ON login_sessions BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || OLD.user_id, 'revocation');
+  INSERT INTO change_log(doc, cause) VALUES ('revocations', 'revocation');
+  INSERT INTO revocations(id, kind, user_id, expires_at) VALUES (OLD.id, 'login_session', OLD.user_id, OLD.expires_at)
+    ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, user_id = excluded.user_id, expires_at = excluded.expires_at;
+END;
+
+CREATE TRIGGER api_tokens_insert AFTER INSERT ON api_tokens BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || NEW.user_id, 'revocation');
+  INSERT INTO change_log(doc, cause) SELECT 'revocations', 'revocation'
+    WHERE NEW.revoked_at IS NOT NULL OR EXISTS (SELECT 1 FROM revocations WHERE id = NEW.id);
+  DELETE FROM revocations WHERE id = NEW.id AND NEW.revoked_at IS NULL;
+  INSERT INTO revocations(id, kind, user_id, expires_at)
+    SELECT NEW.id, 'api_token', NEW.user_id, NEW.expires_at WHERE NEW.revoked_at IS NOT NULL
+    ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, user_id = excluded.user_id, expires_at = excluded.expires_at;
+END;
+CREATE TRIGGER api_tokens_update AFTER UPDATE ON api_tokens BEGIN
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.user_id, 'revocation'
+    WHERE (NEW.id, NEW.user_id, NEW.token_hash, NEW.scopes, NEW.expires_at, NEW.revoked_at)
+      IS NOT (OLD.id, OLD.user_id, OLD.token_hash, OLD.scopes, OLD.expires_at, OLD.revoked_at);
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || OLD.user_id, 'revocation' WHERE OLD.user_id IS NOT NEW.user_id;
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.user_id, 'profile'
+    WHERE (NEW.name, NEW.created_at, NEW.last_used_at)
+      IS NOT (OLD.name, OLD.created_at, OLD.last_used_at);
+  INSERT INTO change_log(doc, cause) SELECT 'revocations', 'revocation'
+    WHERE (NEW.revoked_at IS NULL) <> (OLD.revoked_at IS NULL) OR NEW.id IS NOT OLD.id
+      OR (NEW.revoked_at IS NOT NULL AND NEW.expires_at IS NOT OLD.expires_at);
+  INSERT INTO revocations(id, kind, user_id, expires_at)
+    SELECT OLD.id, 'api_token', OLD.user_id, OLD.expires_at WHERE NEW.id IS NOT OLD.id
+    ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, user_id = excluded.user_id, expires_at = excluded.expires_at;
+  DELETE FROM revocations WHERE id = NEW.id AND NEW.revoked_at IS NULL
+    AND (OLD.revoked_at IS NOT NULL OR NEW.id IS NOT OLD.id);
+  INSERT INTO revocations(id, kind, user_id, expires_at)
+    SELECT NEW.id, 'api_token', NEW.user_id, NEW.expires_at WHERE NEW.revoked_at IS NOT NULL
+      AND (OLD.revoked_at IS NULL OR (NEW.id, NEW.user_id, NEW.expires_at) IS NOT (OLD.id, OLD.user_id, OLD.expires_at))
+    ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, user_id = excluded.user_id, expires_at = excluded.expires_at;
+END;
+CREATE TRIGGER api_tokens_delete AFTER DELETE ON api_tokens BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || OLD.user_id, 'revocation');
+  INSERT INTO change_log(doc, cause) VALUES ('revocations', 'revocation');
+  INSERT INTO revocations(id, kind, user_id, expires_at) VALUES (OLD.id, 'api_token', OLD.user_id, OLD.expires_at)
+    ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, user_id = excluded.user_id, expires_at = excluded.expires_at;
+END;
+
