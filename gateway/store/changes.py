@@ -1,0 +1,92 @@
+"""The change log: what changed, in commit order, written by the triggers of ``schema.sql`` alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from gateway.store.database import Database, Reader, Statement
+
+PAGE = 1_000
+"""Rows read at once."""
+
+PRUNE_GROUP = 500
+"""Rows deleted in one commit: other writers get in between."""
+
+
+class Change(NamedTuple):
+    """One row: `doc` covers what changed (``user:ID``, ``org:ID``, ``plan:ID``, ``role:ID``, ``revocations``),
+    `cause` is a word of the protocol's vocabulary, `at` the writer's clock in milliseconds since 1970 UTC."""
+
+    seq: int
+    doc: str
+    cause: str
+    at: int
+
+
+class Position(NamedTuple):
+    """Where the log stands: `first` and `last` are its oldest and newest `seq`.
+
+    `last` is 0 when nothing was ever logged; `first` is ``last + 1`` when no row is left. A follower that has read up
+    to `n` missed something if `epoch` is another one than before, if ``first > n + 1`` or if ``last < n``.
+    """
+
+    epoch: str
+    first: int
+    last: int
+
+
+async def read_position(reader: Reader) -> Position:
+    """The log's epoch and ends, of one moment."""
+    epoch, ends = await reader.read(
+        Statement("SELECT value FROM meta WHERE key = 'epoch'"),
+        Statement(
+            "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'change_log'), 0),"
+            " (SELECT seq FROM change_log ORDER BY seq LIMIT 1)"
+        ),
+    )
+    last, first = ends[0]
+    return Position(epoch[0][0], last + 1 if first is None else first, last)
+
+
+async def last_seq(reader: Reader) -> int:
+    """The newest `seq` ever given, 0 before the first."""
+    rows = await reader.read(Statement("SELECT seq FROM sqlite_sequence WHERE name = 'change_log'"))
+    return int(rows[0][0][0]) if rows[0] else 0
+
+
+async def read_changes(reader: Reader, after: int, limit: int = PAGE) -> list[Change]:
+    """The oldest rows with a `seq` greater than `after`, at most `limit`, in order."""
+    rows = await reader.read(
+        Statement("SELECT seq, doc, cause, at FROM change_log WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))
+    )
+    return [Change(*row) for row in rows[0]]
+
+
+async def read_pages(reader: Reader, after: int) -> AsyncIterator[list[Change]]:
+    """Everything after `after` up to the end, in pages of 1,000 rows; with a snapshot, up to that snapshot's end."""
+    while page := await read_changes(reader, after):
+        yield page
+        if len(page) < PAGE:
+            return
+        after = page[-1].seq
+
+
+async def prune(db: Database, keep_ms: int, now_ms: int) -> int:
+    """Delete rows older than `keep_ms` milliseconds and return how many; the newest row always stays.
+
+    Only ever the oldest ones, up to the first that is younger: a gap in the middle would hide from a follower that it
+    missed something.
+    """
+    deleted = 0
+    while True:
+        written = await db.write(
+            Statement(
+                "DELETE FROM change_log WHERE seq < (SELECT min(seq) FROM ("
+                "SELECT seq, at FROM change_log ORDER BY seq LIMIT ?) WHERE at >= ?) RETURNING seq",
+                (PRUNE_GROUP + 1, now_ms - keep_ms),
+            )
+        )
+        deleted += len(written.rows[0])
+        if len(written.rows[0]) < PRUNE_GROUP:
+            return deleted

@@ -1,0 +1,70 @@
+"""What a database driver does, and the values that cross its border. `Database` is the only caller; nothing here
+assumes a local file."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+Value: TypeAlias = str | int | float | bytes | None
+Row: TypeAlias = tuple[Any, ...]
+"""One row: its values in the order of the statement's columns."""
+
+
+class Statement(NamedTuple):
+    """One SQL statement and its parameters (``?``).
+
+    Inside a write, `must_change` fails the whole write with `NoRowChanged` when the statement neither changed a row nor
+    returned one.
+    """
+
+    sql: str
+    args: tuple[Value, ...] = ()
+    must_change: bool = False
+
+
+class Written(NamedTuple):
+    """A durable write: the change log's last `seq` after its commit, and per statement the rows that it returned."""
+
+    seq: int
+    rows: list[list[Row]]
+
+
+class Reader(Protocol):
+    """Anything that answers reads: a `Database`, where each call is a snapshot of its own, or one `Snapshot`."""
+
+    async def read(self, *statements: Statement) -> list[list[Row]]:
+        """The rows of each statement, all of one moment."""
+
+
+class Snapshot(Reader, Protocol):
+    """Several reads of one moment: commits made after the first read are not seen."""
+
+
+class Driver(Protocol):
+    """One opened database. Every method raises the `StoreError` family and nothing of the library underneath."""
+
+    async def read(self, statements: tuple[Statement, ...]) -> list[list[Row]]:
+        """Short, indexed reads in one snapshot."""
+
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
+        """Reads over several calls in one snapshot; ends with the block."""
+
+    async def scan(self, statements: tuple[Statement, ...]) -> list[list[Row]]:
+        """Long reads in one snapshot; the event loop stays free."""
+
+    async def write(self, statements: tuple[Statement, ...]) -> Written:
+        """All of the statements or none, durable on return."""
+
+    async def script(self, sql: str, statements: tuple[Statement, ...]) -> None:
+        """A script of any statements, then `statements`, in one transaction."""
+
+    async def wait_for_change(self) -> None:
+        """See `Database.wait_for_change`."""
+
+    async def backup(self, path: Path, *, overwrite: bool) -> None:
+        """A consistent copy of the running database in a new file at `path`."""
+
+    async def close(self) -> None:
+        """Finish the writes that were accepted and let go of everything; a second call does nothing."""

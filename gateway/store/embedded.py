@@ -1,0 +1,120 @@
+"""The driver of a local file: short reads on the event loop, writes and long reads on a thread each, every one with
+its own connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+
+from gateway.errors import StoreCorrupt, StoreUnavailable
+from gateway.store.backup import copy_database
+from gateway.store.driver import Row, Statement, Written
+from gateway.store.readers import FileSnapshot, Readers
+from gateway.store.scanner import Scanner
+from gateway.store.sqlite import open_writer, require_sqlite, store_error
+from gateway.store.wakeup import Wakeup
+from gateway.store.writer import Writer
+
+
+class EmbeddedDriver:
+    """A SQLite file that any number of processes share."""
+
+    def __init__(
+        self, path: Path, readers: Readers, *, poll_ms: int, connect: Callable[[Path], apsw.Connection]
+    ) -> None:
+        self._path = path
+        self._readers = readers
+        self._scanner = Scanner(path)
+        self._wakeup = Wakeup(path, readers.version, readers.follow_file, poll_s=poll_ms / 1000)
+        self._writer = Writer(path, self._wakeup.committed, connect=connect)
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        poll_ms: int = 25,
+        create: bool = True,
+        connect: Callable[[Path], apsw.Connection] = open_writer,
+    ) -> EmbeddedDriver:
+        """Open the file at `path`, which is made with its directory when `create` is true; `connect` makes the writing
+        connection.
+
+        Raises `StoreUnavailable`, `StoreCorrupt`.
+        """
+        require_sqlite()
+        try:
+            readers = await asyncio.to_thread(_open_readers, path, create)
+        except (apsw.Error, OSError) as error:
+            raise _opening_failure(path, error) from error
+        return cls(readers.path, readers, poll_ms=poll_ms, connect=connect)
+
+    async def read(self, statements: tuple[Statement, ...]) -> list[list[Row]]:
+        """On the event loop."""
+        return await self._readers.read(statements)
+
+    def snapshot(self) -> FileSnapshot:
+        """On the event loop."""
+        return self._readers.snapshot()
+
+    async def scan(self, statements: tuple[Statement, ...]) -> list[list[Row]]:
+        """On the scanner's thread."""
+        return await self._scanner.scan(statements)
+
+    async def write(self, statements: tuple[Statement, ...]) -> Written:
+        """With the writer's next group."""
+        return await self._writer.submit(statements)
+
+    async def script(self, sql: str, statements: tuple[Statement, ...]) -> None:
+        """With the writer's next group."""
+        await self._writer.submit(statements, sql)
+
+    async def wait_for_change(self) -> None:
+        """Until this process or another one committed."""
+        if self._closed:
+            raise StoreUnavailable("the database is closed")
+        await self._wakeup.wait()
+
+    async def backup(self, path: Path, *, overwrite: bool) -> None:
+        """On a thread and a connection of its own; reads and writes go on."""
+        try:
+            await asyncio.to_thread(copy_database, self._path, path, overwrite=overwrite)
+        except (apsw.Error, OSError) as error:
+            if isinstance(error, FileExistsError):
+                raise
+            raise _opening_failure(path, error) from error
+
+    async def close(self) -> None:
+        """The writer goes last: the connection that closes last puts the log back into the database, which a read-
+        only one can not."""
+        if self._closed:
+            return
+        self._closed = True
+        self._wakeup.close()
+        await self._scanner.close()
+        self._readers.close()
+        await self._writer.close()
+
+
+def _open_readers(path: Path, create: bool) -> Readers:
+    path = path.absolute()
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.exists():
+        raise FileNotFoundError("there is no such file")
+    # Makes the file a WAL database, which a reader can not.
+    writer = open_writer(path, create=create)
+    try:
+        return Readers(path)
+    finally:
+        writer.close()
+
+
+def _opening_failure(path: Path, error: Exception) -> Exception:
+    failure = store_error(error)
+    kind = StoreCorrupt if isinstance(failure, StoreCorrupt) else StoreUnavailable
+    return kind(f"{path}: {error}")
