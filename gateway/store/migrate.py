@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -44,6 +45,11 @@ def schema_text() -> str:
     return resources.files("gateway").joinpath("schema.sql").read_text(encoding="utf-8")
 
 
+def new_epoch() -> str:
+    """A name for one life of a database: numbering of changes that carries another one has nothing to do with this."""
+    return secrets.token_hex(8)
+
+
 def parse_migrations(text: str) -> list[Migration]:
     """The migrations of a schema text: each starts at its line ``-- migration N: title`` and they are numbered from 1
     without a gap.
@@ -60,13 +66,13 @@ def parse_migrations(text: str) -> list[Migration]:
     return migrations
 
 
-async def migrate(db: Database, *, epoch: str, text: str | None = None) -> list[Migration]:
-    """Apply what is missing and return it; several processes may do so at once. `epoch` is recorded when the database
-    is new.
+async def migrate(db: Database, *, epoch: str | None = None, text: str | None = None) -> list[Migration]:
+    """Apply what is missing and return it; several processes may do so at once. A new database gets `epoch`, or a random one.
 
-    Raises `DatabaseTooNew`, `SchemaMismatch`, and whatever the database answers to a migration that fails, which is
-    undone as a whole.
+    `text` stands in for the program's ``schema.sql``. Raises `DatabaseTooNew`, `SchemaMismatch`, and what the database
+    answers to a migration that fails, which is undone as a whole.
     """
+    epoch = epoch or new_epoch()
     migrations = parse_migrations(schema_text() if text is None else text)
     missing = await pending(db, migrations)
     return [migration for migration in missing if await _apply(db, migration, migrations, epoch)]
