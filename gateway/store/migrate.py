@@ -67,7 +67,8 @@ def parse_migrations(text: str) -> list[Migration]:
 
 
 async def migrate(db: Database, *, epoch: str | None = None, text: str | None = None) -> list[Migration]:
-    """Apply what is missing and return it; several processes may do so at once. A new database gets `epoch`, or a random one.
+    """Apply what is missing and return it; several processes may do so at once. A new database gets `epoch` or a random
+    one.
 
     `text` stands in for the program's ``schema.sql``. Raises `DatabaseTooNew`, `SchemaMismatch`, and what the database
     answers to a migration that fails, which is undone as a whole.
