@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.errors import BadRequest, Conflict, NotFound
+from gateway.store import organizations
+from gateway.store.accounts import User, add_user, delete_user
+from gateway.store.changes import last_seq, read_changes
+from gateway.store.database import Database
+from gateway.store.organizations import Member, MemberCap, Organization
+from gateway.store.plans import Plan, apply_plans
+
+ACME = Organization(id="o_acme", name="Acme", plan="enterprise", attributes={"city": "Basel"}, timezone="Europe/Zurich")
+
+
+@pytest.fixture(autouse=True)
+async def acme(database: Database) -> None:
+    await apply_plans(database, [Plan("enterprise"), Plan("free")])
+    await add_user(database, User(id="u_ada", username="ada", plan="free"))
+    await add_user(database, User(id="u_bob", username="Bob", plan="free"))
+    await organizations.add_organization(database, ACME)
+
+
+async def logged_since(database: Database, seq: int) -> list[tuple[str, str]]:
+    return [(change.doc, change.cause) for change in await read_changes(database, seq, 100)]
+
+
+async def test_an_organization_is_found(database: Database) -> None:
+    found = await organizations.find_organization(database, "o_acme")
+    assert (found.name, found.plan, found.attributes, found.timezone) == (
+        "Acme",
+        "enterprise",
+        {"city": "Basel"},
+        "Europe/Zurich",
+    )
+    assert (found.status, found.anchor_at) == ("active", None)
+    assert found.created_at > 1_500_000_000_000
+    with pytest.raises(NotFound, match="no organization o_x"):
+        await organizations.find_organization(database, "o_x")
+
+
+async def test_what_is_taken_or_missing_is_said(database: Database) -> None:
+    with pytest.raises(Conflict):
+        await organizations.add_organization(database, ACME)
+    with pytest.raises(NotFound, match="no plan gold"):
+        await organizations.add_organization(database, Organization(id="o_2", plan="gold"))
+    for attempt in (
+        organizations.set_organization_plan(database, "o_acme", "gold"),
+        organizations.set_organization_plan(database, "o_x", "free"),
+        organizations.set_organization_status(database, "o_x", "disabled"),
+        organizations.delete_organization(database, "o_x"),
+        organizations.set_member(database, "o_x", "u_ada", "member"),
+        organizations.set_member(database, "o_acme", "u_x", "member"),
+        organizations.remove_member(database, "o_acme", "u_ada"),
+        organizations.set_cap(database, "o_acme", MemberCap("u_x", "voice_minutes", 1)),
+        organizations.remove_cap(database, "o_acme", "u_ada", "voice_minutes"),
+    ):
+        with pytest.raises(NotFound):
+            await attempt
+
+
+async def test_organizations_are_listed_in_pages(database: Database) -> None:
+    for name in ("o_c", "o_b"):
+        await organizations.add_organization(database, Organization(id=name, plan="free"))
+    assert [found.id for found in await organizations.list_organizations(database)] == ["o_acme", "o_b", "o_c"]
+    assert [found.id for found in await organizations.list_organizations(database, after="o_acme", limit=1)] == ["o_b"]
+
+
+async def test_plan_and_status_change(database: Database) -> None:
+    before = await last_seq(database)
+    seq = await organizations.set_organization_plan(database, "o_acme", "free")
+    assert {("org:o_acme", "plan"), ("org:o_acme", "organization")} == set(await logged_since(database, before))
+    assert await organizations.set_organization_plan(database, "o_acme", "free") == seq
+    await organizations.set_organization_status(database, "o_acme", "disabled")
+    found = await organizations.find_organization(database, "o_acme")
+    assert (found.plan, found.status) == ("free", "disabled")
+
+
+async def test_members_come_change_and_go(database: Database) -> None:
+    before = await last_seq(database)
+    await organizations.set_member(database, "o_acme", "u_bob", "member")
+    assert await logged_since(database, before) == [("user:u_bob", "organization"), ("org:o_acme", "organization")]
+    await organizations.set_member(database, "o_acme", "u_ada", "admin")
+    seq = await organizations.set_member(database, "o_acme", "u_bob", "owner")
+    assert await organizations.set_member(database, "o_acme", "u_bob", "owner") == seq
+    ada, bob = await organizations.list_members(database, "o_acme")
+    assert (ada, bob) == (Member("u_ada", "ada", "admin", ada.since), Member("u_bob", "Bob", "owner", bob.since))
+    await organizations.remove_member(database, "o_acme", "u_bob")
+    await delete_user(database, "u_ada")
+    assert await organizations.list_members(database, "o_acme") == []
+
+
+async def test_caps_outlive_the_membership(database: Database) -> None:
+    await organizations.set_member(database, "o_acme", "u_ada", "member")
+    await organizations.set_cap(database, "o_acme", MemberCap("u_ada", "voice_minutes", 100))
+    await organizations.set_cap(database, "o_acme", MemberCap("u_ada", "voice_minutes", 50))
+    await organizations.set_cap(database, "o_acme", MemberCap("u_ada", "sms_messages", None))
+    await organizations.remove_member(database, "o_acme", "u_ada")
+    assert await organizations.list_caps(database, "o_acme") == [
+        MemberCap("u_ada", "sms_messages", None),
+        MemberCap("u_ada", "voice_minutes", 50),
+    ]
+    await organizations.remove_cap(database, "o_acme", "u_ada", "voice_minutes")
+    assert [cap.quota for cap in await organizations.list_caps(database, "o_acme")] == ["sms_messages"]
+    with pytest.raises(BadRequest):
+        await organizations.set_cap(database, "o_acme", MemberCap("u_ada", "voice_minutes", -1))
+
+
+async def test_roles_grant_exactly_what_was_said(database: Database) -> None:
+    await organizations.set_role_permissions(database, "admin", ["manage_members", "see_bills"])
+    before = await last_seq(database)
+    await organizations.set_role_permissions(database, "admin", ["see_bills", "manage_members"])
+    assert await logged_since(database, before) == []
+    await organizations.set_role_permissions(database, "admin", ["see_bills"])
+    assert await logged_since(database, before) == [("role:org.admin", "permissions")]
+    assert await organizations.read_role_permissions(database) == {"owner": (), "admin": ("see_bills",), "member": ()}
+
+
+async def test_a_deleted_organization_leaves_nothing(database: Database) -> None:
+    await organizations.set_member(database, "o_acme", "u_ada", "member")
+    await organizations.set_cap(database, "o_acme", MemberCap("u_ada", "voice_minutes", 100))
+    await organizations.delete_organization(database, "o_acme")
+    assert await organizations.list_members(database, "o_acme") == []
+    assert await organizations.list_caps(database, "o_acme") == []
