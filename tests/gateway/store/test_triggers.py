@@ -1,0 +1,448 @@
+"""schema.sql: every change of a public table is logged, once, under the documents that it touches; nothing else is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import apsw
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.store.migrate import schema_text
+
+Row: TypeAlias = Mapping[str, Any]
+Logged: TypeAlias = list[tuple[str, str]]
+
+PRIVATE = {"meta", "migrations", "change_log", "revocations"}
+
+PARENTS = """
+INSERT INTO plans(id) VALUES ('p1'), ('p2');
+INSERT INTO roles(id) VALUES ('r1'), ('r2');
+INSERT INTO users(id, username, plan, updated_at) VALUES ('u1', 'one', 'p1', 5), ('u2', 'two', 'p1', 5);
+INSERT INTO organizations(id, plan, updated_at) VALUES ('o1', 'p1', 5), ('o2', 'p1', 5);
+"""
+
+# One row of each public table that no other row refers to.
+ROWS = {
+    "users": "INSERT INTO users(id, username, email, plan, updated_at) VALUES ('u9', 'nine', 'n@x', 'p1', 5)",
+    "plans": "INSERT INTO plans(id, name) VALUES ('p9', 'Nine')",
+    "plan_permissions": "INSERT INTO plan_permissions VALUES ('p1', 'can_use_voice')",
+    "plan_quotas": "INSERT INTO plan_quotas VALUES ('p1', 'calls', 5, 'month', 1)",
+    "roles": "INSERT INTO roles(id, name) VALUES ('r9', 'Nine')",
+    "role_permissions": "INSERT INTO role_permissions VALUES ('r1', 'can_use_voice')",
+    "user_roles": "INSERT INTO user_roles VALUES ('u1', 'r1', NULL)",
+    "user_permissions": "INSERT INTO user_permissions VALUES ('u1', 'can_use_voice', 'allow', NULL, NULL)",
+    "user_quotas": "INSERT INTO user_quotas VALUES ('u1', 'calls', 5, 'month', 1, NULL, NULL)",
+    "quota_usage": "INSERT INTO quota_usage VALUES ('user:u1', 'calls', 5, 1, 0)",
+    "organizations": "INSERT INTO organizations(id, plan, updated_at) VALUES ('o9', 'p1', 5)",
+    "memberships": "INSERT INTO memberships VALUES ('o1', 'u1', 'member', 5)",
+    "org_role_permissions": "INSERT INTO org_role_permissions VALUES ('owner', 'manage_members')",
+    "member_caps": "INSERT INTO member_caps VALUES ('o1', 'u1', 'calls', 5)",
+    "login_sessions": "INSERT INTO login_sessions(id, user_id, created_at, expires_at) VALUES ('s1', 'u1', 5, 9)",
+    "api_tokens": "INSERT INTO api_tokens(id, user_id, token_hash, created_at) VALUES ('t1', 'u1', 'hash', 5)",
+}
+
+# What some column of some table accepts; the first that is accepted and differs is the change that is tried.
+CANDIDATES = (
+    "p2", "r2", "u2", "o2", "user:u2", "admin", "deny", "disabled", "hour", 7, 1, 0, '{"a":1}', "other",
+)  # fmt: skip
+
+DOCUMENTS: Mapping[str, list[Callable[[Row], str]]] = {
+    "users": [lambda row: f"user:{row['id']}"],
+    "plans": [lambda row: f"plan:{row['id']}"],
+    "plan_permissions": [lambda row: f"plan:{row['plan']}"],
+    "plan_quotas": [lambda row: f"plan:{row['plan']}"],
+    "roles": [lambda row: f"role:{row['id']}"],
+    "role_permissions": [lambda row: f"role:{row['role']}"],
+    "quota_usage": [lambda row: str(row["owner"])],
+    "organizations": [lambda row: f"org:{row['id']}"],
+    "memberships": [lambda row: f"user:{row['user_id']}", lambda row: f"org:{row['org_id']}"],
+    "org_role_permissions": [lambda row: f"role:org.{row['role']}"],
+}  # every other: its user
+
+CAUSES = {
+    "users": "profile", "plans": "plan", "plan_permissions": "permissions", "plan_quotas": "quota_limit",
+    "roles": "roles", "role_permissions": "permissions", "user_roles": "roles", "user_permissions": "permissions",
+    "user_quotas": "quota_limit", "quota_usage": "quota_usage", "organizations": "organization",
+    "memberships": "organization", "org_role_permissions": "permissions", "member_caps": "quota_limit",
+    "login_sessions": "revocation", "api_tokens": "revocation",
+}  # fmt: skip
+
+DECIDING = {"id", "user_id", "expires_at", "revoked_at", "scopes", "token_hash"}
+"""Columns of a credential that decide what it may do; the others are its profile."""
+
+
+def connect() -> apsw.Connection:
+    connection = apsw.Connection(":memory:")
+    connection.execute("PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF").fetchall()
+    connection.execute(schema_text()).fetchall()
+    connection.execute(PARENTS).fetchall()
+    return connection
+
+
+@pytest.fixture
+def db() -> Iterator[apsw.Connection]:
+    connection = connect()
+    yield connection
+    connection.close()
+
+
+def logged(db: apsw.Connection, action: Callable[[], object] | str) -> Logged:
+    """What `action` adds to the log, in order."""
+    before = db.execute("SELECT coalesce(max(seq), 0) FROM change_log").get
+    if isinstance(action, str):
+        db.execute(action).fetchall()
+    else:
+        action()
+    return [
+        (doc, cause)
+        for doc, cause in db.execute("SELECT doc, cause FROM change_log WHERE seq > ? ORDER BY seq", (before,))
+    ]
+
+
+def columns(*, nullable: bool = False) -> list[tuple[str, str]]:
+    """Every column of every table that is not private: a new one is tested without being named here."""
+    connection = connect()
+    found: list[tuple[Any, ...]] = connection.execute(
+        "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c WHERE t.type = 'table'"
+        ' AND c."notnull" <= ? ORDER BY t.name, c.cid',
+        (0 if nullable else 1,),
+    ).fetchall()
+    connection.close()
+    return [(table, column) for table, column in found if table not in PRIVATE and not table.startswith("sqlite_")]
+
+
+def the_row(db: apsw.Connection, table: str) -> dict[str, Any]:
+    """The row that `ROWS` made: the last one."""
+    order = "rowid" if table in ("users", "plans", "roles", "organizations", "login_sessions", "api_tokens") else "1"
+    names = [name for (name,) in db.execute("SELECT name FROM pragma_table_info(?)", (table,))]
+    [values] = db.execute(f"SELECT * FROM {table} ORDER BY {order} DESC LIMIT 1").fetchall()
+    return dict(zip(names, values, strict=True))
+
+
+def where(row: Row) -> tuple[str, tuple[Any, ...]]:
+    return " AND ".join(f"{name} IS ?" for name in row), tuple(row.values())
+
+
+def change(db: apsw.Connection, table: str, column: str, row: Row) -> tuple[Logged, Row]:
+    """Give the column the first candidate that it accepts; what that logged, and the row afterwards."""
+    condition, values = where(row)
+    for candidate in CANDIDATES:
+        if candidate == row[column]:
+            continue
+        try:
+            found = logged(
+                db,
+                lambda value=candidate: db.execute(
+                    f"UPDATE {table} SET {column} = ? WHERE {condition}", (value, *values)
+                ),  # type: ignore[misc]
+            )
+        except apsw.ConstraintError:
+            continue
+        return found, {**row, column: candidate}
+    raise AssertionError(f"no candidate fits {table}.{column}: add one")
+
+
+def documents(table: str, *rows: Row) -> list[str]:
+    of = DOCUMENTS.get(table, [lambda row: f"user:{row['user_id']}"])
+    return sorted({document(row) for row in rows for document in of})
+
+
+def expected(table: str, column: str, old: Row, new: Row) -> Logged:
+    cause = CAUSES[table]
+    if table == "users" and column in ("plan", "status"):
+        cause = column
+    if table in ("login_sessions", "api_tokens") and column not in DECIDING:
+        cause = "profile"
+    result = [(document, cause) for document in documents(table, old, new)]
+    if (table, column) == ("organizations", "plan"):
+        result.append(("org:o9", "plan"))
+    if table in ("login_sessions", "api_tokens") and column in ("id", "revoked_at"):
+        result.append(("revocations", "revocation"))
+    return sorted(result)
+
+
+def test_every_public_table_has_a_row_to_try() -> None:
+    assert {table for table, _ in columns()} == set(ROWS) == set(CAUSES)
+
+
+@pytest.mark.parametrize("table", ROWS)
+def test_insert_and_delete(db: apsw.Connection, table: str) -> None:
+    inserted = logged(db, ROWS[table])
+    row = the_row(db, table)
+    wanted = [(document, CAUSES[table]) for document in documents(table, row)]
+    assert sorted(inserted) == wanted
+    condition, values = where(row)
+    deleted = logged(db, lambda: db.execute(f"DELETE FROM {table} WHERE {condition}", values))
+    if table in ("login_sessions", "api_tokens"):
+        wanted.append(("revocations", "revocation"))
+    assert sorted(deleted) == sorted(wanted)
+
+
+@pytest.mark.parametrize(("table", "column"), columns())
+def test_update(db: apsw.Connection, table: str, column: str) -> None:
+    db.execute(ROWS[table])
+    row = the_row(db, table)
+    found, new = change(db, table, column, row)
+    assert sorted(found) == expected(table, column, row, new)
+
+
+@pytest.mark.parametrize(("table", "column"), columns())
+def test_update_to_the_same_value(db: apsw.Connection, table: str, column: str) -> None:
+    db.execute(ROWS[table])
+    row = the_row(db, table)
+    condition, values = where(row)
+    assert logged(db, lambda: db.execute(f"UPDATE {table} SET {column} = {column} WHERE {condition}", values)) == []
+    assert the_row(db, table) == row
+
+
+@pytest.mark.parametrize(("table", "column"), columns(nullable=True))
+def test_update_between_null_and_a_value(db: apsw.Connection, table: str, column: str) -> None:
+    """``<>`` would be NULL, and so not true, where one side is NULL."""
+    db.execute(ROWS[table])
+    row = the_row(db, table)
+    _, new = change(db, table, column, row)
+    condition, values = where({name: value for name, value in new.items() if name != "updated_at"})
+    back = logged(db, lambda: db.execute(f"UPDATE {table} SET {column} = NULL WHERE {condition}", values))
+    assert [entry for entry in back if entry[0] != "revocations"] == [
+        entry for entry in expected(table, column, new, {**new, column: None}) if entry[0] != "revocations"
+    ]
+
+
+@pytest.mark.parametrize("change", ["username = 'NINE'", "email = 'N@X'"])
+def test_a_change_of_case_is_a_change(db: apsw.Connection, change: str) -> None:
+    db.execute(ROWS["users"])
+    assert logged(db, f"UPDATE users SET {change} WHERE id = 'u9'") == [("user:u9", "profile")]
+
+
+def test_one_update_with_several_causes(db: apsw.Connection) -> None:
+    found = logged(db, "UPDATE users SET name = 'Ada', plan = 'p2', status = 'disabled' WHERE id = 'u1'")
+    assert sorted(found) == [("user:u1", "plan"), ("user:u1", "profile"), ("user:u1", "status")]
+
+
+def test_an_upsert_logs_what_it_did(db: apsw.Connection) -> None:
+    upsert = (
+        "INSERT INTO quota_usage VALUES ('org:o1', 'calls', 0, 1, 0) ON CONFLICT DO UPDATE SET used = excluded.used"
+    )
+    assert logged(db, upsert) == [("org:o1", "quota_usage")]
+    assert logged(db, upsert) == []
+
+
+@pytest.mark.parametrize(("table", "key"), [("users", "u1"), ("organizations", "o1")])
+class TestUpdatedAt:
+    def test_moves_by_itself(self, db: apsw.Connection, table: str, key: str) -> None:
+        before = time.time() * 1000
+        db.execute(f"UPDATE {table} SET name = 'new' WHERE id = ?", (key,))
+        updated: Any = db.execute(f"SELECT updated_at FROM {table} WHERE id = ?", (key,)).get
+        assert before - 2 <= updated <= time.time() * 1000 + 2
+
+    def test_stays_what_the_writer_says(self, db: apsw.Connection, table: str, key: str) -> None:
+        db.execute(f"UPDATE {table} SET name = 'new', updated_at = 77 WHERE id = ?", (key,))
+        assert db.execute(f"SELECT updated_at FROM {table} WHERE id = ?", (key,)).get == 77
+
+    def test_is_left_alone_where_nothing_changes(self, db: apsw.Connection, table: str, key: str) -> None:
+        db.execute(f"UPDATE {table} SET name = name, plan = plan")
+        assert db.execute(f"SELECT DISTINCT updated_at FROM {table}").get == 5
+
+    def test_ends_also_with_recursive_triggers(self, db: apsw.Connection, table: str, key: str) -> None:
+        db.execute("PRAGMA recursive_triggers=ON").fetchall()
+        found = logged(db, f"UPDATE {table} SET name = 'new' WHERE id = '{key}'")
+        assert 1 <= len(found) <= 2
+        assert len(set(found)) == 1
+
+
+def fill(db: apsw.Connection) -> None:
+    """Give u1 and o1 a row in every table that refers to them."""
+    for table in ROWS:
+        if table not in ("users", "plans", "roles", "organizations"):
+            db.execute(ROWS[table])
+    db.execute("INSERT INTO quota_usage VALUES ('org:o1', 'calls', 0, 1, 0)")
+
+
+class TestDeletingParents:
+    @pytest.mark.parametrize("foreign_keys", ["ON", "OFF"])
+    def test_a_user_takes_everything_along(self, db: apsw.Connection, foreign_keys: str) -> None:
+        fill(db)
+        db.execute(f"PRAGMA foreign_keys={foreign_keys}").fetchall()
+        found = logged(db, "DELETE FROM users WHERE id = 'u1'")
+        assert sorted(found) == sorted(
+            [("user:u1", cause) for cause in ("profile", "permissions", "roles", "organization", "quota_usage")]
+            + [("user:u1", "quota_limit")] * 2  # an override and a cap
+            + [("user:u1", "revocation"), ("revocations", "revocation")] * 2  # a login session and a token
+            + [("org:o1", "organization")]
+        )
+        assert found[-1] == ("user:u1", "profile")
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert db.execute("SELECT count(*) FROM quota_usage WHERE owner = 'user:u1'").get == 0
+        assert db.execute("SELECT id, kind, user_id, expires_at FROM revocations ORDER BY id").fetchall() == [
+            ("s1", "login_session", "u1", 9),
+            ("t1", "api_token", "u1", None),
+        ]
+
+    @pytest.mark.parametrize("foreign_keys", ["ON", "OFF"])
+    @pytest.mark.parametrize(
+        ("sql", "wanted"),
+        [
+            (
+                "DELETE FROM organizations WHERE id = 'o1'",
+                [
+                    "org:o1 organization",
+                    "org:o1 organization",
+                    "org:o1 quota_usage",
+                    "user:u1 organization",
+                    "user:u1 quota_limit",
+                ],
+            ),
+            ("DELETE FROM roles WHERE id = 'r1'", ["role:r1 permissions", "role:r1 roles", "user:u1 roles"]),
+            ("DELETE FROM plans WHERE id = 'p9'", ["plan:p9 permissions", "plan:p9 plan", "plan:p9 quota_limit"]),
+        ],
+    )
+    def test_others(self, db: apsw.Connection, foreign_keys: str, sql: str, wanted: list[str]) -> None:
+        fill(db)
+        db.execute("INSERT INTO plans(id) VALUES ('p9'); INSERT INTO plan_permissions VALUES ('p9', 'x')").fetchall()
+        db.execute("INSERT INTO plan_quotas(plan, quota) VALUES ('p9', 'x')")
+        db.execute(f"PRAGMA foreign_keys={foreign_keys}").fetchall()
+        assert sorted(f"{doc} {cause}" for doc, cause in logged(db, sql)) == wanted
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+class TestRenamingKeys:
+    def test_a_user(self, db: apsw.Connection) -> None:
+        fill(db)
+        found = logged(db, "UPDATE users SET id = 'u7' WHERE id = 'u1'")
+        for doc in ("user:u1", "user:u7"):
+            assert {cause for name, cause in found if name == doc} == {
+                "profile", "permissions", "roles", "organization", "quota_usage", "quota_limit", "revocation",
+            }  # fmt: skip
+        assert ("org:o1", "organization") in found
+        assert db.execute("SELECT count(*) FROM quota_usage WHERE owner = 'user:u7'").get == 1
+
+    def test_an_organization(self, db: apsw.Connection) -> None:
+        fill(db)
+        found = logged(db, "UPDATE organizations SET id = 'o7' WHERE id = 'o1'")
+        assert {"org:o1", "org:o7", "user:u1"} == {doc for doc, _ in found}
+        assert db.execute("SELECT count(*) FROM quota_usage WHERE owner = 'org:o7'").get == 1
+
+    def test_a_plan(self, db: apsw.Connection) -> None:
+        fill(db)
+        found = logged(db, "UPDATE plans SET id = 'p7' WHERE id = 'p1'")
+        assert {("plan:p1", "plan"), ("plan:p7", "plan"), ("user:u1", "plan"), ("org:o1", "plan")} <= set(found)
+
+
+CREDENTIALS = [("login_sessions", "login_session"), ("api_tokens", "api_token")]
+
+
+@pytest.mark.parametrize(("table", "kind"), CREDENTIALS)
+class TestRevocations:
+    @pytest.fixture(autouse=True)
+    def a_credential(self, db: apsw.Connection, table: str) -> None:
+        column, value = ("token_hash", "h1") if table == "api_tokens" else ("ip", "::1")
+        db.execute(f"INSERT INTO {table}(id, user_id, expires_at, {column}) VALUES ('c1', 'u1', 50, ?)", (value,))
+
+    def revocations(self, db: apsw.Connection) -> list[tuple[Any, ...]]:
+        return db.execute("SELECT id, kind, user_id, expires_at FROM revocations ORDER BY id").fetchall()
+
+    def test_revoked_and_back(self, db: apsw.Connection, table: str, kind: str) -> None:
+        both = [("user:u1", "revocation"), ("revocations", "revocation")]
+        assert logged(db, f"UPDATE {table} SET revoked_at = 7") == both
+        assert self.revocations(db) == [("c1", kind, "u1", 50)]
+        assert logged(db, f"UPDATE {table} SET revoked_at = 8") == [("user:u1", "revocation")]
+        assert logged(db, f"UPDATE {table} SET expires_at = 60") == both
+        assert self.revocations(db) == [("c1", kind, "u1", 60)]
+        assert logged(db, f"UPDATE {table} SET revoked_at = NULL") == both
+        assert self.revocations(db) == []
+        assert logged(db, f"UPDATE {table} SET expires_at = 70") == [("user:u1", "revocation")]
+
+    def test_deleted_and_made_again(self, db: apsw.Connection, table: str, kind: str) -> None:
+        db.execute("CREATE TEMP TABLE kept AS SELECT * FROM " + table)
+        db.execute(f"DELETE FROM {table}")
+        assert self.revocations(db) == [("c1", kind, "u1", 50)]
+        found = logged(db, f"INSERT INTO {table} SELECT * FROM kept")
+        assert found == [("user:u1", "revocation"), ("revocations", "revocation")]
+        assert self.revocations(db) == []
+
+    def test_made_as_revoked(self, db: apsw.Connection, table: str, kind: str) -> None:
+        db.execute(
+            f"CREATE TEMP TABLE kept AS SELECT * FROM {table}; UPDATE kept SET revoked_at = 3; DELETE FROM {table}"
+        )
+        assert ("revocations", "revocation") in logged(db, f"INSERT INTO {table} SELECT * FROM kept")
+        assert self.revocations(db) == [("c1", kind, "u1", 50)]
+
+    def test_an_id_that_is_given_up_is_revoked(self, db: apsw.Connection, table: str, kind: str) -> None:
+        db.execute(f"UPDATE {table} SET id = 'c2'")
+        assert self.revocations(db) == [("c1", kind, "u1", 50)]
+
+    def test_the_statements_own_conflict_rule_does_not_reach_the_triggers(
+        self, db: apsw.Connection, table: str, kind: str
+    ) -> None:
+        """SQLite applies ``OR IGNORE`` of a statement to what its triggers do; an upsert there keeps its own rule."""
+        db.execute(f"INSERT INTO revocations VALUES ('c1', '{kind}', 'u2', 1)")
+        db.execute(f"UPDATE OR IGNORE {table} SET revoked_at = 7")
+        assert self.revocations(db) == [("c1", kind, "u1", 50)]
+
+
+IDS = st.sampled_from(["a", "b", "c"])
+TIMES = st.integers(1, 3)
+STEPS = st.one_of(
+    st.tuples(st.just("insert"), IDS, st.one_of(st.none(), TIMES), TIMES),
+    st.tuples(st.just("delete"), IDS),
+    st.tuples(st.just("revoke"), IDS, st.one_of(st.none(), TIMES)),
+    st.tuples(st.just("expire"), IDS, TIMES),
+    st.tuples(st.just("rename"), IDS, IDS),
+    st.tuples(st.just("both"), IDS, st.one_of(st.none(), TIMES), TIMES),
+)
+
+
+@given(steps=st.lists(STEPS, max_size=12))
+def test_revocations_are_what_is_revoked_or_gone(steps: list[tuple[Any, ...]]) -> None:
+    db = connect()
+    living: dict[str, tuple[int | None, int]] = {}
+    gone: dict[str, int] = {}
+    seen: dict[str, int] = {}
+    for step in steps:
+        found = logged(db, lambda step=step: apply(db, living, gone, step))  # type: ignore[misc]
+        wanted = {**gone, **{name: expires for name, (revoked, expires) in living.items() if revoked is not None}}
+        stored: list[tuple[Any, ...]] = db.execute("SELECT id, expires_at FROM revocations").fetchall()
+        assert dict(stored) == wanted
+        if wanted != seen:
+            assert found.count(("revocations", "revocation")) == 1
+        seen = wanted
+    db.close()
+
+
+def apply(
+    db: apsw.Connection, living: dict[str, tuple[int | None, int]], gone: dict[str, int], step: tuple[Any, ...]
+) -> None:
+    """Do one step in the database and in the model."""
+    kind, name, *values = step
+    if kind == "insert":
+        if name not in living:
+            db.execute(
+                "INSERT INTO login_sessions(id, user_id, revoked_at, expires_at) VALUES (?, 'u1', ?, ?)",
+                (name, *values),
+            )
+            living[name] = (values[0], values[1])
+            gone.pop(name, None)
+        return
+    if name not in living:
+        return
+    revoked, expires = living[name]
+    if kind == "delete":
+        db.execute("DELETE FROM login_sessions WHERE id = ?", (name,))
+        gone[name] = living.pop(name)[1]
+    elif kind == "rename":
+        if values[0] not in living:
+            db.execute("UPDATE login_sessions SET id = ? WHERE id = ?", (values[0], name))
+            gone[name] = expires
+            living[values[0]] = living.pop(name)
+            gone.pop(values[0], None)
+    else:
+        if kind in ("revoke", "both"):
+            revoked = values[0]
+        if kind in ("expire", "both"):
+            expires = values[-1]
+        db.execute("UPDATE login_sessions SET revoked_at = ?, expires_at = ? WHERE id = ?", (revoked, expires, name))
+        living[name] = (revoked, expires)
