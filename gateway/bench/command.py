@@ -1,0 +1,223 @@
+"""``gateway bench``: the workloads as commands. Results go to stdout, one JSON line each; progress and the table to
+stderr.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import click
+import picows  # noqa: F401 - without the extra `bench`, this and not a child says so
+
+from gateway.bench.broken import BenchBroken
+from gateway.bench.display import Display
+from gateway.bench.result import Result
+from gateway.bench.rig import Rig, Size
+from gateway.bench.workloads.connect import connect
+from gateway.bench.workloads.fanout import fanout
+from gateway.bench.workloads.idle import idle
+from gateway.bench.workloads.push import push
+from gateway.bench.workloads.push_max import push_max
+from gateway.bench.workloads.revoke import revoke
+from gateway.bench.workloads.slow import slow
+from gateway.bench.workloads.storm import storm
+
+BROKEN = 1
+"""Exit code of a run that can not be trusted. A missed target is a figure, not a failure: its exit code is 0."""
+
+Workload = Callable[[Rig], Iterator[Result]]
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+SESSIONS = click.IntRange(10, 1_000_000)
+SECONDS = click.FloatRange(1, 3600)
+RATE = click.FloatRange(1, 100_000)
+ROUNDS = click.IntRange(1, 1000)
+
+
+@click.group()
+def bench() -> None:
+    """Measure this machine: a gateway, its clients and a bare server side by side."""
+
+
+def _sized(default_sessions: int | None = 5000) -> Decorator:
+    """The options of every workload: `Size`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        options = [
+            click.option(
+                "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes of the gateway."
+            ),
+            click.option(
+                "--loaders", type=click.IntRange(1, 64), default=1, show_default=True, help="Load generators, at least."
+            ),
+            click.option(
+                "--concurrency",
+                type=click.IntRange(1, 4000),
+                default=128,
+                show_default=True,
+                help="Sessions opened at a time.",
+            ),
+        ]
+        if default_sessions is not None:
+            options.append(
+                click.option(
+                    "--sessions",
+                    type=SESSIONS,
+                    default=default_sessions,
+                    show_default=True,
+                    help="Sessions, one a user.",
+                )
+            )
+        for option in options:
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _seconds(default: float) -> Decorator:
+    return click.option(
+        "--seconds", type=SECONDS, default=default, show_default=True, help="How long the measurement lasts."
+    )
+
+
+def _rate(default: float) -> Decorator:
+    return click.option("--rate", type=RATE, default=default, show_default=True, help="Commits a second, one row each.")
+
+
+def _rounds(default: int) -> Decorator:
+    return click.option("--rounds", type=ROUNDS, default=default, show_default=True, help="Repetitions; medians count.")
+
+
+@bench.command("idle")
+@click.option(
+    "--sessions",
+    "steps",
+    type=SESSIONS,
+    multiple=True,
+    default=(5_000, 15_000),
+    show_default=True,
+    help="Sessions; repeatable.",
+)
+@_seconds(30)
+@_sized(None)
+def idle_command(steps: tuple[int, ...], seconds: float, **size: int) -> None:
+    """Memory and CPU time of sessions at rest."""
+    ordered = sorted(set(steps))
+    _run(lambda rig: idle(rig, steps=ordered, seconds=seconds), Size(sessions=ordered[-1], **size), both=True)
+
+
+@bench.command("connect")
+@_rounds(5)
+@_sized()
+def connect_command(rounds: int, **size: int) -> None:
+    """Authenticated connects a second."""
+    _run(lambda rig: connect(rig, rounds=rounds), Size(**size))
+
+
+@bench.command("push")
+@_rate(1000)
+@_seconds(20)
+@_sized()
+def push_command(rate: float, seconds: float, **size: int) -> None:
+    """From another process's commit to the frame at the client."""
+    _run(lambda rig: push(rig, rate=rate, seconds=seconds), Size(**size))
+
+
+@bench.command("push_max")
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 100_000),
+    default=1000,
+    show_default=True,
+    help="Users changed in one transaction.",
+)
+@_seconds(10)
+@_sized()
+def push_max_command(batch: int, seconds: float, **size: int) -> None:
+    """Updates a second to distinct users."""
+    if 3 * batch > size["sessions"]:
+        raise click.UsageError(
+            "--batch must be at most a third of --sessions: else changes overtake each other and are conflated."
+        )
+    _run(lambda rig: push_max(rig, seconds=seconds, batch=batch), Size(**size))
+
+
+@bench.command("fanout")
+@_rounds(15)
+@_sized()
+def fanout_command(rounds: int, **size: int) -> None:
+    """From one changed plan row to the last session's patch."""
+    _run(lambda rig: fanout(rig, rounds=rounds), Size(**size), both=True)
+
+
+@bench.command("storm")
+@click.option("--reads-metric", help="The gateway's counter of database reads: adds reads per user.")
+@_rounds(5)
+@_sized()
+def storm_command(reads_metric: str | None, rounds: int, **size: int) -> None:
+    """All sessions cut at once, and back."""
+    _run(lambda rig: storm(rig, rounds=rounds, reads_metric=reads_metric), Size(**size))
+
+
+@bench.command("slow")
+@click.option(
+    "--share",
+    type=click.FloatRange(0.001, 0.5),
+    default=0.01,
+    show_default=True,
+    help="Share of the clients that never read.",
+)
+@_rate(1000)
+@_seconds(30)
+@_sized()
+def slow_command(share: float, rate: float, seconds: float, **size: int) -> None:
+    """What clients that never read do to the others."""
+    _run(lambda rig: slow(rig, rate=rate, seconds=seconds, share=share), Size(**size))
+
+
+@bench.command("revoke")
+@click.option(
+    "--revocations",
+    type=click.IntRange(1, 100_000),
+    default=200,
+    show_default=True,
+    help="Tokens revoked, one at a time.",
+)
+@_rate(1000)
+@_seconds(15)
+@_sized()
+def revoke_command(revocations: int, rate: float, seconds: float, **size: int) -> None:
+    """From a token's revocation to the closed socket."""
+    if revocations > size["sessions"]:
+        raise click.UsageError("--revocations must be at most --sessions.")
+    _run(lambda rig: revoke(rig, rate=rate, seconds=seconds, revocations=revocations), Size(**size))
+
+
+def _run(workload: Workload, size: Size, *, both: bool = False) -> None:
+    """Run one workload; every process that it started has ended when this returns or raises."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    display = Display()
+    results: list[Result] = []
+    try:
+        with Rig(size, display, both=both) as rig:
+            for result in workload(rig):
+                results.append(result)
+                click.echo(result.line())
+    except BenchBroken as error:
+        display.console.print(f"bench: {error}", style="red", highlight=False)
+        sys.exit(BROKEN)
+    finally:
+        if results:
+            display.table(results)
+    if any(result.faults for result in results):
+        sys.exit(BROKEN)
+
+
+def _leave(number: int, _frame: Any) -> NoReturn:
+    # An exception, so that the rig ends its processes and removes its directory on the way out.
+    raise SystemExit(128 + number)

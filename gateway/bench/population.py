@@ -1,0 +1,69 @@
+"""The users of a benchmark's database: who they are, and how the foreign writer puts them there.
+
+Index `i` names user, token and session everywhere in the benchmark.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.core.tokens import hash_token, new_api_token
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+PLAN = "bench"
+PERMISSIONS = ("can_use_sms", "can_use_video", "can_use_voice")
+QUOTAS = (("sms_messages", 1_000), ("voice_minutes", 500))
+FIRST_LIMIT = 500
+CHUNK = 1_000
+
+
+def user_id(index: int) -> str:
+    """The id of user `index`."""
+    return f"u_{index:06}"
+
+
+def token_id(index: int) -> str:
+    """The id of the API token of user `index`."""
+    return f"t_{index:06}"
+
+
+def read_tokens(path: Path) -> list[str]:
+    """The API tokens that `populate` wrote, in the order of their users."""
+    return path.read_text().split()
+
+
+def populate(connection: sqlite3.Connection, count: int, tokens: Path) -> Iterator[int]:
+    """Insert the plan and `count` users with one API token each; yields how many there are after every transaction.
+
+    The tokens themselves are written to `tokens`, one a line: the database holds their hashes alone.
+    """
+    secrets = [new_api_token(os.urandom(32)) for _ in range(count)]
+    tokens.write_text("\n".join(secrets))
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO plans (id, name) VALUES (?, ?)", (PLAN, "Bench"))
+    connection.executemany(
+        "INSERT INTO plan_permissions (plan, permission) VALUES (?, ?)", [(PLAN, p) for p in PERMISSIONS]
+    )
+    connection.executemany(
+        "INSERT INTO plan_quotas (plan, quota, limit_value, period, hard) VALUES (?, ?, ?, 'month', 1)",
+        [(PLAN, quota, limit) for quota, limit in QUOTAS],
+    )
+    connection.execute("COMMIT")
+    for start in range(0, count, CHUNK):
+        chunk = range(start, min(start + CHUNK, count))
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(
+            "INSERT INTO users (id, username, name, plan) VALUES (?, ?, ?, ?)",
+            [(user_id(i), f"user{i:06}", f"User {i:06}", PLAN) for i in chunk],
+        )
+        connection.executemany(
+            "INSERT INTO api_tokens (id, user_id, name, token_hash) VALUES (?, ?, 'bench', ?)",
+            [(token_id(i), user_id(i), hash_token(secrets[i])) for i in chunk],
+        )
+        connection.execute("COMMIT")
+        yield chunk.stop

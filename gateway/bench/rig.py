@@ -1,0 +1,186 @@
+"""Everything a workload needs, started in order and ended in reverse: database, foreign writer, gateway, load
+generators, floor.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import tempfile
+import time
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from gateway.bench import processes
+from gateway.bench.board import create_board
+from gateway.bench.broken import BenchBroken
+from gateway.bench.child import Child
+from gateway.bench.columns import read_columns
+from gateway.bench.display import Display
+from gateway.bench.fleet import Fleet, Opened
+from gateway.bench.join import Commits
+from gateway.bench.server import Server, free_port
+
+FD_RESERVE = 500
+"""Open files that a process needs besides its sessions."""
+WARM_SESSIONS = 100
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a run is: sessions, processes of the gateway, load generators (at least), sessions opened at a time."""
+
+    sessions: int
+    workers: int
+    loaders: int
+    concurrency: int
+
+    def parameters(self) -> dict[str, int]:
+        """The size as parameters of a result."""
+        return {"sessions": self.sessions, "workers": self.workers}
+
+
+class Meter:
+    """CPU time of the benchmark's processes over a stretch of time, as shares of one core."""
+
+    def __init__(self, pids: dict[str, list[int]]) -> None:
+        self._pids = pids
+        self.seconds = 0.0
+        self.cpu_seconds: dict[str, float] = {}
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count while the block runs; several blocks add up."""
+        before = {name: processes.cpu_seconds(pids) for name, pids in self._pids.items()}
+        started = time.monotonic()
+        yield
+        self.seconds += time.monotonic() - started
+        for name, pids in self._pids.items():
+            self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + processes.cpu_seconds(pids) - before[name]
+
+    def shares(self) -> dict[str, float]:
+        """CPU seconds per second, by process."""
+        return {name: round(used / self.seconds, 3) for name, used in self.cpu_seconds.items()} if self.seconds else {}
+
+    def us_per(self, name: str, count: int) -> float:
+        """CPU time of the named processes for each of `count` things, in µs."""
+        return round(self.cpu_seconds[name] * 1e6 / count, 1)
+
+
+class Rig:
+    """A running gateway with `size.sessions` users and what it takes to measure it; a context manager.
+
+    Session `i` is that of user `i`. `both` says that the sessions of gateway and floor are open at the same time.
+    """
+
+    def __init__(self, size: Size, display: Display, *, both: bool = False) -> None:
+        self.size = size
+        self.display = display
+        self.all = range(size.sessions)
+        self._sockets = size.sessions * (2 if both else 1)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Rig:
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        limit = _raise_file_limit()
+        if self.size.sessions > (limit - FD_RESERVE) * self.size.workers:
+            raise BenchBroken(f"a process may open {limit} files: too few for {self.size.sessions} sessions")
+        self.directory = Path(
+            self._stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-bench-", ignore_cleanup_errors=True))
+        )
+        self.server = Server(self.directory, self.size.workers)
+        self._stack.callback(self.server.close)
+        self.server.migrate()
+        self.writer = self._child("gateway.bench.writer", str(self.server.database), str(self.directory))
+        with self.display.stage("users", self.size.sessions) as done:
+            tokens = self.writer.call("populate", count=self.size.sessions, within_s=300, on_progress=done)["tokens"]
+        self.server.start()
+        self.board = self.directory / "board"
+        count = max(self.size.loaders, math.ceil(self._sockets / (limit - FD_RESERVE)))
+        create_board(self.board, count)
+        loads = [
+            self._child("gateway.bench.load", str(self.directory), tokens, str(self.board), str(slot))
+            for slot in range(count)
+        ]
+        self.fleet = Fleet(loads, self.size.concurrency)
+        self.floor_port = free_port()
+        self.floor = self._child("gateway.bench.floor", str(self.floor_port))
+        self.server_pids = self.server.pids()
+
+    def _child(self, module: str, *arguments: str) -> Child:
+        child = Child(module, *arguments, directory=self.directory)
+        self._stack.callback(child.close)
+        return child
+
+    def meter(self) -> Meter:
+        """A meter of all processes, the gateway's being ``server``."""
+        return Meter(
+            {
+                "server": self.server_pids,
+                "load": self.fleet.pids(),
+                "writer": [self.writer.pid],
+                "floor": [self.floor.pid],
+            },
+        )
+
+    def port(self, target: str) -> int:
+        """The port of ``gateway`` or ``floor``."""
+        return self.server.port if target == "gateway" else self.floor_port
+
+    def open(self, target: str = "gateway", indexes: Sequence[int] | None = None, **how: bool) -> Opened:
+        """Open the sessions of all users, or of some, with progress."""
+        chosen = self.all if indexes is None else indexes
+        with self.display.stage(f"sessions at the {target}", len(chosen)) as done:
+            return self.fleet.open(target, self.port(target), chosen, on_progress=done, **how)
+
+    def drop(self, target: str) -> None:
+        """Cut all sessions and wait until the server is done with them."""
+        self.fleet.cut(target)
+        self.settle(target)
+
+    def settle(self, target: str = "gateway") -> None:
+        """Wait until a server has nothing to do."""
+        processes.settle(self.server_pids if target == "gateway" else [self.floor.pid])
+
+    def warm(self) -> None:
+        """Let both servers meet a few sessions, so that neither is measured loading its code; the floor learns the
+        greeting to repeat.
+        """
+        self.floor.call("greet", frames=self.fleet.probe("gateway", self.server.port, 0))
+        self.fleet.cut("gateway")
+        for target in ("gateway", "floor"):
+            self.open(target, range(min(WARM_SESSIONS, self.size.sessions)))
+            self.drop(target)
+
+    def commits(self, answer: dict[str, Any]) -> tuple[Commits, Commits]:
+        """The writer's notes out of its answer: marked changes, and revocations."""
+        columns = read_columns(Path(answer["commits"]), len(Commits._fields))
+        rows = list(zip(*columns, strict=True))
+        return _commits([row for row in rows if row[0]]), _commits([row for row in rows if not row[0]])
+
+
+def _raise_file_limit() -> int:
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    return limit
+
+
+def _commits(rows: list[tuple[int, ...]]) -> Commits:
+    return Commits(*(array("q", [row[place] for row in rows]) for place in range(len(Commits._fields))))
