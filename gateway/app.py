@@ -1,0 +1,68 @@
+"""The composition root: builds every object once and closes them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from starlette.applications import Starlette
+
+from gateway.config import Config, load_config
+from gateway.live.clock import Clock, SystemClock
+from gateway.live.node import Node
+from gateway.live.report import node_metrics
+from gateway.metrics import Metrics
+from gateway.store.database import Database
+from gateway.store.migrate import migrate
+from gateway.web.routes import routes
+
+log = logging.getLogger("gateway")
+
+
+def node_name() -> str:
+    """A name for this process that no other node has."""
+    return f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def create_app(config: Config | None = None, *, clock: Clock | None = None) -> Starlette:
+    """The ASGI application, for any server and for Starlette's ``TestClient`` (used as a context manager, so that its lifespan runs).
+
+    Without `config` it is read as the command line does. The database is opened, and brought up to date, when the lifespan starts.
+    """
+    config = config or load_config()
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with running_node(config, clock or SystemClock()) as node:
+            app.state.node = node
+            app.router.routes[:] = routes(node, config)
+            yield
+
+    return Starlette(lifespan=lifespan)
+
+
+@asynccontextmanager
+async def running_node(config: Config, clock: Clock) -> AsyncIterator[Node]:
+    """A node at work: database open, feed following, ticker ticking."""
+    async with AsyncExitStack() as stack:
+        database = await Database.open(config.database.url, poll_ms=config.changes.poll_ms)
+        stack.push_async_callback(database.close)
+        await migrate(database)
+        metrics = Metrics()
+        node = Node(node_name(), database, clock, config.channel, config.changes, metrics)
+        metrics.watch(lambda: node_metrics(node))
+        await node.feed.start()
+        for work in (node.feed.run(), node.tick(), node.housekeep()):
+            stack.push_async_callback(_stop, asyncio.create_task(work))
+        stack.callback(node.stop)
+        yield node
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,178 @@
+"""From facts to documents: each section of a user's or an organization's document, as canonical JSON.
+
+Sections that many users share (the same permissions, the untouched quotas of one plan) are the same bytes object: building them again costs a
+look-up, and the patch between two of them is computed once.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from gateway.core.clock import rfc3339
+from gateway.core.document import canonical, parse_object
+from gateway.core.facts import Catalog, Membership, OrganizationFacts, UserFacts
+from gateway.core.permissions import effective
+from gateway.core.quotas import QuotaOverride, balance, effective_limit
+
+
+class UserRow(NamedTuple):
+    """The columns of `users` that the identity section shows; times in milliseconds since 1970 UTC."""
+
+    id: str
+    username: str
+    name: str | None
+    email: str | None
+    plan: str
+    status: str
+    is_admin: int
+    attributes: str
+    created_at: int
+    updated_at: int
+
+
+class OrganizationRow(NamedTuple):
+    """The columns of `organizations` that its own section shows; times in milliseconds since 1970 UTC."""
+
+    id: str
+    name: str
+    plan: str | None
+    status: str
+    attributes: str
+    created_at: int
+    updated_at: int
+
+
+class Section(NamedTuple):
+    """Canonical JSON, and the moment at which it changes by the clock (milliseconds since 1970 UTC; None: never)."""
+
+    content: bytes
+    changes_at: int | None
+
+
+EMPTY = b"{}"
+
+
+def identity_section(row: UserRow) -> bytes:
+    """The identity of a user; raises ValueError for attributes that a document can not hold."""
+    identity: dict[str, Any] = {
+        "id": row.id,
+        "username": row.username,
+        "plan": row.plan,
+        "status": row.status,
+        "is_admin": bool(row.is_admin),
+        "created_at": rfc3339(row.created_at),
+        "updated_at": rfc3339(row.updated_at),
+        "attributes": {} if row.attributes == "{}" else parse_object(row.attributes),
+    }
+    if row.name is not None:
+        identity["name"] = row.name
+    if row.email is not None:
+        identity["email"] = row.email
+    return canonical(identity)
+
+
+def organization_section(row: OrganizationRow) -> bytes:
+    """An organization's own section; raises ValueError for attributes that a document can not hold."""
+    profile: dict[str, Any] = {
+        "id": row.id,
+        "name": row.name,
+        "status": row.status,
+        "created_at": rfc3339(row.created_at),
+        "updated_at": rfc3339(row.updated_at),
+        "attributes": {} if row.attributes == "{}" else parse_object(row.attributes),
+    }
+    if row.plan is not None:
+        profile["plan"] = row.plan
+    return canonical(profile)
+
+
+def user_permissions(facts: UserFacts, catalog: Catalog, now: int) -> tuple[frozenset[str], int | None]:
+    """What the user may do now, and when that changes by the clock."""
+    roles = tuple((grant, catalog.roles.get(grant.role, frozenset())) for grant in facts.roles) if facts.roles else ()
+    return effective(facts.active, catalog.plan(facts.plan).permissions, roles, facts.grants, now)
+
+
+@lru_cache(maxsize=4096)
+def permissions_section(permissions: frozenset[str]) -> bytes:
+    """``{name: true}`` for each permission."""
+    return canonical(dict.fromkeys(permissions, True)) if permissions else EMPTY
+
+
+def quotas_section(facts: UserFacts, catalog: Catalog, now: int) -> Section:
+    """The user's own quotas: the plan's rows, replaced one by one by overrides in force."""
+    limits = catalog.plan(facts.plan).quotas
+    if not limits and not facts.overrides:
+        return Section(EMPTY, None)
+    quotas: dict[str, Any] = {}
+    changes: list[int] = []
+    for quota in limits if not facts.overrides else limits.keys() | facts.overrides.keys():
+        limit = limits.get(quota)
+        overrides = facts.overrides.get(quota, ())
+        if overrides:
+            limit, limit_changes_at = effective_limit(limit, overrides, now)
+            if limit_changes_at is not None:
+                changes.append(limit_changes_at)
+        if limit is not None:
+            usages = facts.usages.get(quota, ())
+            quotas[quota], resets_at = balance(limit, usages, facts.anchor_at, facts.timezone, now)
+            if resets_at is not None:
+                changes.append(resets_at)
+    return Section(canonical(quotas), min(changes, default=None))
+
+
+def pool_quotas(organization: OrganizationFacts, catalog: Catalog, now: int) -> tuple[dict[str, Any], int | None]:
+    """An organization's pooled quotas by name, and when they change by the clock."""
+    quotas: dict[str, Any] = {}
+    changes: list[int] = []
+    for quota, limit in catalog.plan(organization.plan).quotas.items():
+        usages = organization.usages.get(quota, ())
+        quotas[quota], resets_at = balance(limit, usages, organization.anchor_at, organization.timezone, now)
+        if resets_at is not None:
+            changes.append(resets_at)
+    return quotas, min(changes, default=None)
+
+
+def organizations_section(facts: UserFacts, catalog: Catalog, now: int) -> Section:
+    """The organizations that the user is a member of; a disabled one is not shown."""
+    if not facts.memberships:
+        return Section(EMPTY, None)
+    organizations: dict[str, Any] = {}
+    changes: list[int] = []
+    for membership in facts.memberships:
+        organization = catalog.organizations.get(membership.organization)
+        if organization is None or not organization.active:
+            continue
+        quotas, changes_at = pool_quotas(organization, catalog, now)
+        for cap in facts.caps:
+            if cap.organization == membership.organization and cap.quota in quotas:
+                quotas[cap.quota]["cap"] = cap.limit
+        organizations[membership.organization] = {
+            "name": organization.name,
+            "role": membership.role,
+            "permissions": dict.fromkeys(membership_permissions(facts, membership, catalog), True),
+            "quotas": quotas,
+        }
+        if changes_at is not None:
+            changes.append(changes_at)
+    return Section(canonical(organizations), min(changes, default=None))
+
+
+def membership_permissions(facts: UserFacts, membership: Membership, catalog: Catalog) -> frozenset[str]:
+    """What a membership's role grants inside its organization; nothing for a user who is not active."""
+    return catalog.organization_roles.get(membership.role, frozenset()) if facts.active else frozenset()
+
+
+def members_section(organization: OrganizationFacts) -> bytes:
+    """The member list: ``{user id: {role, since}}``."""
+    return canonical(
+        {member.user: {"role": member.role, "since": rfc3339(member.since)} for member in organization.members or ()}
+    )
+
+
+def override_rows(rows: list[tuple[str, QuotaOverride]]) -> dict[str, tuple[QuotaOverride, ...]]:
+    """Group a user's override rows by quota."""
+    grouped: dict[str, tuple[QuotaOverride, ...]] = {}
+    for quota, override in rows:
+        grouped[quota] = (*grouped.get(quota, ()), override)
+    return grouped

@@ -1,0 +1,458 @@
+"""One connection's session: what a client may say when, what it is told, and when it ends.
+
+The machine is pure. Every method takes an `Instant` and returns effects for the connection to perform; `deadline` says when `tick` has to be
+called next. It knows neither sockets nor the database.
+
+    GREETING ──authenticated──▶ LIVE ──┐
+        │                              ├──end──▶ ENDED
+        └──auth_timeout, bad message, bad credential──┘
+
+In GREETING only one `auth` is understood. LIVE accepts requests, renews credentials and watches the heartbeat. In ENDED nothing is accepted and
+nothing is sent any more.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from msgspec import UNSET
+
+from gateway.core.clock import rfc3339
+from gateway.core.principal import Principal
+from gateway.core.wire import (
+    FEATURES,
+    PROTOCOL_VERSION,
+    Auth,
+    BadFrame,
+    ClientMessage,
+    Codec,
+    Ended,
+    Error,
+    Expiring,
+    Hello,
+    Ping,
+    Pong,
+    Ready,
+    RequestRefused,
+    ServerMessage,
+    Sync,
+    Unwatch,
+    Watch,
+)
+from gateway.errors import AuthFailed, Ending, GatewayError, RateLimited
+
+NEVER = float("inf")
+RATE_WINDOW_S = 60.0
+
+
+class Instant(NamedTuple):
+    """A moment on both clocks: `mono` in seconds for durations, `wall` in milliseconds since 1970 UTC for dates."""
+
+    mono: float
+    wall: int
+
+
+class SessionLimits(NamedTuple):
+    """The settings of ``[channel]`` that a session obeys; times in seconds."""
+
+    heartbeat_s: float
+    pong_timeout_s: float
+    auth_timeout_s: float
+    expiring_s: float
+    max_frame_bytes: int
+    messages_per_minute: int
+
+
+class Condition(enum.Enum):
+    """Where a session stands; see the diagram above."""
+
+    GREETING = enum.auto()
+    LIVE = enum.auto()
+    ENDED = enum.auto()
+
+
+class DocumentRequest(NamedTuple):
+    """A document that the client wants, by the name it used, and the revision that it still holds."""
+
+    name: str
+    rev: str | None
+
+
+class Send(NamedTuple):
+    """Send this frame."""
+
+    payload: bytes
+
+
+class SendPing(NamedTuple):
+    """Send a WebSocket ping."""
+
+
+class Authenticate(NamedTuple):
+    """Check this token and answer with `authenticated` or `rejected`."""
+
+    token: str
+
+
+class Subscribe(NamedTuple):
+    """Start watching; `request_id` wants a reply when all of it is decided. The first of a session may be empty."""
+
+    documents: tuple[DocumentRequest, ...]
+    request_id: str | None
+
+
+class Unsubscribe(NamedTuple):
+    """Stop watching and reply."""
+
+    names: tuple[str, ...]
+    request_id: str
+
+
+class Resend(NamedTuple):
+    """Send a document whole again and reply."""
+
+    name: str
+    request_id: str
+
+
+class Report(NamedTuple):
+    """Answer a ping with the revisions that were sent."""
+
+    ping: Ping
+
+
+class Close(NamedTuple):
+    """Send the last frame and close; nothing may be sent after it."""
+
+    payload: bytes
+    ending: Ending
+
+
+Effect = Send | SendPing | Authenticate | Subscribe | Unsubscribe | Resend | Report | Close
+
+SELF = (DocumentRequest("self", None),)
+
+
+def parse_document_name(text: str) -> DocumentRequest:
+    """Split `DOC@REV`: the last ``@`` counts, and only before 16 hexadecimal digits."""
+    name, at, rev = text.rpartition("@")
+    if at and len(rev) == 16 and all(c in "0123456789abcdef" for c in rev):
+        return DocumentRequest(name, rev)
+    return DocumentRequest(text, None)
+
+
+def parse_document_names(texts: Sequence[str]) -> tuple[DocumentRequest, ...]:
+    """Parse each, keeping the last word on a document that is named twice, in the order of first mention."""
+    requests = {request.name: request for request in map(parse_document_name, texts)}
+    return tuple(requests.values())
+
+
+class Session:
+    """The state of one connection. `jitter` in [0, 1) spreads the heartbeats of sessions that began together by ±10 %."""
+
+    __slots__ = (
+        "_authenticating",
+        "_expiring_sent",
+        "_heartbeat_s",
+        "_limits",
+        "_ping_at",
+        "_ping_unanswered",
+        "_strikes",
+        "_timeout_at",
+        "_window_count",
+        "_window_ends",
+        "codec",
+        "condition",
+        "id",
+        "principal",
+    )
+
+    def __init__(self, session_id: str, codec: Codec, limits: SessionLimits, at: Instant, *, jitter: float) -> None:
+        self.id = session_id
+        self.codec = codec
+        self.condition = Condition.GREETING
+        self.principal: Principal | None = None
+        self._limits = limits
+        self._heartbeat_s = limits.heartbeat_s * (0.9 + 0.2 * jitter)
+        self._ping_at = at.mono + self._heartbeat_s
+        self._ping_unanswered = False
+        self._timeout_at = at.mono + limits.auth_timeout_s
+        self._authenticating: Auth | None = None
+        self._expiring_sent = False
+        self._window_ends = at.mono + RATE_WINDOW_S
+        self._window_count = 0
+        self._strikes = 0
+
+    # --- beginning ---
+
+    def greet(self, node: str, epoch: str, at: Instant) -> list[Effect]:
+        """The first message, sent at once after the upgrade."""
+        limits = self._limits
+        hello = Hello(
+            protocol=PROTOCOL_VERSION,
+            node=node,
+            epoch=epoch,
+            server_time=rfc3339(at.wall),
+            heartbeat_s=limits.heartbeat_s,
+            auth_timeout_s=limits.auth_timeout_s,
+            max_frame_bytes=limits.max_frame_bytes,
+            features=FEATURES,
+        )
+        return [self._send(hello)]
+
+    def begin(self, principal: Principal, watch: Sequence[str], at: Instant) -> list[Effect]:
+        """Open a session whose credential came with the handshake; `watch` is that of the query string."""
+        return self._open(principal, parse_document_names(watch) if watch else SELF, None, at)
+
+    def authenticated(self, principal: Principal, at: Instant) -> list[Effect]:
+        """The credential of the `auth` under way is good: opens the session, or renews it without sending documents again."""
+        message, self._authenticating = self._authenticating, None
+        if message is None or self.condition is Condition.ENDED:
+            return []
+        if self.condition is Condition.GREETING:
+            watch = parse_document_names(message.watch) if message.watch is not None else SELF
+            return self._open(principal, watch, message.id, at)
+        assert self.principal is not None
+        if principal.document != self.principal.document:
+            return self.end(Ending.PRINCIPAL_CHANGED)
+        return self._renew(principal, message, at)
+
+    def rejected(self, error: GatewayError, at: Instant) -> list[Effect]:
+        """The credential of the `auth` under way is not good: ends a greeting, leaves a live session its old credential."""
+        message, self._authenticating = self._authenticating, None
+        if message is None or self.condition is Condition.ENDED:
+            return []
+        if self.condition is Condition.GREETING:
+            if isinstance(error, AuthFailed):
+                return self.end(Ending.AUTH_FAILED)
+            return self.end(Ending.OVERLOADED, retry_after_s=error.retry_after_s)
+        return [self.error(error, message.id)]
+
+    def _open(
+        self, principal: Principal, watch: tuple[DocumentRequest, ...], request_id: str | None, at: Instant
+    ) -> list[Effect]:
+        self.condition = Condition.LIVE
+        self._take_credential(principal, at)
+        effects: list[Effect] = [self._ready(request_id)]
+        effects += self._check_credential(at)
+        if self.condition is Condition.LIVE:
+            effects.append(Subscribe(watch, None))
+        return effects
+
+    def _renew(self, principal: Principal, message: Auth, at: Instant) -> list[Effect]:
+        self._take_credential(principal, at)
+        effects: list[Effect] = [self._ready(message.id)]
+        effects += self._check_credential(at)
+        if message.watch and self.condition is Condition.LIVE:
+            effects.append(Subscribe(parse_document_names(message.watch), None))
+        return effects
+
+    def _take_credential(self, principal: Principal, at: Instant) -> None:
+        self.principal = principal
+        self._expiring_sent = False
+
+    def amend(self, principal: Principal, at: Instant) -> list[Effect]:
+        """The same credential was changed where it is stored (its end, its scopes): it counts from now on, without a word if nothing is due."""
+        self._take_credential(principal, at)
+        return self._check_credential(at)
+
+    def _ready(self, request_id: str | None) -> Send:
+        principal = self.principal
+        assert principal is not None
+        expires_at = UNSET if principal.expires_at is None else rfc3339(principal.expires_at)
+        return self._send(Ready(self.id, principal.document, expires_at, UNSET if request_id is None else request_id))
+
+    # --- messages of the client ---
+
+    def receive(self, frame: bytes, text: bool, at: Instant) -> list[Effect]:
+        """A data frame came. `text` says which kind it was."""
+        if self.condition is Condition.ENDED:
+            return []
+        self.heard()
+        if len(frame) > self._limits.max_frame_bytes:
+            return self.end(Ending.TOO_LARGE)
+        if text is self.codec.binary:
+            return self.end(Ending.BAD_FRAME)
+        over = self._charge(at)
+        if over and self._strikes > 1:
+            return self._end_rate_limited(at)
+        try:
+            message = self.codec.decode(frame)
+        except BadFrame:
+            return self.end(Ending.BAD_FRAME)
+        except RequestRefused as refusal:
+            if self.condition is Condition.GREETING:
+                return self.end(Ending.NOT_AUTHENTICATED)
+            return [self.error(refusal.error, refusal.id)]
+        if over:
+            return [self.error(self._rate_limited(at), message.id)]
+        if self.condition is Condition.GREETING:
+            return self._receive_greeting(message)
+        return self._receive_live(message, at)
+
+    def control(self, at: Instant) -> list[Effect]:
+        """A control frame came: it counts as a message, but has no answer of ours."""
+        if self.condition is Condition.ENDED:
+            return []
+        self.heard()
+        over = self._charge(at)
+        return self._end_rate_limited(at) if over and self._strikes > 1 else []
+
+    def _charge(self, at: Instant) -> bool:
+        """Count one message; True when it is beyond the allowance. A spent allowance is a strike, and one after another is the end."""
+        limit = self._limits.messages_per_minute
+        if at.mono >= self._window_ends:
+            in_a_row = self._window_count > limit and at.mono < self._window_ends + RATE_WINDOW_S
+            self._strikes = 1 if in_a_row else 0
+            self._window_count = 0
+            self._window_ends = at.mono + RATE_WINDOW_S
+        self._window_count += 1
+        if self._window_count in (limit + 1, 2 * limit + 1):
+            self._strikes += 1
+        return self._window_count > limit
+
+    def _end_rate_limited(self, at: Instant) -> list[Effect]:
+        return self.end(Ending.RATE_LIMITED, retry_after_s=round(max(0.0, self._window_ends - at.mono), 3))
+
+    def _rate_limited(self, at: Instant) -> RateLimited:
+        retry_after_s = max(0.0, self._window_ends - at.mono)
+        return RateLimited("Too many messages.", retry_after_s=round(retry_after_s, 3))
+
+    def _receive_greeting(self, message: ClientMessage) -> list[Effect]:
+        if not isinstance(message, Auth) or self._authenticating is not None:
+            return self.end(Ending.NOT_AUTHENTICATED)
+        if message.token is None:
+            return self.end(Ending.AUTH_FAILED)
+        self._authenticating = message
+        return [Authenticate(message.token)]
+
+    def _receive_live(self, message: ClientMessage, at: Instant) -> list[Effect]:
+        match message:
+            case Ping():
+                return [Report(message)]
+            case Watch(id=request_id, docs=docs):
+                return [Subscribe(parse_document_names(docs), request_id)]
+            case Unwatch(id=request_id, docs=docs):
+                return [Unsubscribe(tuple(request.name for request in parse_document_names(docs)), request_id)]
+            case Sync(id=request_id, doc=doc):
+                return [Resend(doc, request_id)]
+            case Auth():
+                return self._receive_renewal(message, at)
+
+    def _receive_renewal(self, message: Auth, at: Instant) -> list[Effect]:
+        assert self.principal is not None
+        if self._authenticating is not None:
+            return [self.error(RateLimited("A renewal is under way.", retry_after_s=1.0), message.id)]
+        if message.token is None:
+            return self._renew(self.principal, message, at)
+        self._authenticating = message
+        return [Authenticate(message.token)]
+
+    def heard(self) -> None:
+        """Something came from the client: it is alive."""
+        self._ping_unanswered = False
+
+    # --- time ---
+
+    def deadline(self, at: Instant) -> float:
+        """When `tick` has something to do, in seconds of the monotonic clock; never later than that moment."""
+        if self.condition is Condition.ENDED:
+            return NEVER
+        if self.condition is Condition.GREETING:
+            return min(self._timeout_at, self._ping_at)
+        principal = self.principal
+        assert principal is not None
+        if principal.expires_at is None:
+            return self._ping_at
+        ahead_s = (principal.expires_at - at.wall) / 1000
+        if not self._expiring_sent:
+            ahead_s -= self._limits.expiring_s
+        return min(self._ping_at, at.mono + ahead_s)
+
+    def tick(self, at: Instant) -> list[Effect]:
+        """Do what is due: `expiring`, the end of the credential, the heartbeat, the time-out of the greeting."""
+        if self.condition is Condition.ENDED:
+            return []
+        if self.condition is Condition.GREETING and at.mono >= self._timeout_at:
+            return self.end(Ending.AUTH_TIMEOUT)
+        effects = self._check_credential(at) if self.condition is Condition.LIVE else []
+        if at.mono >= self._ping_at:
+            effects += self._heartbeat(at)
+        return effects
+
+    def expired(self, wall: int) -> bool:
+        """Whether the credential has ended, so that no data may be sent any more."""
+        principal = self.principal
+        return principal is not None and principal.expires_at is not None and wall >= principal.expires_at
+
+    def _heartbeat(self, at: Instant) -> list[Effect]:
+        if self.condition is Condition.ENDED:
+            return []
+        if self._ping_unanswered:
+            return self.end(Ending.TIMEOUT)
+        self._ping_unanswered = True
+        self._ping_at = at.mono + self._limits.pong_timeout_s
+        return [SendPing()]
+
+    def ponged(self, at: Instant) -> None:
+        """The answer to a ping came: the next one is a heartbeat away."""
+        self._ping_unanswered = False
+        self._ping_at = at.mono + self._heartbeat_s
+
+    def _check_credential(self, at: Instant) -> list[Effect]:
+        principal = self.principal
+        if principal is None or principal.expires_at is None:
+            return []
+        left_ms = principal.expires_at - at.wall
+        if left_ms <= 0:
+            return self.end(Ending.TOKEN_EXPIRED)
+        if left_ms <= self._limits.expiring_s * 1000 and not self._expiring_sent:
+            self._expiring_sent = True
+            return [self._send(Expiring(rfc3339(principal.expires_at)))]
+        return []
+
+    # --- what is sent ---
+
+    def pong(self, ping: Ping, revs: dict[str, str], at: Instant) -> Send:
+        """The answer to a ping; `revs` are the revisions sent last."""
+        return self._send(
+            Pong(rfc3339(at.wall), revs, UNSET if ping.id is None else ping.id, UNSET if ping.t is None else ping.t)
+        )
+
+    def error(self, error: GatewayError, request_id: str | None, doc: str | None = None) -> Send:
+        """The answer to a request that failed."""
+        return self._send(
+            Error(
+                error.code,
+                error.message,
+                UNSET if request_id is None else request_id,
+                UNSET if doc is None else doc,
+                UNSET if error.retry_after_s is None else error.retry_after_s,
+            )
+        )
+
+    def send(self, message: ServerMessage) -> Send:
+        """Any message that carries no document."""
+        return self._send(message)
+
+    def end(self, ending: Ending, *, retry_after_s: float | None = None) -> list[Effect]:
+        """End the session; the second and later calls do nothing."""
+        if self.condition is Condition.ENDED:
+            return []
+        self.condition = Condition.ENDED
+        ended = Ended(
+            ending.code,
+            ending.value.message,
+            ending.reconnect.value,
+            UNSET if retry_after_s is None else retry_after_s,
+        )
+        return [Close(self.codec.encode(ended), ending)]
+
+    def leave(self) -> None:
+        """The client went away by itself."""
+        self.condition = Condition.ENDED
+
+    def _send(self, message: ServerMessage) -> Send:
+        return Send(self.codec.encode(message))

@@ -1,0 +1,309 @@
+"""The messages of the channel protocol, and one codec for each subprotocol.
+
+A frame holds one message: a map with `op`. Structs are encoded without their empty fields, so that null and absent stay the same thing on the
+wire. Documents and patches reach a codec as canonical JSON and are embedded as they are (JSON) or transcoded (MessagePack).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Protocol
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from gateway.errors import BadRequest, GatewayError, UnknownOp
+
+PROTOCOL_VERSION = 1
+FEATURES = ("resume", "conflation", "msgpack")
+
+RequestId = Annotated[str, Meta(min_length=1, max_length=64)]
+DocumentNames = Annotated[list[Annotated[str, Meta(min_length=1, max_length=256)]], Meta(max_length=10_000)]
+
+
+class BadFrame(Exception):
+    """The frame is not a message at all: not JSON or MessagePack, not a map, or nested too deeply."""
+
+
+# --- from the client -------------------------------------------------------------------------------------------------
+
+
+class ClientInfo(Struct, frozen=True):
+    """What the client says of itself; for logs only."""
+
+    name: Annotated[str, Meta(max_length=64)] | None = None
+    version: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class Auth(Struct, tag_field="op", tag="auth", frozen=True):
+    """Opens the session, or renews its credential. Without `token` the credential of the handshake counts."""
+
+    token: str | None = None
+    watch: DocumentNames | None = None
+    id: RequestId | None = None
+    client: ClientInfo | None = None
+    last_end: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class Watch(Struct, tag_field="op", tag="watch", frozen=True):
+    """Watch documents, each `DOC` or `DOC@REV`."""
+
+    id: RequestId
+    docs: DocumentNames
+
+
+class Unwatch(Struct, tag_field="op", tag="unwatch", frozen=True):
+    """Stop watching documents."""
+
+    id: RequestId
+    docs: DocumentNames
+
+
+class Sync(Struct, tag_field="op", tag="sync", frozen=True):
+    """Send one watched document whole again."""
+
+    id: RequestId
+    doc: Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class Ping(Struct, tag_field="op", tag="ping", frozen=True):
+    """An application-level ping; `t` is repeated in the answer."""
+
+    id: RequestId | None = None
+    t: int | float | Annotated[str, Meta(max_length=64)] | None = None
+
+
+ClientMessage = Auth | Watch | Unwatch | Sync | Ping
+CLIENT_OPS = frozenset(("auth", "watch", "unwatch", "sync", "ping"))
+
+
+class _Header(Struct, frozen=True):
+    op: Any = None
+    id: Any = None
+
+
+# --- from the server -------------------------------------------------------------------------------------------------
+
+
+class ServerMessage(Struct, tag_field="op", omit_defaults=True, frozen=True):
+    """What the gateway sends; fields at their default are left out."""
+
+
+class Hello(ServerMessage, tag="hello", frozen=True, kw_only=True):
+    """The first message, always."""
+
+    protocol: int
+    node: str
+    epoch: str
+    server_time: str
+    heartbeat_s: float
+    auth_timeout_s: float
+    max_frame_bytes: int
+    features: Sequence[str]
+
+
+class Ready(ServerMessage, tag="ready", frozen=True):
+    """Authenticated. `expires_at` is absent for a credential without end."""
+
+    session: str
+    principal: str
+    expires_at: str | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+
+
+class Snapshot(ServerMessage, tag="snapshot", frozen=True):
+    """A whole document."""
+
+    doc: str
+    rev: str
+    seq: int
+    data: Any
+
+
+class Update(ServerMessage, tag="update", frozen=True):
+    """A merge patch (RFC 7396) from revision `from` to `rev`."""
+
+    doc: str
+    from_: str = msgspec.field(name="from")
+    rev: str
+    seq: int
+    patch: Any
+    causes: Sequence[str]
+
+
+class Current(ServerMessage, tag="current", frozen=True):
+    """The revision that the client named is still the right one."""
+
+    doc: str
+    rev: str
+    seq: int
+
+
+class Gone(ServerMessage, tag="gone", frozen=True):
+    """The document is no longer watched: `reason` is ``deleted`` or ``forbidden``."""
+
+    doc: str
+    reason: str
+
+
+class Reply(ServerMessage, tag="reply", frozen=True):
+    """A request succeeded."""
+
+    id: str
+    docs: Sequence[str] | UnsetType = UNSET
+    doc: str | UnsetType = UNSET
+
+
+class Error(ServerMessage, tag="error", frozen=True):
+    """A request failed; the connection lives on."""
+
+    code: str
+    message: str
+    id: str | UnsetType = UNSET
+    doc: str | UnsetType = UNSET
+    retry_after_s: float | UnsetType = UNSET
+
+
+class Expiring(ServerMessage, tag="expiring", frozen=True):
+    """The credential ends soon."""
+
+    expires_at: str
+
+
+class Status(ServerMessage, tag="status", frozen=True):
+    """What the client holds may be old (`stale`), or is true again (`fresh`); with `doc` it speaks of that document alone."""
+
+    store: str
+    since: str
+    age_s: float
+    doc: str | UnsetType = UNSET
+
+
+class Pong(ServerMessage, tag="pong", frozen=True):
+    """The answer to a ping; `revs` lets a client find a silent divergence."""
+
+    server_time: str
+    revs: dict[str, str]
+    id: str | UnsetType = UNSET
+    t: int | float | str | UnsetType = UNSET
+
+
+class Ended(ServerMessage, tag="ended", frozen=True):
+    """The last message before a close that the gateway decides."""
+
+    code: str
+    message: str
+    reconnect: str
+    retry_after_s: float | UnsetType = UNSET
+
+
+# --- codecs ----------------------------------------------------------------------------------------------------------
+
+
+class RequestRefused(Exception):
+    """A message that is a map but no valid request; `error` becomes the reply, `id` names the request if it had a usable one."""
+
+    def __init__(self, error: GatewayError, request_id: str | None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.id = request_id
+
+
+class Codec(Protocol):
+    """How one subprotocol writes and reads messages."""
+
+    subprotocol: str
+    binary: bool
+
+    def decode(self, frame: bytes) -> ClientMessage:
+        """Read a client's frame; raises `BadFrame` or `RequestRefused`."""
+
+    def encode(self, message: ServerMessage) -> bytes:
+        """Write any message that carries no document."""
+
+    def snapshot(self, doc: str, rev: str, seq: int, document: bytes) -> bytes:
+        """Write a `Snapshot`; `document` is canonical JSON."""
+
+    def update(self, doc: str, from_: str, rev: str, seq: int, patch: bytes, causes: Sequence[str]) -> bytes:
+        """Write an `Update`; `patch` is JSON."""
+
+
+def _refused(header: Any, decode_error: msgspec.ValidationError) -> RequestRefused:
+    request_id = header.id if isinstance(header.id, str) and 1 <= len(header.id) <= 64 else None
+    if isinstance(header.op, str) and header.op not in CLIENT_OPS:
+        return RequestRefused(UnknownOp("This operation is not known."), request_id)
+    if not isinstance(header.op, str):
+        return RequestRefused(BadRequest("A message needs an op."), request_id)
+    return RequestRefused(BadRequest(f"Not a valid {header.op}: {decode_error}."), request_id)
+
+
+class _JsonCodec:
+    """Text frames, UTF-8 JSON (RFC 8259)."""
+
+    subprotocol = "gateway.v1+json"
+    binary = False
+
+    def __init__(self) -> None:
+        self._decode: Callable[[bytes], ClientMessage] = msgspec.json.Decoder(ClientMessage).decode
+        self._header = msgspec.json.Decoder(_Header).decode
+        self._encode = msgspec.json.Encoder().encode
+
+    def decode(self, frame: bytes) -> ClientMessage:
+        try:
+            return self._decode(frame)
+        except msgspec.ValidationError as exc:
+            try:
+                header = self._header(frame)
+            except (msgspec.DecodeError, RecursionError):
+                raise BadFrame from exc
+            raise _refused(header, exc) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise BadFrame from exc
+
+    def encode(self, message: ServerMessage) -> bytes:
+        return self._encode(message)
+
+    def snapshot(self, doc: str, rev: str, seq: int, document: bytes) -> bytes:
+        return self._encode(Snapshot(doc, rev, seq, msgspec.Raw(document)))
+
+    def update(self, doc: str, from_: str, rev: str, seq: int, patch: bytes, causes: Sequence[str]) -> bytes:
+        return self._encode(Update(doc, from_, rev, seq, msgspec.Raw(patch), causes))
+
+
+class _MessagePackCodec:
+    """Binary frames, MessagePack."""
+
+    subprotocol = "gateway.v1+msgpack"
+    binary = True
+
+    def __init__(self) -> None:
+        self._decode: Callable[[bytes], ClientMessage] = msgspec.msgpack.Decoder(ClientMessage).decode
+        self._header = msgspec.msgpack.Decoder(_Header).decode
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._from_json = msgspec.json.Decoder().decode
+
+    def decode(self, frame: bytes) -> ClientMessage:
+        try:
+            return self._decode(frame)
+        except msgspec.ValidationError as exc:
+            try:
+                header = self._header(frame)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                raise BadFrame from exc
+            raise _refused(header, exc) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise BadFrame from exc
+
+    def encode(self, message: ServerMessage) -> bytes:
+        return self._encode(message)
+
+    def snapshot(self, doc: str, rev: str, seq: int, document: bytes) -> bytes:
+        return self._encode(Snapshot(doc, rev, seq, self._from_json(document)))
+
+    def update(self, doc: str, from_: str, rev: str, seq: int, patch: bytes, causes: Sequence[str]) -> bytes:
+        return self._encode(Update(doc, from_, rev, seq, self._from_json(patch), causes))
+
+
+JSON: Codec = _JsonCodec()
+MESSAGEPACK: Codec = _MessagePackCodec()
+CODECS = {codec.subprotocol: codec for codec in (JSON, MESSAGEPACK)}

@@ -1,0 +1,308 @@
+"""Runs one `Session` over one transport: performs its effects, sends what the hub publishes, and keeps the rule that data flows only while it may.
+
+A connection owns no task and no timer. The transport calls it when something comes, the hub when something changed, the node's ticker when its
+deadline is due.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from gateway.core.clock import rfc3339
+from gateway.core.principal import Principal
+from gateway.core.publication import Publication, View
+from gateway.core.session import (
+    Authenticate,
+    Close,
+    Condition,
+    DocumentRequest,
+    Effect,
+    Report,
+    Resend,
+    Send,
+    SendPing,
+    Session,
+    Subscribe,
+    Unsubscribe,
+)
+from gateway.core.wire import Gone, Reply, ServerMessage, Status
+from gateway.errors import Ending, GatewayError, NotFound
+from gateway.live.transport import Transport
+
+if TYPE_CHECKING:
+    from gateway.live.entry import Entry
+    from gateway.live.node import Node
+
+log = logging.getLogger("gateway.session")
+
+REVOKED_LINGER_S = 1.0
+LINGER_S = 5.0
+
+
+class Pending:
+    """A `watch` request whose documents are not all decided yet."""
+
+    __slots__ = ("accepted", "request_id", "undecided")
+
+    def __init__(self, request_id: str | None, undecided: int) -> None:
+        self.request_id = request_id
+        self.undecided = undecided
+        self.accepted: list[str] = []
+
+
+class Watcher(View):
+    """A connection's view of one of the hub's entries. `partial`: without what only managers see."""
+
+    __slots__ = ("connection", "entry", "partial", "pending")
+
+    def __init__(self, connection: Connection, entry: Entry, held: str | None, pending: Pending | None) -> None:
+        super().__init__(held)
+        self.connection = connection
+        self.entry = entry
+        self.partial = False
+        self.pending = pending
+
+
+class Connection:
+    """One accepted WebSocket, from `greet` until the transport says `closed`."""
+
+    __slots__ = (
+        "_behind",
+        "_node",
+        "_paused_at",
+        "_unsent",
+        "address",
+        "ending",
+        "opened_at",
+        "session",
+        "transport",
+        "watchers",
+    )
+
+    def __init__(self, node: Node, session: Session, transport: Transport, address: str) -> None:
+        self._node = node
+        self.session = session
+        self.transport = transport
+        self.address = address
+        self.watchers: dict[str, Watcher] = {}
+        self.ending: Ending | None = None
+        self.opened_at = node.clock.now().mono
+        self._behind: dict[Watcher, None] | None = None
+        self._paused_at: float | None = None
+        self._unsent = 0
+
+    # --- beginning ---
+
+    def greet(self, principal: Principal | None, watch: list[str]) -> None:
+        """Say hello, and ready too if the handshake brought a credential."""
+        at = self._node.clock.now()
+        self._node.opened(self)
+        self._perform(self.session.greet(self._node.name, self._node.hub.epoch, at))
+        if principal is not None:
+            self._open(principal, watch)
+
+    def _open(self, principal: Principal, watch: list[str]) -> None:
+        self._perform(self.session.begin(principal, watch, self._node.clock.now()))
+
+    def authenticated(self, principal: Principal) -> None:
+        """The token that the client sent is good."""
+        self._perform(self.session.authenticated(principal, self._node.clock.now()))
+
+    def rejected(self, error: GatewayError) -> None:
+        """The token that the client sent is not good, or can not be checked now."""
+        self._perform(self.session.rejected(error, self._node.clock.now()))
+
+    def amend(self, principal: Principal) -> None:
+        """The credential in use was changed in the database."""
+        self._perform(self.session.amend(principal, self._node.clock.now()))
+
+    # --- from the transport ---
+
+    def frame_received(self, frame: bytes, text: bool) -> None:
+        self._perform(self.session.receive(frame, text, self._node.clock.now()))
+
+    def control_received(self) -> None:
+        self._perform(self.session.control(self._node.clock.now()))
+
+    def pong_received(self) -> None:
+        self.session.ponged(self._node.clock.now())
+
+    def frame_too_large(self) -> None:
+        self.end(Ending.TOO_LARGE)
+
+    def frame_refused(self) -> None:
+        self.end(Ending.BAD_FRAME)
+
+    def writing_paused(self) -> None:
+        self._paused_at = self._node.clock.now().mono
+        self._unsent = self.transport.unsent()
+        self._node.schedule(self)
+
+    def writing_resumed(self) -> None:
+        self._paused_at = None
+        behind, self._behind = self._behind, None
+        for watcher in behind or ():
+            publication = watcher.entry.publication_for(watcher)
+            if publication is not None and self.watchers.get(watcher.entry.doc) is watcher:
+                self.deliver(watcher, publication)
+
+    def closed(self) -> None:
+        self.session.leave()
+        self._node.closed(self)
+        principal = self.session.principal
+        log.info(
+            "session ended",
+            extra={
+                "session": self.session.id,
+                "principal": principal.document if principal else "",
+                "reason": self.ending.code if self.ending else "client",
+                "seconds": round(self._node.clock.now().mono - self.opened_at, 3),
+                "address": self.address,
+            },
+        )
+
+    def stop(self) -> None:
+        self.end(Ending.GOING_AWAY)
+
+    # --- from the hub ---
+
+    def deliver(self, watcher: Watcher, publication: Publication, *, shared: bool = False) -> bool:
+        """Send what leads to the publication, or remember to do so as soon as the socket takes more. True when a frame went out."""
+        session = self.session
+        if session.condition is not Condition.LIVE:
+            return False
+        if self._paused_at is not None:
+            watcher.skip(publication.causes)
+            if self._behind is None:
+                self._behind = {}
+            self._behind[watcher] = None
+            self._node.hub.counters.conflated += 1
+            return False
+        principal = session.principal
+        if principal is not None and principal.expires_at is not None and session.expired(self._node.clock.now().wall):
+            return False
+        frame = watcher.next_frame(publication, session.codec, shared=shared)
+        if frame is None:
+            return False
+        self.transport.send_message(frame, session.codec.binary)
+        return True
+
+    def refuse(self, watcher: Watcher) -> None:
+        """The document does not exist, or the principal may not know that it does."""
+        self.watchers.pop(watcher.entry.doc, None)
+        pending = watcher.pending
+        self.fail(NotFound("No such document."), pending.request_id if pending else None, watcher.entry.doc)
+        self.decided(watcher, accepted=False)
+
+    def drop(self, watcher: Watcher, reason: str) -> None:
+        """The document is no longer watched."""
+        self.watchers.pop(watcher.entry.doc, None)
+        self.tell(Gone(watcher.entry.doc, reason))
+
+    def decided(self, watcher: Watcher, *, accepted: bool) -> None:
+        """One document of a `watch` request is settled; the last one brings the reply."""
+        pending, watcher.pending = watcher.pending, None
+        if pending is not None:
+            self.settle(pending, watcher.entry.doc if accepted else None)
+
+    def settle(self, pending: Pending, accepted: str | None) -> None:
+        """Count one document of a request as decided, and reply after the last if any was accepted."""
+        pending.undecided -= 1
+        if accepted is not None:
+            pending.accepted.append(accepted)
+        if pending.undecided == 0 and pending.accepted and pending.request_id is not None:
+            self.tell(Reply(pending.request_id, docs=pending.accepted))
+
+    def tell(self, message: ServerMessage) -> None:
+        """Send a message that carries no document, if the session is live."""
+        if self.session.condition is Condition.LIVE:
+            self._perform([self.session.send(message)])
+
+    def tell_status(self, store: str, since: int, now: int, doc: str | None = None) -> None:
+        """Say that what the client holds may be old, or is true again; `since` and `now` in milliseconds since 1970 UTC."""
+        age_s = max(0, now - since) / 1000
+        self.tell(Status(store, rfc3339(since), age_s, UNSET if doc is None else doc))
+
+    def fail(self, error: GatewayError, request_id: str | None, doc: str | None = None) -> None:
+        """Answer a request that failed."""
+        if self.session.condition is Condition.LIVE:
+            self._perform([self.session.error(error, request_id, doc)])
+
+    def end(self, ending: Ending, *, retry_after_s: float | None = None) -> None:
+        """End the session; whatever waits to be sent is not waited for."""
+        self._perform(self.session.end(ending, retry_after_s=retry_after_s))
+
+    # --- time ---
+
+    def deadline(self) -> float:
+        """When `tick` has something to do, in seconds of the monotonic clock."""
+        deadline = self.session.deadline(self._node.clock.now())
+        if self._paused_at is not None:
+            return min(deadline, self._paused_at + self._node.send_timeout_s)
+        return deadline
+
+    def tick(self) -> None:
+        """Do what is due."""
+        at = self._node.clock.now()
+        if self._paused_at is not None and at.mono >= self._paused_at + self._node.send_timeout_s:
+            unsent = self.transport.unsent()
+            if unsent >= self._unsent:
+                self.end(Ending.TOO_SLOW)
+                return
+            self._paused_at, self._unsent = at.mono, unsent
+        self._perform(self.session.tick(at))
+
+    # --- effects ---
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(payload):
+                    self.transport.send_message(payload, self.session.codec.binary)
+                case Subscribe(documents, request_id):
+                    self._subscribe(documents, request_id)
+                case Report(ping):
+                    revs = {doc: w.sent.rev for doc, w in self.watchers.items() if w.sent is not None}
+                    payload = self.session.pong(ping, revs, self._node.clock.now()).payload
+                    self.transport.send_message(payload, self.session.codec.binary)
+                case SendPing():
+                    self.transport.ping()
+                case Authenticate(token):
+                    self._node.authenticate(self, token)
+                case Close(payload, ending):
+                    self._close(payload, ending)
+                case Unsubscribe(names, request_id):
+                    docs = self._node.hub.unwatch(self, names)
+                    self.tell(Reply(request_id, docs=docs))
+                case Resend(name, request_id):
+                    self._resend(name, request_id)
+
+    def _subscribe(self, documents: tuple[DocumentRequest, ...], request_id: str | None) -> None:
+        hub = self._node.hub
+        if hub.entry_of(self) is None:
+            hub.join(self)
+        hub.watch(self, documents, request_id)
+
+    def _resend(self, name: str, request_id: str) -> None:
+        principal = self.session.principal
+        doc = principal.document if name == "self" and principal is not None else name
+        watcher = self.watchers.get(doc)
+        if watcher is None:
+            self.fail(NotFound("This document is not watched."), request_id, name)
+            return
+        self.tell(Reply(request_id, doc=doc))
+        watcher.reset()
+        publication = watcher.entry.publication_for(watcher)
+        if publication is not None:
+            self.deliver(watcher, publication)
+
+    def _close(self, payload: bytes, ending: Ending) -> None:
+        self.ending = ending
+        self._node.ended(self, ending)
+        self.watchers.clear()
+        self._behind = None
+        linger_s = REVOKED_LINGER_S if ending is Ending.REVOKED else LINGER_S
+        self.transport.end(payload, self.session.codec.binary, ending.close, ending.code, linger_s)

@@ -1,0 +1,335 @@
+"""Follows the change log from a position: one round reads what is new and publishes the next documents on the hub's list.
+
+    commit ─▶ wake ─▶ one snapshot: log rows, credentials, catalog, facts ─▶ hub publishes ─▶ position advances
+
+A round works in one snapshot and reads the log to that snapshot's end, so every document it builds is exact at the new position. It takes a
+bounded number of documents, so that a revocation never waits for more than one round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from gateway.auth import Authenticator
+from gateway.core.facts import UserFacts
+from gateway.errors import Ending, StoreError
+from gateway.live.clock import Clock
+from gateway.live.connection import Connection
+from gateway.live.entry import UserEntry
+from gateway.live.hub import Hub
+from gateway.live.pending import Task
+from gateway.store.changes import Change, Position, read_changes, read_position
+from gateway.store.database import Database, Snapshot
+from gateway.store.documents import (
+    CAUSE_PARTS,
+    BadDocument,
+    LoadedUser,
+    Part,
+    load_catalog,
+    load_organizations,
+    load_users,
+)
+
+log = logging.getLogger("gateway.feed")
+
+ROUND_LIMIT = 100
+BACKLOG_LIMIT = 100_000
+BACKOFF_MIN_S = 0.05
+BACKOFF_MAX_S = 2.0
+CREDENTIAL_CAUSES = frozenset(("revocation", "status"))
+
+
+class Read(NamedTuple):
+    """What one round read of the documents it took."""
+
+    users: list[tuple[str, Task]]
+    organizations: list[tuple[str, Task]]
+
+
+class Feed:
+    """The follower. `on_stale` and `on_fresh` tell that the database can not be read, and that it can again."""
+
+    def __init__(
+        self,
+        database: Database,
+        hub: Hub,
+        authenticator: Authenticator,
+        clock: Clock,
+        *,
+        on_stale: Callable[[], None],
+        on_fresh: Callable[[], None],
+        observe: Callable[[int], None],
+    ) -> None:
+        self._database = database
+        self._hub = hub
+        self._authenticator = authenticator
+        self._clock = clock
+        self._on_stale = on_stale
+        self._on_fresh = on_fresh
+        self._observe = observe
+        self._wake = asyncio.Event()
+        self.position = 0
+        self.rounds = 0
+        self.resyncs = 0
+        self.failures = 0
+        self.documents_read = 0
+        self.stale = False
+        hub.work.wake = self._wake.set
+
+    async def start(self) -> None:
+        """Take the present end of the log as the position and load the catalog."""
+        async with self._database.snapshot() as snapshot:
+            end = await read_position(snapshot)
+            self._hub.catalog = await load_catalog(snapshot)
+        self._hub.epoch = end.epoch
+        self.position = end.last
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        doorbell = asyncio.create_task(self._listen())
+        backoff_s = BACKOFF_MIN_S
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                try:
+                    await self._round()
+                    backoff_s = BACKOFF_MIN_S
+                except StoreError as exc:
+                    self._failed(exc)
+                    await asyncio.sleep(backoff_s * (0.5 + random.random() / 2))
+                    backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
+                    self._wake.set()
+                except Exception:
+                    log.exception("a round of the feed failed; every watched document is read again")
+                    self._resync()
+                    await asyncio.sleep(backoff_s)
+                    backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
+                if self._hub.work:
+                    self._wake.set()
+                await asyncio.sleep(0)
+        finally:
+            doorbell.cancel()
+
+    async def _listen(self) -> None:
+        while True:
+            await self._database.wait_for_change()
+            self._wake.set()
+
+    # --- one round ---
+
+    async def _round(self) -> None:
+        self.rounds += 1
+        hub, work = self._hub, self._hub.work
+        now = self._clock.now().wall
+        async with self._database.snapshot() as snapshot:
+            end = await read_position(snapshot)
+            await self._follow(snapshot, end)
+            await self._check_credentials(snapshot)
+            if work.catalog:
+                catalog = await load_catalog(snapshot)
+                hub.replace_catalog(catalog, work.catalog)
+                work.catalog = {}
+            taken = Read(work.take_users(ROUND_LIMIT), work.take_organizations())
+            try:
+                await self._load_and_publish(snapshot, taken, end.last, now)
+            except BaseException:
+                work.put_back(*taken)
+                raise
+        self.position = end.last
+        if self.stale:
+            self.stale = False
+            self._on_fresh()
+
+    async def _load_and_publish(self, snapshot: Snapshot, taken: Read, seq: int, now: int) -> None:
+        hub = self._hub
+        wanted: dict[str, tuple[Part, UserFacts | None]] = {}
+        for doc, task in taken.users:
+            facts = hub.facts_of(doc)
+            wanted[doc[5:]] = (task.parts if facts is not None else Part.ALL, facts)
+        read = {user: want for user, want in wanted.items() if want[0]}
+        users = await load_users(snapshot, read, hub.catalog, now) if read else {}
+        self.documents_read += len(read)
+        organizations = {id: f"org:{id}" in hub.entries for id, _ in taken.organizations}
+        for id in self._unknown_organizations(users.values()):
+            organizations.setdefault(id, False)
+        loaded = await load_organizations(snapshot, organizations, hub.catalog, now)
+        causes = {id: frozenset(task.causes) for id, task in taken.organizations}
+        for id, organization in loaded.items():
+            hub.publish_organization(id, organization, seq, causes.get(id, frozenset()), now)
+        for doc, task in taken.users:
+            self._publish_user(doc, task, wanted[doc[5:]][1], users, seq, now)
+
+    def _publish_user(
+        self,
+        doc: str,
+        task: Task,
+        facts: UserFacts | None,
+        users: dict[str, LoadedUser | BadDocument | None],
+        seq: int,
+        now: int,
+    ) -> None:
+        known = doc[5:]
+        if known in users:
+            loaded = users[known]
+        elif facts is not None:
+            loaded = LoadedUser(facts, None)
+        else:
+            return
+        changed = self._hub.publish_user(doc, loaded, seq, frozenset(task.causes), now)
+        if changed and task.swept and not task.causes:
+            self._hub.counters.drift += 1
+            log.warning("the sweep found a change that the log does not have", extra={"doc": doc})
+        if changed and task.since is not None:
+            self._observe(max(0, self._clock.now().wall - task.since))
+
+    def _unknown_organizations(self, loaded: Iterable[LoadedUser | BadDocument | None]) -> set[str]:
+        known = self._hub.catalog.organizations
+        return {
+            membership.organization
+            for user in loaded
+            if isinstance(user, LoadedUser)
+            for membership in user.facts.memberships
+            if membership.organization not in known
+        }
+
+    # --- the log ---
+
+    async def _follow(self, snapshot: Snapshot, end: Position) -> None:
+        """Put on the list what the log has beyond the position, or everything where it does not continue there."""
+        behind = end.last - self.position
+        if end.epoch != self._hub.epoch or behind < 0 or end.first > self.position + 1 or behind > BACKLOG_LIMIT:
+            log.warning(
+                "the change log is not followed on; every watched document is read again", extra={"behind": behind}
+            )
+            self._hub.epoch = end.epoch
+            self._resync()
+            return
+        after = self.position
+        while after < end.last:
+            page = await read_changes(snapshot, after)
+            for change in page:
+                self._note_change(change)
+            if not page:
+                break
+            after = page[-1].seq
+
+    def _note_change(self, change: Change) -> None:
+        hub, work = self._hub, self._hub.work
+        kind, _, id = change.doc.partition(":")
+        if kind == "user":
+            entry = hub.entries.get(change.doc)
+            if isinstance(entry, UserEntry):
+                if change.cause in CREDENTIAL_CAUSES and entry.sessions:
+                    work.credentials.add(change.doc)
+                parts = CAUSE_PARTS.get(change.cause, Part.ALL)
+                if parts:
+                    work.user(change.doc, parts, (change.cause,), change.at)
+        elif kind == "org":
+            if id in hub.catalog.organizations or change.doc in hub.entries:
+                work.organization(id, (change.cause,), change.at)
+        elif kind in ("plan", "role"):
+            work.plan_or_role(change.doc, (change.cause,), change.at)
+
+    def _resync(self) -> None:
+        self.resyncs += 1
+        work = self._hub.work
+        work.plan_or_role("", (), None)
+        for doc, entry in self._hub.entries.items():
+            if isinstance(entry, UserEntry):
+                work.user(doc, Part.ALL, (), None)
+                if entry.sessions:
+                    work.credentials.add(doc)
+        for organization in self._hub.catalog.organizations.keys() | {
+            doc[4:] for doc in self._hub.entries if doc.startswith("org:")
+        }:
+            work.organization(organization, (), None)
+
+    async def _check_credentials(self, snapshot: Snapshot) -> None:
+        """End the sessions whose credential no longer holds, before anything else is read."""
+        docs = self._hub.work.credentials
+        if not docs:
+            return
+        connections: list[Connection] = []
+        for doc in docs:
+            entry = self._hub.entries.get(doc)
+            if isinstance(entry, UserEntry):
+                connections += entry.sessions
+        principals = [c.session.principal for c in connections if c.session.principal is not None]
+        verdicts = await self._authenticator.recheck(snapshot, principals)
+        self._hub.work.credentials = set()
+        for connection in connections:
+            before = connection.session.principal
+            after = verdicts.get(before.credential_id) if before is not None else None
+            if after is None:
+                connection.end(Ending.REVOKED)
+            elif after != before:
+                connection.amend(after)
+
+    # --- faults and time ---
+
+    def _failed(self, exc: StoreError) -> None:
+        self.failures += 1
+        if not self.stale:
+            self.stale = True
+            log.error("the database can not be read", extra={"error": str(exc)})
+            self._on_stale()
+        self._build_without_store()
+
+    def _build_without_store(self) -> None:
+        """What the clock changed needs no database: grants end and periods begin although it can not be reached."""
+        hub, now = self._hub, self._clock.now().wall
+        for doc, task in list(hub.work.users.items()):
+            facts = hub.facts_of(doc)
+            entry = hub.entries.get(doc)
+            if facts is None or entry is None or entry.publication is None or "clock" not in task.causes:
+                continue
+            hub.publish_user(doc, LoadedUser(facts, None), entry.publication.seq, frozenset(("clock",)), now)
+            if not task.parts:
+                hub.work.forget(doc)
+        for id, task in list(hub.work.organizations.items()):
+            organization = hub.catalog.organizations.get(id)
+            entry = hub.entries.get(f"org:{id}")
+            if (
+                organization is not None
+                and entry is not None
+                and entry.publication is not None
+                and "clock" in task.causes
+            ):
+                hub.publish_organization(id, organization, entry.publication.seq, frozenset(("clock",)), now)
+
+    def clock_moved(self, now: int) -> None:
+        """Put what changes by the clock on the list; `now` in milliseconds since 1970 UTC."""
+        hub = self._hub
+        for at, doc in hub.work.take_due(now, ROUND_LIMIT * 10):
+            entry = hub.entries.get(doc)
+            if entry is None or entry.scheduled_at != at:
+                continue
+            entry.scheduled_at = None
+            if isinstance(entry, UserEntry):
+                hub.work.user(doc, Part(0), ("clock",), None)
+            else:
+                hub.work.organization(entry.id, ("clock",), None)
+
+    def clock_jumped(self) -> None:
+        """The wall clock was set: everything that depends on it is built again."""
+        for doc, entry in self._hub.entries.items():
+            if isinstance(entry, UserEntry):
+                self._hub.work.user(doc, Part.USAGES, ("clock",), None)
+            else:
+                self._hub.work.organization(entry.id, ("clock",), None)
+
+    def sweep(self, docs: Iterable[str]) -> None:
+        """Read these documents and the credentials of their sessions again, whatever the log says."""
+        for doc in docs:
+            entry = self._hub.entries.get(doc)
+            if isinstance(entry, UserEntry):
+                self._hub.work.user(doc, Part.ALL, (), None, swept=True)
+                if entry.sessions:
+                    self._hub.work.credentials.add(doc)
+            elif entry is not None:
+                self._hub.work.organization(entry.id, (), None)

@@ -1,0 +1,399 @@
+"""Who watches what on this node, and what changed but was not published yet.
+
+The hub does no I/O. The feed tells it what the change log says (`note`), asks what has to be read (`take`), and hands back what it read
+(`publish_user`, `publish_organization`, ...). Everything between an await of the feed and the next is atomic for sessions: they join before
+anything is read for them, so no change can fall between the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from gateway.core.access import Access, access_to_organization, access_to_user
+from gateway.core.facts import Catalog, OrganizationFacts, Plan, UserFacts
+from gateway.core.principal import Principal
+from gateway.core.session import DocumentRequest
+from gateway.core.wire import ServerMessage
+from gateway.errors import Ending, NotFound, TooManyDocuments
+from gateway.live.connection import Connection, Pending, Watcher
+from gateway.live.entry import Entry, OrganizationEntry, UserEntry
+from gateway.live.pending import PendingWork, Task
+from gateway.live.related import Related
+from gateway.store.documents import BadDocument, LoadedUser, Part
+
+log = logging.getLogger("gateway.hub")
+
+
+class HubCounters:
+    """What the hub has done, for metrics."""
+
+    __slots__ = ("built", "conflated", "drift", "faults", "pushed", "suppressed")
+
+    def __init__(self) -> None:
+        self.built = 0
+        self.suppressed = 0
+        self.pushed = 0
+        self.conflated = 0
+        self.drift = 0
+        self.faults = 0
+
+
+class Hub:
+    """Documents by name, the sessions that watch them, and the catalog that they share."""
+
+    def __init__(self, *, max_documents: int, max_sessions_per_user: int) -> None:
+        self.epoch = ""
+        self.catalog = Catalog()
+        self.entries: dict[str, Entry] = {}
+        self.work = PendingWork()
+        self.related = Related()
+        self.counters = HubCounters()
+        self._max_documents = max_documents
+        self._max_sessions_per_user = max_sessions_per_user
+        self._deferred: dict[str, list[tuple[Connection, DocumentRequest, Pending]]] = {}
+
+    # --- sessions come and go ---
+
+    def join(self, connection: Connection) -> UserEntry:
+        """Bind a live session to its principal's entry, which is loaded and kept as long as the session lives. May end the oldest session."""
+        principal = self._principal_of(connection)
+        entry = self._user_entry(principal.document)
+        entry.sessions[connection] = None
+        if len(entry.sessions) > self._max_sessions_per_user:
+            next(iter(entry.sessions)).end(Ending.REPLACED)
+        return entry
+
+    def leave(self, connection: Connection) -> None:
+        """Forget a session and all that it watched."""
+        for watcher in connection.watchers.values():
+            watcher.entry.watchers.pop(watcher, None)
+            self._forget_if_idle(watcher.entry)
+        entry = self.entry_of(connection)
+        if entry is not None:
+            entry.sessions.pop(connection, None)
+            self._forget_if_idle(entry)
+
+    def entry_of(self, connection: Connection) -> UserEntry | None:
+        """The entry of the session's principal, if it has joined."""
+        principal = connection.session.principal
+        entry = self.entries.get(principal.document) if principal is not None else None
+        return entry if isinstance(entry, UserEntry) and connection in entry.sessions else None
+
+    def watch(self, connection: Connection, documents: Sequence[DocumentRequest], request_id: str | None) -> None:
+        """Start watching. Each document is answered by `snapshot`, `current` or an error; then the request by a reply."""
+        own = self._principal_of(connection).document
+        requests = [request._replace(name=own) if request.name == "self" else request for request in documents]
+        names = {request.name for request in requests}
+        if len(names | connection.watchers.keys()) > self._max_documents:
+            connection.fail(TooManyDocuments(f"At most {self._max_documents} documents a session."), request_id)
+            return
+        pending = Pending(request_id, len(requests))
+        for request in requests:
+            self._watch_one(connection, request, pending)
+
+    def _watch_one(self, connection: Connection, request: DocumentRequest, pending: Pending) -> None:
+        entry = self.entry_of(connection)
+        if entry is None:
+            return
+        if request.name != entry.doc and entry.facts is None:
+            self._deferred.setdefault(entry.doc, []).append((connection, request, pending))
+            return
+        access = Access.FULL if request.name == entry.doc else self._access(connection, entry, request.name)
+        if access is Access.NONE:
+            connection.fail(NotFound("No such document."), pending.request_id, request.name)
+            connection.settle(pending, None)
+            return
+        watcher = connection.watchers.get(request.name)
+        if watcher is None:
+            watcher = Watcher(connection, self._entry(request.name), request.rev, pending)
+            connection.watchers[request.name] = watcher
+            watcher.entry.watchers[watcher] = None
+        else:
+            watcher.reset(request.rev)
+            watcher.pending = pending
+        watcher.partial = access is Access.PARTIAL
+        publication = watcher.entry.publication_for(watcher)
+        if publication is not None:
+            connection.deliver(watcher, publication)
+            connection.decided(watcher, accepted=True)
+
+    def unwatch(self, connection: Connection, names: Iterable[str]) -> list[str]:
+        """Stop watching; answers which of the documents were watched."""
+        own = self._principal_of(connection).document
+        dropped = []
+        for name in names:
+            watcher = connection.watchers.pop(own if name == "self" else name, None)
+            if watcher is not None:
+                watcher.entry.watchers.pop(watcher, None)
+                self._forget_if_idle(watcher.entry)
+                dropped.append(watcher.entry.doc)
+        return dropped
+
+    def _principal_of(self, connection: Connection) -> Principal:
+        principal = connection.session.principal
+        assert principal is not None
+        return principal
+
+    def _access(self, connection: Connection, entry: UserEntry, doc: str) -> Access:
+        kind, _, id = doc.partition(":")
+        principal = self._principal_of(connection)
+        facts = entry.facts
+        if facts is None or not id:
+            return Access.NONE
+        if kind == "user":
+            return access_to_user(principal, facts, entry.permissions, id)
+        if kind == "org":
+            return access_to_organization(principal, facts, entry.permissions, id, self.catalog)
+        return Access.NONE
+
+    # --- entries ---
+
+    def _entry(self, doc: str) -> Entry:
+        entry = self.entries.get(doc)
+        if entry is not None:
+            return entry
+        if doc.startswith("user:"):
+            return self._user_entry(doc)
+        self.entries[doc] = entry = OrganizationEntry(doc, doc[4:])
+        self.work.organization(entry.id, (), None)
+        return entry
+
+    def _user_entry(self, doc: str) -> UserEntry:
+        entry = self.entries.get(doc)
+        if isinstance(entry, UserEntry):
+            return entry
+        self.entries[doc] = new = UserEntry(doc, doc[5:])
+        self.work.user(doc, Part.ALL, (), None)
+        return new
+
+    def _forget_if_idle(self, entry: Entry) -> None:
+        if not entry.idle() or self.entries.get(entry.doc) is not entry:
+            return
+        del self.entries[entry.doc]
+        self.work.forget(entry.doc)
+        self._deferred.pop(entry.doc, None)
+        if isinstance(entry, UserEntry):
+            self.related.update(entry, entry.facts, None)
+            for membership in entry.facts.memberships if entry.facts else ():
+                self._forget_organization(membership.organization)
+        else:
+            self._forget_organization(entry.id)
+
+    def _forget_organization(self, organization: str) -> None:
+        if f"org:{organization}" not in self.entries and not self.related.members(organization):
+            self.catalog.organizations.pop(organization, None)
+
+    async def fetch(self, doc: str) -> UserEntry | None:
+        """A user's entry with its present document, loaded for this call if need be; None: there is no such user."""
+        entry = self._user_entry(doc)
+        if entry.publication is not None:
+            return entry
+        future: asyncio.Future[UserEntry | None] = asyncio.get_running_loop().create_future()
+        if entry.readers is None:
+            entry.readers = []
+        entry.readers.append(future)
+        try:
+            return await future
+        finally:
+            if entry.readers:
+                entry.readers.remove(future)
+            self._forget_if_idle(entry)
+
+    # --- what the feed read ---
+
+    def publish_user(
+        self, doc: str, loaded: LoadedUser | BadDocument | None, seq: int, causes: frozenset[str], now: int
+    ) -> bool:
+        """A user was read, or has to be built again from facts. True when somebody's document changed."""
+        entry = self.entries.get(doc)
+        if not isinstance(entry, UserEntry):
+            return False
+        if loaded is None:
+            self._remove(entry)
+            return True
+        if isinstance(loaded, BadDocument):
+            self._fault(entry, loaded.reason, seq, now)
+            return False
+        if loaded.identity is None and entry.publication is None:
+            self.work.user(doc, Part.ALL, causes, None)
+            return False
+        before = entry.facts
+        try:
+            changed = entry.build(loaded, self.catalog, seq, causes, now)
+        except (ValueError, OverflowError) as exc:
+            self._fault(entry, f"{type(exc).__name__}: {exc}", seq, now)
+            return False
+        self.counters.built += 1
+        self._mend(entry, now)
+        self.related.update(entry, before, entry.facts)
+        self._schedule(entry)
+        if not loaded.facts.active:
+            for connection in tuple(entry.sessions):
+                connection.end(Ending.REVOKED)
+        entry.answer(entry)
+        self._deliver(entry, changed)
+        if before is None:
+            for connection, request, pending in self._deferred.pop(doc, ()):
+                if connection in entry.sessions:
+                    self._watch_one(connection, request, pending)
+        elif changed:
+            self._check_access(entry)
+        return changed
+
+    def publish_organization(
+        self,
+        organization: str,
+        loaded: OrganizationFacts | BadDocument | None,
+        seq: int,
+        causes: frozenset[str],
+        now: int,
+    ) -> bool:
+        """An organization was read; its members' documents are put on the list. True when its own document changed."""
+        known = self.catalog.organizations.get(organization)
+        entry = self.entries.get(f"org:{organization}")
+        if isinstance(loaded, BadDocument):
+            if isinstance(entry, OrganizationEntry):
+                self._fault(entry, loaded.reason, seq, now)
+            return False
+        if loaded is None:
+            self.catalog.organizations.pop(organization, None)
+        else:
+            self.catalog.organizations[organization] = loaded
+        for member in self.related.members(organization) if known != loaded else ():
+            self.work.user(member.doc, Part(0), causes or ("organization",), None)
+        if not isinstance(entry, OrganizationEntry):
+            return False
+        if loaded is None:
+            self._remove(entry)
+            return True
+        changed = entry.build(loaded, self.catalog, seq, causes, now)
+        self.counters.built += 1
+        self._mend(entry, now)
+        self._schedule(entry)
+        self._deliver(entry, changed)
+        return changed
+
+    def replace_catalog(self, catalog: Catalog, tasks: Mapping[str, Task]) -> None:
+        """Plans or roles changed: put every document that hangs on what really differs on the list. Organizations stay as they are."""
+        before, self.catalog = self.catalog, catalog
+        catalog.organizations = before.organizations
+        for id in before.plans.keys() | catalog.plans.keys():
+            old, new = before.plan(id), catalog.plan(id)
+            if old != new:
+                self._plan_changed(id, old, new, tasks.get(f"plan:{id}"))
+            elif id in before.plans and id in catalog.plans:
+                catalog.plans[id] = old
+        for id in before.roles.keys() | catalog.roles.keys():
+            if before.roles.get(id) != catalog.roles.get(id):
+                self._build_again(self.related.with_role(id), tasks.get(f"role:{id}"), "roles")
+        for role in before.organization_roles.keys() | catalog.organization_roles.keys():
+            if before.organization_roles.get(role) != catalog.organization_roles.get(role):
+                self._build_again(self.related.in_organizations(), tasks.get(f"role:org.{role}"), "permissions")
+
+    def _plan_changed(self, id: str, old: Plan, new: Plan, task: Task | None) -> None:
+        periods_moved = _periods(old) != _periods(new)
+        parts = Part.USAGES if periods_moved else Part(0)
+        self._build_again(self.related.on_plan(id), task, "plan", parts)
+        for organization, facts in self.catalog.organizations.items():
+            if facts.plan == id:
+                self.work.organization(organization, task.causes if task else ("plan",), task.since if task else None)
+                self._build_again(self.related.members(organization), task, "plan")
+
+    def _build_again(
+        self,
+        entries: Iterable[UserEntry],
+        task: Task | None,
+        default: str,
+        parts: Part = Part(0),  # noqa: B008
+    ) -> None:
+        causes, since = (task.causes, task.since) if task is not None else ((default,), None)
+        for entry in entries:
+            self.work.user(entry.doc, parts, causes, since)
+
+    # --- telling watchers ---
+
+    def _deliver(self, entry: Entry, changed: bool) -> None:
+        if not changed:
+            self.counters.suppressed += 1
+        watchers = tuple(entry.watchers)
+        shared = len(watchers) > 1
+        for watcher in watchers:
+            publication = entry.publication_for(watcher)
+            if publication is None:
+                continue
+            if (changed or watcher.pending is not None or watcher.sent is None) and watcher.connection.deliver(
+                watcher, publication, shared=shared
+            ):
+                self.counters.pushed += 1
+            if watcher.pending is not None:
+                watcher.connection.decided(watcher, accepted=True)
+        if shared and entry.publication is not None:
+            entry.publication.forget_frames()
+
+    def _schedule(self, entry: Entry) -> None:
+        if entry.changes_at is not None and entry.changes_at != entry.scheduled_at:
+            entry.scheduled_at = entry.changes_at
+            self.work.due(entry.doc, entry.changes_at)
+
+    def _check_access(self, entry: UserEntry) -> None:
+        """The principal's rights may have changed: what it may no longer see is gone, what it may see more or less of is sent anew."""
+        for connection in tuple(entry.sessions):
+            for watcher in tuple(connection.watchers.values()):
+                if watcher.entry is entry:
+                    continue
+                access = self._access(connection, entry, watcher.entry.doc)
+                if access is Access.NONE:
+                    watcher.entry.watchers.pop(watcher, None)
+                    connection.drop(watcher, "forbidden")
+                    self._forget_if_idle(watcher.entry)
+                elif watcher.partial is not (access is Access.PARTIAL):
+                    watcher.partial = access is Access.PARTIAL
+                    publication = watcher.entry.publication_for(watcher)
+                    if publication is not None:
+                        watcher.reset()
+                        connection.deliver(watcher, publication)
+
+    def _remove(self, entry: Entry) -> None:
+        for watcher in tuple(entry.watchers):
+            entry.watchers.pop(watcher, None)
+            if entry.publication is None:
+                watcher.connection.refuse(watcher)
+            else:
+                watcher.connection.drop(watcher, "deleted")
+        if isinstance(entry, UserEntry):
+            entry.answer(None)
+            for connection in tuple(entry.sessions):
+                connection.end(Ending.REVOKED)
+        self._forget_if_idle(entry)
+
+    def _fault(self, entry: Entry, reason: str, seq: int, now: int) -> None:
+        self.counters.faults += 1
+        log.error("document can not be built", extra={"doc": entry.doc, "seq": seq, "error": reason})
+        if entry.fault is None:
+            entry.fault_since = now
+        entry.fault = reason
+        for watcher in tuple(entry.watchers):
+            watcher.connection.tell_status("stale", entry.fault_since, now, entry.doc)
+            watcher.connection.decided(watcher, accepted=True)
+
+    def _mend(self, entry: Entry, now: int) -> None:
+        if entry.fault is not None:
+            entry.fault = None
+            for watcher in tuple(entry.watchers):
+                watcher.connection.tell_status("fresh", entry.fault_since, now, entry.doc)
+
+    def tell_all(self, connections: Iterable[Connection], message: ServerMessage) -> None:
+        """Send the same message to many sessions."""
+        for connection in tuple(connections):
+            connection.tell(message)
+
+    def facts_of(self, doc: str) -> UserFacts | None:
+        """The facts of a user's document that is loaded."""
+        entry = self.entries.get(doc)
+        return entry.facts if isinstance(entry, UserEntry) else None
+
+
+def _periods(plan: Plan) -> dict[str, str]:
+    return {quota: limit.period for quota, limit in plan.quotas.items()}

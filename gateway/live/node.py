@@ -1,0 +1,260 @@
+"""This process as a node: its sessions, the one clock wheel that serves them all, admission and drain."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import math
+import random
+import secrets
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from gateway.auth import Authenticator
+from gateway.config import ChangesConfig, ChannelConfig
+from gateway.core.principal import Principal
+from gateway.core.session import NEVER, Session, SessionLimits
+from gateway.core.text import make_id
+from gateway.core.wire import Codec
+from gateway.errors import Ending, GatewayError, NotFound, StoreError, Unavailable
+from gateway.live.clock import Clock
+from gateway.live.connection import Connection
+from gateway.live.entry import UserEntry
+from gateway.live.feed import Feed
+from gateway.live.hub import Hub
+from gateway.metrics import Metrics
+from gateway.store.changes import prune
+from gateway.store.database import Database
+
+if TYPE_CHECKING:
+    from gateway.live.transport import Transport
+
+log = logging.getLogger("gateway.node")
+
+TICK_S = 0.1
+READ_TIMEOUT_S = 5.0
+CLOCK_JUMP_MS = 2_000
+HOUSEKEEPING_S = 60.0
+DRAIN_BATCH = 50
+
+
+class Node:
+    """Composes hub, feed and authenticator for one process and keeps its sessions."""
+
+    def __init__(
+        self,
+        name: str,
+        database: Database,
+        clock: Clock,
+        channel: ChannelConfig,
+        changes: ChangesConfig,
+        metrics: Metrics,
+    ) -> None:
+        self.name = name
+        self.database = database
+        self.clock = clock
+        self.metrics = metrics
+        self.authenticator = Authenticator(database, lambda: clock.now().wall)
+        self.hub = Hub(max_documents=channel.max_documents, max_sessions_per_user=channel.max_sessions_per_user)
+        self.feed = Feed(
+            database,
+            self.hub,
+            self.authenticator,
+            clock,
+            on_stale=self._store_stale,
+            on_fresh=self._store_fresh,
+            observe=metrics.observe_push,
+        )
+        self.send_timeout_s = channel.send_timeout_s
+        self.sessions: dict[Connection, None] = {}
+        self.draining = False
+        self.handshakes: Counter[str] = Counter()
+        self.ended_by: Counter[str] = Counter()
+        self.stale_since: int | None = None
+        self._channel = channel
+        self._sweep_s = changes.sweep_s
+        self._keep_s = changes.keep_s
+        self._limits = SessionLimits(
+            heartbeat_s=channel.heartbeat_s,
+            pong_timeout_s=channel.pong_timeout_s,
+            auth_timeout_s=channel.auth_timeout_s,
+            expiring_s=channel.expiring_s,
+            max_frame_bytes=channel.max_frame_bytes,
+            messages_per_minute=channel.messages_per_minute,
+        )
+        self._deadlines: list[tuple[float, int, Connection]] = []
+        self._numbers = itertools.count()
+        self._sweep_queue: list[str] = []
+        self._sweep_share = 0.0
+        self._sweep_rate = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- sessions ---
+
+    def full(self) -> bool:
+        """Whether admission control refuses another session."""
+        return len(self.sessions) >= self._channel.max_sessions
+
+    def connection(self, codec: Codec, transport: Transport, address: str) -> Connection:
+        """A connection for a WebSocket that was accepted; `greet` begins it."""
+        session_id = make_id("s_", secrets.token_bytes(10))
+        session = Session(session_id, codec, self._limits, self.clock.now(), jitter=random.random())
+        return Connection(self, session, transport, address)
+
+    def opened(self, connection: Connection) -> None:
+        """A connection begins."""
+        self.sessions[connection] = None
+        self.schedule(connection)
+
+    def ended(self, connection: Connection, ending: Ending) -> None:
+        """A connection sends its last frame; it watches nothing any more."""
+        self.ended_by[ending.code] += 1
+        self._forget(connection)
+
+    def closed(self, connection: Connection) -> None:
+        """A connection is gone."""
+        if connection.ending is None:
+            self.ended_by["client"] += 1
+        self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        if self.sessions.pop(connection, connection) is None:
+            self.hub.leave(connection)
+
+    def authenticate(self, connection: Connection, token: str) -> None:
+        """Check a token that came in a message and tell the connection."""
+        task = asyncio.create_task(self._authenticate(connection, token))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _authenticate(self, connection: Connection, token: str) -> None:
+        principal: Principal
+        try:
+            principal = await self.authenticator.authenticate(token)
+        except GatewayError as error:
+            connection.rejected(error)
+        else:
+            connection.authenticated(principal)
+            self.schedule(connection)
+
+    # --- time ---
+
+    def schedule(self, connection: Connection) -> None:
+        """Look at the connection again when its next deadline is due."""
+        deadline = connection.deadline()
+        if deadline != NEVER:
+            heapq.heappush(self._deadlines, (deadline, next(self._numbers), connection))
+
+    async def tick(self) -> None:
+        """The one timer of the process: deadlines of sessions, changes by the clock, the sweep. Runs until cancelled."""
+        before = self.clock.now()
+        while True:
+            await asyncio.sleep(TICK_S)
+            at = self.clock.now()
+            drift_ms = (at.wall - before.wall) - (at.mono - before.mono) * 1000
+            if abs(drift_ms) > CLOCK_JUMP_MS:
+                log.warning("the wall clock was set", extra={"by_ms": round(drift_ms)})
+                self.feed.clock_jumped()
+                for connection in tuple(self.sessions):
+                    self.schedule(connection)
+            self._tick_sessions(at.mono)
+            self.feed.clock_moved(at.wall)
+            self._sweep(at.mono - before.mono)
+            before = at
+
+    def _tick_sessions(self, mono: float) -> None:
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][0] <= mono:
+            _, _, connection = heapq.heappop(deadlines)
+            if connection not in self.sessions:
+                continue
+            if connection.deadline() <= mono:
+                connection.tick()
+            self.schedule(connection)
+
+    def _sweep(self, elapsed_s: float) -> None:
+        """Take this moment's share of the documents, so that each one is read again within `sweep_s`."""
+        if not self._sweep_queue:
+            self._sweep_queue = list(self.hub.entries)
+            self._sweep_rate = len(self._sweep_queue) / self._sweep_s
+        self._sweep_share = min(self._sweep_share + elapsed_s * self._sweep_rate, len(self._sweep_queue))
+        share = int(self._sweep_share)
+        if share:
+            self._sweep_share -= share
+            docs, self._sweep_queue = self._sweep_queue[:share], self._sweep_queue[share:]
+            self.feed.sweep(docs)
+
+    async def housekeep(self) -> None:
+        """Write down the use of tokens and shorten the change log now and then. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            try:
+                await self.authenticator.record_use()
+                await prune(self.database, self._keep_s * 1000, self.clock.now().wall)
+            except StoreError as exc:
+                log.warning("housekeeping was put off", extra={"error": str(exc)})
+
+    # --- the store ---
+
+    def _store_stale(self) -> None:
+        self.stale_since = now = self.clock.now().wall
+        for connection in tuple(self.sessions):
+            connection.tell_status("stale", now, now)
+
+    def _store_fresh(self) -> None:
+        since, now = self.stale_since or 0, self.clock.now().wall
+        self.stale_since = None
+        for connection in tuple(self.sessions):
+            connection.tell_status("fresh", since, now)
+
+    # --- reading without a session ---
+
+    def not_ready(self) -> list[str]:
+        """Why this node should get no new clients; empty when it should."""
+        reasons = []
+        if self.draining:
+            reasons.append("draining")
+        if self.feed.stale:
+            reasons.append("database_unreachable")
+        if self.full():
+            reasons.append("full")
+        return reasons
+
+    async def user(self, user: str) -> UserEntry:
+        """A user's document as it is now, loaded if nobody on this node watches it.
+
+        Raises `NotFound`, and `Unavailable` when it can not be read in time.
+        """
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                entry = await self.hub.fetch(f"user:{user}")
+        except TimeoutError:
+            raise Unavailable("The document can not be read now.", retry_after_s=1.0) from None
+        if entry is None:
+            raise NotFound("No such user.")
+        return entry
+
+    # --- the end ---
+
+    def stop(self) -> None:
+        """End what is still connected, at once."""
+        self.draining = True
+        for connection in tuple(self.sessions):
+            connection.stop()
+
+    async def drain(self, window_s: float) -> None:
+        """Take no more sessions, tell all that this node goes away, and close them in batches over the window."""
+        self.draining = True
+        connections = list(self.sessions)
+        random.shuffle(connections)
+        log.info("draining", extra={"sessions": len(connections), "seconds": window_s})
+        batch = max(DRAIN_BATCH, math.ceil(len(connections) * TICK_S / window_s) if window_s else len(connections))
+        while connections:
+            for connection in connections[:batch]:
+                connection.end(Ending.GOING_AWAY, retry_after_s=round(random.uniform(0, window_s), 3))
+            del connections[:batch]
+            if connections:
+                await asyncio.sleep(TICK_S)
+        self.stop()

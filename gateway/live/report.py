@@ -1,0 +1,64 @@
+"""A node's own figures as metric families."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from gateway.core.session import Condition
+from gateway.live.node import Node
+
+
+def node_metrics(node: Node) -> Iterator[Metric]:
+    """Sessions, ends, the feed and the hub, as they stand now."""
+    kinds = Counter(
+        session.session.principal.kind.value if session.session.principal else "none"
+        for session in node.sessions
+        if session.session.condition is not Condition.ENDED
+    )
+    yield _labelled_gauge("gateway_sessions", "Sessions connected now, by kind of principal.", "kind", kinds)
+    yield _labelled("gateway_handshakes", "WebSocket handshakes, by outcome.", "outcome", node.handshakes)
+    yield _labelled("gateway_sessions_ended", "Sessions that ended, by the code of their end.", "code", node.ended_by)
+    counters, feed = node.hub.counters, node.feed
+    for name, text, value in (
+        ("gateway_documents_built", "Documents built from facts.", counters.built),
+        ("gateway_documents_suppressed", "Documents built that nobody could tell from before.", counters.suppressed),
+        (
+            "gateway_updates_conflated",
+            "Publications a session skipped because its socket was full.",
+            counters.conflated,
+        ),
+        ("gateway_updates_sent", "Frames with a document or a patch that were handed to a socket.", counters.pushed),
+        ("gateway_documents_failed", "Attempts to build a document that failed.", counters.faults),
+        ("gateway_drift_found", "Changes found by the sweep that the log did not have.", counters.drift),
+        ("gateway_feed_rounds", "Rounds of the feed.", feed.rounds),
+        ("gateway_feed_failures", "Rounds that the database refused.", feed.failures),
+        ("gateway_feed_resyncs", "Times every watched document was read again.", feed.resyncs),
+        ("gateway_documents_read", "Documents read from the database.", feed.documents_read),
+        ("gateway_credentials_read", "Bearer tokens looked up in the database.", node.authenticator.looked_up),
+    ):
+        yield CounterMetricFamily(name, text, value=value)
+    for name, text, level in (
+        ("gateway_documents", "Documents held because somebody watches them.", len(node.hub.entries)),
+        ("gateway_feed_position", "The seq of the change log that is published.", feed.position),
+        ("gateway_feed_pending", "Documents waiting to be read or built.", len(node.hub.work.users)),
+        ("gateway_store_stale", "1 while the database can not be read.", int(feed.stale)),
+        ("gateway_draining", "1 while this node takes no more sessions.", int(node.draining)),
+    ):
+        yield GaugeMetricFamily(name, text, value=level)
+
+
+def _labelled(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in values.items():
+        family.add_metric([value], count)
+    return family
+
+
+def _labelled_gauge(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, count in values.items():
+        family.add_metric([value], count)
+    return family

@@ -1,0 +1,74 @@
+"""What the gateway counts, in the form that Prometheus scrapes. No user id is ever a label.
+
+Hot paths keep plain integers; a source turns them into metric families when somebody scrapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+Source = Callable[[], Iterable[Metric]]
+
+
+class _Sources(Collector):
+    def __init__(self) -> None:
+        self.sources: list[Source] = []
+
+    def collect(self) -> Iterator[Metric]:
+        for source in self.sources:
+            yield from source()
+
+
+class Metrics:
+    """The registry of one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._sources = _Sources()
+        self.registry.register(self._sources)
+        self._push = Histogram(
+            "gateway_commit_to_send_seconds",
+            "From the commit that changed a document to its frames being handed to the sockets.",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._closed = Histogram(
+            "gateway_commit_to_closed_seconds",
+            "From the commit that revoked a credential to the end of its sessions.",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._http = Histogram(
+            "gateway_http_request_seconds",
+            "Time to answer an HTTP request, by route and status.",
+            ("route", "status"),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+
+    def observe_push(self, milliseconds: int) -> None:
+        """A change reached the sockets this long after its commit."""
+        self._push.observe(milliseconds / 1000)
+
+    def observe_closed(self, milliseconds: int) -> None:
+        """A revocation ended a session this long after its commit."""
+        self._closed.observe(milliseconds / 1000)
+
+    def observe_http(self, route: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        self._http.labels(route, str(status)).observe(seconds)
+
+    def watch(self, source: Source) -> None:
+        """Ask this source at every scrape."""
+        self._sources.sources.append(source)
+
+    def exposition(self) -> bytes:
+        """The text format of Prometheus."""
+        return generate_latest(self.registry)

@@ -1,0 +1,192 @@
+"""Runs the application under uvicorn: the drain before uvicorn's own shutdown, and several processes on one port."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from gateway.app import create_app
+from gateway.config import Config
+from gateway.errors import ConfigError
+from gateway.live.node import Node
+from gateway.log import configure_logging
+from gateway.web.websocket import ChannelProtocol
+
+log = logging.getLogger("gateway.serve")
+
+BACKLOG = 4096
+RESTART_DELAY_S = 1.0
+STOP_GRACE_S = 10.0
+SWITCH_INTERVAL_S = 0.0005
+"""How long the database's writer thread may keep the event loop waiting for the interpreter (the default of 5 ms shows in latencies)."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which drains before it shuts down and leaves the exit code alone."""
+
+    def __init__(self, config: uvicorn.Config, drain_s: float) -> None:
+        super().__init__(config)
+        self._drain_s = drain_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        node: Node | None = getattr(self.config.loaded_app.state, "node", None) if self.started else None
+        if node is not None and not self.force_exit:
+            draining = asyncio.create_task(node.drain(self._drain_s))
+            while not draining.done() and not self.force_exit:
+                await asyncio.wait((draining,), timeout=0.1)
+            draining.cancel()
+        await super().shutdown(sockets)
+
+
+def serve(config: Config, *, started: Callable[[str], None] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; the process's exit code. `started` is told the address once the port is open.
+
+    Raises `ConfigError` when the address can not be bound or the TLS files can not be read.
+    """
+    _check_tls(config)
+    workers = config.server.workers
+    sockets = [_bind(config, shared=workers > 1) for _ in range(workers)]
+    port = sockets[0].getsockname()[1]
+    scheme = "https" if config.server.use_https else "http"
+    if started is not None:
+        started(f"{scheme}://{_host(config.server.host)}:{port}")
+    if workers == 1:
+        return _run(config, sockets[0])
+    return _Supervisor(config, sockets).run()
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _bind(config: Config, *, shared: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in config.server.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listener.bind((config.server.host, config.server.port))
+    except OSError as exc:
+        listener.close()
+        raise ConfigError(f"server.host, server.port: can not listen there: {exc.strerror}") from exc
+    return listener
+
+
+def _check_tls(config: Config) -> None:
+    if config.server.use_https:
+        _tls_context(config)
+
+
+def _tls_context(config: Config) -> ssl.SSLContext:
+    server = config.server
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if server.tls_min_version == "1.3" else ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(server.tls_cert, server.tls_key or None)
+        if server.tls_client_ca:
+            context.load_verify_locations(server.tls_client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigError(f"server.tls_cert, server.tls_key, server.tls_client_ca: can not be used: {exc}") from exc
+    return context
+
+
+def _run(config: Config, listener: socket.socket) -> int:
+    configure_logging(config.logging)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    settings: dict[str, Any] = {}
+    if config.server.use_https:
+        settings["ssl_context_factory"] = lambda _config, _default: _tls_context(config)
+    server = Server(
+        uvicorn.Config(
+            create_app(config),
+            http="httptools",
+            ws=ChannelProtocol,
+            ws_max_size=config.channel.max_frame_bytes,
+            ws_per_message_deflate=False,
+            ws_ping_interval=None,
+            proxy_headers=False,
+            server_header=False,
+            log_config=None,
+            lifespan="on",
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=int(STOP_GRACE_S),
+            **settings,
+        ),
+        config.server.drain_s,
+    )
+    server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+class _Supervisor:
+    """Keeps one process a listener running, and passes the signal to stop on to them."""
+
+    def __init__(self, config: Config, listeners: list[socket.socket]) -> None:
+        self._config = config
+        self._listeners = listeners
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: list[SpawnProcess] = []
+        self._stopping = False
+
+    def run(self) -> int:
+        """Until stopped, or until a worker can not even start."""
+        configure_logging(self._config.logging)
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sig, self._stop)
+        self._workers = [self._start(listener) for listener in self._listeners]
+        while not self._stopping:
+            wait([worker.sentinel for worker in self._workers], timeout=RESTART_DELAY_S)
+            self._restart_dead()
+        return self._join()
+
+    def _start(self, listener: socket.socket) -> SpawnProcess:
+        worker = self._context.Process(target=_work, args=(self._config, listener))
+        worker.start()
+        return worker
+
+    def _restart_dead(self) -> None:
+        for index, worker in enumerate(self._workers):
+            if worker.exitcode is not None and not self._stopping:
+                log.error("a worker died and is started again", extra={"exit_code": worker.exitcode})
+                time.sleep(RESTART_DELAY_S)
+                self._workers[index] = self._start(self._listeners[index])
+
+    def _stop(self, sig: int, frame: FrameType | None) -> None:
+        self._stopping = True
+        for worker in self._workers:
+            if worker.pid is not None and worker.exitcode is None:
+                worker.terminate()
+
+    def _join(self) -> int:
+        deadline = time.monotonic() + self._config.server.drain_s + 2 * STOP_GRACE_S
+        for worker in self._workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
+            if worker.exitcode is None:
+                worker.kill()
+                worker.join()
+        return 0 if all(worker.exitcode == 0 for worker in self._workers) else 1
+
+
+def _work(config: Config, listener: socket.socket) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(_run(config, listener))

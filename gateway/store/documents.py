@@ -1,0 +1,342 @@
+"""Reads the facts that documents are built from, many documents at a time and only the parts that changed.
+
+All reads of one call come from one snapshot. Ids travel as one JSON array, so that a statement serves any number of documents.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gateway.core.facts import (
+    NO_USAGES,
+    Cap,
+    Catalog,
+    Member,
+    Membership,
+    OrganizationFacts,
+    Plan,
+    UserFacts,
+)
+from gateway.core.permissions import Grant, RoleGrant
+from gateway.core.quotas import Limit, QuotaOverride, Usage, period_bounds
+from gateway.core.sections import (
+    OrganizationRow,
+    UserRow,
+    identity_section,
+    organization_section,
+    override_rows,
+)
+from gateway.store.database import Row, Snapshot, Statement
+
+
+class Part(enum.IntFlag):
+    """The tables that a user's document is read from."""
+
+    IDENTITY = 1
+    ROLES = 2
+    GRANTS = 4
+    OVERRIDES = 8
+    USAGES = 16
+    MEMBERSHIPS = 32
+    CAPS = 64
+    ALL = 127
+
+
+CAUSE_PARTS: Mapping[str, Part] = {
+    "profile": Part.IDENTITY,
+    "status": Part.IDENTITY,
+    "plan": Part.IDENTITY | Part.USAGES,
+    "roles": Part.ROLES,
+    "permissions": Part.GRANTS,
+    "quota_limit": Part.OVERRIDES | Part.USAGES | Part.CAPS,
+    "quota_usage": Part.USAGES,
+    "organization": Part.MEMBERSHIPS,
+    "revocation": Part(0),
+}
+"""What a change of a user's document makes necessary to read again; any other cause: everything."""
+
+
+class LoadedUser(NamedTuple):
+    """A user as just read; `identity` is None when that part was not asked for."""
+
+    facts: UserFacts
+    identity: bytes | None
+
+
+class BadDocument(NamedTuple):
+    """A document that can not be built: the reason is for logs."""
+
+    reason: str
+
+
+_IDENTITY = """
+SELECT u.id, u.username, u.name, u.email, u.plan, u.status, u.is_admin, u.attributes, u.created_at, u.updated_at,
+       u.timezone, u.anchor_at
+FROM json_each(?1) AS wanted CROSS JOIN users AS u ON u.id = wanted.value"""
+_ROLES = """
+SELECT r.user_id, r.role, r.expires_at
+FROM json_each(?1) AS wanted CROSS JOIN user_roles AS r ON r.user_id = wanted.value"""
+_GRANTS = """
+SELECT p.user_id, p.permission, p.effect, p.starts_at, p.expires_at
+FROM json_each(?1) AS wanted CROSS JOIN user_permissions AS p ON p.user_id = wanted.value"""
+_OVERRIDES = """
+SELECT q.user_id, q.quota, q.limit_value, q.period, q.hard, q.starts_at, q.expires_at
+FROM json_each(?1) AS wanted CROSS JOIN user_quotas AS q ON q.user_id = wanted.value"""
+_MEMBERSHIPS = """
+SELECT m.user_id, m.org_id, m.role
+FROM json_each(?1) AS wanted CROSS JOIN memberships AS m ON m.user_id = wanted.value
+ORDER BY m.user_id, m.org_id"""
+_CAPS = """
+SELECT c.user_id, c.org_id, c.quota, c.limit_value
+FROM json_each(?1) AS wanted CROSS JOIN member_caps AS c ON c.user_id = wanted.value"""
+_USAGES = """
+SELECT u.owner, u.quota, u.period_start, u.used, u.reserved
+FROM json_each(?1) AS wanted CROSS JOIN quota_usage AS u
+  ON u.owner = wanted.value ->> 0 AND u.quota = wanted.value ->> 1 AND u.period_start >= wanted.value ->> 2"""
+_ORGANIZATIONS = """
+SELECT o.id, o.name, o.plan, o.status, o.attributes, o.created_at, o.updated_at, o.timezone, o.anchor_at
+FROM json_each(?1) AS wanted CROSS JOIN organizations AS o ON o.id = wanted.value"""
+_MEMBERS = """
+SELECT m.org_id, m.user_id, m.role, m.created_at
+FROM json_each(?1) AS wanted CROSS JOIN memberships AS m ON m.org_id = wanted.value"""
+
+
+async def load_users(
+    snapshot: Snapshot, wanted: Mapping[str, tuple[Part, UserFacts | None]], catalog: Catalog, now: int
+) -> dict[str, LoadedUser | BadDocument | None]:
+    """Read the parts named for each user; parts not named are taken from the facts given. None: there is no such user.
+
+    Facts must be given wherever not all parts are asked for. `catalog` must be exact at the snapshot.
+    """
+    reads = [
+        (part, ids, sql)
+        for part, sql in _PART_STATEMENTS
+        if (ids := [user for user, (parts, _) in wanted.items() if parts & part])
+    ]
+    answers = await snapshot.read(*(Statement(sql, (_array(ids),)) for _, ids, sql in reads)) if reads else []
+    rows: dict[Part, dict[Any, list[Row]]] = {
+        part: _by_first_column(answer) for (part, _, _), answer in zip(reads, answers, strict=True)
+    }
+    loaded: dict[str, LoadedUser | BadDocument | None] = {}
+    for user, (parts, before) in wanted.items():
+        try:
+            loaded[user] = _assemble(user, parts, before, rows)
+        except (ValueError, TypeError, OverflowError) as exc:
+            loaded[user] = BadDocument(f"{type(exc).__name__}: {exc}")
+    await _load_user_usages(snapshot, wanted, loaded, catalog, now)
+    return loaded
+
+
+def _assemble(
+    user: str, parts: Part, before: UserFacts | None, rows: Mapping[Part, Mapping[Any, list[Row]]]
+) -> LoadedUser | None:
+    facts = before
+    identity = None
+    if parts & Part.IDENTITY:
+        found = rows[Part.IDENTITY].get(user)
+        if not found:
+            return None
+        row = found[0]
+        identity = identity_section(UserRow(*row[:10]))
+        plan, active, is_admin, timezone, anchor_at = row[4], row[5] == "active", bool(row[6]), row[10], row[11]
+        period_bounds("day", None, timezone, 0)
+        if facts is None:
+            facts = UserFacts(plan, active, is_admin, timezone, anchor_at)
+        else:
+            facts = facts._replace(plan=plan, active=active, is_admin=is_admin, timezone=timezone, anchor_at=anchor_at)
+    if facts is None:
+        raise ValueError("parts of a document that was never read whole")
+    if parts & ~(Part.IDENTITY | Part.USAGES):
+        facts = _with_grants(facts, user, parts, rows)
+    return LoadedUser(facts, identity)
+
+
+def _with_grants(facts: UserFacts, user: str, parts: Part, rows: Mapping[Part, Mapping[Any, list[Row]]]) -> UserFacts:
+    new: dict[str, Any] = {}
+    if parts & Part.ROLES:
+        new["roles"] = tuple(RoleGrant(*row[1:]) for row in rows[Part.ROLES].get(user, ()))
+    if parts & Part.GRANTS:
+        new["grants"] = tuple(Grant(*row[1:]) for row in rows[Part.GRANTS].get(user, ()))
+    if parts & Part.OVERRIDES:
+        new["overrides"] = override_rows([_override(row) for row in rows[Part.OVERRIDES].get(user, ())])
+    if parts & Part.MEMBERSHIPS:
+        new["memberships"] = tuple(Membership(*row[1:]) for row in rows[Part.MEMBERSHIPS].get(user, ()))
+    if parts & Part.CAPS:
+        new["caps"] = tuple(Cap(*row[1:]) for row in rows[Part.CAPS].get(user, ()))
+    if any(new.values()) or any(getattr(facts, name) for name in new):
+        return facts._replace(**new)
+    return facts
+
+
+def _override(row: Row) -> tuple[str, QuotaOverride]:
+    _, quota, limit_value, period, hard, starts_at, expires_at = row
+    limit = Limit(limit_value, period, bool(hard))
+    return quota, QuotaOverride(limit, starts_at, expires_at)
+
+
+async def _load_user_usages(
+    snapshot: Snapshot,
+    wanted: Mapping[str, tuple[Part, UserFacts | None]],
+    loaded: dict[str, LoadedUser | BadDocument | None],
+    catalog: Catalog,
+    now: int,
+) -> None:
+    """Read balances of the periods under way, for the quotas that each user has by plan or override."""
+    asked: list[tuple[str, str, int]] = []
+    for user, (parts, _) in wanted.items():
+        found = loaded[user]
+        if parts & Part.USAGES and isinstance(found, LoadedUser):
+            asked += _periods_of(f"user:{user}", found.facts, catalog, now)
+    usages = await _read_usages(snapshot, asked)
+    for user, (parts, _) in wanted.items():
+        found = loaded[user]
+        if parts & Part.USAGES and isinstance(found, LoadedUser):
+            mine = usages.get(f"user:{user}", NO_USAGES)
+            if mine or found.facts.usages:
+                loaded[user] = found._replace(facts=found.facts._replace(usages=mine))
+
+
+def _periods_of(owner: str, facts: UserFacts, catalog: Catalog, now: int) -> list[tuple[str, str, int]]:
+    limits = catalog.plan(facts.plan).quotas
+    asked = [
+        (owner, quota, period_bounds(limit.period, facts.anchor_at, facts.timezone, now)[0])
+        for quota, limit in limits.items()
+        if quota not in facts.overrides
+    ]
+    for quota, overrides in facts.overrides.items():
+        candidates = [override.limit for override in overrides]
+        if quota in limits:
+            candidates.append(limits[quota])
+        starts = [period_bounds(limit.period, facts.anchor_at, facts.timezone, now)[0] for limit in candidates]
+        asked.append((owner, quota, min(starts)))
+    return asked
+
+
+async def _read_usages(
+    snapshot: Snapshot, asked: Iterable[tuple[str, str, int]]
+) -> dict[str, dict[str, tuple[Usage, ...]]]:
+    asked = list(asked)
+    if not asked:
+        return {}
+    [rows] = await snapshot.read(Statement(_USAGES, (_array(asked),)))
+    usages: dict[str, dict[str, tuple[Usage, ...]]] = {}
+    owner: Any
+    quota: Any
+    for owner, quota, *usage in rows:
+        mine = usages.setdefault(owner, {})
+        mine[quota] = (*mine.get(quota, ()), Usage(*usage))
+    return usages
+
+
+async def load_organizations(
+    snapshot: Snapshot, wanted: Mapping[str, bool], catalog: Catalog, now: int
+) -> dict[str, OrganizationFacts | BadDocument | None]:
+    """Read whole organizations; the value says whether the member list is wanted too. None: there is no such organization."""
+    if not wanted:
+        return {}
+    statements = [Statement(_ORGANIZATIONS, (_array(list(wanted)),))]
+    listed = [organization for organization, members in wanted.items() if members]
+    if listed:
+        statements.append(Statement(_MEMBERS, (_array(listed),)))
+    answers = await snapshot.read(*statements)
+    members = _by_first_column(answers[1]) if listed else {}
+    loaded: dict[str, OrganizationFacts | BadDocument | None] = dict.fromkeys(wanted)
+    for row in answers[0]:
+        organization: Any = row[0]
+        try:
+            facts = _organization(row)
+        except (ValueError, TypeError, OverflowError) as exc:
+            loaded[organization] = BadDocument(f"{type(exc).__name__}: {exc}")
+            continue
+        if wanted[organization]:
+            facts = facts._replace(members=tuple(Member(*m[1:]) for m in members.get(organization, ())))
+        loaded[organization] = facts
+    await _load_pool_usages(snapshot, loaded, catalog, now)
+    return loaded
+
+
+def _organization(row: Row) -> OrganizationFacts:
+    profile = organization_section(OrganizationRow(*row[:7]))
+    timezone: Any = row[7]
+    period_bounds("day", None, timezone, 0)
+    plan: Any = row[2] or ""
+    return OrganizationFacts(row[1], plan, row[3] == "active", timezone, row[8], profile)
+
+
+async def _load_pool_usages(
+    snapshot: Snapshot, loaded: dict[str, OrganizationFacts | BadDocument | None], catalog: Catalog, now: int
+) -> None:
+    asked = [
+        (f"org:{organization}", quota, period_bounds(limit.period, facts.anchor_at, facts.timezone, now)[0])
+        for organization, facts in loaded.items()
+        if isinstance(facts, OrganizationFacts)
+        for quota, limit in catalog.plan(facts.plan).quotas.items()
+    ]
+    usages = await _read_usages(snapshot, asked)
+    for organization, facts in loaded.items():
+        if isinstance(facts, OrganizationFacts) and (mine := usages.get(f"org:{organization}")):
+            loaded[organization] = facts._replace(usages=mine)
+
+
+async def load_catalog(snapshot: Snapshot) -> Catalog:
+    """Read all plans and roles; organizations are loaded as documents mention them."""
+    plans, permissions, quotas, roles, granted, organization_roles = await snapshot.read(
+        Statement("SELECT id FROM plans"),
+        Statement("SELECT plan, permission FROM plan_permissions"),
+        Statement("SELECT plan, quota, limit_value, period, hard FROM plan_quotas"),
+        Statement("SELECT id FROM roles"),
+        Statement("SELECT role, permission FROM role_permissions"),
+        Statement("SELECT role, permission FROM org_role_permissions"),
+    )
+    catalog = Catalog()
+    permissions_of = _by_first_column(permissions)
+    quotas_of = _by_first_column(quotas)
+    granted_to = _by_first_column(granted)
+    key: Any
+    for (key,) in plans:
+        catalog.plans[key] = _plan(permissions_of.get(key, []), quotas_of.get(key, []))
+    for (key,) in roles:
+        catalog.roles[key] = _names(granted_to.get(key, []))
+    for key, rows in _by_first_column(organization_roles).items():
+        catalog.organization_roles[key] = _names(rows)
+    return catalog
+
+
+def _plan(permissions: list[Row], quotas: list[Row]) -> Plan:
+    limits: dict[Any, Limit] = {}
+    for _, quota, limit_value, period, hard in quotas:
+        limits[quota] = Limit(limit_value, period, bool(hard))
+    return Plan(_names(permissions), limits)
+
+
+def _names(rows: Iterable[Row]) -> frozenset[str]:
+    return frozenset(row[1] for row in rows)
+
+
+def _by_first_column(rows: Iterable[Row]) -> dict[Any, list[Row]]:
+    grouped: dict[Any, list[Row]] = {}
+    for row in rows:
+        group = grouped.get(row[0])
+        if group is None:
+            grouped[row[0]] = [row]
+        else:
+            group.append(row)
+    return grouped
+
+
+def _array(values: object) -> str:
+    return msgspec.json.encode(values).decode()
+
+
+_PART_STATEMENTS = (
+    (Part.IDENTITY, _IDENTITY),
+    (Part.ROLES, _ROLES),
+    (Part.GRANTS, _GRANTS),
+    (Part.OVERRIDES, _OVERRIDES),
+    (Part.MEMBERSHIPS, _MEMBERSHIPS),
+    (Part.CAPS, _CAPS),
+)

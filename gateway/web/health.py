@@ -1,0 +1,41 @@
+"""Is the process alive, is it of use, and what does it count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.errors import Forbidden
+from gateway.live.node import Node
+from gateway.web.answer import answer
+from gateway.web.peer import Networks, client_address
+
+
+class Health:
+    """``/health``, ``/ready`` and ``/metrics``."""
+
+    def __init__(self, node: Node, *, metrics_networks: Networks, proxies: Networks) -> None:
+        self._node = node
+        self._metrics_networks = metrics_networks
+        self._proxies = proxies
+
+    async def health(self, request: Request) -> Response:
+        """Alive: the event loop answers."""
+        return answer({"status": "ok", "node": self._node.name})
+
+    async def ready(self, request: Request) -> Response:
+        """Of use: the database can be read, the feed follows it, and the node is not draining; 503 with the reasons otherwise."""
+        reasons = self._node.not_ready()
+        body: dict[str, Any] = {"status": "ready" if not reasons else "not_ready", "node": self._node.name}
+        if reasons:
+            body["reasons"] = reasons
+        return answer(body, status=200 if not reasons else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus' text format, for the configured networks."""
+        if client_address(request, self._proxies) not in self._metrics_networks:
+            raise Forbidden("Metrics are not for this address.")
+        return Response(self._node.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,51 @@
+"""Whose address a request comes from: the peer's own, or what a trusted proxy says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from starlette.requests import HTTPConnection
+
+Address = IPv4Address | IPv6Address
+
+
+class Networks:
+    """A set of networks, given as CIDR; an IPv4 address in IPv6 clothes counts as the IPv4 address."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks: tuple[IPv4Network | IPv6Network, ...] = tuple(
+            ip_network(network, strict=False) for network in networks
+        )
+
+    def __contains__(self, address: str) -> bool:
+        parsed = parse_address(address)
+        return parsed is not None and any(
+            parsed.version == network.version and parsed in network for network in self._networks
+        )
+
+
+def parse_address(text: str) -> Address | None:
+    """An address, unmapped (RFC 4291 §2.5.5.2) and without a zone; None for anything else."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def client_address(request: HTTPConnection, proxies: Networks) -> str:
+    """The address that asked. ``X-Forwarded-For`` is read from the right, and only as far as trusted proxies wrote it."""
+    address = request.client.host if request.client else ""
+    if address not in proxies:
+        return address
+    forwarded = [part.strip() for value in request.headers.getlist("x-forwarded-for") for part in value.split(",")]
+    for part in reversed(forwarded):
+        if parse_address(part) is None:
+            return address
+        address = part
+        if address not in proxies:
+            return address
+    return address
