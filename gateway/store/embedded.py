@@ -50,7 +50,7 @@ class EmbeddedDriver:
         try:
             readers = await asyncio.to_thread(_open_readers, path, create)
         except (apsw.Error, OSError) as error:
-            raise _opening_failure(path, error) from error
+            raise _failure(path, error) from error
         return cls(readers.path, readers, poll_ms=poll_ms, connect=connect)
 
     async def read(self, statements: tuple[Statement, ...]) -> list[list[Row]]:
@@ -75,18 +75,18 @@ class EmbeddedDriver:
 
     async def wait_for_change(self) -> None:
         """Until this process or another one committed."""
-        if self._closed:
-            raise StoreUnavailable("the database is closed")
+        self._check_open()
         await self._wakeup.wait()
 
     async def backup(self, path: Path, *, overwrite: bool) -> None:
         """On a thread and a connection of its own; reads and writes go on."""
+        self._check_open()
         try:
             await asyncio.to_thread(copy_database, self._path, path, overwrite=overwrite)
         except (apsw.Error, OSError) as error:
             if isinstance(error, FileExistsError):
                 raise
-            raise _opening_failure(path, error) from error
+            raise _failure(path, error) from error
 
     async def close(self) -> None:
         """The writer goes last: the connection that closes last puts the log back into the database, which a read-
@@ -99,9 +99,13 @@ class EmbeddedDriver:
         self._readers.close()
         await self._writer.close()
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the database is closed")
+
 
 def _open_readers(path: Path, create: bool) -> Readers:
-    path = path.absolute()
+    path = path.resolve()  # the log lies beside the file itself, not beside a link to it
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
     elif not path.exists():
@@ -114,7 +118,7 @@ def _open_readers(path: Path, create: bool) -> Readers:
         writer.close()
 
 
-def _opening_failure(path: Path, error: Exception) -> Exception:
+def _failure(path: Path, error: Exception) -> Exception:
     failure = store_error(error)
     kind = StoreCorrupt if isinstance(failure, StoreCorrupt) else StoreUnavailable
     return kind(f"{path}: {error}")

@@ -30,12 +30,13 @@ class Readers:
     """The read-only connections of the event loop: one for single reads, which never waits inside a transaction, and
     one per open snapshot."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
         self.path = path
         self._identity = file_identity(path)
         self._connection = open_reader(path)
         self._idle: list[apsw.Connection] = []
         self._closed = False
+        self._busy_timeout_s = busy_timeout_ms / 1000
 
     async def read(self, statements: tuple[Statement, ...]) -> list[list[Row]]:
         """All statements in one snapshot."""
@@ -53,21 +54,22 @@ class Readers:
         rows: list[Row] = self._connection.execute("PRAGMA data_version").fetchall()
         return int(rows[0][0])
 
-    def follow_file(self) -> None:
+    def follow_file(self) -> bool:
         """When another file stands at the path by now, read that one: the old connections lead to a file without a
-        name."""
+        name. True when that happened."""
         identity = file_identity(self.path)
         if identity == self._identity or identity is None:
-            return
+            return False
         try:
             connection = open_reader(self.path)
         except apsw.Error as error:
             log.warning("%s was replaced and can not be opened yet: %s", self.path, error)
-            return
+            return False
         log.warning("%s was replaced: reading the new file", self.path)
         self._close_all()
         self._identity = identity
         self._connection = connection
+        return True
 
     def close(self) -> None:
         """Reads fail from now on; snapshots that are open may end."""
@@ -90,7 +92,7 @@ class Readers:
     async def again(self, error: apsw.Error, attempt: Callable[[], T]) -> T:
         """Repeat a read that met a lock until it succeeds or has waited for too long; any other error is raised in
         the store's words."""
-        deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+        deadline = time.monotonic() + self._busy_timeout_s
         while True:
             if self._closed:
                 raise StoreUnavailable("the database is closed") from error

@@ -25,7 +25,6 @@ BUSY_TIMEOUT_MS = 5000
 """How long a write waits for another process's write lock before it fails with `StoreUnavailable`."""
 
 _WRITER_PRAGMAS = (
-    f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
@@ -86,7 +85,7 @@ def require_sqlite() -> None:
         raise StoreError(f"SQLite {apsw.sqlite_lib_version()} is too old: {needed} or later is needed (upgrade apsw)")
 
 
-def open_writer(path: Path, *, create: bool = False) -> apsw.Connection:
+def open_writer(path: Path, *, create: bool = False, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> apsw.Connection:
     """A connection that may write, in WAL mode; every commit is synced. Raises apsw's errors.
 
     Processes that open a new file at the same moment take turns: the switch to WAL fails when two try it at once.
@@ -95,6 +94,7 @@ def open_writer(path: Path, *, create: bool = False) -> apsw.Connection:
         flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
         connection = apsw.Connection(str(path), flags=flags, statementcachesize=_CACHED_STATEMENTS)
         try:
+            connection.set_busy_timeout(busy_timeout_ms)
             for pragma in _WRITER_PRAGMAS:
                 connection.execute(pragma).fetchall()
             if (mode := connection.pragma("journal_mode")) != "wal":

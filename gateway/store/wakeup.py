@@ -1,8 +1,7 @@
-"""Learns that somebody committed to a local database: this process at once, another one by inotify, and by polling as
-the net.
+"""Learns that somebody committed to a local database: this process at once, another one by inotify, with a poll as net.
 
-The writing of another process is heard before it can be read (an fsync lies between), so that the version is asked for
-again and again, ever more rarely, until it moves or it is clear that the write was none of interest.
+The writing of another process is heard before it can be read (an fsync lies between), so the version is asked for again
+and again, ever more rarely, until it moves or the writing proves to be of no interest.
 """
 
 from __future__ import annotations
@@ -20,35 +19,44 @@ BACKOFF_S = (0.0002, 0.0005, 0.001, 0.002, 0.004, 0.008)
 
 POLL_WITHOUT_INOTIFY_S = 0.003
 
+ACTIVE_S = 2.0
+"""So long after an event the net is cast at the full rate: a slow disk may make a commit visible much later than it
+was heard."""
+
+QUIET_FACTOR = 10
+"""How much rarer it is cast when nothing was heard for that long, and inotify was seen to work: a timer costs more
+than the look."""
+
 
 class Wakeup:
     """A doorbell: `wait` returns when the database may hold something new.
 
     `version` gives a number that differs after another connection's commit, by a fresh look at the file (``PRAGMA
     data_version``); when it raises `apsw.BusyError` it is asked again later, any other failure of it rings, so that the
-    follower meets the failure itself. `check_file` is called before each look: the place to notice that the file was
-    replaced.
+    follower meets the failure itself. `follow_file` is called before each look and tells whether the file was replaced.
     """
 
     def __init__(
         self,
         path: Path,
         version: Callable[[], int],
-        check_file: Callable[[], None],
+        follow_file: Callable[[], bool],
         *,
         poll_s: float,
         inotify: Callable[[Path, str], Inotify] = Inotify,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._version = version
-        self._check_file = check_file
+        self._follow_file = follow_file
         self._seen = -1
         self._rung = True  # whoever waits first has seen nothing yet
         self._waiters: list[asyncio.Future[None]] = []
         self._look: asyncio.TimerHandle | None = None
         self._inotify: Inotify | None = None
+        self._proven = False  # an event came: this file system delivers them
+        self._active_until = 0.0
         try:
-            self._inotify = inotify(path.absolute().parent, path.name)
+            self._inotify = inotify(path.parent, path.name)
             self._loop.add_reader(self._inotify.fileno(), self._on_event)
         except OSError:
             poll_s = min(poll_s, POLL_WITHOUT_INOTIFY_S)
@@ -99,13 +107,22 @@ class Wakeup:
         self.ring()
 
     def _poll(self) -> None:
-        self._poll_timer = self._loop.call_later(self._poll_s, self._poll)
         if self._moved():
             self.ring()
+        quiet = self._proven and self._loop.time() > self._active_until
+        pause = self._poll_s * QUIET_FACTOR if quiet else self._poll_s
+        self._poll_timer = self._loop.call_later(pause, self._poll)
 
     def _on_event(self) -> None:
-        if self._inotify is not None and self._inotify.heard():
-            self._look_again(0)
+        if self._inotify is None or not self._inotify.heard():
+            return
+        now = self._loop.time()
+        if now > self._active_until:
+            self._poll_timer.cancel()
+            self._poll_timer = self._loop.call_later(self._poll_s, self._poll)
+        self._proven = True
+        self._active_until = now + ACTIVE_S
+        self._look_again(0)
 
     def _look_again(self, step: int) -> None:
         self._stop_looking()
@@ -121,13 +138,13 @@ class Wakeup:
 
     def _moved(self) -> bool:
         """Whether there was a commit since the last look (a failure counts as one)."""
-        self._check_file()
+        replaced = self._follow_file()
         try:
             version = self._version()
         except apsw.BusyError:
-            return False
+            return replaced
         except apsw.Error:
             return True
-        moved = version != self._seen
+        moved = replaced or version != self._seen
         self._seen = version
         return moved

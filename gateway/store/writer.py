@@ -89,13 +89,17 @@ class Writer:
         await self._loop.run_in_executor(None, self._thread.join)
 
     def _run(self) -> None:
+        # Early, so that the first write finds it; a failure is told to that write.
+        with contextlib.suppress(apsw.Error):
+            self._connected()
         while True:
             self._wake.wait()
             # Cleared before the queue is looked at: an operation that comes in between sets it again.
             self._wake.clear()
             closing = self._closing
-            while group := self._take():
-                self._deliver(self._commit(group))
+            while self._queue:
+                if group := self._take():
+                    self._deliver(self._commit(group))
             if closing:
                 break
         self._disconnect()
@@ -103,7 +107,7 @@ class Writer:
     def _take(self) -> list[Operation]:
         queue = self._queue
         group = [queue.popleft() for _ in range(min(len(queue), GROUP_LIMIT))]
-        return [operation for operation in group if not operation.future.cancelled()] or group
+        return [operation for operation in group if not operation.future.cancelled()]
 
     def _commit(self, group: list[Operation]) -> Outcomes:
         try:
