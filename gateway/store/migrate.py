@@ -15,7 +15,7 @@ from gateway.errors import StoreError
 from gateway.store.database import Database, Statement
 
 _HEADING = re.compile(r"^-- migration (\d+): (.+)$", re.MULTILINE)
-_RECORDS_EXIST = Statement("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migrations'")
+_RECORDS_TABLE = Statement("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = 'migrations'")
 _RECORDS = Statement("SELECT number, title, sha256 FROM migrations ORDER BY number")
 
 
@@ -81,7 +81,10 @@ async def migrate(db: Database, *, epoch: str | None = None, text: str | None = 
 
 async def pending(db: Database, migrations: Sequence[Migration]) -> Sequence[Migration]:
     """The migrations that the database lacks. Raises `DatabaseTooNew`, `SchemaMismatch`."""
-    records = (await db.read(_RECORDS))[0] if (await db.read(_RECORDS_EXIST))[0] else []
+    table = (await db.read(_RECORDS_TABLE))[0]
+    if table and "sha256" not in table[0][0]:
+        raise SchemaMismatch("the database has a table named migrations that is another program's")
+    records = (await db.read(_RECORDS))[0] if table else []
     for (number, title, sha256), migration in zip(records, migrations, strict=False):
         if (number, sha256) != (migration.number, migration.sha256):
             raise SchemaMismatch(
