@@ -29,5 +29,5 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     from gateway.store.migrate import migrate
 
     async with await Database.open(f"file:{tmp_path}/gateway.db") as opened:
-        await migrate(opened, epoch="e0")
+        await migrate(opened)
         yield opened

@@ -6,7 +6,6 @@ Callers check text with `gateway.core.text` before it comes here. Every write is
 
 from __future__ import annotations
 
-import secrets
 from typing import Any, Literal
 
 import msgspec
@@ -75,11 +74,6 @@ class Grants(msgspec.Struct, frozen=True):
 
 
 _COLUMNS = "id, username, plan, name, email, is_admin, status, attributes, timezone, anchor_at, created_at, updated_at"
-
-
-def new_user_id() -> str:
-    """An id that nobody has: ``u_`` and 12 random characters."""
-    return f"u_{secrets.token_hex(6)}"
 
 
 def insert_user(user: User) -> Statement:

@@ -6,7 +6,6 @@ carries it to every node. Every write is one atomic write and returns the `seq` 
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 import msgspec
@@ -47,11 +46,6 @@ class LoginSession(msgspec.Struct, frozen=True, kw_only=True):
 
 _TOKEN_COLUMNS = "id, user_id, name, scopes, created_at, expires_at, revoked_at, last_used_at"  # noqa: S105
 _SESSION_COLUMNS = "id, user_id, created_at, expires_at, revoked_at, instance_id, ip, user_agent, last_seen_at"
-
-
-def new_token_id() -> str:
-    """An id that no token has: ``t_`` and 12 random characters."""
-    return f"t_{secrets.token_hex(6)}"
 
 
 def insert_token(token: ApiToken, token_hash: str) -> Statement:

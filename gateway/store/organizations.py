@@ -5,7 +5,6 @@ Every write is one atomic write and returns the `seq` of its commit; `updated_at
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -55,11 +54,6 @@ class MemberCap(msgspec.Struct, frozen=True):
 
 
 _COLUMNS = "id, plan, name, attributes, timezone, anchor_at, status, created_at, updated_at"
-
-
-def new_organization_id() -> str:
-    """An id that no organization has: ``o_`` and 12 random characters."""
-    return f"o_{secrets.token_hex(6)}"
 
 
 def insert_organization(organization: Organization) -> Statement:

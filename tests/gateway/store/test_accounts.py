@@ -178,9 +178,3 @@ async def test_a_deleted_user_leaves_nothing(database: Database) -> None:
     assert (await accounts.read_grants(database, "u_ada")).permissions == ()
     with pytest.raises(NotFound):
         await accounts.find_user(database, "u_ada")
-
-
-def test_ids_are_new() -> None:
-    ids = {accounts.new_user_id() for _ in range(1000)}
-    assert len(ids) == 1000
-    assert all(user_id.startswith("u_") and len(user_id) == 14 for user_id in ids)

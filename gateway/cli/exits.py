@@ -1,0 +1,91 @@
+"""How a command ends: exit codes, and the one line that an error becomes."""
+
+from __future__ import annotations
+
+import enum
+
+import click
+
+from gateway.cli.invocation import NotMigrated
+from gateway.errors import (
+    AuthFailed,
+    BadRequest,
+    ConfigError,
+    Conflict,
+    Forbidden,
+    NotFound,
+    StoreConflict,
+    StoreCorrupt,
+    StoreError,
+    Unavailable,
+)
+from gateway.store.migrate import DatabaseTooNew, SchemaMismatch
+
+
+class ExitCode(enum.IntEnum):
+    """The exit codes of `gateway`; docs/cli.md lists them."""
+
+    OK = 0
+    FINDINGS = 1
+    USAGE = 2
+    CONFIG = 3
+    NOT_FOUND = 4
+    CONFLICT = 5
+    BAD_VALUE = 6
+    UNAVAILABLE = 7
+    DAMAGED = 8
+    REFUSED = 9
+    INTERNAL = 70
+    INTERRUPTED = 130
+    PIPE_CLOSED = 141
+
+
+_CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
+    (click.UsageError, ExitCode.USAGE),
+    (ConfigError, ExitCode.CONFIG),
+    (NotFound, ExitCode.NOT_FOUND),
+    (Conflict, ExitCode.CONFLICT),
+    (StoreConflict, ExitCode.CONFLICT),
+    (BadRequest, ExitCode.BAD_VALUE),
+    (AuthFailed, ExitCode.REFUSED),
+    (Forbidden, ExitCode.REFUSED),
+    (Unavailable, ExitCode.UNAVAILABLE),
+    (StoreCorrupt, ExitCode.DAMAGED),
+    (DatabaseTooNew, ExitCode.DAMAGED),
+    (SchemaMismatch, ExitCode.DAMAGED),
+    (NotMigrated, ExitCode.DAMAGED),
+    (StoreError, ExitCode.UNAVAILABLE),
+    (click.ClickException, ExitCode.USAGE),
+    (FileExistsError, ExitCode.CONFLICT),
+    (FileNotFoundError, ExitCode.NOT_FOUND),
+    (OSError, ExitCode.UNAVAILABLE),
+)
+
+
+def exit_code(error: Exception) -> ExitCode:
+    """The exit code for an error; whatever is not expected is a fault of the program."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.INTERNAL)
+
+
+def sentence(error: Exception) -> str:
+    """One printable line for an error."""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        text = f"{error.format_message()} (see {error.ctx.command_path} --help)"
+    elif isinstance(error, click.ClickException):
+        text = error.format_message()
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    elif exit_code(error) is ExitCode.INTERNAL:
+        text = f"internal error: {type(error).__name__}: {error}"
+    else:
+        text = str(error) or type(error).__name__
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """`text` as it may go to a terminal: what is not printable is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )

@@ -1,0 +1,70 @@
+"""``gateway explain``: why a user may do something, or has a quota."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gateway.cli.invocation import invocation, json_option, on_database
+from gateway.cli.printing import plain, show_json, show_sentences, show_table
+from gateway.cli.values import PERMISSION, QUOTA, WHO
+from gateway.store.accounts import find_user
+from gateway.store.database import Database
+from gateway.store.explanations import why_permission, why_quota
+
+
+@click.command()
+@click.argument("who", metavar="USER", type=WHO)
+@click.argument("permission", metavar="[PERMISSION]", type=PERMISSION, required=False)
+@click.option("--quota", type=QUOTA, help="Explain this quota instead.")
+@json_option
+@on_database
+async def explain(db: Database, who: str, permission: str | None, quota: str | None) -> None:
+    """Say why USER has PERMISSION or not: every plan, role, grant and denial, which of them count, until when, and
+    its row.
+    """
+    if (permission is None) == (quota is None):
+        raise click.UsageError("name a permission, or --quota")
+    user = await find_user(db, who)
+    if permission is not None:
+        held = await why_permission(db, user.id, permission, db.clock())
+        verdict = f"{user.username} {'has' if held.held else 'does not have'} {permission}."
+        if user.is_admin and user.status == "active":
+            verdict += " An administrator may do everything."
+        _show(plain(held), verdict)
+    elif quota is not None:
+        answer = await why_quota(db, user.id, quota, db.clock())
+        entry = answer.entry
+        verdict = f"{user.username} does not have the quota {quota}." if entry is None else _balance(quota, entry)
+        _show(plain(answer), verdict)
+
+
+def _balance(quota: str, entry: dict[str, Any]) -> str:
+    if "limit" not in entry:
+        return f"{quota}: {entry['used']} used, unlimited."
+    return (
+        f"{quota}: {entry['used']} used and {entry['reserved']} reserved of {entry['limit']}"
+        f" a {entry['period']}, {entry['remaining']} left."
+    )
+
+
+def _show(answer: dict[str, Any], verdict: str) -> None:
+    if invocation().as_json:
+        show_json(answer)
+        return
+    until = f" That may change at {answer['changes_at']}." if answer["changes_at"] else ""
+    show_sentences([verdict + until])
+    if answer["reasons"]:
+        rows = [
+            {"effect": "", **reason, "row": " ".join(map(str, reason["row"].values()))} for reason in answer["reasons"]
+        ]
+        columns = ["source", "name", "effect", "limit", "period", "used", "counts", "starts_at", "expires_at", "row"]
+        show_table(rows, [column for column in columns if any(row.get(column) not in (None, "") for row in rows)])
+    else:
+        show_sentences(["No row has to do with it."])
+
+
+def _row(row: dict[str, Any]) -> str:
+    """The table, then the key."""
+    return " ".join([row["table"], *(str(value) for name, value in row.items() if name != "table")])

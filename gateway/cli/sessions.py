@@ -1,0 +1,46 @@
+"""``gateway session``: login sessions."""
+
+from __future__ import annotations
+
+import click
+
+from gateway.cli.invocation import json_option, on_database
+from gateway.cli.printing import show_done, show_table
+from gateway.cli.values import ID, WHO
+from gateway.store import credentials
+from gateway.store.accounts import find_user
+from gateway.store.database import Database
+
+
+@click.group()
+def session() -> None:
+    """Login sessions. USER is an id, a user name or an e-mail address."""
+
+
+@session.command("list")
+@click.argument("who", metavar="[USER]", type=WHO, required=False)
+@json_option
+@on_database
+async def list_command(db: Database, who: str | None) -> None:
+    """List login sessions, everybody's or one user's."""
+    user_id = None if who is None else (await find_user(db, who)).id
+    found = await credentials.list_sessions(db, user_id)
+    show_table(found, ["id", "user_id", "created_at", "expires_at", "revoked_at", "ip", "user_agent", "last_seen_at"])
+
+
+@session.command("revoke")
+@click.argument("session_id", metavar="[ID]", type=ID, required=False)
+@click.option("--user", "who", type=WHO, help="Instead of one session: all sessions and API tokens of this user.")
+@json_option
+@on_database
+async def revoke(db: Database, session_id: str | None, who: str | None) -> None:
+    """End a login session: whatever it opened closes at once."""
+    if (session_id is None) == (who is None):
+        raise click.UsageError("name a session, or --user")
+    if session_id is not None:
+        seq = await credentials.revoke_session(db, session_id, db.clock())
+        show_done(f"Ended {session_id}.", id=session_id, seq=seq)
+    elif who is not None:
+        user = await find_user(db, who)
+        seq = await credentials.revoke_all(db, user.id, db.clock())
+        show_done(f"Ended every session and revoked every token of {user.username}.", user_id=user.id, seq=seq)

@@ -1,0 +1,132 @@
+"""The kinds of value that commands take, checked before anything is done with them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import unicodedata
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+import msgspec
+
+from gateway.core.clock import parse_rfc3339
+from gateway.core.text import (
+    check_attributes,
+    check_email,
+    check_id,
+    check_name,
+    check_permission,
+    check_quota,
+    check_text,
+    check_timezone,
+    check_username,
+    make_id,
+)
+from gateway.store.database import wall_clock
+
+_DURATION = re.compile(r"([1-9][0-9]{0,5})([mhdw])")
+UNLIMITED = "unlimited"
+_UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+
+
+class _Checked(click.ParamType[str]):
+    """Text that `check` (ValueError) lets through, in the form that it gives it."""
+
+    def __init__(self, name: str, check: Callable[[str], str]) -> None:
+        self.name = name
+        self._check = check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text, or a usage error."""
+        try:
+            return self._check(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Moment(click.ParamType[int]):
+    """A moment to come: RFC 3339, a date (midnight UTC), or from now on 30m, 12h, 7d, 4w; milliseconds since 1970
+    UTC.
+    """
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The moment, or a usage error."""
+        now = wall_clock()
+        duration = _DURATION.fullmatch(value)
+        try:
+            if duration:
+                moment = now + int(duration[1]) * _UNIT_MS[duration[2]]
+            else:
+                moment = parse_rfc3339(value if "T" in value.upper() else f"{value}T00:00:00Z")
+        except ValueError:
+            self.fail("write 2026-12-31, 2026-12-31T18:00:00Z, or from now on 30m, 12h, 7d, 4w", param, ctx)
+        if moment <= now:
+            self.fail("this moment has passed", param, ctx)
+        return moment
+
+
+class _Limit(click.ParamType[int | str]):
+    """A quota's limit: a whole number, or ``unlimited``, which stays a word."""
+
+    name = "limit"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The limit, or a usage error."""
+        if value == UNLIMITED:
+            return value
+        if not re.fullmatch(r"[0-9]{1,16}", value) or int(value) > 2**53 - 1:
+            self.fail("write a whole number up to 2^53 - 1, or unlimited", param, ctx)
+        return int(value)
+
+
+class _Attribute(click.ParamType[tuple[str, Any]]):
+    """``KEY=VALUE``: the value is JSON where it is JSON, else text."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The pair, or a usage error."""
+        key, equals, text = value.partition("=")
+        if not equals:
+            self.fail("write KEY=VALUE", param, ctx)
+        try:
+            return key, msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+            return key, text
+
+
+def new_id(prefix: str) -> str:
+    """An id that nobody has."""
+    return make_id(prefix, secrets.token_bytes(10))
+
+
+def checked_attributes(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """The attributes given as KEY=VALUE; usage error for what a document can not hold."""
+    try:
+        return check_attributes(dict(pairs))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def limit_value(limit: int | str) -> int | None:
+    """What the database holds for a limit: None for ``unlimited``."""
+    return limit if isinstance(limit, int) else None
+
+
+USERNAME = _Checked("username", check_username)
+EMAIL = _Checked("email", check_email)
+ID = _Checked("id", check_id)
+PERMISSION = _Checked("permission", check_permission)
+QUOTA = _Checked("quota", check_quota)
+TIMEZONE = _Checked("zone", check_timezone)
+NAME = _Checked("name", lambda value: check_text(value, "the name", 200))
+PLAN = _Checked("plan", lambda value: check_name(value, "the plan"))
+WHO = _Checked("user", lambda value: check_text(unicodedata.normalize("NFKC", value), "the user", 254))
+MOMENT = _Moment()
+LIMIT = _Limit()
+ATTRIBUTE = _Attribute()
+PERIOD = click.Choice(["hour", "day", "week", "month", "year", "never"])

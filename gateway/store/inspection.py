@@ -1,0 +1,199 @@
+"""Looks for what is wrong with a database: damage, lost triggers, rows that no document can be built from."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+
+from gateway.core.clock import rfc3339
+from gateway.core.facts import Catalog
+from gateway.core.sections import quotas_section, user_permissions
+from gateway.core.text import check_permission, check_quota
+from gateway.errors import StoreError
+from gateway.store.changes import read_position
+from gateway.store.database import Database, Reader, Statement
+from gateway.store.documents import BadDocument, LoadedUser, Part, load_catalog, load_organizations, load_users
+from gateway.store.migrate import migrate, parse_migrations, pending, schema_text
+
+__all__ = ["Finding", "inspect"]
+
+PAGE = 500
+CLOCK_TOLERANCE_MS = 5_000
+EARLIEST_MS = 1_735_689_600_000
+"""2025-01-01: a clock that shows less was never set."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that is wrong: which check found it, and what it is about."""
+
+    check: str
+    message: str
+
+
+async def inspect(db: Database, now: int) -> AsyncIterator[Finding]:
+    """Everything that is wrong, as it is found. `now`: milliseconds since 1970 UTC."""
+    damaged = False
+    async for finding in _integrity(db):
+        damaged = True
+        yield finding
+    if damaged:
+        return
+    missing = await _missing_migrations(db)
+    if missing:
+        yield Finding("schema", missing)
+        return
+    for check in (_schema, _references, _owners, _revocations, _names, _organizations, _users):
+        async for finding in check(db, now):
+            yield finding
+    async for finding in _clock(db, now):
+        yield finding
+
+
+async def _integrity(db: Database) -> AsyncIterator[Finding]:
+    try:
+        [rows] = await db.scan(Statement("PRAGMA integrity_check(20)"))
+    except StoreError as error:
+        rows = [(str(error),)]
+    for (message,) in rows:
+        if message != "ok":
+            yield Finding("integrity", message)
+
+
+async def _missing_migrations(db: Database) -> str | None:
+    try:
+        steps = await pending(db, parse_migrations(schema_text()))
+    except StoreError as error:
+        return str(error)
+    return f"{len(steps)} migrations are missing: run gateway migrate" if steps else None
+
+
+_OBJECTS = Statement("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY type, name")
+
+
+async def _schema(db: Database, now: int) -> AsyncIterator[Finding]:
+    """Tables, indexes and triggers against those of a new database; what somebody added is their own business."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with await Database.open(str(Path(directory) / "reference.db")) as reference:
+            await migrate(reference)
+            [expected] = await reference.read(_OBJECTS)
+    [rows] = await db.read(_OBJECTS)
+    standing = {(kind, name): sql for kind, name, sql in rows}
+    for kind, name, sql in expected:
+        if (kind, name) not in standing:
+            yield Finding("schema", f"{kind} {name} is missing")
+        elif standing[kind, name] != sql:
+            yield Finding("schema", f"{kind} {name} is not the one of schema.sql")
+
+
+async def _references(db: Database, now: int) -> AsyncIterator[Finding]:
+    [rows] = await db.scan(Statement("PRAGMA foreign_key_check"))
+    for table, _, parent, _ in rows[:PAGE]:
+        yield Finding("references", f"a row of {table} names a row of {parent} that is not there")
+
+
+async def _owners(db: Database, now: int) -> AsyncIterator[Finding]:
+    [rows] = await db.scan(
+        Statement(
+            "SELECT DISTINCT owner FROM quota_usage WHERE owner NOT IN (SELECT 'user:' || id FROM users)"
+            " AND owner NOT IN (SELECT 'org:' || id FROM organizations) LIMIT ?",
+            (PAGE,),
+        )
+    )
+    for (owner,) in rows:
+        yield Finding("balances", f"{owner} has a balance and does not exist")
+
+
+async def _revocations(db: Database, now: int) -> AsyncIterator[Finding]:
+    """A revoked credential that is not among the revocations was written while the triggers were away."""
+    [rows] = await db.scan(
+        Statement(
+            "SELECT id FROM (SELECT id, expires_at, revoked_at FROM api_tokens"
+            " UNION ALL SELECT id, expires_at, revoked_at FROM login_sessions)"
+            " WHERE revoked_at IS NOT NULL AND (expires_at IS NULL OR expires_at > ?)"
+            " AND id NOT IN (SELECT id FROM revocations) LIMIT ?",
+            (now, PAGE),
+        )
+    )
+    for (credential,) in rows:
+        yield Finding("revocations", f"{credential} is revoked and servers that ask for revocations do not learn it")
+
+
+_NAMES: tuple[tuple[str, str, Callable[[str], str]], ...] = (
+    ("plan_permissions", "permission", check_permission),
+    ("role_permissions", "permission", check_permission),
+    ("org_role_permissions", "permission", check_permission),
+    ("user_permissions", "permission", check_permission),
+    ("plan_quotas", "quota", check_quota),
+    ("user_quotas", "quota", check_quota),
+)
+
+
+async def _names(db: Database, now: int) -> AsyncIterator[Finding]:
+    """Names of permissions and quotas become keys of documents."""
+    for table, column, check in _NAMES:
+        [rows] = await db.scan(Statement(f"SELECT DISTINCT {column} FROM {table}"))  # noqa: S608
+        for (name,) in rows:
+            try:
+                check(name)
+            except ValueError as error:
+                yield Finding("names", f"{table}: {name!r}: {error}")
+
+
+async def _users(db: Database, now: int) -> AsyncIterator[Finding]:
+    """Whether every user's document can be built."""
+    async with db.snapshot() as snapshot:
+        catalog = await load_catalog(snapshot)
+        async for ids in _pages(snapshot, "users"):
+            loaded = await load_users(snapshot, dict.fromkeys(ids, (Part.ALL, None)), catalog, now)
+            for user_id, found in loaded.items():
+                reason = found.reason if isinstance(found, BadDocument) else _fault(found, catalog, now)
+                if reason:
+                    yield Finding("documents", f"user:{user_id} can not be built: {reason}")
+
+
+def _fault(user: LoadedUser | None, catalog: Catalog, now: int) -> str | None:
+    if user is None:
+        return None
+    try:
+        user_permissions(user.facts, catalog, now)
+        quotas_section(user.facts, catalog, now)
+    except (ValueError, TypeError, OverflowError) as error:
+        return str(error)
+    return None
+
+
+async def _organizations(db: Database, now: int) -> AsyncIterator[Finding]:
+    """Whether every organization's document can be built."""
+    async with db.snapshot() as snapshot:
+        catalog = await load_catalog(snapshot)
+        async for ids in _pages(snapshot, "organizations"):
+            loaded = await load_organizations(snapshot, dict.fromkeys(ids, True), catalog, now)
+            for organization, found in loaded.items():
+                if isinstance(found, BadDocument):
+                    yield Finding("documents", f"org:{organization} can not be built: {found.reason}")
+
+
+async def _pages(reader: Reader, table: str) -> AsyncIterator[list[str]]:
+    """All ids of a table, some at a time."""
+    after = ""
+    while True:
+        sql = f"SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608
+        [rows] = await reader.read(Statement(sql, (after, PAGE)))
+        if not rows:
+            return
+        yield [row[0] for row in rows]
+        after = rows[-1][0]
+
+
+async def _clock(db: Database, now: int) -> AsyncIterator[Finding]:
+    """This machine's clock against the calendar and against those who wrote to the change log."""
+    if now < EARLIEST_MS:
+        yield Finding("clock", f"it shows {rfc3339(now)}: it was never set")
+    position = await read_position(db)
+    [rows] = await db.read(Statement("SELECT at FROM change_log WHERE seq = ?", (position.last,)))
+    for (at,) in rows:
+        if at > now + CLOCK_TOLERANCE_MS:
+            yield Finding("clock", f"the newest change is {(at - now) // 1000} s ahead of this machine's clock")
