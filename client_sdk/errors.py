@@ -1,0 +1,188 @@
+"""Every error that the SDK raises, by the gateway's stable code.
+
+A request that fails raises the class of its ``error.code``; a channel that stopped for good raises the class of its
+end. Codes that this version does not know become a plain `ChannelError`, with the code in `code`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ChannelError(Exception):
+    """A request that failed or a connection that ended.
+
+    `code` is the gateway's stable word, `message` one sentence, `retry_after_s` (seconds) says when trying again can
+    help, `doc` names the document that the error is about.
+    """
+
+    default_code: ClassVar[str] = "internal"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, retry_after_s: float | None = None, doc: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code or self.default_code
+        self.message = message
+        self.retry_after_s = retry_after_s
+        self.doc = doc
+
+
+class BadRequest(ChannelError):
+    """The gateway did not understand the request."""
+
+    default_code = "bad_request"
+
+
+class UnknownOp(ChannelError):
+    """The gateway does not know this operation: it is older than this SDK."""
+
+    default_code = "unknown_op"
+
+
+class NotFound(ChannelError):
+    """The document does not exist, or this principal may not know that it does."""
+
+    default_code = "not_found"
+
+
+class Forbidden(ChannelError):
+    """The principal is known and may not do this; a channel that ended so does not come back."""
+
+    default_code = "forbidden"
+
+
+class RateLimited(ChannelError):
+    """Too many requests; `retry_after_s` says when to go on."""
+
+    default_code = "rate_limited"
+
+
+class Unavailable(ChannelError):
+    """The gateway can not do this now; trying again helps."""
+
+    default_code = "unavailable"
+
+
+class TooManyDocuments(ChannelError):
+    """The session watches as many documents as it may."""
+
+    default_code = "too_many_documents"
+
+
+class AuthFailed(ChannelError):
+    """The credential is not valid."""
+
+    default_code = "auth_failed"
+
+
+class TokenExpired(ChannelError):
+    """The credential ended before the provider gave another one."""
+
+    default_code = "token_expired"
+
+
+class TokenUnavailable(ChannelError):
+    """The token provider failed; its exception is the `__cause__`."""
+
+    default_code = "token_unavailable"
+
+
+class Disconnected(ChannelError):
+    """There is no connection: it was lost, refused for now, ended by the gateway for now, or closed by the application.
+
+    `code` says which: ``disconnected``, ``closed``, or the code of the end (``going_away``, ``overloaded``, …).
+    """
+
+    default_code = "disconnected"
+
+
+class RequestTimeout(ChannelError):
+    """The gateway did not answer this request in time; it may have been carried out."""
+
+    default_code = "request_timeout"
+
+
+class EpochChanged(ChannelError):
+    """The database was restored: positions from before mean nothing now."""
+
+    default_code = "epoch_changed"
+
+
+class MalformedMessage(ChannelError):
+    """The other side sent something that is no message of the protocol."""
+
+    default_code = "malformed_message"
+
+
+class Revoked(ChannelError):
+    """The credential was revoked, or the user disabled or deleted: the channel does not come back."""
+
+    default_code = "revoked"
+
+
+class PrincipalChanged(ChannelError):
+    """A new credential belonged to somebody else: the channel does not come back."""
+
+    default_code = "principal_changed"
+
+
+class BadFrame(ChannelError):
+    """The gateway could not read what this SDK sent."""
+
+    default_code = "bad_frame"
+
+
+class TooLarge(ChannelError):
+    """A message is larger than the gateway's `max_frame_bytes`."""
+
+    default_code = "too_large"
+
+
+class NotAuthenticated(ChannelError):
+    """Something else than a credential was sent first."""
+
+    default_code = "not_authenticated"
+
+
+_REQUEST_ERRORS: dict[str, type[ChannelError]] = {
+    error.default_code: error
+    for error in (
+        BadRequest,
+        UnknownOp,
+        NotFound,
+        Forbidden,
+        RateLimited,
+        Unavailable,
+        TooManyDocuments,
+        AuthFailed,
+    )
+}
+
+_ENDS: dict[str, type[ChannelError]] = {
+    error.default_code: error
+    for error in (
+        BadRequest,
+        AuthFailed,
+        TokenExpired,
+        Revoked,
+        PrincipalChanged,
+        BadFrame,
+        TooLarge,
+        NotAuthenticated,
+        Forbidden,
+    )
+}
+
+
+def request_error(
+    code: str, message: str, *, retry_after_s: float | None = None, doc: str | None = None
+) -> ChannelError:
+    """The error of a failed request."""
+    return _REQUEST_ERRORS.get(code, ChannelError)(message, code=code, retry_after_s=retry_after_s, doc=doc)
+
+
+def end_error(code: str, message: str, *, final: bool, retry_after_s: float | None = None) -> ChannelError:
+    """The error of an ended connection; ends that this SDK comes back from by itself are `Disconnected`."""
+    kind = _ENDS.get(code, ChannelError if final else Disconnected)
+    return kind(message, code=code, retry_after_s=retry_after_s)

@@ -1,0 +1,80 @@
+"""How true the documents are that a channel holds."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+
+class FreshnessState(enum.StrEnum):
+    """How true the documents are that a channel holds."""
+
+    LIVE = "live"
+    STALE = "stale"
+    OFFLINE = "offline"
+
+
+class Freshness(NamedTuple):
+    """`live`: connected, and every watched document is exact. `stale`: connected, but the gateway can not reach its
+    database, or a document is still on its way. `offline`: not connected.
+
+    `age_s` is how many seconds ago everything held was last known to be true; 0 when live, None when it never was.
+    `reason` is a word for what is amiss: ``connecting``, ``store``, ``document``, or the code of the last end.
+    """
+
+    state: FreshnessState
+    age_s: float | None
+    reason: str
+
+
+class FreshnessMeter:
+    """Remembers when everything held was last known to be true."""
+
+    __slots__ = ("_exact_at", "_reported", "_store_is_stale")
+
+    def __init__(self) -> None:
+        self._exact_at: float | None = None
+        self._reported = FreshnessState.OFFLINE
+        self._store_is_stale = False
+
+    def connected(self) -> None:
+        """A session begins; the gateway says at once if its database is away."""
+        self._store_is_stale = False
+
+    def heard(self, now: float) -> None:
+        """Something came from the gateway: what was true until now was true."""
+        if self._reported is FreshnessState.LIVE:
+            self._exact_at = now
+
+    def stale(self, age_s: float, now: float) -> None:
+        """The gateway says that something it sent may be this old."""
+        known = now - max(0.0, age_s)
+        self._exact_at = known if self._exact_at is None else min(self._exact_at, known)
+
+    def store(self, *, is_stale: bool) -> None:
+        """The gateway can not reach its database, or can again."""
+        self._store_is_stale = is_stale
+
+    def read(self, offline: str | None, *, exact: bool, now: float) -> Freshness:
+        """How true everything is.
+
+        `offline` is why there is no session, `exact` whether every document is a true copy.
+        """
+        if offline is not None:
+            state, reason = FreshnessState.OFFLINE, offline
+        elif self._store_is_stale:
+            state, reason = FreshnessState.STALE, "store"
+        elif not exact:
+            state, reason = FreshnessState.STALE, "document"
+        else:
+            return Freshness(FreshnessState.LIVE, 0.0, "")
+        return Freshness(state, None if self._exact_at is None else max(0.0, now - self._exact_at), reason)
+
+    def changed(self, freshness: Freshness, now: float) -> bool:
+        """Whether this is another state than the last time."""
+        if freshness.state is self._reported:
+            return False
+        self._reported = freshness.state
+        if freshness.state is FreshnessState.LIVE:
+            self._exact_at = now
+        return True

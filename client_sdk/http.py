@@ -1,0 +1,201 @@
+"""The gateway's HTTP API, as far as a client of the channel needs it besides."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+import httpx2
+import msgspec
+
+from client_sdk.config import ServerConfig, http_url, load_token
+from client_sdk.connection import parse_retry_after
+from client_sdk.errors import ChannelError, Disconnected, MalformedMessage, request_error
+from client_sdk.provider import TokenProvider, checked, provide
+from client_sdk.version import VERSION
+from client_sdk.wire import parse_problem
+
+T = TypeVar("T")
+
+_CODES = {400: "bad_request", 401: "auth_failed", 403: "forbidden", 404: "not_found", 429: "rate_limited"}
+
+
+class Authentication(msgspec.Struct, frozen=True):
+    """What the gateway says of a good token. `expires_at` (RFC 3339, UTC) is None for one without end."""
+
+    user_id: str
+    expires_at: str | None = None
+    session: str | None = None
+
+
+class Readiness(NamedTuple):
+    """Whether the gateway serves; `detail` is what it says about it."""
+
+    ready: bool
+    detail: Mapping[str, Any]
+
+
+class Identity(Mapping[str, Any]):
+    """The user document flattened: identity, attributes, each permission as a boolean, each quota as
+    ``NAME_remaining``.
+
+    `rev` is the revision of the document that it was made from.
+    """
+
+    __slots__ = ("_fields", "rev")
+
+    def __init__(self, fields: Mapping[str, Any], rev: str | None) -> None:
+        self._fields = dict(fields)
+        self.rev = rev
+
+    def __getitem__(self, name: str) -> Any:
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __repr__(self) -> str:
+        return f"Identity({self._fields.get('id')!r}, rev={self.rev!r})"
+
+    def can(self, permission: str) -> bool:
+        """Whether the user has this permission."""
+        return self._fields.get(permission) is True
+
+
+class _Cached(NamedTuple):
+    token: str
+    etag: str | None
+    identity: Identity
+    checked_at: float
+
+
+class ServerClient:
+    """Requests to one gateway with one token.
+
+    async with ServerClient("https://gateway.example.org", token) as server: identity = await server.identity()
+
+    `server` and `token` are those of `Channel`. An identity is kept for `cache_s` seconds (of `clock`, monotonic);
+    after that the gateway is asked whether it changed. Errors are those of the channel: `AuthFailed`, `Unavailable`,
+    `Disconnected` when there is no answer within `timeout_s`.
+    """
+
+    def __init__(
+        self,
+        server: str | ServerConfig | None = None,
+        token: str | TokenProvider | None = None,
+        *,
+        cache_s: float = 30.0,
+        timeout_s: float = 10.0,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        url, self._api = http_url(server)
+        self._token = token
+        self._cache_s = cache_s
+        self._clock = clock
+        self._cached: _Cached | None = None
+        self._asking = asyncio.Lock()
+        self._http = httpx2.AsyncClient(
+            base_url=url,
+            timeout=timeout_s,
+            transport=transport,
+            headers={"User-Agent": f"gateway-client-sdk/{VERSION}"},
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def health(self) -> bool:
+        """Whether the gateway is alive."""
+        try:
+            return (await self._send("GET", "/health")).status_code == 200
+        except Disconnected:
+            return False
+
+    async def ready(self) -> Readiness:
+        """Whether the gateway serves, and if not, why. Raises `Disconnected` when it does not answer."""
+        response = await self._send("GET", "/ready")
+        try:
+            detail = msgspec.json.decode(response.content, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeError):
+            detail = {}
+        return Readiness(response.status_code == 200, detail)
+
+    async def authenticate(self, token: str) -> Authentication:
+        """Check a token; if it is good, use it from now on. Raises `AuthFailed`."""
+        response = await self._send("POST", f"{self._api}/auth/validate", checked(token))
+        authentication = _decode(_succeeded(response), Authentication)
+        self._token = token
+        return authentication
+
+    async def identity(self) -> Identity:
+        """Who the user is and what they may do. At most `cache_s` old."""
+        async with self._asking:
+            token = await provide(load_token() if self._token is None else self._token)
+            cached = self._cached if self._cached is not None and self._cached.token == token else None
+            now = self._clock()
+            if cached is not None and now - cached.checked_at < self._cache_s:
+                return cached.identity
+            self._cached = None
+            self._cached = await self._revalidate(token, cached, now)
+            return self._cached.identity
+
+    def invalidate_cache(self) -> None:
+        """Ask the gateway the next time, whatever is kept."""
+        self._cached = None
+
+    async def _revalidate(self, token: str, cached: _Cached | None, now: float) -> _Cached:
+        etag = None if cached is None else cached.etag
+        response = await self._send("GET", f"{self._api}/identity", token, etag)
+        if response.status_code == 304 and cached is not None:
+            return cached._replace(checked_at=now)
+        fields = _decode(_succeeded(response), dict[str, Any])
+        etag = response.headers.get("ETag")
+        rev = None if etag is None else etag.removeprefix("W/").strip('"')
+        return _Cached(token, etag, Identity(fields, rev), now)
+
+    async def _send(self, method: str, path: str, token: str | None = None, etag: str | None = None) -> httpx2.Response:
+        headers = {}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        if etag is not None:
+            headers["If-None-Match"] = etag
+        try:
+            return await self._http.request(method, path, headers=headers)
+        except httpx2.TransportError as exc:
+            raise Disconnected(f"The gateway does not answer: {exc or type(exc).__name__}") from exc
+
+
+def _succeeded(response: httpx2.Response) -> httpx2.Response:
+    if response.status_code == 200:
+        return response
+    raise _error_of(response)
+
+
+def _error_of(response: httpx2.Response) -> ChannelError:
+    problem = parse_problem(response.content)
+    code = problem.code or _CODES.get(response.status_code, "unavailable")
+    message = problem.detail or problem.title or f"The gateway answered with status {response.status_code}."
+    return request_error(code, message, retry_after_s=parse_retry_after(response.headers.get("Retry-After")))
+
+
+def _decode(response: httpx2.Response, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
+        raise MalformedMessage(f"The gateway's answer can not be read: {exc}") from exc

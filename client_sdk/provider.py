@@ -1,0 +1,33 @@
+"""Where tokens come from: a string, or a function that is asked for one whenever one is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+
+TokenProvider = Callable[[], str | Awaitable[str]]
+
+
+async def provide(source: str | TokenProvider) -> str:
+    """Get a token. A function that is not a coroutine function runs in a thread, so it may block.
+
+    Raises what the function raises, and ValueError for what can not travel in a header (RFC 6750 §2.1).
+    """
+    if isinstance(source, str):
+        return checked(source)
+    given = source() if _is_async(source) else await asyncio.to_thread(source)
+    return checked(await given if inspect.isawaitable(given) else given)
+
+
+def checked(token: object) -> str:
+    """The token if it is one; the error does not repeat it."""
+    if not isinstance(token, str) or not token or not all("!" <= character <= "~" for character in token):
+        raise ValueError("a token is a string of visible ASCII characters without spaces")
+    return token
+
+
+def _is_async(function: TokenProvider) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004
+    )

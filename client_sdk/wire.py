@@ -1,0 +1,275 @@
+"""The messages of the channel protocol as the client sees them, and one codec for each subprotocol.
+
+A frame holds one message: a map with `op`. Fields without a value are absent, never null. What the gateway may add
+later, operations and fields alike, is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from client_sdk.errors import MalformedMessage
+
+Subprotocol = Literal["gateway.v1+json", "gateway.v1+msgpack"]
+Frame = str | bytes
+
+
+# --- to the gateway --------------------------------------------------------------------------------------------------
+
+
+class ClientMessage(Struct, tag_field="op", omit_defaults=True, frozen=True):
+    """What the client sends; fields at their default are left out."""
+
+
+class ClientInfo(Struct, frozen=True):
+    """What the client says of itself; for the gateway's logs only."""
+
+    name: str
+    version: str
+
+
+class Auth(ClientMessage, tag="auth", frozen=True, kw_only=True):
+    """Opens the session as the first message, or renews its credential later."""
+
+    token: str | UnsetType = UNSET
+    watch: Sequence[str] | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    client: ClientInfo | UnsetType = UNSET
+    last_end: str | UnsetType = UNSET
+
+
+class Watch(ClientMessage, tag="watch", frozen=True):
+    """Watch documents, each ``DOC`` or ``DOC@REV``."""
+
+    id: str
+    docs: Sequence[str]
+
+
+class Unwatch(ClientMessage, tag="unwatch", frozen=True):
+    """Stop watching documents."""
+
+    id: str
+    docs: Sequence[str]
+
+
+class Sync(ClientMessage, tag="sync", frozen=True):
+    """Ask for one watched document whole."""
+
+    id: str
+    doc: str
+
+
+class Ping(ClientMessage, tag="ping", frozen=True):
+    """Ask for a sign of life and the revisions that the gateway sent last."""
+
+    id: str
+
+
+# --- from the gateway ------------------------------------------------------------------------------------------------
+
+
+class ServerMessage(Struct, tag_field="op", frozen=True):
+    """What the gateway sends."""
+
+
+class Hello(ServerMessage, tag="hello", frozen=True, kw_only=True):
+    """The first message, always. Times in seconds."""
+
+    protocol: int
+    node: str
+    epoch: str
+    server_time: str
+    heartbeat_s: float
+    auth_timeout_s: float
+    max_frame_bytes: int
+    features: tuple[str, ...] = ()
+
+
+class Ready(ServerMessage, tag="ready", frozen=True):
+    """Authenticated. `expires_at` is None for a credential without end."""
+
+    session: str
+    principal: str
+    expires_at: str | None = None
+    id: str | None = None
+
+
+class Snapshot(ServerMessage, tag="snapshot", frozen=True):
+    """A whole document, exact up to position `seq` of the change log."""
+
+    doc: str
+    rev: str
+    seq: int
+    data: dict[str, Any]
+
+
+class Update(ServerMessage, tag="update", frozen=True, kw_only=True):
+    """A merge patch (RFC 7396) from revision `from` to `rev`."""
+
+    doc: str
+    from_: str = msgspec.field(name="from")
+    rev: str
+    seq: int
+    patch: dict[str, Any]
+    causes: tuple[str, ...] = ()
+
+
+class Current(ServerMessage, tag="current", frozen=True):
+    """The revision that the client named is still the right one."""
+
+    doc: str
+    rev: str
+    seq: int
+
+
+class Gone(ServerMessage, tag="gone", frozen=True):
+    """The document is no longer watched: ``deleted`` or ``forbidden``."""
+
+    doc: str
+    reason: str = ""
+
+
+class Reply(ServerMessage, tag="reply", frozen=True):
+    """A request succeeded."""
+
+    id: str
+    docs: tuple[str, ...] = ()
+    doc: str | None = None
+
+
+class Error(ServerMessage, tag="error", frozen=True):
+    """A request failed; the connection lives on."""
+
+    code: str
+    message: str = ""
+    id: str | None = None
+    doc: str | None = None
+    retry_after_s: float | None = None
+
+
+class Expiring(ServerMessage, tag="expiring", frozen=True):
+    """The credential ends soon."""
+
+    expires_at: str
+
+
+class Status(ServerMessage, tag="status", frozen=True):
+    """What the client holds may be old (``stale``), or is true again (``fresh``); with `doc` it speaks of that document
+    alone.
+    """
+
+    store: str
+    since: str = ""
+    age_s: float = 0.0
+    doc: str | None = None
+
+
+class Pong(ServerMessage, tag="pong", frozen=True, kw_only=True):
+    """The answer to a ping, with the revisions that the gateway sent last."""
+
+    id: str | None = None
+    server_time: str = ""
+    revs: dict[str, str] = {}
+
+
+class Ended(ServerMessage, tag="ended", frozen=True):
+    """The last message before a close that the gateway decides."""
+
+    code: str
+    message: str = ""
+    reconnect: str = "later"
+    retry_after_s: float | None = None
+
+
+AnyServerMessage = Hello | Ready | Snapshot | Update | Current | Gone | Reply | Error | Expiring | Status | Pong | Ended
+
+
+# --- codecs ----------------------------------------------------------------------------------------------------------
+
+
+class _Operation(Struct):
+    op: str
+
+
+_KNOWN = frozenset(str(kind.__struct_config__.tag) for kind in ServerMessage.__subclasses__())
+
+
+class Codec:
+    """How one subprotocol writes and reads messages."""
+
+    def __init__(
+        self,
+        subprotocol: Subprotocol,
+        encode: Callable[[ClientMessage], Frame],
+        decode: Callable[[bytes], AnyServerMessage],
+        decode_operation: Callable[[bytes], _Operation],
+        frame_type: type[str] | type[bytes],
+    ) -> None:
+        self.subprotocol: Subprotocol = subprotocol
+        self.encode = encode
+        self._decode = decode
+        self._decode_operation = decode_operation
+        self._frame_type = frame_type
+
+    def decode(self, frame: Frame) -> AnyServerMessage | None:
+        """Read a frame of the gateway; None for an operation that this SDK does not know. Raises `MalformedMessage`."""
+        if not isinstance(frame, self._frame_type):
+            raise MalformedMessage(f"not a frame of {self.subprotocol}")
+        content = frame.encode() if isinstance(frame, str) else frame
+        try:
+            return self._decode(content)
+        except msgspec.ValidationError as exc:
+            if self._is_unknown(content):
+                return None
+            raise MalformedMessage(f"not a valid message: {exc}") from exc
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
+            raise MalformedMessage("the frame can not be read") from exc
+
+    def _is_unknown(self, content: bytes) -> bool:
+        try:
+            return self._decode_operation(content).op not in _KNOWN
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return False
+
+
+_json_encoder = msgspec.json.Encoder()
+
+CODECS: dict[str, Codec] = {
+    codec.subprotocol: codec
+    for codec in (
+        Codec(
+            "gateway.v1+json",
+            lambda message: _json_encoder.encode(message).decode(),
+            msgspec.json.Decoder(AnyServerMessage).decode,
+            msgspec.json.Decoder(_Operation).decode,
+            str,
+        ),
+        Codec(
+            "gateway.v1+msgpack",
+            msgspec.msgpack.Encoder().encode,
+            msgspec.msgpack.Decoder(AnyServerMessage).decode,
+            msgspec.msgpack.Decoder(_Operation).decode,
+            bytes,
+        ),
+    )
+}
+
+
+class Problem(Struct, frozen=True):
+    """The body of a refused HTTP request, problem+json (RFC 9457)."""
+
+    code: str = ""
+    title: str = ""
+    detail: str = ""
+
+
+def parse_problem(body: bytes) -> Problem:
+    """Read a refusal's body; one that is no problem+json (a proxy's page) is an empty `Problem`."""
+    try:
+        return msgspec.json.decode(body, type=Problem)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return Problem()
