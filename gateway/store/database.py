@@ -12,10 +12,21 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from gateway.errors import ConfigError
-from gateway.store.driver import Driver, Reader, Row, Snapshot, Statement, Value, Written
+from gateway.store.driver import Driver, Reader, Row, Snapshot, Statement, Value, WriteCounts, Written
 from gateway.store.embedded import EmbeddedDriver
 
-__all__ = ["Database", "Reader", "Row", "Snapshot", "Statement", "Value", "Written", "file_path", "wall_clock"]
+__all__ = [
+    "Database",
+    "Reader",
+    "Row",
+    "Snapshot",
+    "Statement",
+    "Value",
+    "WriteCounts",
+    "Written",
+    "file_path",
+    "wall_clock",
+]
 
 
 def wall_clock() -> int:
@@ -77,6 +88,11 @@ class Database:
 
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
+
+    @property
+    def counts(self) -> WriteCounts:
+        """What was written so far, for metrics; it goes on counting."""
+        return self._driver.counts
 
     async def read(self, *statements: Statement) -> list[list[Row]]:
         """The rows of each statement, all of one moment. For indexed, short reads: a local file is read on the event

@@ -4,6 +4,7 @@ assumes a local file."""
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -42,8 +43,34 @@ class Snapshot(Reader, Protocol):
     """Several reads of one moment: commits made after the first read are not seen."""
 
 
+@dataclass(slots=True)
+class WriteCounts:
+    """What the writer did since it was opened: plain numbers for whoever publishes metrics."""
+
+    groups: int = 0
+    """Transactions that were tried."""
+    operations: int = 0
+    """Writes that were answered."""
+    failed: int = 0
+    """Writes that were answered with an error."""
+    seconds: float = 0.0
+    """Time spent in transactions, waiting for locks and syncing included."""
+    sizes: list[int] = field(default_factory=lambda: [0] * 11)
+    """How many groups had up to 1, 2, 4, ..., 1,024 operations."""
+
+    def add(self, operations: int, failed: int, seconds: float) -> None:
+        """Count one group."""
+        self.groups += 1
+        self.operations += operations
+        self.failed += failed
+        self.seconds += seconds
+        self.sizes[min((operations - 1).bit_length(), len(self.sizes) - 1)] += 1
+
+
 class Driver(Protocol):
     """One opened database. Every method raises the `StoreError` family and nothing of the library underneath."""
+
+    counts: WriteCounts
 
     async def read(self, statements: tuple[Statement, ...]) -> list[list[Row]]:
         """Short, indexed reads in one snapshot."""

@@ -30,6 +30,7 @@ class EmbeddedDriver:
         self._scanner = Scanner(path)
         self._wakeup = Wakeup(path, readers.version, readers.follow_file, poll_s=poll_ms / 1000)
         self._writer = Writer(path, self._wakeup.committed, connect=connect)
+        self.counts = self._writer.counts
         self._closed = False
 
     @classmethod
@@ -46,7 +47,7 @@ class EmbeddedDriver:
 
         Raises `StoreUnavailable`, `StoreCorrupt`.
         """
-        require_sqlite()
+        require_sqlite(apsw.sqlite_lib_version())
         try:
             readers = await asyncio.to_thread(_open_readers, path, create)
         except (apsw.Error, OSError) as error:

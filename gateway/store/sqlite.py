@@ -77,12 +77,11 @@ def _constraint(message: str) -> str:
     return message.partition(" failed: ")[2] or message
 
 
-def require_sqlite() -> None:
-    """Raise `StoreError` when apsw brings an SQLite that can corrupt the database."""
-    version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
-    if version < OLDEST_SQLITE:
+def require_sqlite(version: str) -> None:
+    """Raise `StoreError` when this version of SQLite can corrupt the database."""
+    if tuple(int(part) for part in version.split(".")) < OLDEST_SQLITE:
         needed = ".".join(map(str, OLDEST_SQLITE))
-        raise StoreError(f"SQLite {apsw.sqlite_lib_version()} is too old: {needed} or later is needed (upgrade apsw)")
+        raise StoreError(f"SQLite {version} is too old: {needed} or later is needed (upgrade apsw)")
 
 
 def open_writer(path: Path, *, create: bool = False, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> apsw.Connection:

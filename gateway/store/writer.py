@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 import apsw
 
 from gateway.errors import NoRowChanged, StoreUnavailable
-from gateway.store.driver import Row, Statement, Written
+from gateway.store.driver import Row, Statement, WriteCounts, Written
 from gateway.store.sqlite import file_identity, open_writer, store_error
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Writer:
         connect: Callable[[Path], apsw.Connection] = open_writer,
         queue_limit: int = QUEUE_LIMIT,
     ) -> None:
+        self.counts = WriteCounts()
         self._path = path
         self._connect = connect
         self._committed = committed
@@ -99,7 +101,9 @@ class Writer:
             closing = self._closing
             while self._queue:
                 if group := self._take():
-                    self._deliver(self._commit(group))
+                    started = time.perf_counter()
+                    outcomes = self._commit(group)
+                    self._deliver(outcomes, time.perf_counter() - started)
             if closing:
                 break
         self._disconnect()
@@ -157,12 +161,14 @@ class Writer:
         except apsw.Error as error:
             log.warning("the writing connection did not close cleanly: %s", error)
 
-    def _deliver(self, outcomes: Outcomes) -> None:
+    def _deliver(self, outcomes: Outcomes, seconds: float) -> None:
         # RuntimeError: the loop is closed, so nobody waits any more.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._resolve, outcomes)
+            self._loop.call_soon_threadsafe(self._resolve, outcomes, seconds)
 
-    def _resolve(self, outcomes: Outcomes) -> None:
+    def _resolve(self, outcomes: Outcomes, seconds: float) -> None:
+        failed = sum(isinstance(outcome, Exception) for _, outcome in outcomes)
+        self.counts.add(len(outcomes), failed, seconds)
         for future, outcome in outcomes:
             if future.done():  # cancelled by its caller
                 continue
