@@ -30,28 +30,31 @@ class Display:
                 progress.update(task, completed=total)
 
     def table(self, results: Sequence[Result]) -> None:
-        """Show the results, one row a target and the other figures below."""
-        table = Table(title="gateway bench", show_lines=True)
-        for heading in ("workload", "figures", "floor", "ratio", "target", "met", "cpu (cores)"):
-            table.add_column(heading, overflow="fold")
+        """Show the results, one row a figure; lists are left to the JSON line."""
+        table = Table(title="gateway bench")
+        for heading in ("workload", "figure", "value", "target", "met"):
+            table.add_column(heading, justify="right" if heading == "value" else "left", no_wrap=heading == "figure")
         for result in results:
-            table.add_row(
-                f"{result.workload}\n{_lines(result.parameters)}",
-                _lines(result.values),
-                _lines(result.floor or {}),
-                "" if result.ratio is None else f"{result.ratio:.2f}",
-                "\n".join(target.words() for target in result.targets),
-                "\n".join("yes" if target.met_by(result.figure(target)) else "NO" for target in result.targets),
-                _lines(result.cpu),
-            )
+            table.add_section()
+            bounds = {target.value: target for target in result.targets}
+            name = f"{result.workload}, {result.parameters.get('sessions', 0):,} sessions"
+            for figure, value in _figures(result):
+                target = bounds.get(figure)
+                met = "" if target is None else "yes" if target.met_by(result.figure(target)) else "[red]no[/red]"
+                table.add_row(name, figure, _shown(value), target.words() if target else "", met)
+                name = ""
         self.console.print(table)
         for fault in (fault for result in results for fault in result.faults):
-            self.console.print(f"broken: {fault}", style="red")
+            self.console.print(f"broken: {fault}", style="red", highlight=False, soft_wrap=True)
 
 
-def _lines(figures: Any) -> str:
-    return "\n".join(f"{name} {_figure(value)}" for name, value in figures.items() if not isinstance(value, list))
+def _figures(result: Result) -> Iterator[tuple[str, Any]]:
+    yield from ((name, value) for name, value in result.values.items() if not isinstance(value, list))
+    yield from ((f"floor: {name}", value) for name, value in (result.floor or {}).items())
+    if result.ratio is not None:
+        yield "ratio", result.ratio
+    yield from ((f"cores used: {name}", value) for name, value in result.cpu.items())
 
 
-def _figure(value: Any) -> str:
+def _shown(value: Any) -> str:
     return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -25,7 +25,7 @@ class Target(NamedTuple):
 
     def words(self) -> str:
         """The bound as a reader writes it."""
-        return f"{self.value} ≤ {self.at_most:g}" if self.at_most is not None else f"{self.value} ≥ {self.at_least:g}"
+        return f"≤ {self.at_most:g}" if self.at_most is not None else f"≥ {self.at_least:g}"
 
 
 @dataclass(frozen=True)

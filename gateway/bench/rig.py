@@ -122,7 +122,12 @@ class Rig:
         self.fleet = Fleet(loads, self.size.concurrency)
         self.floor_port = free_port()
         self.floor = self._child("gateway.bench.floor", str(self.floor_port))
-        self.server_pids = self.server.pids()
+        self.settle()  # all workers have started, not only the one that was asked
+
+    @property
+    def server_pids(self) -> list[int]:
+        """The gateway's processes that live now."""
+        return self.server.pids()
 
     def _child(self, module: str, *arguments: str) -> Child:
         child = Child(module, *arguments, directory=self.directory)

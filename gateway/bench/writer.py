@@ -73,17 +73,18 @@ class Writer:
         """Commit one row at a time, evenly spaced, `rate` a second: a marked change of each of `users` in order.
 
         The tokens of the users in `revoked` are revoked in order, evenly spread among the changes. Changes of users
-        in `pad` carry `pad_bytes` of text that is new each time. Answers the file of commits and how late the last
-        one was.
+        in `pad` carry `pad_bytes` of text that is new each time. Answers the file of commits and how late the latest
+        one began.
         """
         padded = frozenset(pad)
         spacing = len(users) / (len(revoked) + 1)
         due_revocations = [round(spacing * (k + 1)) for k in range(len(revoked))]
         started = time.monotonic_ns()
-        late = 0
+        latest = 0
         for position, user in enumerate(users):
             due = started + round(position * 1e9 / rate)
             late = time.monotonic_ns() - due
+            latest = max(latest, late)
             if late < 0:
                 time.sleep(-late / 1e9)
             self._commit_mark(user, f"{self._number:016}" * (pad_bytes // 16) if user in padded else "")
@@ -92,7 +93,7 @@ class Writer:
                 due_revocations.pop(0)
             if position % 256 == 0:
                 progress(position)
-        return {**self._collect(), "late_ms": max(0, late) / 1e6}
+        return {**self._collect(), "late_ms": latest / 1e6}
 
     def batches(self, seconds: float, batch: int, window: int, sessions: int, board: str) -> dict[str, Any]:
         """Change all users again and again, `batch` of them a transaction, for `seconds`; at most `window` changes

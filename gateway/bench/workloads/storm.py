@@ -4,8 +4,9 @@ accept them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from gateway.bench.broken import BenchBroken
 from gateway.bench.percentiles import Spread, median
 from gateway.bench.result import Result, Target
 from gateway.bench.rig import Rig
@@ -14,37 +15,30 @@ TIME = Target("ratio", at_most=2)
 READS = Target("database_reads_per_user", at_most=1)
 
 
-def storm(rig: Rig, *, rounds: int, reads_metric: str | None) -> Iterator[Result]:
+def storm(rig: Rig, *, rounds: int, reads_metrics: Sequence[str]) -> Iterator[Result]:
     """Cut all sessions and bring them back with the revisions they held, `rounds` times; medians count.
 
     The floor accepts as many from nothing, sending the bytes that a session gets which comes back; its own way back
-    after a cut is given too. `reads_metric` names the gateway's counter of database reads.
+    after a cut is given too. `reads_metrics` are the gateway's counters of database reads; with several gateway
+    processes they are not looked at, since only one of those answers.
     """
     rig.warm()
-    rig.open()
-    rig.drop("gateway")
-    rig.floor.call("greet", frames=rig.fleet.probe("gateway", rig.server.port, 0, resume=True))
-    rig.fleet.cut("gateway")
-    accepted, floor_back = [], []
-    for _ in range(rounds):
-        accepted.append(rig.open("floor").seconds)
-        floor_back.append(rig.open("floor", resume=True, after_cut=True).seconds)
-        rig.drop("floor")
+    accepted, floor_back = _floor_storms(rig, rounds)
     rig.open()
     meter = rig.meter()
     back: list[float] = []
     times: list[int] = []
-    reads: list[float] = []
+    names = reads_metrics if rig.size.workers == 1 else ()
+    reads: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         rig.settle()
-        before = rig.server.metric(reads_metric) if reads_metric else None
+        before = _counters(rig, names)
         with meter.running():
             opened = rig.open(resume=True, after_cut=True)
         back.append(opened.seconds)
         times += opened.times
-        after = rig.server.metric(reads_metric) if reads_metric else None
-        if before is not None and after is not None:
-            reads.append((after - before) / rig.size.sessions)
+        for name, count in _counters(rig, names).items():
+            reads[name].append((count - before[name]) / rig.size.sessions)
     yield Result(
         workload="storm",
         parameters={**rig.size.parameters(), "rounds": rounds, "concurrency": rig.size.concurrency},
@@ -52,12 +46,41 @@ def storm(rig: Rig, *, rounds: int, reads_metric: str | None) -> Iterator[Result
             "back_s": round(median(back), 3),
             "worst_s": round(max(back), 3),
             **Spread.of(times).named("reconnect"),
-            "database_reads_per_user": round(max(reads), 3) if reads else None,
+            **_reads_per_user(reads),
             "server_cpu_us_per_session": meter.us_per("server", rounds * rig.size.sessions),
         },
         floor={"accept_s": round(median(accepted), 3), "back_s": round(median(floor_back), 3)},
         ratio=round(median(back) / median(accepted), 3),
-        targets=(TIME, READS) if reads_metric else (TIME,),
+        targets=(TIME, READS) if reads else (TIME,),
         cpu=meter.shares(),
         faults=rig.fleet.collect().faults,
     )
+
+
+def _floor_storms(rig: Rig, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds that the floor needs to accept all sessions, and to have them back after a cut."""
+    rig.open()
+    rig.drop("gateway")
+    rig.floor.call("greet", frames=rig.fleet.probe("gateway", rig.server.port, 0, resume=True))
+    rig.drop("gateway")
+    accepted, back = [], []
+    for _ in range(rounds):
+        accepted.append(rig.open("floor").seconds)
+        back.append(rig.open("floor", resume=True, after_cut=True).seconds)
+        rig.drop("floor")
+    return accepted, back
+
+
+def _counters(rig: Rig, names: Sequence[str]) -> dict[str, float]:
+    counts = {name: rig.server.metric(name) for name in names}
+    if absent := [name for name, count in counts.items() if count is None]:
+        raise BenchBroken(f"the gateway has no metric {', '.join(absent)}")
+    return {name: count for name, count in counts.items() if count is not None}
+
+
+def _reads_per_user(reads: dict[str, list[float]]) -> dict[str, float]:
+    """The worst round of each counter, and of their sum."""
+    if not reads:
+        return {}
+    each = {f"{name}_per_user": round(max(values), 3) for name, values in reads.items()}
+    return {"database_reads_per_user": round(max(map(sum, zip(*reads.values(), strict=True))), 3), **each}
