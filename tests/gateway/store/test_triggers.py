@@ -8,22 +8,12 @@ from typing import Any, TypeAlias
 
 import apsw
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from gateway.store.migrate import schema_text
+from tests.support.change_rows import Logged, connect, logged
 
 Row: TypeAlias = Mapping[str, Any]
-Logged: TypeAlias = list[tuple[str, str]]
 
 PRIVATE = {"meta", "migrations", "change_log", "revocations"}
-
-PARENTS = """
-INSERT INTO plans(id) VALUES ('p1'), ('p2');
-INSERT INTO roles(id) VALUES ('r1'), ('r2');
-INSERT INTO users(id, username, plan, updated_at) VALUES ('u1', 'one', 'p1', 5), ('u2', 'two', 'p1', 5);
-INSERT INTO organizations(id, plan, updated_at) VALUES ('o1', 'p1', 5), ('o2', 'p1', 5);
-"""
 
 # One row of each public table that no other row refers to.
 ROWS = {
@@ -75,32 +65,11 @@ DECIDING = {"id", "user_id", "expires_at", "revoked_at", "scopes", "token_hash"}
 """Columns of a credential that decide what it may do; the others are its profile."""
 
 
-def connect() -> apsw.Connection:
-    connection = apsw.Connection(":memory:")
-    connection.execute("PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF").fetchall()
-    connection.execute(schema_text()).fetchall()
-    connection.execute(PARENTS).fetchall()
-    return connection
-
-
 @pytest.fixture
 def db() -> Iterator[apsw.Connection]:
     connection = connect()
     yield connection
     connection.close()
-
-
-def logged(db: apsw.Connection, action: Callable[[], object] | str) -> Logged:
-    """What `action` adds to the log, in order."""
-    before = db.execute("SELECT coalesce(max(seq), 0) FROM change_log").get
-    if isinstance(action, str):
-        db.execute(action).fetchall()
-    else:
-        action()
-    return [
-        (doc, cause)
-        for doc, cause in db.execute("SELECT doc, cause FROM change_log WHERE seq > ? ORDER BY seq", (before,))
-    ]
 
 
 def columns(*, nullable: bool = False) -> list[tuple[str, str]]:
@@ -330,119 +299,3 @@ class TestRenamingKeys:
         fill(db)
         found = logged(db, "UPDATE plans SET id = 'p7' WHERE id = 'p1'")
         assert {("plan:p1", "plan"), ("plan:p7", "plan"), ("user:u1", "plan"), ("org:o1", "plan")} <= set(found)
-
-
-CREDENTIALS = [("login_sessions", "login_session"), ("api_tokens", "api_token")]
-
-
-@pytest.mark.parametrize(("table", "kind"), CREDENTIALS)
-class TestRevocations:
-    @pytest.fixture(autouse=True)
-    def a_credential(self, db: apsw.Connection, table: str) -> None:
-        column, value = ("token_hash", "h1") if table == "api_tokens" else ("ip", "::1")
-        db.execute(f"INSERT INTO {table}(id, user_id, expires_at, {column}) VALUES ('c1', 'u1', 50, ?)", (value,))
-
-    def revocations(self, db: apsw.Connection) -> list[tuple[Any, ...]]:
-        return db.execute("SELECT id, kind, user_id, expires_at FROM revocations ORDER BY id").fetchall()
-
-    def test_revoked_and_back(self, db: apsw.Connection, table: str, kind: str) -> None:
-        both = [("user:u1", "revocation"), ("revocations", "revocation")]
-        assert logged(db, f"UPDATE {table} SET revoked_at = 7") == both
-        assert self.revocations(db) == [("c1", kind, "u1", 50)]
-        assert logged(db, f"UPDATE {table} SET revoked_at = 8") == [("user:u1", "revocation")]
-        assert logged(db, f"UPDATE {table} SET expires_at = 60") == both
-        assert self.revocations(db) == [("c1", kind, "u1", 60)]
-        assert logged(db, f"UPDATE {table} SET revoked_at = NULL") == both
-        assert self.revocations(db) == []
-        assert logged(db, f"UPDATE {table} SET expires_at = 70") == [("user:u1", "revocation")]
-
-    def test_deleted_and_made_again(self, db: apsw.Connection, table: str, kind: str) -> None:
-        db.execute("CREATE TEMP TABLE kept AS SELECT * FROM " + table)
-        db.execute(f"DELETE FROM {table}")
-        assert self.revocations(db) == [("c1", kind, "u1", 50)]
-        found = logged(db, f"INSERT INTO {table} SELECT * FROM kept")
-        assert found == [("user:u1", "revocation"), ("revocations", "revocation")]
-        assert self.revocations(db) == []
-
-    def test_made_as_revoked(self, db: apsw.Connection, table: str, kind: str) -> None:
-        db.execute(
-            f"CREATE TEMP TABLE kept AS SELECT * FROM {table}; UPDATE kept SET revoked_at = 3; DELETE FROM {table}"
-        )
-        assert ("revocations", "revocation") in logged(db, f"INSERT INTO {table} SELECT * FROM kept")
-        assert self.revocations(db) == [("c1", kind, "u1", 50)]
-
-    def test_an_id_that_is_given_up_is_revoked(self, db: apsw.Connection, table: str, kind: str) -> None:
-        db.execute(f"UPDATE {table} SET id = 'c2'")
-        assert self.revocations(db) == [("c1", kind, "u1", 50)]
-
-    def test_the_statements_own_conflict_rule_does_not_reach_the_triggers(
-        self, db: apsw.Connection, table: str, kind: str
-    ) -> None:
-        """SQLite applies ``OR IGNORE`` of a statement to what its triggers do; an upsert there keeps its own rule."""
-        db.execute(f"INSERT INTO revocations VALUES ('c1', '{kind}', 'u2', 1)")
-        db.execute(f"UPDATE OR IGNORE {table} SET revoked_at = 7")
-        assert self.revocations(db) == [("c1", kind, "u1", 50)]
-
-
-IDS = st.sampled_from(["a", "b", "c"])
-TIMES = st.integers(1, 3)
-STEPS = st.one_of(
-    st.tuples(st.just("insert"), IDS, st.one_of(st.none(), TIMES), TIMES),
-    st.tuples(st.just("delete"), IDS),
-    st.tuples(st.just("revoke"), IDS, st.one_of(st.none(), TIMES)),
-    st.tuples(st.just("expire"), IDS, TIMES),
-    st.tuples(st.just("rename"), IDS, IDS),
-    st.tuples(st.just("both"), IDS, st.one_of(st.none(), TIMES), TIMES),
-)
-
-
-@given(steps=st.lists(STEPS, max_size=12))
-def test_revocations_are_what_is_revoked_or_gone(steps: list[tuple[Any, ...]]) -> None:
-    db = connect()
-    living: dict[str, tuple[int | None, int]] = {}
-    gone: dict[str, int] = {}
-    seen: dict[str, int] = {}
-    for step in steps:
-        found = logged(db, lambda step=step: apply(db, living, gone, step))  # type: ignore[misc]
-        wanted = {**gone, **{name: expires for name, (revoked, expires) in living.items() if revoked is not None}}
-        stored: list[tuple[Any, ...]] = db.execute("SELECT id, expires_at FROM revocations").fetchall()
-        assert dict(stored) == wanted
-        if wanted != seen:
-            assert found.count(("revocations", "revocation")) == 1
-        seen = wanted
-    db.close()
-
-
-def apply(
-    db: apsw.Connection, living: dict[str, tuple[int | None, int]], gone: dict[str, int], step: tuple[Any, ...]
-) -> None:
-    """Do one step in the database and in the model."""
-    kind, name, *values = step
-    if kind == "insert":
-        if name not in living:
-            db.execute(
-                "INSERT INTO login_sessions(id, user_id, revoked_at, expires_at) VALUES (?, 'u1', ?, ?)",
-                (name, *values),
-            )
-            living[name] = (values[0], values[1])
-            gone.pop(name, None)
-        return
-    if name not in living:
-        return
-    revoked, expires = living[name]
-    if kind == "delete":
-        db.execute("DELETE FROM login_sessions WHERE id = ?", (name,))
-        gone[name] = living.pop(name)[1]
-    elif kind == "rename":
-        if values[0] not in living:
-            db.execute("UPDATE login_sessions SET id = ? WHERE id = ?", (values[0], name))
-            gone[name] = expires
-            living[values[0]] = living.pop(name)
-            gone.pop(values[0], None)
-    else:
-        if kind in ("revoke", "both"):
-            revoked = values[0]
-        if kind in ("expire", "both"):
-            expires = values[-1]
-        db.execute("UPDATE login_sessions SET revoked_at = ?, expires_at = ? WHERE id = ?", (revoked, expires, name))
-        living[name] = (revoked, expires)
