@@ -254,7 +254,7 @@ class _JsonCodec:
         except msgspec.ValidationError as exc:
             try:
                 header = self._header(frame)
-            except (msgspec.DecodeError, RecursionError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 raise BadFrame from exc
             raise _refused(header, exc) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
