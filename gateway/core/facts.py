@@ -35,11 +35,11 @@ class Membership(NamedTuple):
 
 
 class Cap(NamedTuple):
-    """A row of `member_caps`: how much of an organization's pool one member may take in a period."""
+    """A row of `member_caps`: how much of an organization's pool one member may take in a period (None: no cap)."""
 
     organization: str
     quota: str
-    limit: int
+    limit: int | None
 
 
 class UserFacts(NamedTuple):

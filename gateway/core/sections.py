@@ -145,7 +145,8 @@ def organizations_section(facts: UserFacts, catalog: Catalog, now: int) -> Secti
             continue
         quotas, changes_at = pool_quotas(organization, catalog, now)
         for cap in facts.caps:
-            if cap.organization == membership.organization and cap.quota in quotas:
+            limited = cap.limit is not None and cap.quota in quotas
+            if limited and cap.organization == membership.organization:
                 quotas[cap.quota]["cap"] = cap.limit
         organizations[membership.organization] = {
             "name": organization.name,
