@@ -6,9 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.core.document import Document
-from gateway.core.facts import Catalog, OrganizationFacts, UserFacts
+from gateway.core.facts import Catalog, OrganizationFacts, Plan, UserFacts
 from gateway.core.publication import Publication
 from gateway.core.sections import (
+    EMPTY,
+    Section,
     members_section,
     organizations_section,
     permissions_section,
@@ -65,12 +67,14 @@ class Entry:
 class UserEntry(Entry):
     """A user's document; `sessions` are the connections of that user, oldest first; `readers` wait for the first state."""
 
-    __slots__ = ("facts", "permissions", "readers", "sessions")
+    __slots__ = ("facts", "permissions", "quotas", "quotas_of", "readers", "sessions")
 
     def __init__(self, doc: str, id: str) -> None:
         super().__init__(doc, id)
         self.facts: UserFacts | None = None
         self.permissions: frozenset[str] = frozenset()
+        self.quotas = Section(EMPTY, None)
+        self.quotas_of: Plan | None = None
         self.sessions: dict[Connection, None] = {}
         self.readers: list[asyncio.Future[UserEntry | None]] | None = None
 
@@ -92,7 +96,7 @@ class UserEntry(Entry):
             assert self.publication is not None
             identity = self.publication.document.sections[0][1]
         permissions, permissions_change_at = user_permissions(facts, catalog, now)
-        quotas, quotas_change_at = quotas_section(facts, catalog, now)
+        quotas, quotas_change_at = self._quotas_section(facts, catalog, now)
         organizations, organizations_change_at = organizations_section(facts, catalog, now)
         document = Document(
             (
@@ -106,6 +110,22 @@ class UserEntry(Entry):
         self.permissions = permissions
         self.changes_at = _earliest(permissions_change_at, quotas_change_at, organizations_change_at)
         return self._publish(document, seq, causes)
+
+    def _quotas_section(self, facts: UserFacts, catalog: Catalog, now: int) -> Section:
+        """The quotas section, built again only if what it is made of is not the same as before."""
+        before, plan = self.facts, catalog.plan(facts.plan)
+        if (
+            before is None
+            or self.quotas_of is None
+            or plan.quotas is not self.quotas_of.quotas
+            or facts.overrides is not before.overrides
+            or facts.usages is not before.usages
+            or facts.anchor_at != before.anchor_at
+            or facts.timezone != before.timezone
+            or (self.quotas.changes_at is not None and now >= self.quotas.changes_at)
+        ):
+            self.quotas, self.quotas_of = quotas_section(facts, catalog, now), plan
+        return self.quotas
 
 
 class OrganizationEntry(Entry):

@@ -22,6 +22,7 @@ from gateway.live.connection import Connection
 from gateway.live.entry import UserEntry
 from gateway.live.hub import Hub
 from gateway.live.pending import Task
+from gateway.metrics import Metrics
 from gateway.store.changes import Change, Position, read_changes, read_position
 from gateway.store.database import Database, Snapshot
 from gateway.store.documents import (
@@ -62,7 +63,7 @@ class Feed:
         *,
         on_stale: Callable[[], None],
         on_fresh: Callable[[], None],
-        observe: Callable[[int], None],
+        metrics: Metrics,
     ) -> None:
         self._database = database
         self._hub = hub
@@ -70,7 +71,7 @@ class Feed:
         self._clock = clock
         self._on_stale = on_stale
         self._on_fresh = on_fresh
-        self._observe = observe
+        self._metrics = metrics
         self._wake = asyncio.Event()
         self.position = 0
         self.rounds = 0
@@ -147,7 +148,7 @@ class Feed:
 
     async def _load_and_publish(self, snapshot: Snapshot, taken: Read, seq: int, now: int) -> None:
         hub = self._hub
-        wanted: dict[str, tuple[Part, UserFacts | None]] = {}
+        wanted: dict[str, tuple[int, UserFacts | None]] = {}
         for doc, task in taken.users:
             facts = hub.facts_of(doc)
             wanted[doc[5:]] = (task.parts if facts is not None else Part.ALL, facts)
@@ -185,7 +186,7 @@ class Feed:
             self._hub.counters.drift += 1
             log.warning("the sweep found a change that the log does not have", extra={"doc": doc})
         if changed and task.since is not None:
-            self._observe(max(0, self._clock.now().wall - task.since))
+            self._metrics.observe_push(max(0, self._clock.now().wall - task.since))
 
     def _unknown_organizations(self, loaded: Iterable[LoadedUser | BadDocument | None]) -> set[str]:
         known = self._hub.catalog.organizations
@@ -220,20 +221,20 @@ class Feed:
 
     def _note_change(self, change: Change) -> None:
         hub, work = self._hub, self._hub.work
-        kind, _, id = change.doc.partition(":")
-        if kind == "user":
-            entry = hub.entries.get(change.doc)
+        _, doc, cause, at = change
+        if doc.startswith("user:"):
+            entry = hub.entries.get(doc)
             if isinstance(entry, UserEntry):
-                if change.cause in CREDENTIAL_CAUSES and entry.sessions:
-                    work.credentials.add(change.doc)
-                parts = CAUSE_PARTS.get(change.cause, Part.ALL)
+                if cause in CREDENTIAL_CAUSES and entry.sessions:
+                    work.credentials.setdefault(doc, at)
+                parts = CAUSE_PARTS.get(cause, Part.ALL)
                 if parts:
-                    work.user(change.doc, parts, (change.cause,), change.at)
-        elif kind == "org":
-            if id in hub.catalog.organizations or change.doc in hub.entries:
-                work.organization(id, (change.cause,), change.at)
-        elif kind in ("plan", "role"):
-            work.plan_or_role(change.doc, (change.cause,), change.at)
+                    work.user(doc, parts, (cause,), at)
+        elif doc.startswith("org:"):
+            if doc[4:] in hub.catalog.organizations or doc in hub.entries:
+                work.organization(doc[4:], (cause,), at)
+        elif doc.startswith(("plan:", "role:")):
+            work.plan_or_role(doc, (cause,), at)
 
     def _resync(self) -> None:
         self.resyncs += 1
@@ -243,7 +244,7 @@ class Feed:
             if isinstance(entry, UserEntry):
                 work.user(doc, Part.ALL, (), None)
                 if entry.sessions:
-                    work.credentials.add(doc)
+                    work.credentials.setdefault(doc, None)
         for organization in self._hub.catalog.organizations.keys() | {
             doc[4:] for doc in self._hub.entries if doc.startswith("org:")
         }:
@@ -254,19 +255,21 @@ class Feed:
         docs = self._hub.work.credentials
         if not docs:
             return
-        connections: list[Connection] = []
-        for doc in docs:
+        connections: dict[Connection, int | None] = {}
+        for doc, since in docs.items():
             entry = self._hub.entries.get(doc)
             if isinstance(entry, UserEntry):
-                connections += entry.sessions
+                connections.update(dict.fromkeys(entry.sessions, since))
         principals = [c.session.principal for c in connections if c.session.principal is not None]
         verdicts = await self._authenticator.recheck(snapshot, principals)
-        self._hub.work.credentials = set()
-        for connection in connections:
+        self._hub.work.credentials = {}
+        for connection, since in connections.items():
             before = connection.session.principal
             after = verdicts.get(before.credential_id) if before is not None else None
             if after is None:
                 connection.end(Ending.REVOKED)
+                if since is not None:
+                    self._metrics.observe_closed(max(0, self._clock.now().wall - since))
             elif after != before:
                 connection.amend(after)
 
@@ -311,7 +314,7 @@ class Feed:
                 continue
             entry.scheduled_at = None
             if isinstance(entry, UserEntry):
-                hub.work.user(doc, Part(0), ("clock",), None)
+                hub.work.user(doc, Part.NONE, ("clock",), None)
             else:
                 hub.work.organization(entry.id, ("clock",), None)
 
@@ -330,6 +333,6 @@ class Feed:
             if isinstance(entry, UserEntry):
                 self._hub.work.user(doc, Part.ALL, (), None, swept=True)
                 if entry.sessions:
-                    self._hub.work.credentials.add(doc)
+                    self._hub.work.credentials.setdefault(doc, None)
             elif entry is not None:
                 self._hub.work.organization(entry.id, (), None)

@@ -262,7 +262,7 @@ class Hub:
         else:
             self.catalog.organizations[organization] = loaded
         for member in self.related.members(organization) if known != loaded else ():
-            self.work.user(member.doc, Part(0), causes or ("organization",), None)
+            self.work.user(member.doc, Part.NONE, causes or ("organization",), None)
         if not isinstance(entry, OrganizationEntry):
             return False
         if loaded is None:
@@ -282,6 +282,8 @@ class Hub:
         for id in before.plans.keys() | catalog.plans.keys():
             old, new = before.plan(id), catalog.plan(id)
             if old != new:
+                if old.quotas == new.quotas and id in catalog.plans:
+                    catalog.plans[id] = new._replace(quotas=old.quotas)
                 self._plan_changed(id, old, new, tasks.get(f"plan:{id}"))
             elif id in before.plans and id in catalog.plans:
                 catalog.plans[id] = old
@@ -294,7 +296,7 @@ class Hub:
 
     def _plan_changed(self, id: str, old: Plan, new: Plan, task: Task | None) -> None:
         periods_moved = _periods(old) != _periods(new)
-        parts = Part.USAGES if periods_moved else Part(0)
+        parts = Part.USAGES if periods_moved else Part.NONE
         self._build_again(self.related.on_plan(id), task, "plan", parts)
         for organization, facts in self.catalog.organizations.items():
             if facts.plan == id:
@@ -306,7 +308,7 @@ class Hub:
         entries: Iterable[UserEntry],
         task: Task | None,
         default: str,
-        parts: Part = Part(0),  # noqa: B008
+        parts: int = Part.NONE,
     ) -> None:
         causes, since = (task.causes, task.since) if task is not None else ((default,), None)
         for entry in entries:

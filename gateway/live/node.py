@@ -65,7 +65,7 @@ class Node:
             clock,
             on_stale=self._store_stale,
             on_fresh=self._store_fresh,
-            observe=metrics.observe_push,
+            metrics=metrics,
         )
         self.send_timeout_s = channel.send_timeout_s
         self.sessions: dict[Connection, None] = {}

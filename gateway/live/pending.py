@@ -14,12 +14,12 @@ class Task:
     __slots__ = ("causes", "parts", "since", "swept")
 
     def __init__(self) -> None:
-        self.parts = Part(0)
+        self.parts = Part.NONE
         self.causes: set[str] = set()
         self.since: int | None = None
         self.swept = False
 
-    def add(self, parts: Part, causes: Iterable[str], since: int | None) -> None:
+    def add(self, parts: int, causes: Iterable[str], since: int | None) -> None:
         """Join another reason."""
         self.parts |= parts
         self.causes.update(causes)
@@ -34,14 +34,14 @@ class PendingWork:
         self.users: dict[str, Task] = {}
         self.organizations: dict[str, Task] = {}
         self.catalog: dict[str, Task] = {}
-        self.credentials: set[str] = set()
+        self.credentials: dict[str, int | None] = {}
         self.wake: Callable[[], None] = lambda: None
         self._due: list[tuple[int, str]] = []
 
     def __bool__(self) -> bool:
         return bool(self.users or self.organizations or self.catalog or self.credentials)
 
-    def user(self, doc: str, parts: Part, causes: Iterable[str], since: int | None, *, swept: bool = False) -> None:
+    def user(self, doc: str, parts: int, causes: Iterable[str], since: int | None, *, swept: bool = False) -> None:
         """Read these parts of a user's document again; no parts: build it again from facts."""
         task = self.users.get(doc)
         if task is None:
@@ -55,7 +55,7 @@ class PendingWork:
         task = self.organizations.get(organization)
         if task is None:
             task = self.organizations[organization] = Task()
-        task.add(Part(0), causes, since)
+        task.add(Part.NONE, causes, since)
         self.wake()
 
     def plan_or_role(self, doc: str, causes: Iterable[str], since: int | None) -> None:
@@ -63,7 +63,7 @@ class PendingWork:
         task = self.catalog.get(doc)
         if task is None:
             task = self.catalog[doc] = Task()
-        task.add(Part(0), causes, since)
+        task.add(Part.NONE, causes, since)
         self.wake()
 
     def take_users(self, limit: int) -> list[tuple[str, Task]]:

@@ -5,7 +5,6 @@ All reads of one call come from one snapshot. Ids travel as one JSON array, so t
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -33,9 +32,10 @@ from gateway.core.sections import (
 from gateway.store.database import Row, Snapshot, Statement
 
 
-class Part(enum.IntFlag):
-    """The tables that a user's document is read from."""
+class Part:
+    """The tables that a user's document is read from, as bits of an int (an enum's operators would be a third of a document's cost)."""
 
+    NONE = 0
     IDENTITY = 1
     ROLES = 2
     GRANTS = 4
@@ -46,7 +46,7 @@ class Part(enum.IntFlag):
     ALL = 127
 
 
-CAUSE_PARTS: Mapping[str, Part] = {
+CAUSE_PARTS: Mapping[str, int] = {
     "profile": Part.IDENTITY,
     "status": Part.IDENTITY,
     "plan": Part.IDENTITY | Part.USAGES,
@@ -55,7 +55,7 @@ CAUSE_PARTS: Mapping[str, Part] = {
     "quota_limit": Part.OVERRIDES | Part.USAGES | Part.CAPS,
     "quota_usage": Part.USAGES,
     "organization": Part.MEMBERSHIPS,
-    "revocation": Part(0),
+    "revocation": Part.NONE,
 }
 """What a change of a user's document makes necessary to read again; any other cause: everything."""
 
@@ -106,7 +106,7 @@ FROM json_each(?1) AS wanted CROSS JOIN memberships AS m ON m.org_id = wanted.va
 
 
 async def load_users(
-    snapshot: Snapshot, wanted: Mapping[str, tuple[Part, UserFacts | None]], catalog: Catalog, now: int
+    snapshot: Snapshot, wanted: Mapping[str, tuple[int, UserFacts | None]], catalog: Catalog, now: int
 ) -> dict[str, LoadedUser | BadDocument | None]:
     """Read the parts named for each user; parts not named are taken from the facts given. None: there is no such user.
 
@@ -118,7 +118,7 @@ async def load_users(
         if (ids := [user for user, (parts, _) in wanted.items() if parts & part])
     ]
     answers = await snapshot.read(*(Statement(sql, (_array(ids),)) for _, ids, sql in reads)) if reads else []
-    rows: dict[Part, dict[Any, list[Row]]] = {
+    rows: dict[int, dict[Any, list[Row]]] = {
         part: _by_first_column(answer) for (part, _, _), answer in zip(reads, answers, strict=True)
     }
     loaded: dict[str, LoadedUser | BadDocument | None] = {}
@@ -132,7 +132,7 @@ async def load_users(
 
 
 def _assemble(
-    user: str, parts: Part, before: UserFacts | None, rows: Mapping[Part, Mapping[Any, list[Row]]]
+    user: str, parts: int, before: UserFacts | None, rows: Mapping[int, Mapping[Any, list[Row]]]
 ) -> LoadedUser | None:
     facts = before
     identity = None
@@ -146,8 +146,8 @@ def _assemble(
         period_bounds("day", None, timezone, 0)
         if facts is None:
             facts = UserFacts(plan, active, is_admin, timezone, anchor_at)
-        else:
-            facts = facts._replace(plan=plan, active=active, is_admin=is_admin, timezone=timezone, anchor_at=anchor_at)
+        elif facts[:5] != (plan, active, is_admin, timezone, anchor_at):
+            facts = UserFacts(plan, active, is_admin, timezone, anchor_at, *facts[5:])
     if facts is None:
         raise ValueError("parts of a document that was never read whole")
     if parts & ~(Part.IDENTITY | Part.USAGES):
@@ -155,7 +155,7 @@ def _assemble(
     return LoadedUser(facts, identity)
 
 
-def _with_grants(facts: UserFacts, user: str, parts: Part, rows: Mapping[Part, Mapping[Any, list[Row]]]) -> UserFacts:
+def _with_grants(facts: UserFacts, user: str, parts: int, rows: Mapping[int, Mapping[Any, list[Row]]]) -> UserFacts:
     new: dict[str, Any] = {}
     if parts & Part.ROLES:
         new["roles"] = tuple(RoleGrant(*row[1:]) for row in rows[Part.ROLES].get(user, ()))
@@ -180,7 +180,7 @@ def _override(row: Row) -> tuple[str, QuotaOverride]:
 
 async def _load_user_usages(
     snapshot: Snapshot,
-    wanted: Mapping[str, tuple[Part, UserFacts | None]],
+    wanted: Mapping[str, tuple[int, UserFacts | None]],
     loaded: dict[str, LoadedUser | BadDocument | None],
     catalog: Catalog,
     now: int,
