@@ -29,6 +29,13 @@ class Display:
             if total is not None:
                 progress.update(task, completed=total)
 
+    def counted(self, title: str, total: int) -> Iterator[int]:
+        """Count from 0 to `total` - 1 and show it as a stage."""
+        with self.stage(title, total) as done:
+            for turn in range(total):
+                yield turn
+                done(turn + 1)
+
     def table(self, results: Sequence[Result]) -> None:
         """Show the results, one row a figure; lists are left to the JSON line."""
         table = Table(title="gateway bench")

@@ -28,6 +28,8 @@ def progress(done: int) -> None:
 
 
 def _failure(error: Exception) -> Mapping[str, Any]:
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
     return {"error": f"{type(error).__name__}: {error}"}
 
 

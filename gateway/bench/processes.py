@@ -59,6 +59,14 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return ticks / _TICKS_PER_S
 
 
+def busy_seconds() -> float:
+    """CPU time that all cores together spent on anything since the machine started, time taken by the hypervisor
+    included.
+    """
+    user, nice, system, _idle, _iowait, *rest = map(int, (PROC / "stat").read_text().splitlines()[0].split()[1:9])
+    return (user + nice + system + sum(rest)) / _TICKS_PER_S
+
+
 def memory(pids: Iterable[int]) -> Memory:
     """What the processes hold in memory now, summed."""
     sums = dict.fromkeys(("Rss", "Pss", "Private_Clean", "Private_Dirty"), 0)

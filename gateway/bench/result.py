@@ -28,6 +28,11 @@ class Target(NamedTuple):
         return f"≤ {self.at_most:g}" if self.at_most is not None else f"≥ {self.at_least:g}"
 
 
+def quotient(part: float, whole: float) -> float | None:
+    """`part` divided by `whole`; None when the whole was too small to be measured."""
+    return round(part / whole, 3) if whole else None
+
+
 @dataclass(frozen=True)
 class Result:
     """The figures of one workload.

@@ -46,7 +46,10 @@ class Size:
 
 
 class Meter:
-    """CPU time of the benchmark's processes over a stretch of time, as shares of one core."""
+    """CPU time of the benchmark's processes over a stretch of time, as shares of one core.
+
+    ``others`` is what the rest of the machine used: near 0 on a quiet one, and a warning where it is not.
+    """
 
     def __init__(self, pids: dict[str, list[int]]) -> None:
         self._pids = pids
@@ -56,12 +59,16 @@ class Meter:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Count while the block runs; several blocks add up."""
-        before = {name: processes.cpu_seconds(pids) for name, pids in self._pids.items()}
+        before = self._read()
         started = time.monotonic()
         yield
         self.seconds += time.monotonic() - started
-        for name, pids in self._pids.items():
-            self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + processes.cpu_seconds(pids) - before[name]
+        for name, used in self._read().items():
+            self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + used - before[name]
+
+    def _read(self) -> dict[str, float]:
+        used = {name: processes.cpu_seconds(pids) for name, pids in self._pids.items()}
+        return {**used, "others": processes.busy_seconds() - sum(used.values())}
 
     def shares(self) -> dict[str, float]:
         """CPU seconds per second, by process."""

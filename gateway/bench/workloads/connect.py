@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateway.bench.percentiles import Spread, median
-from gateway.bench.result import Result, Target
-from gateway.bench.rig import Meter, Rig
+from gateway.bench.result import Result, Target, quotient
+from gateway.bench.rig import Rig
 
 TARGETS = (Target("ratio", at_least=0.6),)
 
@@ -25,22 +25,24 @@ def connect(rig: Rig, *, rounds: int) -> Iterator[Result]:
             times += opened.times if target == "gateway" else ()
             rig.drop(target)
     per_s = {target: round(median(values), 1) for target, values in rates.items()}
-    opened_count = rounds * rig.size.sessions
+    count = rounds * rig.size.sessions
+    used, floor_used = meters["gateway"].us_per("server", count), meters["floor"].us_per("floor", count)
     yield Result(
         workload="connect",
         parameters={**rig.size.parameters(), "rounds": rounds, "concurrency": rig.size.concurrency},
         values={
             "connects_per_s": per_s["gateway"],
             **Spread.of(times).named("connect"),
-            "server_cpu_us_per_connect": meters["gateway"].us_per("server", opened_count),
+            "server_cpu_us_per_connect": used,
+            "cpu_ratio": quotient(floor_used, used),
         },
-        floor={"accepts_per_s": per_s["floor"], **_floor_figures(meters["floor"], opened_count)},
+        floor={
+            "accepts_per_s": per_s["floor"],
+            "cpu_us_per_accept": floor_used,
+            "load_cpu_share": meters["floor"].shares()["load"],
+        },
         ratio=round(per_s["gateway"] / per_s["floor"], 3),
         targets=TARGETS,
         cpu=meters["gateway"].shares(),
         faults=rig.fleet.collect().faults,
     )
-
-
-def _floor_figures(meter: Meter, count: int) -> dict[str, float]:
-    return {"cpu_us_per_accept": meter.us_per("floor", count), "load_cpu_share": meter.shares()["load"]}

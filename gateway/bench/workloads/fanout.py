@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from gateway.bench.percentiles import median
 from gateway.bench.population import FIRST_LIMIT
-from gateway.bench.result import Result, Target
+from gateway.bench.result import Result, Target, quotient
 from gateway.bench.rig import Meter, Rig
 
 TARGETS = (Target("ratio", at_least=0.6),)
@@ -28,13 +28,12 @@ def fanout(rig: Rig, *, rounds: int) -> Iterator[Result]:
     payload = rig.fleet.last_update()
     _broadcast(rig, payload, rig.meter())
     times, floor_times = [], []
-    with rig.display.stage("rounds", rounds) as done:
-        for turn in range(rounds):
-            times.append(_plan_changes(rig, FIRST_LIMIT + 2 + turn, meter))
-            floor_times.append(_broadcast(rig, payload, floor_meter))
-            done(turn + 1)
+    for turn in rig.display.counted("rounds", rounds):
+        times.append(_plan_changes(rig, FIRST_LIMIT + 2 + turn, meter))
+        floor_times.append(_broadcast(rig, payload, floor_meter))
     taken, floor_taken = median(times), median(floor_times)
     count = rounds * rig.size.sessions
+    used, floor_used = meter.us_per("server", count), floor_meter.us_per("floor", count)
     yield Result(
         workload="fanout",
         parameters={**rig.size.parameters(), "rounds": rounds, "frame_bytes": len(payload)},
@@ -42,12 +41,13 @@ def fanout(rig: Rig, *, rounds: int) -> Iterator[Result]:
             "commit_to_last_frame_ms": round(taken, 2),
             "worst_ms": round(max(times), 2),
             "frames_per_s": round(1e3 * rig.size.sessions / taken, 1),
-            "server_cpu_us_per_frame": meter.us_per("server", count),
+            "server_cpu_us_per_frame": used,
+            "cpu_ratio": quotient(floor_used, used),
         },
         floor={
             "start_to_last_frame_ms": round(floor_taken, 2),
             "worst_ms": round(max(floor_times), 2),
-            "cpu_us_per_frame": floor_meter.us_per("floor", count),
+            "cpu_us_per_frame": floor_used,
             "load_cpu_share": floor_meter.shares()["load"],
         },
         ratio=round(floor_taken / taken, 3),

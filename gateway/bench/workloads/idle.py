@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from gateway.bench import processes
 from gateway.bench.processes import Memory
-from gateway.bench.result import Result, Target
+from gateway.bench.result import Result, Target, quotient
 from gateway.bench.rig import Rig
 
 MEMORY = Target("rss_kib_per_session", at_most=25)
@@ -41,7 +41,7 @@ def idle(rig: Rig, *, steps: Sequence[int], seconds: float) -> Iterator[Result]:
             parameters={**rig.size.parameters(), "sessions": step, "seconds": seconds},
             values={**values["gateway"], "server_cpu_percent": round(100 * shares["server"], 2)},
             floor={**values["floor"], "cpu_percent": round(100 * shares["floor"], 2)},
-            ratio=round(values["gateway"]["rss_kib_per_session"] / values["floor"]["rss_kib_per_session"], 3),
+            ratio=quotient(values["gateway"]["rss_kib_per_session"], values["floor"]["rss_kib_per_session"]),
             targets=(MEMORY, REST) if step <= REST_SESSIONS else (MEMORY,),
             cpu=shares,
             faults=rig.fleet.collect().faults,

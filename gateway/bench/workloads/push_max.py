@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from gateway.bench.broken import BenchBroken
 from gateway.bench.join import Joined, join
-from gateway.bench.result import Result, Target
+from gateway.bench.result import Result, Target, quotient
 from gateway.bench.rig import Meter, Rig
 from gateway.bench.workloads.push import QUIET_S
 
@@ -26,6 +27,7 @@ def push_max(rig: Rig, *, seconds: float, batch: int) -> Iterator[Result]:
     joined, times, faults = _write(rig, seconds, batch, meter, "changes")
     rig.drop("gateway")
     floor_times = _stream(rig, payload, seconds, floor_meter)
+    used, floor_used = meter.us_per("server", len(times)), floor_meter.us_per("floor", len(floor_times))
     per_s, floor_per_s = _per_second(times), _per_second(floor_times)
     yield Result(
         workload="push_max",
@@ -34,11 +36,12 @@ def push_max(rig: Rig, *, seconds: float, batch: int) -> Iterator[Result]:
             "updates_per_s": per_s,
             "delivered": len(times),
             "conflated": joined.conflated,
-            "server_cpu_us_per_update": meter.us_per("server", len(times)),
+            "server_cpu_us_per_update": used,
+            "cpu_ratio": quotient(floor_used, used),
         },
         floor={
             "sends_per_s": floor_per_s,
-            "cpu_us_per_send": floor_meter.us_per("floor", len(floor_times)),
+            "cpu_us_per_send": floor_used,
             "load_cpu_share": floor_meter.shares()["load"],
         },
         ratio=round(per_s / floor_per_s, 3),
@@ -82,5 +85,7 @@ def _stream(rig: Rig, payload: str, seconds: float, meter: Meter) -> Sequence[in
 
 
 def _per_second(times: Sequence[int]) -> float:
+    if len(times) < 2:
+        raise BenchBroken("too few frames arrived to tell their rate")
     spent = (max(times) - min(times)) / 1e9
     return round((len(times) - 1) / spent, 1)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from gateway.bench.broken import BenchBroken
 from gateway.bench.percentiles import Spread, median
 from gateway.bench.result import Result, Target
-from gateway.bench.rig import Rig
+from gateway.bench.rig import Meter, Rig
 
 TIME = Target("ratio", at_most=2)
 READS = Target("database_reads_per_user", at_most=1)
@@ -23,22 +23,12 @@ def storm(rig: Rig, *, rounds: int, reads_metrics: Sequence[str]) -> Iterator[Re
     processes they are not looked at, since only one of those answers.
     """
     rig.warm()
-    accepted, floor_back = _floor_storms(rig, rounds)
+    floor_meter = rig.meter()
+    accepted, floor_back = _floor_storms(rig, rounds, floor_meter)
     rig.open()
     meter = rig.meter()
-    back: list[float] = []
-    times: list[int] = []
     names = reads_metrics if rig.size.workers == 1 else ()
-    reads: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(rounds):
-        rig.settle()
-        before = _counters(rig, names)
-        with meter.running():
-            opened = rig.open(resume=True, after_cut=True)
-        back.append(opened.seconds)
-        times += opened.times
-        for name, count in _counters(rig, names).items():
-            reads[name].append((count - before[name]) / rig.size.sessions)
+    back, times, reads = _storms(rig, rounds, names, meter)
     yield Result(
         workload="storm",
         parameters={**rig.size.parameters(), "rounds": rounds, "concurrency": rig.size.concurrency},
@@ -49,7 +39,12 @@ def storm(rig: Rig, *, rounds: int, reads_metrics: Sequence[str]) -> Iterator[Re
             **_reads_per_user(reads),
             "server_cpu_us_per_session": meter.us_per("server", rounds * rig.size.sessions),
         },
-        floor={"accept_s": round(median(accepted), 3), "back_s": round(median(floor_back), 3)},
+        floor={
+            "accept_s": round(median(accepted), 3),
+            "back_s": round(median(floor_back), 3),
+            "cpu_us_per_session": floor_meter.us_per("floor", rounds * rig.size.sessions),
+            "load_cpu_share": floor_meter.shares()["load"],
+        },
         ratio=round(median(back) / median(accepted), 3),
         targets=(TIME, READS) if reads else (TIME,),
         cpu=meter.shares(),
@@ -57,7 +52,26 @@ def storm(rig: Rig, *, rounds: int, reads_metrics: Sequence[str]) -> Iterator[Re
     )
 
 
-def _floor_storms(rig: Rig, rounds: int) -> tuple[list[float], list[float]]:
+def _storms(
+    rig: Rig, rounds: int, names: Sequence[str], meter: Meter
+) -> tuple[list[float], list[int], dict[str, list[float]]]:
+    """Seconds of each storm, nanoseconds of each session's way back, and each storm's reads per user by counter."""
+    back: list[float] = []
+    times: list[int] = []
+    reads: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds):
+        rig.settle()
+        before = _counters(rig, names)
+        with meter.running():
+            opened = rig.open(resume=True, after_cut=True)
+        back.append(opened.seconds)
+        times += opened.times
+        for name, count in _counters(rig, names).items():
+            reads[name].append((count - before[name]) / rig.size.sessions)
+    return back, times, reads
+
+
+def _floor_storms(rig: Rig, rounds: int, meter: Meter) -> tuple[list[float], list[float]]:
     """Seconds that the floor needs to accept all sessions, and to have them back after a cut."""
     rig.open()
     rig.drop("gateway")
@@ -65,7 +79,8 @@ def _floor_storms(rig: Rig, rounds: int) -> tuple[list[float], list[float]]:
     rig.drop("gateway")
     accepted, back = [], []
     for _ in range(rounds):
-        accepted.append(rig.open("floor").seconds)
+        with meter.running():
+            accepted.append(rig.open("floor").seconds)
         back.append(rig.open("floor", resume=True, after_cut=True).seconds)
         rig.drop("floor")
     return accepted, back
