@@ -14,14 +14,13 @@ import apsw
 
 from gateway.store.inotify import Inotify
 
-BACKOFF_S = (0.0002, 0.0005, 0.001, 0.002, 0.004, 0.008)
-"""Pauses between the looks after an event."""
+BACKOFF_S = (0.0002, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
+"""Pauses between the looks after an event: a sync takes 0.1 ms on a fast disk and tens on a slow one."""
 
 POLL_WITHOUT_INOTIFY_S = 0.003
 
 ACTIVE_S = 2.0
-"""So long after an event the net is cast at the full rate: a slow disk may make a commit visible much later than it
-was heard."""
+"""So long after an event the net is cast at the full rate: whatever made the looks miss a commit, it is found soon."""
 
 QUIET_FACTOR = 10
 """How much rarer it is cast when nothing was heard for that long, and inotify was seen to work: a timer costs more
@@ -33,7 +32,8 @@ class Wakeup:
 
     `version` gives a number that differs after another connection's commit, by a fresh look at the file (``PRAGMA
     data_version``); when it raises `apsw.BusyError` it is asked again later, any other failure of it rings, so that the
-    follower meets the failure itself. `follow_file` is called before each look and tells whether the file was replaced.
+    follower meets the failure itself. `follow_file` tells whether the file was replaced; it is asked
+    first at each event, poll and commit.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Wakeup:
         follow_file: Callable[[], bool],
         *,
         poll_s: float,
+        active_s: float = ACTIVE_S,
         inotify: Callable[[Path, str], Inotify] = Inotify,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -54,6 +55,7 @@ class Wakeup:
         self._look: asyncio.TimerHandle | None = None
         self._inotify: Inotify | None = None
         self._proven = False  # an event came: this file system delivers them
+        self._active_s = active_s
         self._active_until = 0.0
         try:
             self._inotify = inotify(path.parent, path.name)
@@ -92,7 +94,6 @@ class Wakeup:
 
     def committed(self) -> None:
         """This process committed: ring, and take note of the version so that the same commit does not ring again."""
-        self._stop_looking()
         self._moved()
         self.ring()
 
@@ -121,14 +122,15 @@ class Wakeup:
             self._poll_timer.cancel()
             self._poll_timer = self._loop.call_later(self._poll_s, self._poll)
         self._proven = True
-        self._active_until = now + ACTIVE_S
+        self._active_until = now + self._active_s
         self._look_again(0)
 
     def _look_again(self, step: int) -> None:
         self._stop_looking()
-        if self._moved():
+        if self._moved(follow=step == 0):
             self.ring()
-        elif step < len(BACKOFF_S):
+        # What moved may have been an earlier commit than the one that was heard: go on looking.
+        if step < len(BACKOFF_S):
             self._look = self._loop.call_later(BACKOFF_S[step], self._look_again, step + 1)
 
     def _stop_looking(self) -> None:
@@ -136,9 +138,9 @@ class Wakeup:
             self._look.cancel()
             self._look = None
 
-    def _moved(self) -> bool:
+    def _moved(self, *, follow: bool = True) -> bool:
         """Whether there was a commit since the last look (a failure counts as one)."""
-        replaced = self._follow_file()
+        replaced = follow and self._follow_file()
         try:
             version = self._version()
         except apsw.BusyError:
