@@ -110,7 +110,7 @@ def transition(low_ms: int, high_ms: int, where: tzinfo) -> int:
     The offsets at both ends must differ, and by one change alone. Changes fall on whole seconds.
     """
     target = offset(high_ms, where)
-    low, high = low_ms // SECOND_MS, -(-high_ms // SECOND_MS)
+    low, high = low_ms // SECOND_MS, high_ms // SECOND_MS
     while high - low > 1:
         middle = (low + high) // 2
         if offset(middle * SECOND_MS, where) == target:

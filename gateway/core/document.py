@@ -223,17 +223,21 @@ class Document:
     """One document at one revision; never changed after it was made. Two documents are equal when their revisions are.
 
     `sections` are the members of the whole, each value as canonical JSON bytes without nulls; they are kept sorted by
-    name. Raises ValueError for a name that occurs twice.
+    name (`ordered`: the caller has done so already). Raises ValueError for a name that occurs twice.
     """
 
-    __slots__ = ("rev", "sections")
+    __slots__ = ("rev", "sections", "size")
 
     sections: Final[tuple[tuple[str, bytes], ...]]
     rev: Final[str]
+    size: Final[int]
+    """Bytes of the whole as canonical JSON."""
 
-    def __init__(self, sections: Iterable[tuple[str, bytes]]) -> None:
-        self.sections = _sorted(sections)
-        self.rev = revision(self.json())
+    def __init__(self, sections: Iterable[tuple[str, bytes]], *, ordered: bool = False) -> None:
+        self.sections = tuple(sections) if ordered else _sorted(sections)
+        whole = self.json()
+        self.rev = revision(whole)
+        self.size = len(whole)
 
     def json(self) -> bytes:
         """The canonical JSON of the whole."""
@@ -300,8 +304,9 @@ def patch_between(old: Document, new: Document) -> bytes:
     return _changes(dict(old.sections), new.sections, _section_patch)
 
 
+@lru_cache(maxsize=256)
 def _section_patch(old: bytes, new: bytes) -> bytes:
-    """The patch's value for a section that differs."""
+    """The patch's value for a section that differs; many documents may share both sections, so it is kept for a while."""
     if old[:1] == b"{" == new[:1]:
         return _changes(_decode_raw(old), _decode_raw(new).items(), _member_patch)
     return new

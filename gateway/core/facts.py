@@ -79,6 +79,13 @@ class OrganizationFacts(NamedTuple):
     members: tuple[Member, ...] | None = None
 
 
+class Section(NamedTuple):
+    """Canonical JSON, and the moment at which it changes by the clock (milliseconds since 1970 UTC; None: never)."""
+
+    content: bytes
+    changes_at: int | None
+
+
 class Catalog:
     """What many documents share. A node keeps one, whole for plans and roles, and with the organizations that its documents mention."""
 
@@ -87,6 +94,8 @@ class Catalog:
         self.roles: dict[str, frozenset[str]] = {}
         self.organization_roles: dict[str, frozenset[str]] = {}
         self.organizations: dict[str, OrganizationFacts] = {}
+        self.untouched_quotas: dict[tuple[str, str], Section] = {}
+        """The quotas section of users who have used nothing and have nothing of their own, by plan and time zone."""
 
     def plan(self, plan_id: str) -> Plan:
         """The plan, or one that gives nothing."""

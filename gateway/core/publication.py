@@ -7,9 +7,15 @@ queue of updates: `next_frame` goes from what was sent straight to the publicati
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from gateway.core.document import Document, patch_between
 from gateway.core.wire import Codec, Current
+
+
+@lru_cache(maxsize=1024)
+def _listed(causes: frozenset[str]) -> tuple[str, ...]:
+    return tuple(sorted(causes))
 
 
 class Publication:
@@ -46,9 +52,9 @@ class Publication:
 
     def _encode_update(self, codec: Codec, from_: Document, causes: frozenset[str]) -> bytes:
         patch = patch_between(from_, self.document)
-        if len(patch) > sum(len(content) for _, content in self.document.sections):
+        if len(patch) > self.document.size:
             return self.snapshot_frame(codec)
-        return codec.update(self.name, from_.rev, self.document.rev, self.seq, patch, tuple(sorted(causes)))
+        return codec.update(self.name, from_.rev, self.document.rev, self.seq, patch, _listed(causes))
 
 
 class View:
@@ -80,6 +86,7 @@ class View:
         before = self.sent
         if before is None:
             self.sent = document
+            self.causes = frozenset()
             if self.held == document.rev:
                 return codec.encode(Current(publication.name, document.rev, publication.seq))
             return publication.snapshot_frame(codec)

@@ -6,14 +6,15 @@ look-up, and the patch between two of them is computed once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from gateway.core.clock import rfc3339
 from gateway.core.document import canonical, parse_object
-from gateway.core.facts import Catalog, Membership, OrganizationFacts, UserFacts
+from gateway.core.facts import Catalog, Membership, OrganizationFacts, Section, UserFacts
 from gateway.core.permissions import effective
-from gateway.core.quotas import QuotaOverride, balance, effective_limit
+from gateway.core.quotas import Limit, QuotaOverride, balance, effective_limit
 
 
 class UserRow(NamedTuple):
@@ -41,13 +42,6 @@ class OrganizationRow(NamedTuple):
     attributes: str
     created_at: int
     updated_at: int
-
-
-class Section(NamedTuple):
-    """Canonical JSON, and the moment at which it changes by the clock (milliseconds since 1970 UTC; None: never)."""
-
-    content: bytes
-    changes_at: int | None
 
 
 EMPTY = b"{}"
@@ -104,6 +98,16 @@ def quotas_section(facts: UserFacts, catalog: Catalog, now: int) -> Section:
     limits = catalog.plan(facts.plan).quotas
     if not limits and not facts.overrides:
         return Section(EMPTY, None)
+    if facts.usages or facts.overrides or facts.anchor_at is not None:
+        return _quotas_section(facts, limits, now)
+    key = (facts.plan, facts.timezone)
+    known = catalog.untouched_quotas.get(key)
+    if known is None or (known.changes_at is not None and now >= known.changes_at):
+        known = catalog.untouched_quotas[key] = _quotas_section(facts, limits, now)
+    return known
+
+
+def _quotas_section(facts: UserFacts, limits: Mapping[str, Limit], now: int) -> Section:
     quotas: dict[str, Any] = {}
     changes: list[int] = []
     for quota in limits if not facts.overrides else limits.keys() | facts.overrides.keys():

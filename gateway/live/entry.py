@@ -6,11 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.core.document import Document
-from gateway.core.facts import Catalog, OrganizationFacts, Plan, UserFacts
+from gateway.core.facts import Catalog, OrganizationFacts, Plan, Section, UserFacts
 from gateway.core.publication import Publication
 from gateway.core.sections import (
     EMPTY,
-    Section,
     members_section,
     organizations_section,
     permissions_section,
@@ -104,7 +103,8 @@ class UserEntry(Entry):
                 ("organizations", organizations),
                 ("permissions", permissions_section(permissions)),
                 ("quotas", quotas),
-            )
+            ),
+            ordered=True,
         )
         self.facts = facts
         self.permissions = permissions

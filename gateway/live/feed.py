@@ -21,7 +21,7 @@ from gateway.live.clock import Clock
 from gateway.live.connection import Connection
 from gateway.live.entry import UserEntry
 from gateway.live.hub import Hub
-from gateway.live.pending import Task
+from gateway.live.pending import NO_CAUSES, READ_AGAIN, Task, causes_of
 from gateway.metrics import Metrics
 from gateway.store.changes import Change, Position, read_changes, read_position
 from gateway.store.database import Database, Snapshot
@@ -159,9 +159,9 @@ class Feed:
         for id in self._unknown_organizations(users.values()):
             organizations.setdefault(id, False)
         loaded = await load_organizations(snapshot, organizations, hub.catalog, now)
-        causes = {id: frozenset(task.causes) for id, task in taken.organizations}
+        causes = {id: task.causes for id, task in taken.organizations}
         for id, organization in loaded.items():
-            hub.publish_organization(id, organization, seq, causes.get(id, frozenset()), now)
+            hub.publish_organization(id, organization, seq, causes.get(id, NO_CAUSES), now)
         for doc, task in taken.users:
             self._publish_user(doc, task, wanted[doc[5:]][1], users, seq, now)
 
@@ -181,7 +181,7 @@ class Feed:
             loaded = LoadedUser(facts, None)
         else:
             return
-        changed = self._hub.publish_user(doc, loaded, seq, frozenset(task.causes), now)
+        changed = self._hub.publish_user(doc, loaded, seq, task.causes, now)
         if changed and task.swept and not task.causes:
             self._hub.counters.drift += 1
             log.warning("the sweep found a change that the log does not have", extra={"doc": doc})
@@ -229,26 +229,26 @@ class Feed:
                     work.credentials.setdefault(doc, at)
                 parts = CAUSE_PARTS.get(cause, Part.ALL)
                 if parts:
-                    work.user(doc, parts, (cause,), at)
+                    work.user(doc, Task(parts, causes_of(cause), at))
         elif doc.startswith("org:"):
             if doc[4:] in hub.catalog.organizations or doc in hub.entries:
-                work.organization(doc[4:], (cause,), at)
+                work.organization(doc[4:], Task(Part.ALL, causes_of(cause), at))
         elif doc.startswith(("plan:", "role:")):
-            work.plan_or_role(doc, (cause,), at)
+            work.plan_or_role(doc, Task(Part.ALL, causes_of(cause), at))
 
     def _resync(self) -> None:
         self.resyncs += 1
         work = self._hub.work
-        work.plan_or_role("", (), None)
+        work.plan_or_role("", READ_AGAIN)
         for doc, entry in self._hub.entries.items():
             if isinstance(entry, UserEntry):
-                work.user(doc, Part.ALL, (), None)
+                work.user(doc, READ_AGAIN)
                 if entry.sessions:
                     work.credentials.setdefault(doc, None)
         for organization in self._hub.catalog.organizations.keys() | {
             doc[4:] for doc in self._hub.entries if doc.startswith("org:")
         }:
-            work.organization(organization, (), None)
+            work.organization(organization, READ_AGAIN)
 
     async def _check_credentials(self, snapshot: Snapshot) -> None:
         """End the sessions whose credential no longer holds, before anything else is read."""
@@ -291,7 +291,7 @@ class Feed:
             entry = hub.entries.get(doc)
             if facts is None or entry is None or entry.publication is None or "clock" not in task.causes:
                 continue
-            hub.publish_user(doc, LoadedUser(facts, None), entry.publication.seq, frozenset(("clock",)), now)
+            hub.publish_user(doc, LoadedUser(facts, None), entry.publication.seq, causes_of("clock"), now)
             if not task.parts:
                 hub.work.forget(doc)
         for id, task in list(hub.work.organizations.items()):
@@ -303,7 +303,7 @@ class Feed:
                 and entry.publication is not None
                 and "clock" in task.causes
             ):
-                hub.publish_organization(id, organization, entry.publication.seq, frozenset(("clock",)), now)
+                hub.publish_organization(id, organization, entry.publication.seq, causes_of("clock"), now)
 
     def clock_moved(self, now: int) -> None:
         """Put what changes by the clock on the list; `now` in milliseconds since 1970 UTC."""
@@ -314,25 +314,25 @@ class Feed:
                 continue
             entry.scheduled_at = None
             if isinstance(entry, UserEntry):
-                hub.work.user(doc, Part.NONE, ("clock",), None)
+                hub.work.user(doc, Task(Part.NONE, causes_of("clock")))
             else:
-                hub.work.organization(entry.id, ("clock",), None)
+                hub.work.organization(entry.id, Task(Part.ALL, causes_of("clock")))
 
     def clock_jumped(self) -> None:
         """The wall clock was set: everything that depends on it is built again."""
         for doc, entry in self._hub.entries.items():
             if isinstance(entry, UserEntry):
-                self._hub.work.user(doc, Part.USAGES, ("clock",), None)
+                self._hub.work.user(doc, Task(Part.USAGES, causes_of("clock")))
             else:
-                self._hub.work.organization(entry.id, ("clock",), None)
+                self._hub.work.organization(entry.id, Task(Part.ALL, causes_of("clock")))
 
     def sweep(self, docs: Iterable[str]) -> None:
         """Read these documents and the credentials of their sessions again, whatever the log says."""
         for doc in docs:
             entry = self._hub.entries.get(doc)
             if isinstance(entry, UserEntry):
-                self._hub.work.user(doc, Part.ALL, (), None, swept=True)
+                self._hub.work.user(doc, READ_AGAIN._replace(swept=True))
                 if entry.sessions:
                     self._hub.work.credentials.setdefault(doc, None)
             elif entry is not None:
-                self._hub.work.organization(entry.id, (), None)
+                self._hub.work.organization(entry.id, READ_AGAIN)

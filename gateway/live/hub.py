@@ -19,7 +19,7 @@ from gateway.core.wire import ServerMessage
 from gateway.errors import Ending, NotFound, TooManyDocuments
 from gateway.live.connection import Connection, Pending, Watcher
 from gateway.live.entry import Entry, OrganizationEntry, UserEntry
-from gateway.live.pending import PendingWork, Task
+from gateway.live.pending import READ_AGAIN, PendingWork, Task, causes_of
 from gateway.live.related import Related
 from gateway.store.documents import BadDocument, LoadedUser, Part
 
@@ -157,7 +157,7 @@ class Hub:
         if doc.startswith("user:"):
             return self._user_entry(doc)
         self.entries[doc] = entry = OrganizationEntry(doc, doc[4:])
-        self.work.organization(entry.id, (), None)
+        self.work.organization(entry.id, READ_AGAIN)
         return entry
 
     def _user_entry(self, doc: str) -> UserEntry:
@@ -165,7 +165,7 @@ class Hub:
         if isinstance(entry, UserEntry):
             return entry
         self.entries[doc] = new = UserEntry(doc, doc[5:])
-        self.work.user(doc, Part.ALL, (), None)
+        self.work.user(doc, READ_AGAIN)
         return new
 
     def _forget_if_idle(self, entry: Entry) -> None:
@@ -217,7 +217,7 @@ class Hub:
             self._fault(entry, loaded.reason, seq, now)
             return False
         if loaded.identity is None and entry.publication is None:
-            self.work.user(doc, Part.ALL, causes, None)
+            self.work.user(doc, Task(Part.ALL, causes))
             return False
         before = entry.facts
         try:
@@ -262,7 +262,7 @@ class Hub:
         else:
             self.catalog.organizations[organization] = loaded
         for member in self.related.members(organization) if known != loaded else ():
-            self.work.user(member.doc, Part.NONE, causes or ("organization",), None)
+            self.work.user(member.doc, Task(Part.NONE, causes or causes_of("organization")))
         if not isinstance(entry, OrganizationEntry):
             return False
         if loaded is None:
@@ -300,19 +300,15 @@ class Hub:
         self._build_again(self.related.on_plan(id), task, "plan", parts)
         for organization, facts in self.catalog.organizations.items():
             if facts.plan == id:
-                self.work.organization(organization, task.causes if task else ("plan",), task.since if task else None)
+                self.work.organization(organization, task or Task(Part.ALL, causes_of("plan")))
                 self._build_again(self.related.members(organization), task, "plan")
 
     def _build_again(
-        self,
-        entries: Iterable[UserEntry],
-        task: Task | None,
-        default: str,
-        parts: int = Part.NONE,
+        self, entries: Iterable[UserEntry], task: Task | None, default: str, parts: int = Part.NONE
     ) -> None:
-        causes, since = (task.causes, task.since) if task is not None else ((default,), None)
+        again = Task(parts, task.causes or causes_of(default), task.since) if task else Task(parts, causes_of(default))
         for entry in entries:
-            self.work.user(entry.doc, parts, causes, since)
+            self.work.user(entry.doc, again)
 
     # --- telling watchers ---
 
@@ -342,6 +338,8 @@ class Hub:
     def _check_access(self, entry: UserEntry) -> None:
         """The principal's rights may have changed: what it may no longer see is gone, what it may see more or less of is sent anew."""
         for connection in tuple(entry.sessions):
+            if len(connection.watchers) == 1 and entry.doc in connection.watchers:
+                continue
             for watcher in tuple(connection.watchers.values()):
                 if watcher.entry is entry:
                     continue

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import NamedTuple
 
 from gateway.store.documents import Part
 
 
-class Task:
-    """One document to read or build again. `since` is the commit's time in milliseconds since 1970 UTC; None when no commit asked for it."""
+class Task(NamedTuple):
+    """One document to read or build again; many documents may share a task.
 
-    __slots__ = ("causes", "parts", "since", "swept")
+    `since` is the commit's time in milliseconds since 1970 UTC; None when no commit asked for it.
+    """
 
-    def __init__(self) -> None:
-        self.parts = Part.NONE
-        self.causes: set[str] = set()
-        self.since: int | None = None
-        self.swept = False
+    parts: int
+    causes: frozenset[str]
+    since: int | None = None
+    swept: bool = False
 
-    def add(self, parts: int, causes: Iterable[str], since: int | None) -> None:
-        """Join another reason."""
-        self.parts |= parts
-        self.causes.update(causes)
-        if since is not None and (self.since is None or since < self.since):
-            self.since = since
+    def join(self, other: Task) -> Task:
+        """Both reasons in one."""
+        since = (
+            self.since if other.since is None else other.since if self.since is None else min(self.since, other.since)
+        )
+        return Task(self.parts | other.parts, self.causes | other.causes, since, self.swept or other.swept)
+
+
+@lru_cache(maxsize=64)
+def causes_of(cause: str) -> frozenset[str]:
+    """The set of one cause, always the same object."""
+    return frozenset((cause,))
+
+
+NO_CAUSES: frozenset[str] = frozenset()
+READ_AGAIN = Task(Part.ALL, NO_CAUSES)
 
 
 class PendingWork:
@@ -41,29 +53,22 @@ class PendingWork:
     def __bool__(self) -> bool:
         return bool(self.users or self.organizations or self.catalog or self.credentials)
 
-    def user(self, doc: str, parts: int, causes: Iterable[str], since: int | None, *, swept: bool = False) -> None:
-        """Read these parts of a user's document again; no parts: build it again from facts."""
-        task = self.users.get(doc)
-        if task is None:
-            task = self.users[doc] = Task()
-        task.add(parts, causes, since)
-        task.swept |= swept
+    def user(self, doc: str, task: Task) -> None:
+        """Read the task's parts of a user's document again; no parts: build it again from facts."""
+        known = self.users.get(doc)
+        self.users[doc] = task if known is None else known.join(task)
         self.wake()
 
-    def organization(self, organization: str, causes: Iterable[str], since: int | None) -> None:
+    def organization(self, organization: str, task: Task) -> None:
         """Read an organization again."""
-        task = self.organizations.get(organization)
-        if task is None:
-            task = self.organizations[organization] = Task()
-        task.add(Part.NONE, causes, since)
+        known = self.organizations.get(organization)
+        self.organizations[organization] = task if known is None else known.join(task)
         self.wake()
 
-    def plan_or_role(self, doc: str, causes: Iterable[str], since: int | None) -> None:
+    def plan_or_role(self, doc: str, task: Task) -> None:
         """Read the catalog again; `doc` is what changed in it."""
-        task = self.catalog.get(doc)
-        if task is None:
-            task = self.catalog[doc] = Task()
-        task.add(Part.NONE, causes, since)
+        known = self.catalog.get(doc)
+        self.catalog[doc] = task if known is None else known.join(task)
         self.wake()
 
     def take_users(self, limit: int) -> list[tuple[str, Task]]:
@@ -78,9 +83,9 @@ class PendingWork:
     def put_back(self, users: Iterable[tuple[str, Task]], organizations: Iterable[tuple[str, Task]]) -> None:
         """What was taken could not be read."""
         for doc, task in users:
-            self.user(doc, task.parts, task.causes, task.since, swept=task.swept)
+            self.user(doc, task)
         for organization, task in organizations:
-            self.organization(organization, task.causes, task.since)
+            self.organization(organization, task)
 
     def take_organizations(self) -> list[tuple[str, Task]]:
         """All organizations on the list."""
