@@ -9,9 +9,10 @@ import click
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import plain, show_json, show_sentences, show_table
 from gateway.cli.values import PERMISSION, QUOTA, WHO
+from gateway.core.clock import rfc3339
 from gateway.store.accounts import find_user
 from gateway.store.database import Database
-from gateway.store.explanations import why_permission, why_quota
+from gateway.store.explanations import PermissionAnswer, QuotaAnswer, why_permission, why_quota
 
 
 @click.command()
@@ -32,12 +33,12 @@ async def explain(db: Database, who: str, permission: str | None, quota: str | N
         verdict = f"{user.username} {'has' if held.held else 'does not have'} {permission}."
         if user.is_admin and user.status == "active":
             verdict += " An administrator may do everything."
-        _show(plain(held), verdict)
+        _show(held, verdict)
     elif quota is not None:
         answer = await why_quota(db, user.id, quota, db.clock())
         entry = answer.entry
         verdict = f"{user.username} does not have the quota {quota}." if entry is None else _balance(quota, entry)
-        _show(plain(answer), verdict)
+        _show(answer, verdict)
 
 
 def _balance(quota: str, entry: dict[str, Any]) -> str:
@@ -49,22 +50,15 @@ def _balance(quota: str, entry: dict[str, Any]) -> str:
     )
 
 
-def _show(answer: dict[str, Any], verdict: str) -> None:
+def _show(answer: PermissionAnswer | QuotaAnswer, verdict: str) -> None:
     if invocation().as_json:
         show_json(answer)
         return
-    until = f" That may change at {answer['changes_at']}." if answer["changes_at"] else ""
+    until = "" if answer.changes_at is None else f" That may change at {rfc3339(answer.changes_at)}."
     show_sentences([verdict + until])
-    if answer["reasons"]:
-        rows = [
-            {"effect": "", **reason, "row": " ".join(map(str, reason["row"].values()))} for reason in answer["reasons"]
-        ]
+    if answer.reasons:
+        rows = [plain(reason) | {"row": " ".join(map(str, reason.row.values()))} for reason in answer.reasons]
         columns = ["source", "name", "effect", "limit", "period", "used", "counts", "starts_at", "expires_at", "row"]
         show_table(rows, [column for column in columns if any(row.get(column) not in (None, "") for row in rows)])
     else:
         show_sentences(["No row has to do with it."])
-
-
-def _row(row: dict[str, Any]) -> str:
-    """The table, then the key."""
-    return " ".join([row["table"], *(str(value) for name, value in row.items() if name != "table")])

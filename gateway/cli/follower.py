@@ -43,12 +43,13 @@ class Follower:
             self.held.pop(doc, None)
             return Step(doc, f"gone: {message['reason']}", 0, (), ())
         seq, rev = message["seq"], message["rev"]
-        if op == "current":
-            data = before.data if before else {}
-        elif op == "snapshot":
+        if op == "snapshot":
             data = message["data"]
+        elif before is None or before.rev != message.get("from", rev):
+            self.held.pop(doc, None)
+            return None
         else:
-            data = apply(before.data, message["patch"]) if before and before.rev == message["from"] else {}
+            data = apply(before.data, message.get("patch", {}))
         if revision(canonical(data)) != rev:
             self.held.pop(doc, None)
             return None

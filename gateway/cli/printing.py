@@ -29,7 +29,7 @@ def console() -> Console:
 
 
 def plain(value: Any) -> Any:
-    """A record as JSON shows it: moments (``..._at``, ``since``) as RFC 3339, sets in order."""
+    """A record as JSON shows it: moments (``at``, ``..._at``, ``since``) as RFC 3339, sets in order."""
     value = msgspec.to_builtins(value, order="deterministic")
     return _with_moments(value) if isinstance(value, (dict, list)) else value
 
@@ -37,11 +37,11 @@ def plain(value: Any) -> Any:
 def _with_moments(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: rfc3339(item) if _is_moment(name, item) else _with_moments(item) for name, item in value.items()}
-    return [_with_moments(item) for item in value] if isinstance(value, list) else value
+    return [_with_moments(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _is_moment(name: str, value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and (name.endswith("_at") or name == "since")
+    return isinstance(value, int) and not isinstance(value, bool) and (name.endswith("_at") or name in ("at", "since"))
 
 
 def show_json(value: Any) -> None:

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from gateway import __version__
 from gateway.cli.exits import ExitCode, exit_code, sentence
 from gateway.cli.invocation import Invocation
 
@@ -68,7 +69,7 @@ def _without_extra(name: str, module: str) -> click.Command:
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(package_name="session-gateway", prog_name="gateway")
+@click.version_option(__version__, prog_name="gateway")
 @click.option(
     "--config", metavar="FILE", help="Settings to use instead of the shipped config.toml (or GATEWAY_CONFIG)."
 )
@@ -88,8 +89,8 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # Whatever is still buffered has no reader either.
+    except (BrokenPipeError, SystemExit):
+        # click exits so when nobody reads the output any more; whatever is still buffered has no reader either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.PIPE_CLOSED
     except click.exceptions.NoArgsIsHelpError as error:

@@ -131,7 +131,7 @@ class _Watch:
             if ended is not None and ended.reconnect in ("never", "new_credential"):
                 raise AuthFailed(f"The gateway ended the channel: {ended.code}. {ended.message}")
             if self._left is None or self._left > 0:
-                why = f"{ended.code}, {ended.message}" if ended else "the connection is lost"
+                why = f"{ended.code}: {ended.message}" if ended else "The connection is lost."
                 self._say(f"{why} Connecting again.", "yellow")
                 await asyncio.sleep(max(wait_s, ended.retry_after_s if ended else 0.0))
                 wait_s = min(wait_s * 2, LONGEST_WAIT_S)

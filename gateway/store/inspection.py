@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.core.clock import rfc3339
+from gateway.core.document import parse_object
 from gateway.core.facts import Catalog
 from gateway.core.sections import quotas_section, user_permissions
 from gateway.core.text import check_permission, check_quota
@@ -45,7 +46,7 @@ async def inspect(db: Database, now: int) -> AsyncIterator[Finding]:
     if missing:
         yield Finding("schema", missing)
         return
-    for check in (_schema, _references, _owners, _revocations, _names, _organizations, _users):
+    for check in (_schema, _references, _owners, _revocations, _scopes, _names, _organizations, _users):
         async for finding in check(db, now):
             yield finding
     async for finding in _clock(db, now):
@@ -119,6 +120,16 @@ async def _revocations(db: Database, now: int) -> AsyncIterator[Finding]:
     )
     for (credential,) in rows:
         yield Finding("revocations", f"{credential} is revoked and servers that ask for revocations do not learn it")
+
+
+async def _scopes(db: Database, now: int) -> AsyncIterator[Finding]:
+    """A token whose scopes can not be read may do nothing."""
+    [rows] = await db.scan(Statement("SELECT id, scopes FROM api_tokens WHERE scopes <> '{}'"))
+    for token, scopes in rows:
+        try:
+            parse_object(scopes)
+        except ValueError as error:
+            yield Finding("documents", f"the scopes of API token {token} can not be read: {error}")
 
 
 _NAMES: tuple[tuple[str, str, Callable[[str], str]], ...] = (

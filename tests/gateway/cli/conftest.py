@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from gateway.cli.program import run
+
+TREE = Path(__file__).parents[3]
+PROGRAM = (sys.executable, "-m", "gateway")
+
+
+def program_environment() -> dict[str, str]:
+    """For a process of its own: this tree's program, with the settings that a test has made."""
+    return os.environ | {"PYTHONPATH": str(TREE), "PYTHONUNBUFFERED": "1"}
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Cli:
+    """Runs commands of this program on one database, as a shell would."""
+
+    def __init__(self, database: Path, read: Callable[[], tuple[str, str]]) -> None:
+        self.database = database
+        self._read = read
+
+    def __call__(self, *arguments: str, code: int = 0) -> Answer:
+        self._read()
+        answer = Answer(run(arguments), *self._read())
+        assert answer.code == code, answer
+        if code == 0:
+            assert answer.err == "" or not answer.err.startswith("gateway:")
+        elif code not in (1, 130):
+            assert answer.err.startswith("gateway: ")
+            assert answer.err.count("\n") == 1, answer.err
+        return answer
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self(*arguments, "--json").out)
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", f"file:{tmp_path}/gateway.db")
+    return Cli(tmp_path / "gateway.db", lambda: tuple(capsys.readouterr()))
+
+
+@pytest.fixture
+def demo(cli: Cli) -> Cli:
+    """The same, with the demo data."""
+    cli("init", "--demo")
+    return cli

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import asyncio
+import stat
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.cli.demo import ACME, DEMO_USERS, PLANS
+from gateway.core.tokens import is_api_token
+from gateway.store.database import Database
+from gateway.store.inspection import inspect
+from tests.gateway.cli.conftest import Cli
+
+IDENTITY = ["user_phone", "xswarm_email", "xswarm_phone", "persona", "wake_word"]
+
+
+def test_a_new_database_has_plans_and_an_administrator(cli: Cli) -> None:
+    answer = cli.json("init", "--admin", "root")
+    assert (answer["created"], answer["user"]) == (True, "root")
+    assert is_api_token(answer["token"])
+    [admin] = cli.json("user", "list")
+    assert (admin["username"], admin["is_admin"], admin["status"], admin["plan"]) == (
+        "root",
+        True,
+        "active",
+        "enterprise",
+    )
+    assert [plan["id"] for plan in cli.json("plan", "list")] == sorted(plan.id for plan in PLANS)
+    assert cli.json("org", "list") == []
+
+
+def test_the_demo_has_every_field_that_an_identity_can_have(cli: Cli) -> None:
+    cli("init", "--demo")
+    users = cli.json("user", "list")
+    assert {user["username"] for user in users} == {"admin", *(user.username for user in DEMO_USERS)}
+    assert {user["plan"] for user in users} == {plan.id for plan in PLANS}
+    for user in users:
+        assert user["name"]
+        assert user["email"]
+        assert all(user["attributes"][field] for field in IDENTITY)
+    permissions = set().union(*(plan.permissions for plan in PLANS))
+    assert permissions == {"can_use_voice", "can_use_sms", "can_use_email", "can_provision_numbers"}
+    assert all(plan.quotas.keys() == {"voice_minutes", "sms_messages"} for plan in PLANS)
+    acme = cli.json("org", "show", ACME.id)
+    assert {row["username"]: row["role"] for row in acme["members"]} == {
+        "ada": "admin",
+        "alan": "owner",
+        "grace": "member",
+    }
+
+
+def test_nothing_is_wrong_with_what_it_makes(cli: Cli) -> None:
+    cli("init", "--demo")
+
+    async def look() -> list[object]:
+        async with await Database.open(str(cli.database), create=False) as database:
+            return [finding async for finding in inspect(database, database.clock())]
+
+    assert asyncio.run(look()) == []
+
+
+def test_a_database_in_use_is_refused_or_left_alone(cli: Cli) -> None:
+    cli("init")
+    before = cli.json("user", "list"), cli.json("token", "list")
+    assert "in use already" in cli("init", code=5).err
+    assert "in use already" in cli("init", "--demo", code=5).err
+    assert cli.json("init", "--if-missing")["created"] is False
+    assert cli.json("init", "--demo", "--if-missing") == {
+        "created": False,
+        "address": "http://127.0.0.1:8787",
+        "user": None,
+        "token": None,
+    }
+    assert (cli.json("user", "list"), cli.json("token", "list")) == before
+
+
+def test_a_migrated_database_without_users_is_new(cli: Cli) -> None:
+    cli("migrate")
+    assert cli.json("init")["created"] is True
+
+
+def test_the_token_is_kept_for_its_owner_alone(cli: Cli) -> None:
+    file = Path("data/demo.env")
+    first = cli.json("init", "--demo", "--if-missing", "--token-file", str(file))
+    assert file.read_text() == f"GATEWAY_AUTH_TOKEN={first['token']}\n"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    again = cli.json("init", "--demo", "--if-missing", "--token-file", str(file))
+    assert (again["created"], again["token"]) == (False, first["token"])
+    assert len(cli.json("token", "list")) == 1
+
+
+@pytest.mark.parametrize("spoil", ["revoked", "deleted", "another", "nonsense", "binary"])
+def test_a_kept_token_that_is_no_longer_good_is_replaced(cli: Cli, spoil: str) -> None:
+    file = Path("demo.env")
+    arguments = ("init", "--demo", "--if-missing", "--token-file", str(file))
+    first = cli.json(*arguments)["token"]
+    if spoil == "revoked":
+        cli("token", "revoke", cli.json("token", "list")[0]["id"])
+    elif spoil == "deleted":
+        file.unlink()
+    elif spoil == "another":
+        file.write_text(f"GATEWAY_AUTH_TOKEN={cli.json('token', 'issue', 'grace')['token']}\n")
+    else:
+        file.write_bytes(b"GATEWAY_AUTH_TOKEN=x" * 99 if spoil == "nonsense" else b"\xff\xfe")
+    second = cli.json(*arguments)["token"]
+    assert second != first
+    assert file.read_text() == f"GATEWAY_AUTH_TOKEN={second}\n"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_people_are_told_how_to_go_on(cli: Cli) -> None:
+    out = cli("init", "--demo").out
+    token = next(line.split()[2] for line in out.splitlines() if line.startswith("API token"))
+    assert is_api_token(token.rstrip(","))
+    assert "http://127.0.0.1:8787" in out
+    assert f"GATEWAY_AUTH_TOKEN={token.rstrip(',')} python -m gateway watch" in out
+    assert "ada (Ada Lovelace, plan pro), id u_ada" in out
+
+
+def test_the_demo_survives_json() -> None:
+    assert msgspec.json.decode(msgspec.json.encode(DEMO_USERS[0]))["id"] == "u_ada"

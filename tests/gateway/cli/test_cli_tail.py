@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+
+from tests.gateway.cli.conftest import PROGRAM, Cli, program_environment
+
+
+def test_the_log_is_told_from_where_one_likes(demo: Cli) -> None:
+    lines = [json.loads(line) for line in demo("tail", "--since", "0", "--count", "3", "--json").out.splitlines()]
+    assert [line["seq"] for line in lines] == [1, 2, 3]
+    assert lines[0].keys() == {"seq", "doc", "cause", "at"}
+    assert lines[0]["at"].endswith("Z")
+    demo("user", "plan", "ada", "free")
+    [line] = demo("tail", "--since", str(lines[-1]["seq"]), "--count", "1").out.splitlines()
+    assert line.split()[0] == "4"
+
+
+def test_new_changes_come_as_they_are_made(demo: Cli) -> None:
+    pipe = subprocess.PIPE
+    command = [*PROGRAM, "tail", "--since", "0"]
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=program_environment()) as tail:
+        try:
+            assert tail.stdout is not None
+            assert tail.stderr is not None
+            for line in tail.stdout:
+                if line.split()[2:] == ["user:u_ada", "revocation"]:
+                    break
+            demo("user", "plan", "ada", "free")
+            assert tail.stdout.readline().split()[2:] == ["user:u_ada", "plan"]
+            tail.send_signal(signal.SIGINT)
+            assert tail.wait(20) == 130
+            assert tail.stderr.read().strip() == ""
+        finally:
+            tail.kill()
