@@ -5,7 +5,6 @@ stderr.
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -31,7 +30,7 @@ BROKEN = 1
 READS_METRICS = ("gateway_documents_read_total", "gateway_credentials_read_total")
 
 Workload = Callable[[Rig], Iterator[Result]]
-Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+Decorator = Callable[[Callable[..., int]], Callable[..., int]]
 
 SESSIONS = click.IntRange(10, 1_000_000)
 SECONDS = click.FloatRange(1, 3600)
@@ -47,7 +46,7 @@ def bench() -> None:
 def _sized(default_sessions: int | None = 5000) -> Decorator:
     """The options of every workload: `Size`."""
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
         options = [
             click.option(
                 "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes of the gateway."
@@ -106,27 +105,27 @@ def _rounds(default: int) -> Decorator:
 )
 @_seconds(30)
 @_sized(None)
-def idle_command(steps: tuple[int, ...], seconds: float, **size: int) -> None:
+def idle_command(steps: tuple[int, ...], seconds: float, **size: int) -> int:
     """Memory and CPU time of sessions at rest."""
     ordered = sorted(set(steps))
-    _run(lambda rig: idle(rig, steps=ordered, seconds=seconds), Size(sessions=ordered[-1], **size), both=True)
+    return _run(lambda rig: idle(rig, steps=ordered, seconds=seconds), Size(sessions=ordered[-1], **size), both=True)
 
 
 @bench.command("connect")
 @_rounds(5)
 @_sized()
-def connect_command(rounds: int, **size: int) -> None:
+def connect_command(rounds: int, **size: int) -> int:
     """Authenticated connects a second."""
-    _run(lambda rig: connect(rig, rounds=rounds), Size(**size))
+    return _run(lambda rig: connect(rig, rounds=rounds), Size(**size))
 
 
 @bench.command("push")
 @_rate(1000)
 @_seconds(20)
 @_sized()
-def push_command(rate: float, seconds: float, **size: int) -> None:
+def push_command(rate: float, seconds: float, **size: int) -> int:
     """From another process's commit to the frame at the client."""
-    _run(lambda rig: push(rig, rate=rate, seconds=seconds), Size(**size))
+    return _run(lambda rig: push(rig, rate=rate, seconds=seconds), Size(**size))
 
 
 @bench.command("push_max")
@@ -139,21 +138,21 @@ def push_command(rate: float, seconds: float, **size: int) -> None:
 )
 @_seconds(10)
 @_sized()
-def push_max_command(batch: int, seconds: float, **size: int) -> None:
+def push_max_command(batch: int, seconds: float, **size: int) -> int:
     """Updates a second to distinct users."""
     if 3 * batch > size["sessions"]:
         raise click.UsageError(
             "--batch must be at most a third of --sessions: else changes overtake each other and are conflated."
         )
-    _run(lambda rig: push_max(rig, seconds=seconds, batch=batch), Size(**size))
+    return _run(lambda rig: push_max(rig, seconds=seconds, batch=batch), Size(**size))
 
 
 @bench.command("fanout")
 @_rounds(15)
 @_sized()
-def fanout_command(rounds: int, **size: int) -> None:
+def fanout_command(rounds: int, **size: int) -> int:
     """From one changed plan row to the last session's patch."""
-    _run(lambda rig: fanout(rig, rounds=rounds), Size(**size), both=True)
+    return _run(lambda rig: fanout(rig, rounds=rounds), Size(**size), both=True)
 
 
 @bench.command("storm")
@@ -167,9 +166,9 @@ def fanout_command(rounds: int, **size: int) -> None:
 )
 @_rounds(5)
 @_sized()
-def storm_command(reads_metrics: tuple[str, ...], rounds: int, **size: int) -> None:
+def storm_command(reads_metrics: tuple[str, ...], rounds: int, **size: int) -> int:
     """All sessions cut at once, and back."""
-    _run(lambda rig: storm(rig, rounds=rounds, reads_metrics=reads_metrics), Size(**size))
+    return _run(lambda rig: storm(rig, rounds=rounds, reads_metrics=reads_metrics), Size(**size))
 
 
 @bench.command("slow")
@@ -183,9 +182,9 @@ def storm_command(reads_metrics: tuple[str, ...], rounds: int, **size: int) -> N
 @_rate(1000)
 @_seconds(30)
 @_sized()
-def slow_command(share: float, rate: float, seconds: float, **size: int) -> None:
+def slow_command(share: float, rate: float, seconds: float, **size: int) -> int:
     """What clients that never read do to the others."""
-    _run(lambda rig: slow(rig, rate=rate, seconds=seconds, share=share), Size(**size))
+    return _run(lambda rig: slow(rig, rate=rate, seconds=seconds, share=share), Size(**size))
 
 
 @bench.command("revoke")
@@ -199,17 +198,29 @@ def slow_command(share: float, rate: float, seconds: float, **size: int) -> None
 @_rate(1000)
 @_seconds(15)
 @_sized()
-def revoke_command(revocations: int, rate: float, seconds: float, **size: int) -> None:
+def revoke_command(revocations: int, rate: float, seconds: float, **size: int) -> int:
     """From a token's revocation to the closed socket."""
     if revocations > size["sessions"]:
         raise click.UsageError("--revocations must be at most --sessions.")
-    _run(lambda rig: revoke(rig, rate=rate, seconds=seconds, revocations=revocations), Size(**size))
+    return _run(lambda rig: revoke(rig, rate=rate, seconds=seconds, revocations=revocations), Size(**size))
 
 
-def _run(workload: Workload, size: Size, *, both: bool = False) -> None:
-    """Run one workload; every process that it started has ended when this returns or raises."""
+class _Stopped(BaseException):
+    """The signal `number` came: the rig ends its processes and removes its directory on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _stopped(number: int, _frame: Any) -> NoReturn:
+    raise _Stopped(number)
+
+
+def _run(workload: Workload, size: Size, *, both: bool = False) -> int:
+    """Run one workload; every process that it started has ended when this returns its exit code or raises."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+        signal.signal(number, _stopped)
     display = Display()
     results: list[Result] = []
     try:
@@ -219,14 +230,10 @@ def _run(workload: Workload, size: Size, *, both: bool = False) -> None:
                 click.echo(result.line())
     except BenchBroken as error:
         display.console.print(f"bench: {error}", style="red", highlight=False, soft_wrap=True)
-        sys.exit(BROKEN)
+        return BROKEN
+    except _Stopped as stopped:
+        return 128 + stopped.number
     finally:
         if results:
             display.table(results)
-    if any(result.faults for result in results):
-        sys.exit(BROKEN)
-
-
-def _leave(number: int, _frame: Any) -> NoReturn:
-    # An exception, so that the rig ends its processes and removes its directory on the way out.
-    raise SystemExit(128 + number)
+    return BROKEN if any(result.faults for result in results) else 0
