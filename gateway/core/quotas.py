@@ -80,9 +80,8 @@ def period_bounds(period: str, anchor_ms: int | None, timezone: str, now_ms: int
     every day, week, month or year; a day that the month lacks becomes its last. A wall time that occurs twice counts
     the first time, one that daylight saving skips becomes the end of the gap.
 
-    An hour is 3,600 s long, always: an anchored one is counted from the anchor, and only where a zone moves its clocks
-    by a part of an hour the hour in progress is cut off. ``never`` begins at the anchor; before it, there is one that
-    ends with it.
+    An hour is 3,600 s long: an anchored one always, the clock's unless the zone moves its clocks by a part of an hour,
+    which cuts the hour off there. ``never`` begins at the anchor; before it, there is one period that ends with it.
 
     Raises ValueError for an unknown period or zone, and near the ends of the years 1 to 9999.
     """

@@ -138,6 +138,7 @@ def test_wall_time_and_offset() -> None:
         ("Europe/Berlin", datetime(2026, 3, 29, 2, 0), "2026-03-29T01:00:00.000Z"),
         ("Europe/Berlin", datetime(2026, 3, 29, 3, 0), "2026-03-29T01:00:00.000Z"),
         ("Europe/Berlin", datetime(2026, 10, 25, 2, 30), "2026-10-25T00:30:00.000Z"),  # twice: the first time
+        ("Europe/Berlin", datetime(2026, 10, 25, 2, 0, 0, 1000), "2026-10-25T00:00:00.001Z"),
         ("Europe/Berlin", datetime(2026, 10, 25, 3, 0), "2026-10-25T02:00:00.000Z"),
         ("Pacific/Apia", datetime(2011, 12, 30, 12, 0), "2011-12-30T10:00:00.000Z"),  # a whole day skipped
         ("Pacific/Apia", datetime(2011, 12, 31, 0, 0), "2011-12-30T10:00:00.000Z"),
@@ -167,7 +168,7 @@ def test_a_transition_is_found_to_the_second(name: str, ms: int) -> None:
         end = ms + 200 * 86_400_000
     if offset(ms, where) != offset(end, where):
         found = transition(ms, end, where)
-        assert ms < found <= end + 999
+        assert ms < found <= end
         assert offset(found, where) == offset(end, where) != offset(found - 1, where)
 
 

@@ -160,10 +160,13 @@ def test_every_row_about_a_permission_is_listed() -> None:
 
 
 def test_a_user_who_is_not_active_is_told_so_first() -> None:
-    reasons = explain_permission("sms", user="u_1", active=False, plan="pro", plan_permissions=PLAN, now_ms=NOW)
+    reasons = explain_permission(
+        "sms", user="u_1", active=False, plan="pro", plan_permissions=PLAN, grants=[deny("sms")], now_ms=NOW
+    )
     assert [(reason.source, reason.effect, reason.counts) for reason in reasons] == [
         ("status", "deny", True),
         ("plan", "allow", False),
+        ("deny", "deny", False),
     ]
     assert reasons[0].row == {"table": "users", "id": "u_1"}
 
