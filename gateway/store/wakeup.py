@@ -14,7 +14,7 @@ import apsw
 
 from gateway.store.inotify import Inotify
 
-BACKOFF_S = (0.0002, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
+BACKOFF_S = (0.0002, 0.0005, 0.0015, 0.004, 0.012, 0.03, 0.064)
 """Pauses between the looks after an event: a sync takes 0.1 ms on a fast disk and tens on a slow one."""
 
 POLL_WITHOUT_INOTIFY_S = 0.003
@@ -127,10 +127,12 @@ class Wakeup:
 
     def _look_again(self, step: int) -> None:
         self._stop_looking()
-        if self._moved(follow=step == 0):
+        moved = self._moved(follow=step == 0)
+        if moved:
             self.ring()
-        # What moved may have been an earlier commit than the one that was heard: go on looking.
-        if step < len(BACKOFF_S):
+        # The first look may find an earlier commit than the one that was heard. A later look can not: that earlier one
+        # was over before the writing began that was heard.
+        if step < len(BACKOFF_S) and (step == 0 or not moved):
             self._look = self._loop.call_later(BACKOFF_S[step], self._look_again, step + 1)
 
     def _stop_looking(self) -> None:
