@@ -171,14 +171,14 @@ class Rig:
         """Wait until a server has nothing to do."""
         processes.settle(self.server_pids if target == "gateway" else [self.floor.pid])
 
-    def warm(self) -> None:
+    def warm(self, sessions: int = WARM_SESSIONS) -> None:
         """Let both servers meet a few sessions, so that neither is measured loading its code; the floor learns the
         greeting to repeat.
         """
         self.floor.call("greet", frames=self.fleet.probe("gateway", self.server.port, 0))
         self.fleet.cut("gateway")
         for target in ("gateway", "floor"):
-            self.open(target, range(min(WARM_SESSIONS, self.size.sessions)))
+            self.open(target, range(min(sessions, self.size.sessions)))
             self.drop(target)
 
     def commits(self, answer: dict[str, Any]) -> tuple[Commits, Commits]:

@@ -11,6 +11,8 @@ from gateway.bench.result import Result, Target, quotient
 from gateway.bench.rig import Rig
 
 MEMORY = Target("rss_kib_per_session", at_most=25)
+WARM_SESSIONS = 10
+"""Few: what they leave behind is used again by those that are measured."""
 REST = Target("server_cpu_percent", at_most=2)
 REST_SESSIONS = 5_000
 """CPU at rest has a target up to this many sessions."""
@@ -20,7 +22,7 @@ def idle(rig: Rig, *, steps: Sequence[int], seconds: float) -> Iterator[Result]:
     """Open sessions up to each of `steps` (ascending), let them rest for `seconds` each time; the floor's sessions
     rest beside them.
     """
-    rig.warm()
+    rig.warm(WARM_SESSIONS)
     targets = {"gateway": rig.server_pids, "floor": [rig.floor.pid]}
     before = {target: processes.memory(pids) for target, pids in targets.items()}
     opened = 0
