@@ -306,7 +306,7 @@ def patch_between(old: Document, new: Document) -> bytes:
 
 @lru_cache(maxsize=256)
 def _section_patch(old: bytes, new: bytes) -> bytes:
-    """The patch's value for a section that differs; many documents may share both sections, so it is kept for a while."""
+    """The patch's value for a section that differs; kept for a while, for many documents may share both sections."""
     if old[:1] == b"{" == new[:1]:
         return _changes(_decode_raw(old), _decode_raw(new).items(), _member_patch)
     return new
