@@ -655,6 +655,9 @@ class Course(RuleBasedStateMachine):
         current = self.session.principal
         if current is not None and current.expires_at is not None and after(self.now).wall >= current.expires_at:
             assert self.session.condition is Condition.ENDED, "a credential outlived itself"
+        elif current is not None and current.expires_at is not None and self.alive():
+            due = after(self.now).wall >= current.expires_at - 60_000
+            assert self.announced == (current.expires_at if due else None), "the coming end was not told in time"
         return effects
 
     def alive(self) -> bool:
@@ -673,7 +676,7 @@ class Course(RuleBasedStateMachine):
         assert self.tick(), "a deadline came without anything to do"
 
     @precondition(alive)
-    @rule(seconds=st.floats(0, 40))
+    @rule(seconds=st.floats(0, 15))
     def wait(self, seconds: float) -> None:
         self.now += seconds
         self.tick()
@@ -681,7 +684,7 @@ class Course(RuleBasedStateMachine):
             assert self.session.deadline(after(self.now)) > after(self.now).mono
 
     @precondition(alive)
-    @rule(kind=st.sampled_from(["pong", "control", "ping", "fly", "watch", "sync"]))
+    @rule(kind=st.sampled_from(["pong", "pong", "control", "ping", "fly", "watch", "sync"]))
     def hear(self, kind: str) -> None:
         self.pinged_at = None
         if kind == "pong":
@@ -739,4 +742,4 @@ class Course(RuleBasedStateMachine):
 
 
 TestCourse = Course.TestCase
-TestCourse.settings = settings(max_examples=60, stateful_step_count=30)
+TestCourse.settings = settings(max_examples=200, stateful_step_count=25)
