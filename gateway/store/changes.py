@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
+from gateway.errors import StoreError
 from gateway.store.database import Database, Reader, Statement
 
 PAGE = 1_000
@@ -37,7 +38,7 @@ class Position(NamedTuple):
 
 
 async def read_position(reader: Reader) -> Position:
-    """The log's epoch and ends, of one moment."""
+    """The log's epoch and ends, of one moment. Raises `StoreError` where there is no epoch: it was never migrated."""
     epoch, ends = await reader.read(
         Statement("SELECT value FROM meta WHERE key = 'epoch'"),
         Statement(
@@ -45,6 +46,8 @@ async def read_position(reader: Reader) -> Position:
             " (SELECT seq FROM change_log ORDER BY seq LIMIT 1)"
         ),
     )
+    if not epoch:
+        raise StoreError("the database has no epoch")
     last, first = ends[0]
     return Position(epoch[0][0], last + 1 if first is None else first, last)
 
@@ -73,20 +76,29 @@ async def read_pages(reader: Reader, after: int) -> AsyncIterator[list[Change]]:
 
 
 async def prune(db: Database, keep_ms: int, now_ms: int) -> int:
-    """Delete rows older than `keep_ms` milliseconds and return how many; the newest row always stays.
+    """Delete the log's rows older than `keep_ms` milliseconds and return how many; the newest row always stays.
 
     Only ever the oldest ones, up to the first that is younger: a gap in the middle would hide from a follower that it
-    missed something.
+    missed something. Revocations of credentials that ended that long ago anyway go with them.
     """
+    ended = Statement(
+        "DELETE FROM revocations WHERE id IN (SELECT id FROM revocations WHERE expires_at < ? LIMIT ?) RETURNING 1",
+        (now_ms - keep_ms, PRUNE_GROUP),
+    )
+    old = Statement(
+        "WITH oldest AS (SELECT seq, at FROM change_log ORDER BY seq LIMIT ?)"
+        " DELETE FROM change_log WHERE seq < coalesce("
+        "(SELECT min(seq) FROM oldest WHERE at >= ?), (SELECT max(seq) FROM oldest)) RETURNING 1",
+        (PRUNE_GROUP + 1, now_ms - keep_ms),
+    )
+    await _in_groups(db, ended)
+    return await _in_groups(db, old)
+
+
+async def _in_groups(db: Database, delete: Statement) -> int:
     deleted = 0
     while True:
-        written = await db.write(
-            Statement(
-                "DELETE FROM change_log WHERE seq < (SELECT min(seq) FROM ("
-                "SELECT seq, at FROM change_log ORDER BY seq LIMIT ?) WHERE at >= ?) RETURNING seq",
-                (PRUNE_GROUP + 1, now_ms - keep_ms),
-            )
-        )
-        deleted += len(written.rows[0])
-        if len(written.rows[0]) < PRUNE_GROUP:
+        group = len((await db.write(delete)).rows[0])
+        deleted += group
+        if group < PRUNE_GROUP:
             return deleted
