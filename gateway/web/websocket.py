@@ -21,6 +21,7 @@ from gateway.live.transport import Receiver
 
 EXTENSION = "gateway.transport"
 MAX_FRAGMENTS = 256
+NO_LINGER = struct.pack("ii", 1, 0)
 PING = bytes(Frame(Opcode.PING, b"").serialize(mask=False))
 
 
@@ -199,4 +200,11 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         self.transport.write(data_frame(payload, binary) + close)
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.close_timer = self.loop.call_later(linger_s, self.transport.abort)
+        self.close_timer = self.loop.call_later(linger_s, self._cut)
+
+    def _cut(self) -> None:
+        """Reset the connection: what the kernel still holds for a peer that does not read is given up with it."""
+        raw: socket.socket | None = self.transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+        self.transport.abort()
