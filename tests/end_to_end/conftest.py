@@ -11,6 +11,7 @@ import pytest
 from tests.support.client import Client
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_websocket import RawWebSocket
 from tests.support.seed import Seed
 
 
@@ -36,21 +37,38 @@ def seed(gateway: GatewayProcess, foreign: ForeignWriter) -> Seed:
 
 
 Connect = Callable[..., Awaitable[Client]]
+ConnectRaw = Callable[..., Awaitable[RawWebSocket]]
 
 
 @pytest.fixture
-async def connect(gateway: GatewayProcess) -> AsyncIterator[Connect]:
-    """Opens connections (`Client.connect`); at the end all are closed, and what the oracle found is raised."""
+async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
+    """Opens connections (`Client.connect`), to the module's gateway unless `at` is another one; closes them at the end,
+    when what the oracle found is raised."""
     clients: list[Client] = []
 
     async def open_client(*arguments: Any, at: GatewayProcess | None = None, **options: Any) -> Client:
-        client = await Client.connect(at or gateway, *arguments, **options)
+        client = await Client.connect(at or request.getfixturevalue("gateway"), *arguments, **options)
         clients.append(client)
         return client
 
     yield open_client
     for client in clients:
         await client.close()
+
+
+@pytest.fixture
+async def connect_raw(request: pytest.FixtureRequest) -> AsyncIterator[ConnectRaw]:
+    """Opens connections by hand (`RawWebSocket.connect`), to the module's gateway unless `at` is another one."""
+    sockets: list[RawWebSocket] = []
+
+    async def open_raw(*arguments: Any, at: GatewayProcess | None = None, **options: Any) -> RawWebSocket:
+        raw = await RawWebSocket.connect(at or request.getfixturevalue("gateway"), *arguments, **options)
+        sockets.append(raw)
+        return raw
+
+    yield open_raw
+    for raw in sockets:
+        raw.close()
 
 
 class OwnGateway:
@@ -62,8 +80,11 @@ class OwnGateway:
         self.seed = Seed(self.foreign, process.secrets)
 
 
+StartGateway = Callable[..., OwnGateway]
+
+
 @pytest.fixture
-def own_gateway(tmp_path: Path) -> Iterator[Callable[..., OwnGateway]]:
+def own_gateway(tmp_path: Path) -> Iterator[StartGateway]:
     """Starts a gateway with settings for this test alone."""
     started: list[OwnGateway] = []
     processes: list[GatewayProcess] = []

@@ -73,6 +73,7 @@ class RawWebSocket:
             head = await raw.read_until(b"\r\n\r\n")
             if b" 101 " not in head.partition(b"\r\n")[0]:
                 raise ConnectionError(head.decode("latin-1"))
+            raw._took(b"")
         except BaseException:
             sock.close()
             raise
@@ -86,11 +87,16 @@ class RawWebSocket:
 
     async def read_some(self, most: int = 65536, timeout_s: float = 10.0) -> int:
         """Read what is there and show whole messages to the replica; how many bytes, 0 at the end."""
-        data = await self._receive(most, timeout_s)
-        self.unread += data
-        while (found := self._take_frame()) is not None:
-            self._show(found)
-        return len(data)
+        return self._took(await self._receive(most, timeout_s))
+
+    def read_now(self, most: int = 65536) -> int:
+        """As `read_some`, but only what is there already."""
+        try:
+            data = self.sock.recv(most)
+        except BlockingIOError:
+            return 0
+        self.eof = not data
+        return self._took(data)
 
     async def read_to_end(self, timeout_s: float = 10.0) -> None:
         """Read until the server has closed or cut the connection."""
@@ -136,6 +142,12 @@ class RawWebSocket:
             data = b""
         self.eof = not data
         return data
+
+    def _took(self, data: bytes) -> int:
+        self.unread += data
+        while (found := self._take_frame()) is not None:
+            self._show(found)
+        return len(data)
 
     def _take_frame(self) -> Frame | None:
         data = self.unread
