@@ -223,38 +223,56 @@ class Document:
     """One document at one revision; never changed after it was made. Two documents are equal when their revisions are.
 
     `sections` are the members of the whole, each value as canonical JSON bytes without nulls; they are kept sorted by
-    name (`ordered`: the caller has done so already). Raises ValueError for a name that occurs twice.
+    name. Raises ValueError for a name that occurs twice.
     """
 
-    __slots__ = ("rev", "sections", "size")
+    __slots__ = ("contents", "names", "rev", "size")
 
-    sections: Final[tuple[tuple[str, bytes], ...]]
-    rev: Final[str]
-    size: Final[int]
+    names: tuple[str, ...]]
+    contents: tuple[bytes, ...]]
+    rev: str
+    size: int
     """Bytes of the whole as canonical JSON."""
 
-    def __init__(self, sections: Iterable[tuple[str, bytes]], *, ordered: bool = False) -> None:
-        self.sections = tuple(sections) if ordered else _sorted(sections)
+    def __init__(self, sections: Iterable[tuple[str, bytes]]) -> None:
+        ordered = _sorted(sections)
+        self._become(tuple(name for name, _ in ordered), tuple(content for _, content in ordered))
+
+    @classmethod
+    def of(cls, names: tuple[str, ...], contents: tuple[bytes, ...]) -> Document:
+        """A document whose section names the caller has sorted already and gives apart: the quick way."""
+        document = cls.__new__(cls)
+        document._become(names, contents)
+        return document
+
+    def _become(self, names: tuple[str, ...], contents: tuple[bytes, ...]) -> None:
+        self.names = names
+        self.contents = contents
         whole = self.json()
         self.rev = revision(whole)
         self.size = len(whole)
 
+    @property
+    def sections(self) -> tuple[tuple[str, bytes], ...]:
+        """The members by name, in order."""
+        return tuple(zip(self.names, self.contents, strict=True))
+
     def json(self) -> bytes:
         """The canonical JSON of the whole."""
-        return b"".join(_pieces(self.sections))
+        contents = self.contents
+        if not contents:
+            return b"{}"
+        pieces = list(_heads(self.names))
+        pieces[1::2] = contents
+        return b"".join(pieces)
 
     def data(self) -> dict[str, Any]:
         """The whole, decoded: a new object at every call."""
-        return {name: _decode(value) for name, value in self.sections}
+        return {name: _decode(value) for name, value in zip(self.names, self.contents, strict=True)}
 
     def section(self, name: str) -> bytes | None:
         """The canonical JSON of one member; None when there is none of that name."""
-        if name.isascii():
-            place = bisect_left(self.sections, (name,))
-            if place < len(self.sections) and self.sections[place][0] == name:
-                return self.sections[place][1]
-            return None
-        return dict(self.sections).get(name)
+        return self.contents[self.names.index(name)] if name in self.names else None
 
     def __eq__(self, other: object) -> bool:
         return self.rev == other.rev if isinstance(other, Document) else NotImplemented
@@ -263,13 +281,23 @@ class Document:
         return hash(self.rev)
 
     def __repr__(self) -> str:
-        return f"Document(rev={self.rev!r}, sections={[name for name, _ in self.sections]})"
+        return f"Document(rev={self.rev!r}, sections={list(self.names)})"
 
 
 @lru_cache(maxsize=1024)
 def _key(name: str) -> bytes:
     """A member's name as canonical JSON, and the colon behind it."""
     return _encode(name) + b":"
+
+
+@lru_cache(maxsize=64)
+def _heads(names: tuple[str, ...]) -> tuple[bytes, ...]:
+    """What stands before each member of an object with these names, with a place after each, and the end."""
+    heads: list[bytes] = []
+    for name in names:
+        heads += (b"," if heads else b"{", b"")
+        heads[-2] += _key(name)
+    return (*heads, b"}")
 
 
 def _sorted(members: Iterable[tuple[str, bytes]]) -> tuple[tuple[str, bytes], ...]:
@@ -301,7 +329,13 @@ def patch_between(old: Document, new: Document) -> bytes:
 
     Members are compared as bytes, in two levels; only what differs is decoded.
     """
-    return _changes(dict(old.sections), new.sections, _section_patch)
+    if old.names != new.names:
+        return _changes(dict(old.sections), new.sections, _section_patch)
+    changes: list[tuple[str, bytes]] = []
+    for name, before, after in zip(new.names, old.contents, new.contents, strict=True):
+        if before is not after and before != after:
+            changes.append((name, _section_patch(before, after)))
+    return b"".join(_pieces(changes))
 
 
 @lru_cache(maxsize=256)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from gateway.live.connection import Connection, Watcher
 
 
+USER_SECTIONS = ("identity", "organizations", "permissions", "quotas")
+
+
 class Entry:
     """A document that somebody on this node watches, or whose principal is connected here.
 
@@ -93,19 +96,11 @@ class UserEntry(Entry):
         identity = loaded.identity
         if identity is None:
             assert self.publication is not None
-            identity = self.publication.document.sections[0][1]
+            identity = self.publication.document.contents[0]
         permissions, permissions_change_at = user_permissions(facts, catalog, now)
         quotas, quotas_change_at = self._quotas_section(facts, catalog, now)
         organizations, organizations_change_at = organizations_section(facts, catalog, now)
-        document = Document(
-            (
-                ("identity", identity),
-                ("organizations", organizations),
-                ("permissions", permissions_section(permissions)),
-                ("quotas", quotas),
-            ),
-            ordered=True,
-        )
+        document = Document.of(USER_SECTIONS, (identity, organizations, permissions_section(permissions), quotas))
         self.facts = facts
         self.permissions = permissions
         self.changes_at = _earliest(permissions_change_at, quotas_change_at, organizations_change_at)

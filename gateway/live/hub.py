@@ -226,13 +226,17 @@ class Hub:
             self._fault(entry, f"{type(exc).__name__}: {exc}", seq, now)
             return False
         self.counters.built += 1
-        self._mend(entry, now)
-        self.related.update(entry, before, entry.facts)
-        self._schedule(entry)
-        if not loaded.facts.active:
-            for connection in tuple(entry.sessions):
-                connection.end(Ending.REVOKED)
-        entry.answer(entry)
+        if entry.fault is not None:
+            self._mend(entry, now)
+        if before is not entry.facts:
+            self.related.update(entry, before, entry.facts)
+            if not loaded.facts.active:
+                for connection in tuple(entry.sessions):
+                    connection.end(Ending.REVOKED)
+        if entry.changes_at != entry.scheduled_at:
+            self._schedule(entry)
+        if entry.readers:
+            entry.answer(entry)
         self._deliver(entry, changed)
         if before is None:
             for connection, request, pending in self._deferred.pop(doc, ()):
@@ -270,7 +274,8 @@ class Hub:
             return True
         changed = entry.build(loaded, self.catalog, seq, causes, now)
         self.counters.built += 1
-        self._mend(entry, now)
+        if entry.fault is not None:
+            self._mend(entry, now)
         self._schedule(entry)
         self._deliver(entry, changed)
         return changed
@@ -379,10 +384,9 @@ class Hub:
             watcher.connection.decided(watcher, accepted=True)
 
     def _mend(self, entry: Entry, now: int) -> None:
-        if entry.fault is not None:
-            entry.fault = None
-            for watcher in tuple(entry.watchers):
-                watcher.connection.tell_status("fresh", entry.fault_since, now, entry.doc)
+        entry.fault = None
+        for watcher in tuple(entry.watchers):
+            watcher.connection.tell_status("fresh", entry.fault_since, now, entry.doc)
 
     def tell_all(self, connections: Iterable[Connection], message: ServerMessage) -> None:
         """Send the same message to many sessions."""

@@ -25,15 +25,20 @@ NO_LINGER = struct.pack("ii", 1, 0)
 PING = bytes(Frame(Opcode.PING, b"").serialize(mask=False))
 
 
+_SHORT = struct.Struct("!BB").pack
+_MEDIUM = struct.Struct("!BBH").pack
+_LONG = struct.Struct("!BBQ").pack
+
+
 def data_frame(payload: bytes, binary: bool) -> bytes:
     """One unfragmented, unmasked data frame (RFC 6455 §5.2)."""
     first = 0x82 if binary else 0x81
     size = len(payload)
     if size < 126:
-        return struct.pack("!BB", first, size) + payload
+        return _SHORT(first, size) + payload
     if size < 65536:
-        return struct.pack("!BBH", first, 126, size) + payload
-    return struct.pack("!BBQ", first, 127, size) + payload
+        return _MEDIUM(first, 126, size) + payload
+    return _LONG(first, 127, size) + payload
 
 
 class ChannelProtocol(WebSocketsSansIOProtocol):
