@@ -8,12 +8,11 @@ hash of those bytes.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -228,8 +227,8 @@ class Document:
 
     __slots__ = ("contents", "names", "rev", "size")
 
-    names: tuple[str, ...]]
-    contents: tuple[bytes, ...]]
+    names: tuple[str, ...]
+    contents: tuple[bytes, ...]
     rev: str
     size: int
     """Bytes of the whole as canonical JSON."""
