@@ -80,10 +80,18 @@ class OrganizationFacts(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Canonical JSON, and the moment at which it changes by the clock (milliseconds since 1970 UTC; None: never)."""
+    """Canonical JSON, and for how long it holds: from `since` until it changes by the clock at `changes_at`.
+
+    Both in milliseconds since 1970 UTC; None: never.
+    """
 
     content: bytes
     changes_at: int | None
+    since: int = 0
+
+    def holds(self, now: int) -> bool:
+        """Whether building it again would make the same; no longer, when the clock was set back."""
+        return self.since <= now and (self.changes_at is None or now < self.changes_at)
 
 
 class Catalog:

@@ -102,7 +102,7 @@ def quotas_section(facts: UserFacts, catalog: Catalog, now: int) -> Section:
         return _quotas_section(facts, limits, now)
     key = (facts.plan, facts.timezone)
     known = catalog.untouched_quotas.get(key)
-    if known is None or (known.changes_at is not None and now >= known.changes_at):
+    if known is None or not known.holds(now):
         known = catalog.untouched_quotas[key] = _quotas_section(facts, limits, now)
     return known
 
@@ -122,7 +122,7 @@ def _quotas_section(facts: UserFacts, limits: Mapping[str, Limit], now: int) -> 
             quotas[quota], resets_at = balance(limit, usages, facts.anchor_at, facts.timezone, now)
             if resets_at is not None:
                 changes.append(resets_at)
-    return Section(canonical(quotas), min(changes, default=None))
+    return Section(canonical(quotas), min(changes, default=None), now)
 
 
 def pool_quotas(organization: OrganizationFacts, catalog: Catalog, now: int) -> tuple[dict[str, Any], int | None]:

@@ -98,12 +98,14 @@ class UserEntry(Entry):
             assert self.publication is not None
             identity = self.publication.document.contents[0]
         permissions, permissions_change_at = user_permissions(facts, catalog, now)
-        quotas, quotas_change_at = self._quotas_section(facts, catalog, now)
-        organizations, organizations_change_at = organizations_section(facts, catalog, now)
-        document = Document.of(USER_SECTIONS, (identity, organizations, permissions_section(permissions), quotas))
+        quotas = self._quotas_section(facts, catalog, now)
+        organizations = organizations_section(facts, catalog, now)
+        document = Document.of(
+            USER_SECTIONS, (identity, organizations.content, permissions_section(permissions), quotas.content)
+        )
         self.facts = facts
         self.permissions = permissions
-        self.changes_at = _earliest(permissions_change_at, quotas_change_at, organizations_change_at)
+        self.changes_at = _earliest(permissions_change_at, quotas.changes_at, organizations.changes_at)
         return self._publish(document, seq, causes)
 
     def _quotas_section(self, facts: UserFacts, catalog: Catalog, now: int) -> Section:
@@ -117,7 +119,7 @@ class UserEntry(Entry):
             or facts.usages is not before.usages
             or facts.anchor_at != before.anchor_at
             or facts.timezone != before.timezone
-            or (self.quotas.changes_at is not None and now >= self.quotas.changes_at)
+            or not self.quotas.holds(now)
         ):
             self.quotas, self.quotas_of = quotas_section(facts, catalog, now), plan
         return self.quotas
