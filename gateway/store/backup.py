@@ -1,56 +1,117 @@
-"""Copies of the database: a backup of a running one, and putting a backup back in place of a stopped one."""
+"""Putting a backup in place of a stopped local database. Backups are made by `Database.backup`."""
 
 from __future__ import annotations
 
-import os
-import secrets
+import asyncio
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 
-from gateway.store.sqlite import BUSY_TIMEOUT_MS, open_reader
+from gateway.errors import StoreError, StoreUnavailable
+from gateway.store.copies import BESIDE, put_in_place, temporary_copy
+from gateway.store.migrate import new_epoch
+from gateway.store.sqlite import file_lock, store_error
+
+_EPOCH = "SELECT value FROM meta WHERE key = 'epoch' AND (SELECT count(*) FROM migrations) > 0"
 
 
-def copy_database(source: Path, target: Path, *, overwrite: bool) -> None:
-    """Copy the database at `source`, which may be in use, to `target`: whole, consistent, synced, and not there before
-    it is complete.
+class DatabaseInUse(StoreError):
+    """Some process has the database open: it must be stopped first."""
 
-    In a single step: one that lets writers in between starts over with each of their commits and never ends. Raises
-    `FileExistsError`, `OSError` and apsw's errors.
+
+class NotABackup(StoreError):
+    """The file is missing, damaged, or not a database of this program."""
+
+
+async def restore(file: Path, into: Path, *, epoch: str | None = None) -> str:
+    """Put the backup `file` in place of the database `into`, which no process may have open, and return its new epoch.
+
+    `into` is replaced as a whole or stays as it was; it need not be there, nor be sound. The restored database may be
+    older than the program: `migrate` it next. Raises `NotABackup`, `DatabaseInUse`, `StoreUnavailable`.
     """
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} is there already")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    epoch = epoch or new_epoch()
     try:
-        _copy(source, temporary)
-        if target.exists() and not overwrite:
-            raise FileExistsError(f"{target} is there already")
-        os.replace(temporary, target)
-        _sync(target.parent)
-    finally:
-        for leftover in (temporary, Path(f"{temporary}-wal"), Path(f"{temporary}-shm"), Path(f"{temporary}-journal")):
-            leftover.unlink(missing_ok=True)
+        await asyncio.to_thread(_restore, file, into, epoch)
+    except apsw.Error as error:
+        raise store_error(error) from error
+    except OSError as error:
+        raise StoreUnavailable(str(error)) from error
+    return epoch
 
 
-def _copy(source: Path, target: Path) -> None:
-    origin = open_reader(source, busy_timeout_ms=BUSY_TIMEOUT_MS)
-    copy = apsw.Connection(str(target))
+def _restore(file: Path, into: Path, epoch: str) -> None:
+    into = into.resolve()
+    if not file.is_file():
+        raise NotABackup(f"{file}: there is no such file")
+    if into.exists() and file.samefile(into):
+        raise NotABackup(f"{file} is the database itself")
+    into.parent.mkdir(parents=True, exist_ok=True)
+    # A gateway that starts now waits for this lock until the new file is in place.
+    with file_lock(into):
+        with _alone(into):
+            pass  # refuses at once what would be refused after the copying
+        with _adopted(file, into, epoch) as copy:
+            _put_log_back(into)
+            with _alone(into):
+                for suffix in BESIDE:
+                    Path(f"{into}{suffix}").unlink(missing_ok=True)
+                put_in_place(copy, into)
+
+
+@contextlib.contextmanager
+def _adopted(file: Path, into: Path, epoch: str) -> Iterator[Path]:
+    """A copy of the backup beside `into`, with the new epoch."""
+    with contextlib.ExitStack() as stack:
+        try:
+            copy = stack.enter_context(temporary_copy(file, into, like=into if into.exists() else file))
+            connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE)
+            stack.callback(connection.close)
+            ours = connection.execute(_EPOCH).fetchall()
+        except (apsw.NotADBError, apsw.CorruptError) as error:
+            raise NotABackup(f"{file} is damaged or not a database: {error}") from error
+        except apsw.SQLError as error:
+            raise NotABackup(f"{file} is not a database of this program: {error}") from error
+        if not ours:
+            raise NotABackup(f"{file} is not a database of this program: it has no epoch")
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (epoch,))
+        connection.close()
+        yield copy
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the database against everybody; `DatabaseInUse` when somebody has it open.
+
+    In WAL mode every connection keeps a shared lock on the file for as long as it is open. Taken through SQLite's own
+    file layer, this finds also connections of this process, and asks nothing of what is in the file.
+    """
+    if not path.exists():
+        yield
+        return
+    file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE, 0])
     try:
-        with copy.backup("main", origin, "main") as running:
-            running.step(-1)
-        # One file that stands for itself: without a -wal beside it.
-        copy.execute("PRAGMA synchronous=FULL").fetchall()
-        copy.execute("PRAGMA journal_mode=DELETE").fetchall()
+        try:
+            file.xLock(apsw.SQLITE_LOCK_SHARED)
+            file.xLock(apsw.SQLITE_LOCK_EXCLUSIVE)
+        except apsw.BusyError as error:
+            raise DatabaseInUse(f"{path} is in use: stop every gateway and program that has it open") from error
+        yield
     finally:
-        copy.close()
-        origin.close()
-    _sync(target)
+        file.xUnlock(apsw.SQLITE_LOCK_NONE)
+        file.xClose()
 
 
-def _sync(path: Path) -> None:
-    """Make a file's content, or a directory's names, survive a power failure."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _put_log_back(path: Path) -> None:
+    """Let a database that was not closed properly take its log in, so that it stays whole should the rename not
+    come."""
+    if not path.exists():
+        return
+    # What is damaged can not be kept whole: that is what the backup is for.
+    with contextlib.suppress(apsw.Error):
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            connection.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 
 from gateway.errors import StoreCorrupt, StoreUnavailable
-from gateway.store.backup import copy_database
+from gateway.store.copies import copy_database
 from gateway.store.driver import Row, Statement, Written
 from gateway.store.readers import FileSnapshot, Readers
 from gateway.store.scanner import Scanner

@@ -33,7 +33,9 @@ class Readers:
     def __init__(self, path: Path, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
         self.path = path
         self._identity = file_identity(path)
-        self._connection = open_reader(path)
+        self._connection = open_reader(path, busy_timeout_ms=busy_timeout_ms)
+        self.version()  # the first look takes the lock by which others see that the database is open
+        self._connection.set_busy_timeout(0)
         self._idle: list[apsw.Connection] = []
         self._closed = False
         self._busy_timeout_s = busy_timeout_ms / 1000

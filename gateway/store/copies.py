@@ -1,0 +1,80 @@
+"""Whole copies of a local database, which may be in use: made under another name, checked, and then put in place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+
+from gateway.store.sqlite import BUSY_TIMEOUT_MS, open_reader
+
+BESIDE = ("-wal", "-shm", "-journal")
+"""What SQLite puts beside a database, by the ends of the names."""
+
+
+def copy_database(source: Path, target: Path, *, overwrite: bool) -> None:
+    """Copy the database at `source` to `target`, which is not to be seen before it is complete and gets the permissions
+    of `source`.
+
+    Raises `FileExistsError` where `target` is there and `overwrite` is false, `OSError`, and apsw's errors.
+    """
+    _refuse_overwriting(target, overwrite)
+    with temporary_copy(source, target, like=source) as copy:
+        _refuse_overwriting(target, overwrite)
+        put_in_place(copy, target)
+
+
+@contextlib.contextmanager
+def temporary_copy(source: Path, target: Path, *, like: Path) -> Iterator[Path]:
+    """A sound, synced copy of `source` under a name beside `target`, with the permissions of `like`; gone afterwards
+    unless it was put in place. Raises `OSError` and apsw's errors, `apsw.CorruptError` where the copy is not sound."""
+    path = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        path.touch(stat.S_IMODE(like.stat().st_mode), exist_ok=False)
+        _copy(source, path)
+        yield path
+    finally:
+        for suffix in ("", *BESIDE):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def put_in_place(copy: Path, target: Path) -> None:
+    """Rename the copy to `target` so that either the old file or the new one is there, also after a power failure."""
+    _sync(copy)
+    os.replace(copy, target)
+    _sync(target.parent)
+
+
+def _copy(source: Path, target: Path) -> None:
+    origin = open_reader(source, busy_timeout_ms=BUSY_TIMEOUT_MS)
+    copy = apsw.Connection(str(target))
+    try:
+        # In a single step: one that lets writers in between starts over with each of their commits and never ends.
+        with copy.backup("main", origin, "main") as running:
+            running.step(-1)
+        # One file that stands for itself: without a log beside it.
+        copy.execute("PRAGMA journal_mode=DELETE").fetchall()
+        if (fault := copy.execute("PRAGMA integrity_check(1)").get) != "ok":
+            raise apsw.CorruptError(str(fault).splitlines()[-1])
+    finally:
+        copy.close()
+        origin.close()
+
+
+def _refuse_overwriting(target: Path, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target} is there already")
+
+
+def _sync(path: Path) -> None:
+    """Make a file's content, or a directory's names, survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
