@@ -22,6 +22,7 @@ log = logging.getLogger("gateway.auth")
 BATCH = 256
 USE_RESOLUTION_MS = 3_600_000
 RETRY_AFTER_S = 1.0
+MARK_LENGTH = 16
 
 
 class _Scopes(msgspec.Struct):
@@ -107,7 +108,13 @@ def _principal(row: TokenRow | None) -> Principal | None:
     if row is None:
         return None
     return Principal(
-        PrincipalKind.USER, row.user_id, CredentialKind.API_TOKEN, row.id, row.expires_at, _permissions(row.scopes)
+        PrincipalKind.USER,
+        row.user_id,
+        CredentialKind.API_TOKEN,
+        row.id,
+        row.expires_at,
+        _permissions(row.scopes),
+        row.token_hash[:MARK_LENGTH],
     )
 
 

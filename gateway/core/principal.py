@@ -24,7 +24,8 @@ class Principal(msgspec.Struct, frozen=True):
     """An authenticated party. Only `gateway.auth` makes one; whatever requires one can rely on the check having happened.
 
     `credential_id` names the row of the credential, never its secret. `expires_at` is in milliseconds since 1970 UTC (None: no end).
-    `permissions` narrows what the credential may do beside its own document (None: all that its owner may).
+    `permissions` narrows what the credential may do beside its own document (None: all that its owner may). `credential_mark` is the beginning
+    of the hash of the secret that was shown: another one in the same row is another credential.
     """
 
     kind: PrincipalKind
@@ -33,8 +34,17 @@ class Principal(msgspec.Struct, frozen=True):
     credential_id: str
     expires_at: int | None = None
     permissions: frozenset[str] | None = None
+    credential_mark: str = ""
 
     @property
     def document(self) -> str:
         """The name of the principal's own document, as frames and ``ready`` write it: ``user:ID``."""
         return f"{self.kind.value}:{self.id}"
+
+    def same_credential(self, other: Principal) -> bool:
+        """Whether both were made from one credential of one party, whatever was changed about it in between."""
+        return (self.document, self.credential_id, self.credential_mark) == (
+            other.document,
+            other.credential_id,
+            other.credential_mark,
+        )

@@ -118,6 +118,8 @@ class Connection:
     def amend(self, principal: Principal) -> None:
         """The credential in use was changed in the database."""
         self._perform(self.session.amend(principal, self._node.clock.now()))
+        self._node.schedule(self)
+        self._node.hub.check_access(self)
 
     # --- from the transport ---
 

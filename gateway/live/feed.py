@@ -266,7 +266,7 @@ class Feed:
         for connection, since in connections.items():
             before = connection.session.principal
             after = verdicts.get(before.credential_id) if before is not None else None
-            if after is None:
+            if before is None or after is None or not after.same_credential(before):
                 connection.end(Ending.REVOKED)
                 if since is not None:
                     self._metrics.observe_closed(max(0, self._clock.now().wall - since))

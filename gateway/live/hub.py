@@ -243,7 +243,8 @@ class Hub:
                 if connection in entry.sessions:
                     self._watch_one(connection, request, pending)
         elif changed:
-            self._check_access(entry)
+            for connection in tuple(entry.sessions):
+                self.check_access(connection)
         return changed
 
     def publish_organization(
@@ -340,25 +341,25 @@ class Hub:
             entry.scheduled_at = entry.changes_at
             self.work.due(entry.doc, entry.changes_at)
 
-    def _check_access(self, entry: UserEntry) -> None:
+    def check_access(self, connection: Connection) -> None:
         """The principal's rights may have changed: what it may no longer see is gone, what it may see more or less of is sent anew."""
-        for connection in tuple(entry.sessions):
-            if len(connection.watchers) == 1 and entry.doc in connection.watchers:
+        entry = self.entry_of(connection)
+        if entry is None or entry.facts is None or (len(connection.watchers) == 1 and entry.doc in connection.watchers):
+            return
+        for watcher in tuple(connection.watchers.values()):
+            if watcher.entry is entry:
                 continue
-            for watcher in tuple(connection.watchers.values()):
-                if watcher.entry is entry:
-                    continue
-                access = self._access(connection, entry, watcher.entry.doc)
-                if access is Access.NONE:
-                    watcher.entry.watchers.pop(watcher, None)
-                    connection.drop(watcher, "forbidden")
-                    self._forget_if_idle(watcher.entry)
-                elif watcher.partial is not (access is Access.PARTIAL):
-                    watcher.partial = access is Access.PARTIAL
-                    publication = watcher.entry.publication_for(watcher)
-                    if publication is not None:
-                        watcher.reset()
-                        connection.deliver(watcher, publication)
+            access = self._access(connection, entry, watcher.entry.doc)
+            if access is Access.NONE:
+                watcher.entry.watchers.pop(watcher, None)
+                connection.drop(watcher, "forbidden")
+                self._forget_if_idle(watcher.entry)
+            elif watcher.partial is not (access is Access.PARTIAL):
+                watcher.partial = access is Access.PARTIAL
+                publication = watcher.entry.publication_for(watcher)
+                if publication is not None:
+                    watcher.reset()
+                    connection.deliver(watcher, publication)
 
     def _remove(self, entry: Entry) -> None:
         for watcher in tuple(entry.watchers):

@@ -15,12 +15,13 @@ class TokenRow(NamedTuple):
 
     id: str
     user_id: str
+    token_hash: str
     expires_at: int | None
     scopes: str
     last_used_at: int | None
 
 
-_COLUMNS = "t.id, t.user_id, t.expires_at, t.scopes, t.last_used_at"
+_COLUMNS = "t.id, t.user_id, t.token_hash, t.expires_at, t.scopes, t.last_used_at"
 _BY_HASH = f"""
 SELECT t.token_hash, {_COLUMNS}
 FROM json_each(?1) AS wanted CROSS JOIN api_tokens AS t ON t.token_hash = wanted.value
