@@ -19,6 +19,9 @@ import msgspec
 MAX_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader holds exactly (RFC 7493 §2.2)."""
 
+KEPT_BYTES = 8192
+"""How large two sections may be together for the patch between them to be kept."""
+
 MAX_DEPTH = 64
 """How many objects and arrays a JSON column may nest."""
 
@@ -337,9 +340,18 @@ def patch_between(old: Document, new: Document) -> bytes:
     return b"".join(_pieces(changes))
 
 
-@lru_cache(maxsize=256)
 def _section_patch(old: bytes, new: bytes) -> bytes:
-    """The patch's value for a section that differs; kept for a while, for many documents may share both sections."""
+    """The patch's value for a section that differs."""
+    return _kept_patch(old, new) if len(old) + len(new) <= KEPT_BYTES else _made_patch(old, new)
+
+
+@lru_cache(maxsize=256)
+def _kept_patch(old: bytes, new: bytes) -> bytes:
+    """Kept for a while: many documents may share both sections."""
+    return _made_patch(old, new)
+
+
+def _made_patch(old: bytes, new: bytes) -> bytes:
     if old[:1] == b"{" == new[:1]:
         return _changes(_decode_raw(old), _decode_raw(new).items(), _member_patch)
     return new

@@ -77,6 +77,17 @@ _IDENTITY = """
 SELECT u.id, u.username, u.name, u.email, u.plan, u.status, u.is_admin, u.attributes, u.created_at, u.updated_at,
        u.timezone, u.anchor_at
 FROM json_each(?1) AS wanted CROSS JOIN users AS u ON u.id = wanted.value"""
+_WHOLE = """
+SELECT u.id, u.username, u.name, u.email, u.plan, u.status, u.is_admin, u.attributes, u.created_at, u.updated_at,
+       u.timezone, u.anchor_at,
+       2 * EXISTS (SELECT 1 FROM user_roles WHERE user_id = u.id)
+       + 4 * EXISTS (SELECT 1 FROM user_permissions WHERE user_id = u.id)
+       + 8 * EXISTS (SELECT 1 FROM user_quotas WHERE user_id = u.id)
+       + 16 * EXISTS (SELECT 1 FROM quota_usage WHERE owner = 'user:' || u.id)
+       + 32 * EXISTS (SELECT 1 FROM memberships WHERE user_id = u.id)
+       + 64 * EXISTS (SELECT 1 FROM member_caps WHERE user_id = u.id)
+FROM json_each(?1) AS wanted CROSS JOIN users AS u ON u.id = wanted.value"""
+"""`_IDENTITY`, and which parts a user has any rows of: most users have few, and a statement not made is the fastest."""
 _ROLES = """
 SELECT r.user_id, r.role, r.expires_at
 FROM json_each(?1) AS wanted CROSS JOIN user_roles AS r ON r.user_id = wanted.value"""
@@ -112,35 +123,50 @@ async def load_users(
 
     Facts must be given wherever not all parts are asked for. `catalog` must be exact at the snapshot.
     """
-    reads = [
-        (part, ids, sql)
-        for part, sql in _PART_STATEMENTS
-        if (ids := [user for user, (parts, _) in wanted.items() if parts & part])
-    ]
-    answers = await snapshot.read(*(Statement(sql, (_array(ids),)) for _, ids, sql in reads)) if reads else []
-    rows: dict[int, dict[Any, list[Row]]] = {
-        part: _by_first_column(answer) for (part, _, _), answer in zip(reads, answers, strict=True)
+    identities = await _read_identities(snapshot, wanted)
+    parts_of = {
+        user: parts & (identities[user][12] | Part.IDENTITY) if parts == Part.ALL and user in identities else parts
+        for user, (parts, _) in wanted.items()
     }
+    rows = await _read_parts(snapshot, parts_of)
     loaded: dict[str, LoadedUser | BadDocument | None] = {}
     for user, (parts, before) in wanted.items():
+        if parts & Part.IDENTITY and user not in identities:
+            loaded[user] = None
+            continue
         try:
-            loaded[user] = _assemble(user, parts, before, rows)
+            known = None if parts == Part.ALL else before
+            loaded[user] = _assemble(user, parts_of[user], known, identities.get(user), rows)
         except (ValueError, TypeError, OverflowError) as exc:
             loaded[user] = BadDocument(f"{type(exc).__name__}: {exc}")
-    await _load_user_usages(snapshot, wanted, loaded, catalog, now)
+    await _load_user_usages(snapshot, parts_of, loaded, catalog, now)
     return loaded
 
 
+async def _read_identities(snapshot: Snapshot, wanted: Mapping[str, tuple[int, UserFacts | None]]) -> dict[Any, Row]:
+    whole = [user for user, (parts, _) in wanted.items() if parts == Part.ALL]
+    alone = [user for user, (parts, _) in wanted.items() if parts & Part.IDENTITY and parts != Part.ALL]
+    statements = [Statement(sql, (_array(ids),)) for sql, ids in ((_WHOLE, whole), (_IDENTITY, alone)) if ids]
+    answers = await snapshot.read(*statements) if statements else []
+    return {row[0]: row for answer in answers for row in answer}
+
+
+async def _read_parts(snapshot: Snapshot, parts_of: Mapping[str, int]) -> dict[int, dict[Any, list[Row]]]:
+    reads = [
+        (part, ids, sql)
+        for part, sql in _PART_STATEMENTS
+        if (ids := [user for user, parts in parts_of.items() if parts & part])
+    ]
+    answers = await snapshot.read(*(Statement(sql, (_array(ids),)) for _, ids, sql in reads)) if reads else []
+    return {part: _by_first_column(answer) for (part, _, _), answer in zip(reads, answers, strict=True)}
+
+
 def _assemble(
-    user: str, parts: int, before: UserFacts | None, rows: Mapping[int, Mapping[Any, list[Row]]]
-) -> LoadedUser | None:
+    user: str, parts: int, before: UserFacts | None, row: Row | None, rows: Mapping[int, Mapping[Any, list[Row]]]
+) -> LoadedUser:
     facts = before
     identity = None
-    if parts & Part.IDENTITY:
-        found = rows[Part.IDENTITY].get(user)
-        if not found:
-            return None
-        row = found[0]
+    if row is not None:
         identity = identity_section(UserRow(*row[:10]))
         plan, active, is_admin, timezone, anchor_at = row[4], row[5] == "active", bool(row[6]), row[10], row[11]
         period_bounds("day", None, timezone, 0)
@@ -180,19 +206,19 @@ def _override(row: Row) -> tuple[str, QuotaOverride]:
 
 async def _load_user_usages(
     snapshot: Snapshot,
-    wanted: Mapping[str, tuple[int, UserFacts | None]],
+    parts_of: Mapping[str, int],
     loaded: dict[str, LoadedUser | BadDocument | None],
     catalog: Catalog,
     now: int,
 ) -> None:
     """Read balances of the periods under way, for the quotas that each user has by plan or override."""
     asked: list[tuple[str, str, int]] = []
-    for user, (parts, _) in wanted.items():
+    for user, parts in parts_of.items():
         found = loaded[user]
         if parts & Part.USAGES and isinstance(found, LoadedUser):
             asked += _periods_of(f"user:{user}", found.facts, catalog, now)
     usages = await _read_usages(snapshot, asked)
-    for user, (parts, _) in wanted.items():
+    for user, parts in parts_of.items():
         found = loaded[user]
         if parts & Part.USAGES and isinstance(found, LoadedUser):
             mine = usages.get(f"user:{user}", NO_USAGES)
@@ -333,7 +359,6 @@ def _array(values: object) -> str:
 
 
 _PART_STATEMENTS = (
-    (Part.IDENTITY, _IDENTITY),
     (Part.ROLES, _ROLES),
     (Part.GRANTS, _GRANTS),
     (Part.OVERRIDES, _OVERRIDES),

@@ -19,6 +19,8 @@ class Networks:
         )
 
     def __contains__(self, address: str) -> bool:
+        if not self._networks:
+            return False
         parsed = parse_address(address)
         return parsed is not None and any(
             parsed.version == network.version and parsed in network for network in self._networks

@@ -18,7 +18,19 @@ from gateway.web.identity import Identity
 from gateway.web.peer import Networks
 from gateway.web.problem import problem
 
+CHANNEL_PATH = "/ws"
+
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def channel(node: Node, config: Config) -> Channel:
+    """The application behind the channel's path."""
+    return Channel(
+        node,
+        allowed_origins=config.server.allowed_origins,
+        proxies=Networks(config.server.trusted_proxies),
+        send_buffer_bytes=config.channel.send_buffer_bytes,
+    )
 
 
 def routes(node: Node, config: Config) -> list[BaseRoute]:
@@ -26,19 +38,13 @@ def routes(node: Node, config: Config) -> list[BaseRoute]:
     proxies = Networks(config.server.trusted_proxies)
     health = Health(node, metrics_networks=Networks(config.admin.metrics_networks), proxies=proxies)
     identity = Identity(node)
-    channel = Channel(
-        node,
-        allowed_origins=config.server.allowed_origins,
-        proxies=proxies,
-        send_buffer_bytes=config.channel.send_buffer_bytes,
-    )
     api = config.server.api_base
 
     def get(path: str, endpoint: Endpoint) -> Route:
         return Route(path, _measured(node, path, endpoint), methods=["GET"])
 
     return [
-        WebSocketRoute("/ws", channel),
+        WebSocketRoute(CHANNEL_PATH, channel(node, config)),
         get("/health", health.health),
         get("/ready", health.ready),
         get("/metrics", health.metrics),
