@@ -19,6 +19,7 @@ from gateway.errors import (
     StoreError,
     Unavailable,
 )
+from gateway.store.backup import DatabaseInUse, NotABackup
 from gateway.store.migrate import DatabaseTooNew, SchemaMismatch
 
 
@@ -51,6 +52,8 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (Forbidden, ExitCode.REFUSED),
     (Unavailable, ExitCode.UNAVAILABLE),
     (StoreCorrupt, ExitCode.DAMAGED),
+    (DatabaseInUse, ExitCode.CONFLICT),
+    (NotABackup, ExitCode.BAD_VALUE),
     (DatabaseTooNew, ExitCode.DAMAGED),
     (SchemaMismatch, ExitCode.DAMAGED),
     (NotMigrated, ExitCode.DAMAGED),

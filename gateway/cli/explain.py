@@ -10,9 +10,12 @@ from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import plain, show_json, show_sentences, show_table
 from gateway.cli.values import PERMISSION, QUOTA, WHO
 from gateway.core.clock import rfc3339
+from gateway.core.explanations import PermissionAnswer, QuotaAnswer, why_permission, why_quota
+from gateway.core.facts import Catalog, UserFacts
+from gateway.errors import StoreError
 from gateway.store.accounts import find_user
 from gateway.store.database import Database
-from gateway.store.explanations import PermissionAnswer, QuotaAnswer, why_permission, why_quota
+from gateway.store.documents import LoadedUser, Part, load_catalog, load_users
 
 
 @click.command()
@@ -27,18 +30,29 @@ async def explain(db: Database, who: str, permission: str | None, quota: str | N
     """
     if (permission is None) == (quota is None):
         raise click.UsageError("name a permission, or --quota")
-    user = await find_user(db, who)
+    user, now = await find_user(db, who), db.clock()
+    facts, catalog = await _facts(db, user.id, now)
     if permission is not None:
-        held = await why_permission(db, user.id, permission, db.clock())
-        verdict = f"{user.username} {'has' if held.held else 'does not have'} {permission}."
-        if user.is_admin and user.status == "active":
+        held = why_permission(user.id, facts, catalog, permission, now)
+        verdict = f"{user.username} {'has' if held.allowed else 'does not have'} {permission}."
+        if user.is_admin and facts.active:
             verdict += " An administrator may do everything."
         _show(held, verdict)
     elif quota is not None:
-        answer = await why_quota(db, user.id, quota, db.clock())
-        entry = answer.entry
-        verdict = f"{user.username} does not have the quota {quota}." if entry is None else _balance(quota, entry)
-        _show(answer, verdict)
+        answer = why_quota(user.id, facts, catalog, quota, now)
+        no_quota = f"{user.username} does not have the quota {quota}."
+        _show(answer, no_quota if answer.balance is None else _balance(quota, answer.balance))
+
+
+async def _facts(db: Database, user_id: str, now: int) -> tuple[UserFacts, Catalog]:
+    """What the database says of one user, of one moment."""
+    async with db.snapshot() as snapshot:
+        catalog = await load_catalog(snapshot)
+        loaded = (await load_users(snapshot, {user_id: (Part.ALL, None)}, catalog, now))[user_id]
+    if not isinstance(loaded, LoadedUser):
+        reason = "it is gone" if loaded is None else loaded.reason
+        raise StoreError(f"the document of user {user_id} can not be built: {reason}")
+    return loaded.facts, catalog
 
 
 def _balance(quota: str, entry: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -34,8 +34,19 @@ COMMANDS: Mapping[str, str] = {
 """Where each command lives, in the order of the help."""
 
 
+class _NobodyReads(Exception):
+    """The output's reader is gone. click would make an exit code 1 of it, which is taken."""
+
+
 class _Commands(click.Group):
     """Imports a command's file when the command is wanted: `gateway user list` does not pay for the server."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _NobodyReads from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands, in the order of the table."""
@@ -89,8 +100,8 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
-    except (BrokenPipeError, SystemExit):
-        # click exits so when nobody reads the output any more; whatever is still buffered has no reader either.
+    except (_NobodyReads, BrokenPipeError):
+        # Whatever is still buffered has no reader either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.PIPE_CLOSED
     except click.exceptions.NoArgsIsHelpError as error:

@@ -49,6 +49,5 @@ def restore(file: Path, yes: bool) -> None:
     into = file_path(invocation().config.database.url)
     if into.exists() and not yes:
         click.confirm(f"Replace {into} by {file}?", abort=True, err=True)
-    epoch = migrations.new_epoch()
-    asyncio.run(copies.restore(file, into, epoch=epoch))
+    epoch = asyncio.run(copies.restore(file, into))
     show_done(f"Restored {into} from {file}; its epoch is {epoch}.", database=str(into), epoch=epoch)
