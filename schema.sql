@@ -1,11 +1,13 @@
--- The one definition of the database. `gateway migrate` applies the numbered migrations below, each in one transaction with its record in
--- `migrations`; an applied one is never edited again (its hash is recorded), what comes later is a new number at the end.
+-- The one definition of the database. `gateway migrate` applies the numbered migrations below, each in one
+-- transaction with its record in `migrations`; an applied one is never edited again (its hash is recorded), what
+-- comes later is a new number at the end.
 --
--- Times are milliseconds since 1970 UTC. julianday() gives "now" because unixepoch('subsec') is NULL before SQLite 3.42, and anybody's SQLite
--- may write here. JSON columns hold an object.
+-- Times are milliseconds since 1970 UTC. julianday() gives "now" because unixepoch('subsec') is NULL before SQLite
+-- 3.42, and anybody's SQLite may write here. JSON columns hold an object.
 --
--- Rules of the triggers: they are the only writers of change_log; an UPDATE that changes nothing logs nothing (IS NOT, byte by byte also where
--- the column is NOCASE); a row that moves from one owner to another logs both. They never use REPLACE, whose deleted row would escape them.
+-- Rules of the triggers: they are the only writers of change_log; an UPDATE that changes nothing logs nothing (IS
+-- NOT, byte by byte also where the column is NOCASE); a row that moves from one owner to another logs both. They use
+-- upserts only, and so must every writer: the row that a REPLACE deletes escapes them.
 
 -- migration 1: identities, plans, quotas, organizations, credentials and the change log
 
@@ -21,8 +23,8 @@ CREATE TABLE migrations(
   applied_at INTEGER NOT NULL
 ) STRICT;
 
--- One row a change: doc is the smallest thing that covers it. AUTOINCREMENT, so that seq never comes twice; one writer at a time, so that seq
--- order is commit order.
+-- One row a change: doc is the smallest thing that covers it. AUTOINCREMENT, so that seq never comes twice; one
+-- writer at a time, so that seq order is commit order.
 CREATE TABLE change_log(
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   doc TEXT NOT NULL,
@@ -189,7 +191,8 @@ CREATE TABLE api_tokens(
 ) STRICT;
 CREATE INDEX api_tokens_by_user ON api_tokens(user_id);
 
--- Private: every credential that was revoked or deleted, kept by the triggers of the two tables above. No foreign keys: it outlives its user.
+-- Private: every credential that was revoked or deleted, kept by the triggers of the two tables above. No foreign
+-- keys: it outlives its user.
 CREATE TABLE revocations(
   id TEXT NOT NULL PRIMARY KEY,
   kind TEXT NOT NULL CHECK (kind IN ('login_session', 'api_token')),
@@ -198,8 +201,8 @@ CREATE TABLE revocations(
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX revocations_by_expiry ON revocations(expires_at);
 
--- Deleting a parent takes its children along whether the writer's connection has foreign keys on (the cascades above) or not (SQLite's
--- default): a deleted user must not leave a living credential behind.
+-- Deleting a parent takes its children along whether the writer's connection has foreign keys on (the cascades above)
+-- or not (SQLite's default): a deleted user must not leave a living credential behind.
 
 CREATE TRIGGER plans_children BEFORE DELETE ON plans BEGIN
   DELETE FROM plan_permissions WHERE plan = OLD.id;
@@ -233,13 +236,13 @@ END;
 CREATE TRIGGER users_delete AFTER DELETE ON users BEGIN
   INSERT INTO change_log(doc, cause) VALUES ('user:' || OLD.id, 'profile');
 END;
--- updated_at moves by itself when the writer did not set it. That UPDATE does not come back here: SQLite does not run a trigger inside itself
--- (recursive_triggers is off unless asked for, and then the only effect is one more row).
+-- updated_at moves by itself when the writer did not set it. That UPDATE does not come back here: SQLite does not run
+-- a trigger inside itself (recursive_triggers is off unless asked for, and then the only effect is one more row).
 CREATE TRIGGER users_update AFTER UPDATE ON users
-WHEN (NEW.id, NEW.username COLLATE BINARY, NEW.name, NEW.email COLLATE BINARY, NEW.plan, NEW.is_admin, NEW.status, NEW.attributes,
-    NEW.timezone, NEW.anchor_at, NEW.password_hash, NEW.created_at, NEW.updated_at)
-  IS NOT (OLD.id, OLD.username, OLD.name, OLD.email, OLD.plan, OLD.is_admin, OLD.status, OLD.attributes,
-    OLD.timezone, OLD.anchor_at, OLD.password_hash, OLD.created_at, OLD.updated_at) BEGIN
+WHEN (NEW.id, NEW.username COLLATE BINARY, NEW.name, NEW.email COLLATE BINARY, NEW.plan, NEW.is_admin, NEW.status,
+    NEW.attributes, NEW.timezone, NEW.anchor_at, NEW.password_hash, NEW.created_at, NEW.updated_at)
+  IS NOT (OLD.id, OLD.username, OLD.name, OLD.email, OLD.plan, OLD.is_admin, OLD.status,
+    OLD.attributes, OLD.timezone, OLD.anchor_at, OLD.password_hash, OLD.created_at, OLD.updated_at) BEGIN
   INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.id, 'status' WHERE NEW.status IS NOT OLD.status;
   INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.id, 'plan' WHERE NEW.plan IS NOT OLD.plan;
   INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.id, 'profile'
@@ -260,8 +263,10 @@ CREATE TRIGGER organizations_delete AFTER DELETE ON organizations BEGIN
   INSERT INTO change_log(doc, cause) VALUES ('org:' || OLD.id, 'organization');
 END;
 CREATE TRIGGER organizations_update AFTER UPDATE ON organizations
-WHEN (NEW.id, NEW.name, NEW.plan, NEW.attributes, NEW.timezone, NEW.anchor_at, NEW.status, NEW.created_at, NEW.updated_at)
-  IS NOT (OLD.id, OLD.name, OLD.plan, OLD.attributes, OLD.timezone, OLD.anchor_at, OLD.status, OLD.created_at, OLD.updated_at) BEGIN
+WHEN (NEW.id, NEW.name, NEW.plan, NEW.attributes, NEW.timezone, NEW.anchor_at, NEW.status,
+    NEW.created_at, NEW.updated_at)
+  IS NOT (OLD.id, OLD.name, OLD.plan, OLD.attributes, OLD.timezone, OLD.anchor_at, OLD.status,
+    OLD.created_at, OLD.updated_at) BEGIN
   INSERT INTO change_log(doc, cause) VALUES ('org:' || NEW.id, 'organization');
   INSERT INTO change_log(doc, cause) SELECT 'org:' || NEW.id, 'plan' WHERE NEW.plan IS NOT OLD.plan;
   INSERT INTO change_log(doc, cause) SELECT 'org:' || OLD.id, 'organization' WHERE OLD.id IS NOT NEW.id;

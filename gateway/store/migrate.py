@@ -38,11 +38,11 @@ class Migration(NamedTuple):
 
 
 def schema_text() -> str:
-    """``schema.sql``: of the source tree, or inside the installed package."""
-    beside_package = Path(__file__).resolve().parents[2] / "schema.sql"
-    if beside_package.is_file():
-        return beside_package.read_text(encoding="utf-8")
-    return resources.files("gateway").joinpath("schema.sql").read_text(encoding="utf-8")
+    """``schema.sql``: inside the installed package, or at the top of the source tree."""
+    packaged = resources.files("gateway").joinpath("schema.sql")
+    if packaged.is_file():
+        return packaged.read_text(encoding="utf-8")
+    return Path(__file__).resolve().parents[2].joinpath("schema.sql").read_text(encoding="utf-8")
 
 
 def new_epoch() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,18 @@ async def test_another_programs_database_is_refused(tmp_path: Path) -> None:
         await db.script("CREATE TABLE migrations(name TEXT); CREATE TABLE users(x)")
         with pytest.raises(SchemaMismatch):
             await migrate(db)
+
+
+def test_an_installed_package_brings_its_schema(tmp_path: Path) -> None:
+    source = Path(__file__).resolve().parents[3]
+    shutil.copytree(source / "gateway", tmp_path / "gateway", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(source / "schema.sql", tmp_path / "gateway" / "schema.sql")
+    program = "from gateway.store.migrate import *; print(parse_migrations(schema_text())[0].sha256)"
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout.strip() == parse_migrations(schema_text())[0].sha256
 
 
 async def test_white_space_around_a_migration_does_not_count() -> None:
