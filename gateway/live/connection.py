@@ -103,6 +103,8 @@ class Connection:
         self._perform(self.session.greet(self._node.name, self._node.hub.epoch, at))
         if principal is not None:
             self._open(principal, watch)
+            if principal.expires_at is not None:
+                self._node.schedule(self)
 
     def _open(self, principal: Principal, watch: list[str]) -> None:
         self._perform(self.session.begin(principal, watch, self._node.clock.now()))
