@@ -359,10 +359,10 @@ def _made_patch(old: bytes, new: bytes) -> bytes:
 
 def _member_patch(old: msgspec.Raw, new: msgspec.Raw) -> bytes:
     """The patch's value for a section's member that differs."""
-    before, after = _decode(old), _decode(new)
-    if isinstance(before, dict) and isinstance(after, dict):
-        return canonical(diff(before, after))
-    return bytes(new)
+    after = bytes(new)
+    if after[:1] == b"{" == bytes(old)[:1]:
+        return canonical(diff(_decode(old), _decode(after)))
+    return after
 
 
 def _changes(old: dict[str, _Json], new: Iterable[tuple[str, _Json]], patch: Callable[[_Json, _Json], bytes]) -> bytes:

@@ -244,7 +244,8 @@ class Hub:
                     self._watch_one(connection, request, pending)
         elif changed:
             for connection in tuple(entry.sessions):
-                self.check_access(connection)
+                if len(connection.watchers) > 1 or doc not in connection.watchers:
+                    self.check_access(connection)
         return changed
 
     def publish_organization(
@@ -344,7 +345,7 @@ class Hub:
     def check_access(self, connection: Connection) -> None:
         """The principal's rights may have changed: what it may no longer see is gone, what it may see more or less of is sent anew."""
         entry = self.entry_of(connection)
-        if entry is None or entry.facts is None or (len(connection.watchers) == 1 and entry.doc in connection.watchers):
+        if entry is None or entry.facts is None:
             return
         for watcher in tuple(connection.watchers.values()):
             if watcher.entry is entry:
