@@ -5,8 +5,8 @@ All reads of one call come from one snapshot. Ids travel as one JSON array, so t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,6 +30,9 @@ from gateway.core.sections import (
     override_rows,
 )
 from gateway.store.database import Row, Snapshot, Statement
+
+W = TypeVar("W")
+F = TypeVar("F")
 
 
 class Part:
@@ -71,6 +74,13 @@ class BadDocument(NamedTuple):
     """A document that can not be built: the reason is for logs."""
 
     reason: str
+
+
+Wanted = Mapping[str, tuple[int, UserFacts | None]]
+"""By user, the parts to read (bits of `Part`) and what is known already."""
+
+Users = dict[str, LoadedUser | BadDocument | None]
+"""By user, what was read; None: there is no such user."""
 
 
 _IDENTITY = """
@@ -116,34 +126,55 @@ SELECT m.org_id, m.user_id, m.role, m.created_at
 FROM json_each(?1) AS wanted CROSS JOIN memberships AS m ON m.org_id = wanted.value"""
 
 
-async def load_users(
-    snapshot: Snapshot, wanted: Mapping[str, tuple[int, UserFacts | None]], catalog: Catalog, now: int
-) -> dict[str, LoadedUser | BadDocument | None]:
-    """Read the parts named for each user; parts not named are taken from the facts given. None: there is no such user.
+async def load_users(snapshot: Snapshot, wanted: Wanted, catalog: Catalog, now: int) -> Users:
+    """Read the parts named for each user; parts not named are taken from the facts given.
 
     Facts must be given wherever not all parts are asked for. `catalog` must be exact at the snapshot.
     """
+    return await _isolated(lambda some: _load_users(snapshot, some, catalog, now), wanted)
+
+
+async def _isolated(
+    load: Callable[[Mapping[str, W]], Awaitable[dict[str, F | BadDocument | None]]], wanted: Mapping[str, W]
+) -> dict[str, F | BadDocument | None]:
+    """All together; each alone when one of them spoils that (text that is not UTF-8, a period beyond the calendar)."""
+    try:
+        return await load(wanted)
+    except ValueError as exc:
+        if len(wanted) == 1:
+            return dict.fromkeys(wanted, BadDocument(f"{type(exc).__name__}: {exc}"))
+    loaded: dict[str, F | BadDocument | None] = {}
+    for name, want in wanted.items():
+        loaded |= await _isolated(load, {name: want})
+    return loaded
+
+
+async def _load_users(snapshot: Snapshot, wanted: Wanted, catalog: Catalog, now: int) -> Users:
     identities = await _read_identities(snapshot, wanted)
     parts_of = {
         user: parts & (identities[user][12] | Part.IDENTITY) if parts == Part.ALL and user in identities else parts
         for user, (parts, _) in wanted.items()
     }
     rows = await _read_parts(snapshot, parts_of)
-    loaded: dict[str, LoadedUser | BadDocument | None] = {}
+    loaded: Users = {}
     for user, (parts, before) in wanted.items():
         if parts & Part.IDENTITY and user not in identities:
             loaded[user] = None
             continue
         try:
             known = None if parts == Part.ALL else before
-            loaded[user] = _assemble(user, parts_of[user], known, identities.get(user), rows)
+            found = loaded[user] = _assemble(user, parts_of[user], known, identities.get(user), rows)
         except (ValueError, TypeError, OverflowError) as exc:
             loaded[user] = BadDocument(f"{type(exc).__name__}: {exc}")
+            continue
+        if known is not None and (found.facts.timezone, found.facts.anchor_at) != (known.timezone, known.anchor_at):
+            # The periods begin elsewhere now, perhaps before anything that was read.
+            parts_of[user] |= Part.USAGES
     await _load_user_usages(snapshot, parts_of, loaded, catalog, now)
     return loaded
 
 
-async def _read_identities(snapshot: Snapshot, wanted: Mapping[str, tuple[int, UserFacts | None]]) -> dict[Any, Row]:
+async def _read_identities(snapshot: Snapshot, wanted: Wanted) -> dict[Any, Row]:
     whole = [user for user, (parts, _) in wanted.items() if parts == Part.ALL]
     alone = [user for user, (parts, _) in wanted.items() if parts & Part.IDENTITY and parts != Part.ALL]
     statements = [Statement(sql, (_array(ids),)) for sql, ids in ((_WHOLE, whole), (_IDENTITY, alone)) if ids]
@@ -205,11 +236,7 @@ def _override(row: Row) -> tuple[str, QuotaOverride]:
 
 
 async def _load_user_usages(
-    snapshot: Snapshot,
-    parts_of: Mapping[str, int],
-    loaded: dict[str, LoadedUser | BadDocument | None],
-    catalog: Catalog,
-    now: int,
+    snapshot: Snapshot, parts_of: Mapping[str, int], loaded: Users, catalog: Catalog, now: int
 ) -> None:
     """Read balances of the periods under way, for the quotas that each user has by plan or override."""
     asked: list[tuple[str, str, int]] = []
@@ -264,6 +291,12 @@ async def load_organizations(
     """Read whole organizations; the value says whether the member list is wanted too. None: there is no such organization."""
     if not wanted:
         return {}
+    return await _isolated(lambda some: _load_organizations(snapshot, some, catalog, now), wanted)
+
+
+async def _load_organizations(
+    snapshot: Snapshot, wanted: Mapping[str, bool], catalog: Catalog, now: int
+) -> dict[str, OrganizationFacts | BadDocument | None]:
     statements = [Statement(_ORGANIZATIONS, (_array(list(wanted)),))]
     listed = [organization for organization, members in wanted.items() if members]
     if listed:
