@@ -295,8 +295,11 @@ class Conversation:
                 self._forget(doc)
 
     def _pong(self, message: wire.Pong) -> None:
-        for doc in self.replica.divergent(message.revs):
+        for doc in self.replica.compare(message.revs):
             self._sync(doc)
+        if missing := set(self.replica.missing(message.revs)):
+            asked = {doc for pending in self.requests if pending.kind is Kind.WATCH for doc in pending.docs}
+            self._ask_watches(sorted(missing - asked))
         pending = self.requests.get(message.id) if message.id is not None else None
         if pending is not None:
             self._resolve(pending, self.now - pending.sent_at)

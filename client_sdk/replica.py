@@ -97,6 +97,10 @@ class Replica:
         candidates = self._unsure if docs is None else self._unsure.intersection(docs)
         return any(self._held[doc].standing is Standing.AWAITED for doc in candidates)
 
+    def missing(self, revs: Mapping[str, str]) -> list[str]:
+        """The documents that did not come yet on this connection, and that the gateway did not send either."""
+        return [doc for doc in self._unsure if doc not in revs and self._held[doc].standing is Standing.AWAITED]
+
     def expect(self, doc: str) -> None:
         """Watch a document; what is held already stays."""
         if doc not in self._held:
@@ -193,9 +197,18 @@ class Replica:
             self._confirm(message.doc, held)
         return IGNORED
 
-    def divergent(self, revs: Mapping[str, str]) -> list[str]:
-        """The documents of which the gateway sent another revision last than the one held."""
-        return [doc for doc, rev in revs.items() if (held := self._held.get(doc)) is not None and held.rev != rev]
+    def compare(self, revs: Mapping[str, str]) -> list[str]:
+        """The documents of which the gateway sent another revision last than is held; those that agree are exact."""
+        divergent = []
+        for doc, rev in revs.items():
+            held = self._held.get(doc)
+            if held is None:
+                continue
+            if held.rev != rev:
+                divergent.append(doc)
+            elif held.standing is Standing.AWAITED:
+                self._confirm(doc, held)
+        return divergent
 
     def _confirm(self, doc: str, held: Held) -> None:
         held.standing = Standing.EXACT

@@ -131,6 +131,19 @@ def test_a_document_does_not_go_back_on_one_connection() -> None:
     assert driver.session.freshness(driver.now).state is FreshnessState.LIVE
 
 
+def test_an_answer_that_did_not_come_is_not_owed_by_the_next_connection() -> None:
+    driver = Driver().live()
+    driver.feed(events.SyncDocument("1", "self"))
+    driver.server({"op": "reply", "id": "1", "doc": SELF})
+    driver.feed(events.Lost(None, ""))
+    driver.connect()
+    driver.greet()
+    driver.server({"op": "current", "doc": SELF, "rev": REV, "seq": 15})
+    effects = driver.server(snapshot(SELF, LESS, 14))
+    assert driver.data() == ADA
+    assert [message["op"] for message in sent(effects)] == ["sync"]
+
+
 def test_an_old_update_that_starts_from_the_revision_held_does_not_apply() -> None:
     driver = Driver().live()
     back = update(12, **{"from": revision_of(LESS)}, rev=REV, patch={"permissions": {"can_use_sms": True}})
@@ -191,6 +204,25 @@ def test_pong_reveals_a_silent_divergence() -> None:
     assert driver.server(pong) == []
     [request] = sent(driver.server({**pong, "revs": {SELF: "4" * 16}}))
     assert (request["op"], request["doc"]) == ("sync", SELF)
+
+
+def test_pong_confirms_what_was_resumed() -> None:
+    driver = Driver().live()
+    driver.feed(events.Lost(None, ""))
+    driver.connect()
+    driver.greet()
+    effects = driver.server({"op": "pong", "server_time": "", "revs": {SELF: REV}})
+    assert only(events.FreshnessChanged, effects).freshness.state is FreshnessState.LIVE
+
+
+def test_a_document_of_which_nothing_was_heard_is_asked_for_again() -> None:
+    driver = Driver(watch=("self", "user:u_x")).live()
+    pong = {"op": "pong", "server_time": "", "revs": {SELF: REV}}
+    [request] = sent(driver.server(pong))
+    assert (request["op"], request["docs"]) == ("watch", ["user:u_x"])
+    assert sent(driver.server(pong)) == []  # it is under way
+    driver.server({"op": "error", "id": request["id"], "code": "not_found", "message": "", "doc": "user:u_x"})
+    assert driver.session.freshness(driver.now).state is FreshnessState.LIVE
 
 
 def test_gone_drops_the_document_and_it_is_not_asked_for_again() -> None:
