@@ -8,11 +8,13 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.addresses import own_url
 from gateway.cli.demo import DEMO_USER, demo_statements, initial_statements
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_json, show_sentences
 from gateway.cli.tokens import new_token
 from gateway.cli.values import USERNAME
+from gateway.config import ServerConfig
 from gateway.core.tokens import hash_token
 from gateway.errors import Conflict, NotFound
 from gateway.store import credentials
@@ -94,8 +96,8 @@ def _keep_token(file: Path, token: str) -> None:
 
 def _show(is_new: bool, user: User | None, token: str | None, token_file: Path | None) -> None:
     config = invocation().config
-    scheme = "https" if config.server.use_https else "http"
-    address = f"{scheme}://{config.server.host}:{config.server.port}"
+    address = own_url(config.server)
+    elsewhere = "" if config.server == ServerConfig() else f" --url {address}"
     if invocation().as_json:
         username = user.username if user else None
         show_json({"created": is_new, "address": address, "user": username, "token": token})
@@ -108,7 +110,7 @@ def _show(is_new: bool, user: User | None, token: str | None, token_file: Path |
             f"API token  {token}{kept}",
             "",
             f"Follow {user.username}'s channel in another terminal:",
-            f"  {VARIABLE}={token} {_program()} watch",
+            f"  {VARIABLE}={token} {_program()} watch{elsewhere}",
             "and change something in a third:",
             f"  {_program()} user plan {user.username} free",
             "",

@@ -8,7 +8,7 @@ import itertools
 import os
 import time
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import click
 import msgspec
@@ -16,12 +16,12 @@ from rich.text import Text
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from gateway.cli.addresses import channel_address, own_url
 from gateway.cli.exits import printable
 from gateway.cli.follower import Follower, Step
 from gateway.cli.invocation import Invocation, invocation, json_option
 from gateway.cli.printing import console, show_line
 from gateway.cli.values import WHO
-from gateway.config import ServerConfig
 from gateway.errors import AuthFailed, ConfigError, Forbidden, GatewayError, NotFound, StoreError, Unavailable
 from gateway.store.accounts import find_user
 from gateway.store.changes import read_changes, read_position
@@ -53,7 +53,7 @@ def watch(names: tuple[str, ...], token: str | None, url: str | None, count: int
 
 
 async def _watch(call: Invocation, names: tuple[str, ...], token: str, url: str | None, count: int | None) -> None:
-    address = channel_address(url) if url else _own_address(call.config.server)
+    address = channel_address(url or own_url(call.config.server))
     async with contextlib.AsyncExitStack() as stack:
         db = await _local_database(call, stack)
         asked = tuple([await _document(name, db) for name in names]) or ("self",)
@@ -72,21 +72,6 @@ async def _document(name: str, db: Database | None) -> str:
     if ":" in name or name in _DOCUMENTS:
         return name
     return f"user:{name if db is None else (await find_user(db, name)).id}"
-
-
-def channel_address(url: str) -> str:
-    """The channel's address at a gateway: ``http://host`` becomes ``ws://host/ws``."""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    if scheme not in ("ws", "wss") or not parts.netloc:
-        raise click.UsageError("the address must be http(s)://HOST[:PORT] or ws(s)://HOST[:PORT]")
-    return urlunsplit((scheme, parts.netloc, parts.path if parts.path not in ("", "/") else "/ws", "", ""))
-
-
-def _own_address(server: ServerConfig) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(server.host, server.host)  # noqa: S104
-    scheme = "wss" if server.use_https else "ws"
-    return f"{scheme}://[{host}]:{server.port}/ws" if ":" in host else f"{scheme}://{host}:{server.port}/ws"
 
 
 class _Ended(NamedTuple):

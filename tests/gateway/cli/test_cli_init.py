@@ -4,7 +4,6 @@ import asyncio
 import stat
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from gateway.cli.demo import ACME, DEMO_USERS, PLANS
@@ -110,14 +109,13 @@ def test_a_kept_token_that_is_no_longer_good_is_replaced(cli: Cli, spoil: str) -
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_people_are_told_how_to_go_on(cli: Cli) -> None:
+def test_people_are_told_how_to_go_on(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     out = cli("init", "--demo").out
     token = next(line.split()[2] for line in out.splitlines() if line.startswith("API token"))
     assert is_api_token(token.rstrip(","))
     assert "http://127.0.0.1:8787" in out
     assert f"GATEWAY_AUTH_TOKEN={token.rstrip(',')} python -m gateway watch" in out
     assert "ada (Ada Lovelace, plan pro), id u_ada" in out
-
-
-def test_the_demo_survives_json() -> None:
-    assert msgspec.json.decode(msgspec.json.encode(DEMO_USERS[0]))["id"] == "u_ada"
+    monkeypatch.setenv("GATEWAY_SERVER_HOST", "0.0.0.0")
+    again = cli("init", "--demo", "--if-missing", "--token-file", "demo.env").out
+    assert "watch --url http://127.0.0.1:8787\n" in again

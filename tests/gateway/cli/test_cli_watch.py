@@ -12,6 +12,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from gateway.cli.addresses import channel_address, own_url
+from gateway.config import ServerConfig
+from gateway.errors import BadRequest
 from tests.gateway.cli.conftest import PROGRAM, Cli, program_environment
 
 
@@ -131,7 +134,7 @@ def test_what_can_not_be_watched_is_said(
     demo("watch", "--token", "gw_wrong", code=9)
     demo("watch", "--token", token, "user:u_grace", code=4)
     demo("watch", "--token", token, "eve", code=4)
-    demo("watch", "--token", token, "--url", "ftp://127.0.0.1", code=2)
+    demo("watch", "--token", token, "--url", "ftp://127.0.0.1", code=6)
     gateway.process.kill()
     gateway.process.wait(20)
     answer = demo("watch", "--token", token, code=7)
@@ -147,3 +150,30 @@ def test_a_gateway_elsewhere_needs_no_database(demo: Cli, token: str, gateway: R
         demo("user", "plan", "ada", "free")
         watch.until("identity.plan")
     assert not (tmp_path / "nowhere.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://127.0.0.1:8787", "ws://127.0.0.1:8787/ws"),
+        ("https://gateway.example.org/", "wss://gateway.example.org/ws"),
+        ("wss://gateway.example.org/deep/ws", "wss://gateway.example.org/deep/ws"),
+        ("localhost:80", "ws://localhost:80/ws"),
+        ("http://[::1]:1?x#y", "ws://[::1]:1/ws"),
+    ],
+)
+def test_the_channel_is_found_at_an_address(url: str, address: str) -> None:
+    assert channel_address(url) == address
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x:70000", "http://x:y", "http://[::1", "http://x:0", ""])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(BadRequest):
+        channel_address(url)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"), [("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1"), ("h", "http://h:1")]
+)
+def test_a_gateway_that_listens_everywhere_is_found_here(host: str, url: str) -> None:
+    assert own_url(ServerConfig(host=host, port=1)) == url

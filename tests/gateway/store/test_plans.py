@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, NotFound
@@ -95,6 +95,7 @@ some_plans = st.lists(
 )
 
 
+@settings(max_examples=40)
 @given(steps=st.lists(some_plans, max_size=4))
 async def test_whatever_stood_before_the_plans_are_as_desired(
     tmp_path_factory: pytest.TempPathFactory, steps: list[list[Plan]]
