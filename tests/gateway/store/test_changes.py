@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import StoreError
@@ -116,6 +116,7 @@ class TestPruning:
         assert rows == [[("t20",), ("t30",), ("tNone",)]]
 
 
+@settings(max_examples=40)
 @given(ats=st.lists(st.integers(0, 10), max_size=12), cut=st.integers(0, 11))
 def test_pruning_leaves_no_gap(ats: list[int], cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     async def run() -> None:
