@@ -71,6 +71,10 @@ async def _is_good(db: Database, token: str, user: User) -> bool:
 
 
 async def _issue(db: Database, user: User, token_file: Path | None) -> str:
+    """A new token in place of those that this command issued before: nobody has their secrets any more."""
+    for old in await credentials.list_tokens(db, user.id):
+        if old.name == TOKEN_NAME and old.revoked_at is None:
+            await credentials.revoke_token(db, old.id, db.clock())
     row, secret = new_token(user.id, TOKEN_NAME)
     await credentials.add_token(db, row, hash_token(secret))
     if token_file is not None:

@@ -105,6 +105,8 @@ def test_a_kept_token_that_is_no_longer_good_is_replaced(cli: Cli, spoil: str) -
         file.write_bytes(b"GATEWAY_AUTH_TOKEN=x" * 99 if spoil == "nonsense" else b"\xff\xfe")
     second = cli.json(*arguments)["token"]
     assert second != first
+    mine = [row for row in cli.json("token", "list", "ada") if row["name"] == "init"]
+    assert [row["revoked_at"] is None for row in mine] == [False, True]
     assert file.read_text() == f"GATEWAY_AUTH_TOKEN={second}\n"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
