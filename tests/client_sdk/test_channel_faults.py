@@ -1,0 +1,436 @@
+from __future__ import annotations
+
+import asyncio
+import http
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from websockets.datastructures import Headers
+from websockets.http11 import Response
+
+from client_sdk import (
+    AuthFailed,
+    Channel,
+    ChannelError,
+    Disconnected,
+    Forbidden,
+    FreshnessState,
+    PrincipalChanged,
+    Revoked,
+    TokenUnavailable,
+)
+from tests.client_sdk.support.clock import ManualClock
+from tests.client_sdk.support.driver import ADA, SELF, revision_of
+from tests.client_sdk.support.scripted_server import ScriptedServer
+from tests.support.waiting import eventually
+
+REV = revision_of(ADA)
+QUICK: dict[str, Any] = {"backoff_base_s": 0.02, "backoff_cap_s": 0.05, "close_timeout_s": 0.2}
+
+
+def refusal(status: int, code: str = "", retry_after: str | None = None) -> Response:
+    headers = Headers({"Content-Type": "application/problem+json", "Connection": "close"})
+    if retry_after is not None:
+        headers["Retry-After"] = retry_after
+    body = f'{{"code":"{code}","detail":"Refused."}}'.encode() if code else b"<html>"
+    headers["Content-Length"] = str(len(body))
+    return Response(status, http.HTTPStatus(status).phrase, headers, body)
+
+
+async def live(channel: Channel) -> None:
+    await eventually(lambda: channel.freshness.state is FreshnessState.LIVE)
+
+
+async def offline(channel: Channel) -> None:
+    await eventually(lambda: channel.freshness.state is FreshnessState.OFFLINE)
+
+
+# --- the connection ---
+
+
+async def test_a_cut_connection_comes_back_and_resumes(server: ScriptedServer) -> None:
+    async with Channel(server.url, "t1", **QUICK) as channel:
+        changes = aiter(channel)
+        await anext(changes)
+        (await server.peer()).cut()
+        peer = await server.peer(2)
+        assert peer.watch == [f"self@{REV}"]
+        await live(channel)
+        assert channel.session_id == "s2"
+        await server.change(SELF, {"identity": {"name": "Ada"}}, "profile")
+        assert (await anext(changes)).causes == ("profile",)
+
+
+async def test_what_changed_meanwhile_is_one_change(server: ScriptedServer) -> None:
+    async with Channel(server.url, "t1", **QUICK) as channel:
+        changes = aiter(channel)
+        await anext(changes)
+        (await server.peer()).cut()
+        await server.change(SELF, {"permissions": {"can_use_sms": None}}, "permissions")
+        change = await anext(changes)
+        assert (change.kind, change.patch) == ("snapshot", {"permissions": {"can_use_sms": None}})
+
+
+async def test_a_restart_of_the_gateway_is_survived(server: ScriptedServer) -> None:
+    async with Channel(server.url, "t1", **QUICK) as channel:
+        await server.stop()
+        await offline(channel)
+        assert channel.can("can_use_voice")
+        age = channel.freshness.age_s
+        assert age is not None
+        assert age >= 0
+        await server.start()
+        await live(channel)
+
+
+async def test_cut_in_the_middle_of_a_frame(server: ScriptedServer) -> None:
+    async with Channel(server.url, "t1", **QUICK) as channel:
+        (await server.peer()).cut(after=b'\x81\x7e\x10\x00{"op":"snapshot","doc":"')
+        await server.peer(2)
+        await live(channel)
+        assert channel.document == ADA
+
+
+async def test_frames_that_come_twice(server: ScriptedServer) -> None:
+    server.duplicate = True
+    async with Channel(server.url, "t1", **QUICK) as channel:
+        for used in range(13, 23):
+            await server.change(SELF, {"quotas": {"voice_minutes": {"used": used}}}, "quota_usage")
+        await eventually(lambda: channel.document == server.documents[SELF])
+        await live(channel)
+        assert channel.mismatches == 0
+
+
+async def test_frames_that_come_late(server: ScriptedServer) -> None:
+    server.delay_s = 0.01
+    async with Channel(server.url, "t1", **QUICK) as channel:
+        await server.change(SELF, {"identity": {"name": "Ada"}}, "profile")
+        await eventually(lambda: channel.document == server.documents[SELF])
+
+
+async def test_frames_that_are_lost(server: ScriptedServer) -> None:
+    async with Channel(server.url, "t1", ping_interval_s=0.05, **QUICK) as channel:
+        server.silent = True
+        await server.change(SELF, {"identity": {"name": "Ada"}}, "profile")
+        server.silent = False
+        await eventually(lambda: channel.document == server.documents[SELF])
+        await live(channel)
+
+
+async def test_a_frame_that_is_no_message(server: ScriptedServer) -> None:
+    async with Channel(server.url, "t1", **QUICK) as channel:
+        peer = await server.peer()
+        await peer.socket.send("{")
+        await peer.closed.wait()
+        assert peer.socket.close_code == 1002
+        await server.peer(2)
+        await live(channel)
+        assert isinstance(channel.trouble, Disconnected)
+        assert channel.trouble.code == "malformed_message"
+
+
+async def test_a_message_that_is_too_large_ends_the_connection(server: ScriptedServer) -> None:
+    async with Channel(server.url, "t1", max_message_bytes=2000, **QUICK) as channel:
+        peer = await server.peer()
+        await peer.send({"op": "later", "filling": "x" * 3000})
+        await peer.closed.wait()
+        assert peer.socket.close_code == 1009
+        await server.peer(2)
+        await live(channel)
+
+
+async def test_a_dead_network_is_found_and_left(server: ScriptedServer) -> None:
+    async with Channel(server.url, "t1", ping_interval_s=0.05, pong_timeout_s=0.05, **QUICK) as channel:
+        server.silent = True
+        await server.message(await server.peer(), "ping")
+        await offline(channel)
+        server.silent = False
+        await server.peer(2)
+        await live(channel)
+
+
+async def test_a_socket_that_takes_nothing_does_not_hold_up_the_end(server: ScriptedServer) -> None:
+    channel = Channel(server.url, "t1", **QUICK)
+    await channel.open()
+    peer = await server.peer()
+    peer.socket.transport.pause_reading()
+    async with asyncio.timeout(5):
+        await channel.close()
+
+
+@pytest.fixture
+async def mute_port() -> AsyncIterator[int]:
+    """A port that accepts and never says a word."""
+    over = asyncio.Event()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    listening = await asyncio.start_server(accept, "127.0.0.1", 0)
+    yield listening.sockets[0].getsockname()[1]
+    over.set()
+    listening.close()
+    await listening.wait_closed()
+
+
+async def test_a_handshake_that_nobody_answers(mute_port: int) -> None:
+    channel = Channel(f"ws://127.0.0.1:{mute_port}", "t1", connect_timeout_s=0.03, open_timeout_s=0.3, **QUICK)
+    with pytest.raises(Disconnected, match=r"No session within 0\.3 s"):
+        await channel.open()
+    assert channel.trouble is not None
+    assert channel.trouble.message == "The gateway did not answer in time."
+
+
+async def test_nobody_listens(mute_port: int) -> None:
+    channel = Channel("ws://127.0.0.1:1", "t1", open_timeout_s=0.1, **QUICK)
+    with pytest.raises(Disconnected, match="No session") as caught:
+        await channel.open()
+    assert isinstance(caught.value.__cause__, Disconnected)
+
+
+async def test_a_gateway_that_comes_later_is_waited_for() -> None:
+    server = ScriptedServer()
+    await server.start()
+    await server.stop()
+    channel = Channel(server.url, "t1", open_timeout_s=None, **QUICK)
+    opening = asyncio.create_task(channel.open())
+    await eventually(lambda: channel.trouble is not None)
+    await server.start()
+    await asyncio.wait_for(opening, 5)
+    assert channel.document == ADA
+    await channel.close()
+    await server.stop()
+
+
+async def test_an_opening_that_is_given_up_leaves_nothing(mute_port: int) -> None:
+    channel = Channel(f"ws://127.0.0.1:{mute_port}", "t1", **QUICK)
+    opening = asyncio.create_task(channel.open())
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    with pytest.raises(Disconnected):
+        await channel.ping()
+
+
+# --- waiting, with a clock that moves when told to ---
+
+
+async def test_the_gateway_says_how_long_to_wait(server: ScriptedServer) -> None:
+    clock = ManualClock()
+    async with Channel(server.url, "t1", clock=clock) as channel:
+        await (await server.peer()).end("going_away", "now", 1001, retry_after_s=7.0)
+        await offline(channel)
+        assert channel.freshness.reason == "going_away"
+        await clock.advance(6.9)
+        assert server.handshakes == 1
+        await clock.advance(1.0)
+        await server.peer(2)
+        await live(channel)
+
+
+async def test_retry_after_of_a_refused_handshake_is_obeyed(server: ScriptedServer) -> None:
+    clock = ManualClock()
+    server.refusals = [refusal(503, "unavailable", "17")]
+    channel = Channel(server.url, "t1", clock=clock)
+    opening = asyncio.create_task(channel.open())
+    await eventually(lambda: channel.trouble is not None)
+    assert channel.trouble is not None
+    assert (channel.trouble.code, channel.trouble.retry_after_s) == ("unavailable", 17.0)
+    assert 17.0 < clock.next < 20.0
+    await clock.advance(clock.next)
+    await opening
+    await channel.close()
+
+
+async def test_a_close_code_counts_when_the_message_is_lost(server: ScriptedServer) -> None:
+    clock = ManualClock()
+    async with Channel(server.url, "t1", clock=clock) as channel:
+        await (await server.peer()).socket.close(4004)
+        await offline(channel)
+        assert channel.freshness.reason == "overloaded"
+        assert channel.can("can_use_voice")
+
+
+async def test_a_gateway_that_ends_every_session_is_not_hammered(server: ScriptedServer) -> None:
+    clock = ManualClock()
+    began = clock.time()
+    async with Channel(server.url, "t1", clock=clock, chance=lambda: 0.5) as channel:
+        for number in range(1, 12):
+            await (await server.peer(number)).end("going_away", "now", 1001)
+            await offline(channel)
+            await clock.advance(clock.next)
+            await live(channel)
+    assert clock.time() - began > 60
+
+
+# --- credentials ---
+
+
+async def test_a_bad_token_is_told_at_once(server: ScriptedServer) -> None:
+    server.refusals = [refusal(401, "auth_failed")]
+    with pytest.raises(AuthFailed, match="Refused"):
+        await Channel(server.url, "t1", **QUICK).open()
+    assert server.handshakes == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [(403, "forbidden", Forbidden), (401, "revoked", Revoked), (400, "bad_request", ChannelError)],
+)
+async def test_a_refusal_for_good_is_told_at_once(
+    server: ScriptedServer, status: int, code: str, error: type[ChannelError]
+) -> None:
+    server.refusals = [refusal(status, code)]
+    with pytest.raises(error):
+        await Channel(server.url, "t1", **QUICK).open()
+
+
+async def test_a_page_of_a_proxy_is_no_verdict(server: ScriptedServer) -> None:
+    server.refusals = [refusal(403), refusal(502), refusal(404)]
+    async with Channel(server.url, "t1", **QUICK) as channel:
+        assert channel.document == ADA
+    assert server.handshakes == 4
+
+
+def blocking_provider(tokens: list[str]) -> Callable[[], str]:
+    def provide() -> str:
+        assert threading.current_thread() is not threading.main_thread()
+        return tokens.pop(0)
+
+    return provide
+
+
+def coroutine_provider(tokens: list[str]) -> Callable[[], Awaitable[str]]:
+    async def provide() -> str:
+        await asyncio.sleep(0)
+        return tokens.pop(0)
+
+    return provide
+
+
+def awaitable_provider(tokens: list[str]) -> Callable[[], Awaitable[str]]:
+    provide = coroutine_provider(tokens)
+    return lambda: provide()
+
+
+class ObjectProvider:
+    def __init__(self, tokens: list[str]) -> None:
+        self.tokens = tokens
+
+    async def __call__(self) -> str:
+        return self.tokens.pop(0)
+
+
+@pytest.mark.parametrize("make", [blocking_provider, coroutine_provider, awaitable_provider, ObjectProvider])
+async def test_the_provider_is_asked_before_every_connection(server: ScriptedServer, make: Any) -> None:
+    async with Channel(server.url, make(["t1", "t2"]), **QUICK) as channel:
+        (await server.peer()).cut()
+        await server.peer(2)
+        await live(channel)
+    assert [peer.authorization for peer in server.peers] == ["Bearer t1", "Bearer t2"]
+
+
+async def test_the_credential_is_renewed_on_the_live_session(server: ScriptedServer) -> None:
+    async with Channel(server.url, coroutine_provider(["t1", "t2"]), **QUICK) as channel:
+        peer = await server.peer()
+        await peer.send({"op": "expiring", "expires_at": "2026-11-21T20:15:00.000Z"})
+        auth = await server.message(peer, "auth")
+        assert auth["token"] == "t2"
+        await channel.ping()
+        assert channel.session_id == "s1"
+        assert len(server.peers) == 1
+
+
+async def test_an_expired_token_is_replaced(server: ScriptedServer) -> None:
+    async with Channel(server.url, coroutine_provider(["t1", "t2"]), **QUICK) as channel:
+        await (await server.peer()).end("token_expired", "new_credential", 4100)
+        assert (await server.peer(2)).authorization == "Bearer t2"
+        await live(channel)
+
+
+async def test_a_refused_token_after_a_good_one_asks_the_provider_again(server: ScriptedServer) -> None:
+    async with Channel(server.url, coroutine_provider(["t1", "bad", "t2"]), **QUICK) as channel:
+        server.refusals = [refusal(401, "auth_failed")]
+        (await server.peer()).cut()
+        assert (await server.peer(2)).authorization == "Bearer t2"
+        await live(channel)
+
+
+@pytest.mark.parametrize("bad", ["", "two words", "line\nbreak", "ümlaut", None, 7])
+async def test_what_is_no_token_never_travels(server: ScriptedServer, bad: Any) -> None:
+    channel = Channel(server.url, lambda: bad, open_timeout_s=0.1, **QUICK)
+    with pytest.raises(Disconnected) as caught:
+        await channel.open()
+    assert isinstance(caught.value.__cause__, TokenUnavailable)
+    assert str(bad or "nothing") not in str(caught.value.__cause__)
+    assert server.handshakes == 0
+
+
+async def test_a_provider_that_fails_is_asked_again(server: ScriptedServer) -> None:
+    answers: list[Any] = [OSError("no network"), "t1"]
+
+    async def provide() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+    async with Channel(server.url, provide, **QUICK) as channel:
+        assert isinstance(channel.trouble, TokenUnavailable)
+        assert isinstance(channel.trouble.__cause__, OSError)
+
+
+# --- the end ---
+
+
+async def test_a_revoked_channel_does_not_come_back(server: ScriptedServer) -> None:
+    async with Channel(server.url, "t1", **QUICK) as channel:
+        changes = aiter(channel)
+        await anext(changes)
+        await (await server.peer()).end("revoked", "never", 4500)
+        assert (await anext(changes)).kind == "gone"
+        with pytest.raises(Revoked):
+            await anext(changes)
+        assert not channel.can("can_use_voice")
+        assert channel.documents == {}
+        assert channel.freshness.reason == "revoked"
+        with pytest.raises(Disconnected):
+            await channel.ping()
+        with pytest.raises(Revoked):
+            await anext(aiter(channel))
+    assert server.handshakes == 1
+
+
+async def test_somebody_elses_token_ends_the_channel(server: ScriptedServer) -> None:
+    async with Channel(server.url, "t1", **QUICK) as channel:
+        changes = aiter(channel)
+        await anext(changes)
+        server.principal = "user:u_other"
+        (await server.peer()).cut()
+        assert (await anext(changes)).kind == "gone"
+        with pytest.raises(PrincipalChanged):
+            await anext(changes)
+
+
+async def test_freshness_is_told(server: ScriptedServer) -> None:
+    states: list[str] = []
+    channel = Channel(server.url, "t1", **QUICK)
+    channel.on_freshness(lambda freshness: states.append(freshness.state))
+    async with channel:
+        peer = await server.peer()
+        status = {"op": "status", "since": "2026-11-21T20:00:00.000Z", "age_s": 1.5}
+        await peer.send({**status, "store": "stale"})
+        await eventually(lambda: channel.freshness.state is FreshnessState.STALE)
+        age = channel.freshness.age_s
+        assert age is not None
+        assert age >= 1.5
+        await peer.send({**status, "store": "fresh"})
+        await live(channel)
+        peer.cut()
+        await offline(channel)
+        await live(channel)
+    assert states == ["stale", "live", "stale", "live", "offline", "stale", "live", "offline"]
