@@ -23,6 +23,8 @@ BATCH = 256
 USE_RESOLUTION_MS = 3_600_000
 RETRY_AFTER_S = 1.0
 MARK_LENGTH = 16
+LAST_MOMENT_MS = 253_402_300_799_999
+"""The end of the year 9999; RFC 3339 has no words for anything later."""
 
 
 class _Scopes(msgspec.Struct):
@@ -60,10 +62,15 @@ class Authenticator:
         return {id: _principal(rows.get(id)) for id in ids}
 
     async def record_use(self) -> None:
-        """Write down which tokens were used since the last call."""
+        """Write down which tokens were used since the last call. Raises `StoreError`; the next call tries again."""
         used, self._used = self._used, {}
-        if used:
+        if not used:
+            return
+        try:
             await record_use(self._database, used)
+        except StoreError:
+            self._used = used | self._used
+            raise
 
     async def _read_waiting(self) -> None:
         try:
@@ -107,12 +114,13 @@ class Authenticator:
 def _principal(row: TokenRow | None) -> Principal | None:
     if row is None:
         return None
+    endless = row.expires_at is None or row.expires_at > LAST_MOMENT_MS
     return Principal(
         PrincipalKind.USER,
         row.user_id,
         CredentialKind.API_TOKEN,
         row.id,
-        row.expires_at,
+        None if endless else row.expires_at,
         _permissions(row.scopes),
         row.token_hash[:MARK_LENGTH],
     )
@@ -123,6 +131,6 @@ def _permissions(scopes: str) -> frozenset[str] | None:
         return None
     try:
         permissions = msgspec.json.decode(scopes, type=_Scopes).permissions
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return frozenset()
     return None if permissions is None else frozenset(permissions)

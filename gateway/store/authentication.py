@@ -45,8 +45,15 @@ async def tokens_by_id(reader: Reader, ids: Iterable[str]) -> dict[str, TokenRow
 
 
 async def _tokens(reader: Reader, sql: str, keys: Iterable[str]) -> dict[str, TokenRow]:
-    [rows] = await reader.read(Statement(sql, (msgspec.json.encode(list(keys)).decode(),)))
+    keys = list(keys)
     found: dict[str, TokenRow] = {}
+    try:
+        [rows] = await reader.read(Statement(sql, (msgspec.json.encode(keys).decode(),)))
+    except UnicodeDecodeError:
+        # A row that is not text stands for nobody, and keeps nobody out.
+        for key in keys if len(keys) > 1 else ():
+            found |= await _tokens(reader, sql, (key,))
+        return found
     row: Row
     for row in rows:
         found[row[0]] = TokenRow(*row[1:])

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from gateway.core.tokens import hash_token
+from gateway.store.authentication import TokenRow, record_use, tokens_by_hash, tokens_by_id
+from gateway.store.changes import last_seq, read_changes
+from gateway.store.database import Database
+from tests.support.people import add_plan, add_token, add_user, run, token_text
+
+ADA, BOB, EVE = (token_text(name) for name in ("ada", "bob", "eve"))
+
+
+async def fill(database: Database) -> None:
+    await database.write(
+        *add_plan("free"),
+        add_user("ada"),
+        add_user("bob"),
+        add_token("ada", ADA, expires_at=5, scopes={"permissions": ["a"]}, last_used_at=3),
+        add_token("bob", BOB),
+    )
+
+
+async def test_tokens_are_found_by_hash_and_by_id(database: Database) -> None:
+    await fill(database)
+    ada = TokenRow("t_ada", "ada", hash_token(ADA), 5, '{"permissions": ["a"]}', 3)
+    bob = TokenRow("t_bob", "bob", hash_token(BOB), None, "{}", None)
+    assert await tokens_by_hash(database, [hash_token(ADA), hash_token(EVE), hash_token(BOB)]) == {
+        hash_token(ADA): ada,
+        hash_token(BOB): bob,
+    }
+    assert await tokens_by_id(database, {"t_ada", "t_eve"}) == {"t_ada": ada}
+    assert await tokens_by_hash(database, []) == {}
+    async with database.snapshot() as snapshot:
+        assert await tokens_by_id(snapshot, ["t_bob"]) == {"t_bob": bob}
+
+
+async def test_what_is_revoked_or_belongs_to_nobody_active_is_not_there(database: Database) -> None:
+    await fill(database)
+    for undo, change in (
+        ("UPDATE api_tokens SET revoked_at = NULL", "UPDATE api_tokens SET revoked_at = 1 WHERE id = 't_ada'"),
+        ("UPDATE users SET status = 'active'", "UPDATE users SET status = 'disabled' WHERE id = 'ada'"),
+    ):
+        await run(database, change)
+        assert set(await tokens_by_id(database, ["t_ada", "t_bob"])) == {"t_bob"}
+        assert set(await tokens_by_hash(database, [hash_token(ADA), hash_token(BOB)])) == {hash_token(BOB)}
+        await run(database, undo)
+        assert set(await tokens_by_id(database, ["t_ada", "t_bob"])) == {"t_ada", "t_bob"}
+    await run(database, "DELETE FROM users WHERE id = 'ada'")
+    assert set(await tokens_by_id(database, ["t_ada", "t_bob"])) == {"t_bob"}
+
+
+async def test_no_key_reaches_another_row(database: Database) -> None:
+    await fill(database)
+    odd = [
+        "",
+        "T_ADA",
+        "t_ada ",
+        "t_ada'",
+        "t_%",
+        "%",
+        "t_ada\x00",
+        "null",
+        "[]",
+        "' OR 1=1 --",
+        '"',
+        "\\",
+        "\U0001f600",
+    ]
+    assert await tokens_by_id(database, odd) == {}
+    assert await tokens_by_hash(database, [*odd, hash_token(ADA).upper(), hash_token(ADA)[:32]]) == {}
+
+
+async def test_a_row_that_is_not_text_stands_for_nobody_and_keeps_nobody_out(database: Database) -> None:
+    await fill(database)
+    await run(database, "UPDATE api_tokens SET scopes = CAST(x'7b2261223a22ff227d' AS TEXT) WHERE id = 't_ada'")
+    assert set(await tokens_by_id(database, ["t_ada", "t_bob"])) == {"t_bob"}
+    assert set(await tokens_by_hash(database, [hash_token(BOB), hash_token(ADA)])) == {hash_token(BOB)}
+
+
+async def test_use_is_written_down_and_changes_no_right(database: Database) -> None:
+    await fill(database)
+    before = await last_seq(database)
+    await record_use(database, {"t_ada": 7, "t_gone": 8})
+    rows = await tokens_by_id(database, ["t_ada", "t_bob"])
+    assert (rows["t_ada"].last_used_at, rows["t_bob"].last_used_at) == (7, None)
+    changes = [(change.doc, change.cause) for change in await read_changes(database, before)]
+    assert changes == [("user:ada", "profile")]
