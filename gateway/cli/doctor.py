@@ -19,8 +19,9 @@ from gateway.store.inspection import Finding, inspect
 @json_option
 @click.pass_context
 def doctor(context: click.Context) -> int:
-    """Check the configuration, the database (damage, triggers, rows that no document can be built from) and the clock.
+    """Look for what is wrong.
 
+    Checks the configuration, the database (damage, triggers, rows that no document can be built from) and the clock.
     Exit code 1 when something is wrong.
     """
     findings = [*_configuration(invocation().config), *on_database(_database, migrated=False)()]

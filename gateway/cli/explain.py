@@ -25,8 +25,10 @@ from gateway.store.documents import LoadedUser, Part, load_catalog, load_users
 @json_option
 @on_database
 async def explain(db: Database, who: str, permission: str | None, quota: str | None) -> None:
-    """Say why USER has PERMISSION or not: every plan, role, grant and denial, which of them count, until when, and
-    its row.
+    """Say why a user may do something, or not.
+
+    Shows every plan, role, grant and denial that names the permission, whether it counts, until when, and its row; with
+    --quota every limit and balance.
     """
     if (permission is None) == (quota is None):
         raise click.UsageError("name a permission, or --quota")

@@ -34,7 +34,9 @@ VARIABLE = "GATEWAY_AUTH_TOKEN"
 @click.option("--token-file", type=click.Path(dir_okay=False, path_type=Path), help="Keep the API token in this file.")
 @json_option
 def init(demo: bool, admin: str, if_missing: bool, token_file: Path | None) -> None:
-    """Make a new database with plans and an administrator, and print an API token: with --demo Ada's, else the admin's.
+    """Make a new database, ready to use.
+
+    It has plans and an administrator, and an API token is printed: with --demo Ada's, else the administrator's.
 
     With --token-file the token is kept there, readable by its owner alone (GATEWAY_AUTH_TOKEN=...); a later call with
     --if-missing reads it again, and replaces it when it is no longer good.

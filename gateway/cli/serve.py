@@ -16,7 +16,10 @@ from gateway.config import load_config
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes on the one port.")
 @click.option("--config", "config_path", metavar="FILE", help="Settings to use, as gateway --config.")
 def serve(config_path: str | None, **server: str | int | None) -> int:
-    """Run the gateway until SIGTERM or ^C, which send every session away before it ends."""
+    """Run the gateway until SIGTERM or ^C.
+
+    Either sends every session away, spread over `server.drain_s`, before the program ends.
+    """
     from gateway.serve import serve as run
 
     config = load_config(config_path) if config_path else invocation().config

@@ -25,7 +25,10 @@ async def _migrate(db: Database) -> None:
 @click.command()
 @json_option
 def migrate() -> None:
-    """Bring the database up to this program; makes it when there is none."""
+    """Bring the database up to this program.
+
+    Makes it when there is none.
+    """
     on_database(_migrate, create=True, migrated=False)()
 
 
@@ -35,7 +38,10 @@ def migrate() -> None:
 @json_option
 @on_database
 async def backup(db: Database, file: Path, overwrite: bool) -> None:
-    """Copy the running database to FILE, whole and consistent."""
+    """Copy the running database to FILE.
+
+    The copy is whole, and of one moment.
+    """
     await db.backup(file, overwrite=overwrite)
     show_done(f"Wrote {file}.", file=str(file))
 
@@ -45,7 +51,10 @@ async def backup(db: Database, file: Path, overwrite: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def restore(file: Path, yes: bool) -> None:
-    """Put the backup FILE in place of the database, which no gateway may have open. It gets a new epoch."""
+    """Put a backup in place of the database.
+
+    No gateway may have the database open. It gets a new epoch, so that every client reads its documents anew.
+    """
     into = file_path(invocation().config.database.url)
     if into.exists() and not yes:
         click.confirm(f"Replace {into} by {file}?", abort=True, err=True)

@@ -17,7 +17,10 @@ from gateway.store.database import Database
 @json_option
 @on_database
 async def tail(db: Database, since: int | None, count: int | None) -> None:
-    """Follow the change log: seq, moment, document and cause of every change, until ^C."""
+    """Follow the change log.
+
+    Shows seq, moment, document and cause of every change, until ^C.
+    """
     position = await last_seq(db) if since is None else since
     shown = 0
     while True:

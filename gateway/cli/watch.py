@@ -42,9 +42,10 @@ _DOCUMENTS = ("self", "keys", "revocations")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many changes.")
 @json_option
 def watch(names: tuple[str, ...], token: str | None, url: str | None, count: int | None) -> None:
-    """Follow documents over the channel until ^C: what changed, why, and how long after its commit.
+    """Follow documents live, over the channel.
 
-    Without a name the token's own user is followed; other documents need the permission to see them.
+    Shows what changed, why, and how long after its commit, until ^C. Without a name the token's own user is followed;
+    other documents need the permission to see them.
     """
     token = token or os.environ.get("GATEWAY_AUTH_TOKEN") or os.environ.get("XSWARM_AUTH_TOKEN")
     if not token:
