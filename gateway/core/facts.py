@@ -102,6 +102,8 @@ class Catalog:
         self.roles: dict[str, frozenset[str]] = {}
         self.organization_roles: dict[str, frozenset[str]] = {}
         self.organizations: dict[str, OrganizationFacts] = {}
+        self.bad_organizations: set[str] = set()
+        """Those that are there, but whose facts can not be made from their rows."""
         self.untouched_quotas: dict[tuple[str, str], Section] = {}
         """The quotas section of users who have used nothing and have nothing of their own, by plan and time zone."""
 

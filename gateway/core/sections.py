@@ -138,13 +138,15 @@ def pool_quotas(organization: OrganizationFacts, catalog: Catalog, now: int) -> 
 
 
 def organizations_section(facts: UserFacts, catalog: Catalog, now: int) -> Section:
-    """The organizations that the user is a member of; a disabled one is not shown."""
+    """The organizations that the user is a member of; a disabled one is not shown. Raises ValueError for one whose facts are not to be had."""
     if not facts.memberships:
         return Section(EMPTY, None)
     organizations: dict[str, Any] = {}
     changes: list[int] = []
     for membership in facts.memberships:
         organization = catalog.organizations.get(membership.organization)
+        if organization is None and membership.organization in catalog.bad_organizations:
+            raise ValueError(f"its organization {membership.organization} can not be built")
         if organization is None or not organization.active:
             continue
         quotas, changes_at = pool_quotas(organization, catalog, now)

@@ -225,9 +225,9 @@ class Connection:
         if self.session.condition is Condition.LIVE:
             self._perform([self.session.send(message)])
 
-    def tell_status(self, store: str, since: int, now: int, doc: str | None = None) -> None:
-        """Say that what the client holds may be old, or is true again; `since` and `now` in milliseconds since 1970 UTC."""
-        age_s = max(0, now - since) / 1000
+    def tell_status(self, store: str, since: int, doc: str | None = None) -> None:
+        """Say that what the client holds may be old, or is true again; `since` in milliseconds since 1970 UTC."""
+        age_s = max(0, self._node.clock.now().wall - since) / 1000
         self.tell(Status(store, rfc3339(since), age_s, UNSET if doc is None else doc))
 
     def fail(self, error: GatewayError, request_id: str | None, doc: str | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.core.document import Document
@@ -89,6 +90,13 @@ class UserEntry(Entry):
         for reader in readers or ():
             if not reader.done():
                 reader.set_result(entry)
+
+    def refuse(self, failure: Callable[[], Exception]) -> None:
+        """Tell the readers that there is nothing to give them now."""
+        readers, self.readers = self.readers, None
+        for reader in readers or ():
+            if not reader.done():
+                reader.set_exception(failure())
 
     def build(self, loaded: LoadedUser, catalog: Catalog, seq: int, causes: frozenset[str], now: int) -> bool:
         """Build the document from facts, keeping the identity section where it was not read again. True when it changed."""

@@ -231,7 +231,7 @@ class Feed:
                 if parts:
                     work.user(doc, Task(parts, causes_of(cause), at))
         elif doc.startswith("org:"):
-            if doc[4:] in hub.catalog.organizations or doc in hub.entries:
+            if doc[4:] in hub.catalog.organizations or doc in hub.entries or doc[4:] in hub.catalog.bad_organizations:
                 work.organization(doc[4:], Task(Part.ALL, causes_of(cause), at))
         elif doc.startswith(("plan:", "role:")):
             work.plan_or_role(doc, Task(Part.ALL, causes_of(cause), at))

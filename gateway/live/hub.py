@@ -16,7 +16,7 @@ from gateway.core.facts import Catalog, OrganizationFacts, Plan, UserFacts
 from gateway.core.principal import Principal
 from gateway.core.session import DocumentRequest
 from gateway.core.wire import ServerMessage
-from gateway.errors import Ending, NotFound, TooManyDocuments
+from gateway.errors import Ending, NotFound, TooManyDocuments, Unavailable
 from gateway.live.connection import Connection, Pending, Watcher
 from gateway.live.entry import Entry, OrganizationEntry, UserEntry
 from gateway.live.pending import READ_AGAIN, PendingWork, Task, causes_of
@@ -24,6 +24,8 @@ from gateway.live.related import Related
 from gateway.store.documents import BadDocument, LoadedUser, Part
 
 log = logging.getLogger("gateway.hub")
+
+FAULT_RETRY_AFTER_S = 5.0
 
 
 class HubCounters:
@@ -117,6 +119,9 @@ class Hub:
         publication = watcher.entry.publication_for(watcher)
         if publication is not None:
             connection.deliver(watcher, publication)
+        if watcher.entry.fault is not None:
+            connection.tell_status("stale", watcher.entry.fault_since, watcher.entry.doc)
+        if publication is not None or watcher.entry.fault is not None:
             connection.decided(watcher, accepted=True)
 
     def unwatch(self, connection: Connection, names: Iterable[str]) -> list[str]:
@@ -186,10 +191,15 @@ class Hub:
             self.catalog.organizations.pop(organization, None)
 
     async def fetch(self, doc: str) -> UserEntry | None:
-        """A user's entry with its present document, loaded for this call if need be; None: there is no such user."""
+        """A user's entry with its present document, loaded for this call if need be; None: there is no such user.
+
+        Raises `Unavailable` when it can not be built.
+        """
         entry = self._user_entry(doc)
         if entry.publication is not None:
             return entry
+        if entry.fault is not None:
+            raise unbuildable()
         future: asyncio.Future[UserEntry | None] = asyncio.get_running_loop().create_future()
         if entry.readers is None:
             entry.readers = []
@@ -227,7 +237,7 @@ class Hub:
             return False
         self.counters.built += 1
         if entry.fault is not None:
-            self._mend(entry, now)
+            self._mend(entry)
         if before is not entry.facts:
             self.related.update(entry, before, entry.facts)
             if not loaded.facts.active:
@@ -260,6 +270,8 @@ class Hub:
         known = self.catalog.organizations.get(organization)
         entry = self.entries.get(f"org:{organization}")
         if isinstance(loaded, BadDocument):
+            if known is None:
+                self.catalog.bad_organizations.add(organization)
             if isinstance(entry, OrganizationEntry):
                 self._fault(entry, loaded.reason, seq, now)
             return False
@@ -267,6 +279,11 @@ class Hub:
             self.catalog.organizations.pop(organization, None)
         else:
             self.catalog.organizations[organization] = loaded
+        if organization in self.catalog.bad_organizations:
+            self.catalog.bad_organizations.discard(organization)
+            for user in self.entries.values():
+                if isinstance(user, UserEntry) and user.fault is not None:
+                    self.work.user(user.doc, READ_AGAIN)
         for member in self.related.members(organization) if known != loaded else ():
             self.work.user(member.doc, Task(Part.NONE, causes or causes_of("organization")))
         if not isinstance(entry, OrganizationEntry):
@@ -277,7 +294,7 @@ class Hub:
         changed = entry.build(loaded, self.catalog, seq, causes, now)
         self.counters.built += 1
         if entry.fault is not None:
-            self._mend(entry, now)
+            self._mend(entry)
         self._schedule(entry)
         self._deliver(entry, changed)
         return changed
@@ -285,7 +302,7 @@ class Hub:
     def replace_catalog(self, catalog: Catalog, tasks: Mapping[str, Task]) -> None:
         """Plans or roles changed: put every document that hangs on what really differs on the list. Organizations stay as they are."""
         before, self.catalog = self.catalog, catalog
-        catalog.organizations = before.organizations
+        catalog.organizations, catalog.bad_organizations = before.organizations, before.bad_organizations
         for id in before.plans.keys() | catalog.plans.keys():
             old, new = before.plan(id), catalog.plan(id)
             if old != new:
@@ -381,14 +398,16 @@ class Hub:
         if entry.fault is None:
             entry.fault_since = now
         entry.fault = reason
+        if isinstance(entry, UserEntry) and entry.publication is None:
+            entry.refuse(unbuildable)
         for watcher in tuple(entry.watchers):
-            watcher.connection.tell_status("stale", entry.fault_since, now, entry.doc)
+            watcher.connection.tell_status("stale", entry.fault_since, entry.doc)
             watcher.connection.decided(watcher, accepted=True)
 
-    def _mend(self, entry: Entry, now: int) -> None:
+    def _mend(self, entry: Entry) -> None:
         entry.fault = None
         for watcher in tuple(entry.watchers):
-            watcher.connection.tell_status("fresh", entry.fault_since, now, entry.doc)
+            watcher.connection.tell_status("fresh", entry.fault_since, entry.doc)
 
     def tell_all(self, connections: Iterable[Connection], message: ServerMessage) -> None:
         """Send the same message to many sessions."""
@@ -396,9 +415,15 @@ class Hub:
             connection.tell(message)
 
     def facts_of(self, doc: str) -> UserFacts | None:
-        """The facts of a user's document that is loaded."""
+        """The facts of a user's document that is loaded. None while it can not be built: some of what was read since is lost, so that the
+        next reading has to be a whole one."""
         entry = self.entries.get(doc)
-        return entry.facts if isinstance(entry, UserEntry) else None
+        return entry.facts if isinstance(entry, UserEntry) and entry.fault is None else None
+
+
+def unbuildable() -> Unavailable:
+    """The failure of a request that needs a document which can not be built from its rows."""
+    return Unavailable("The document can not be built now.", retry_after_s=FAULT_RETRY_AFTER_S)
 
 
 def _periods(plan: Plan) -> dict[str, str]:

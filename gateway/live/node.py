@@ -199,15 +199,14 @@ class Node:
     # --- the store ---
 
     def _store_stale(self) -> None:
-        self.stale_since = now = self.clock.now().wall
+        self.stale_since = since = self.clock.now().wall
         for connection in tuple(self.sessions):
-            connection.tell_status("stale", now, now)
+            connection.tell_status("stale", since)
 
     def _store_fresh(self) -> None:
-        since, now = self.stale_since or 0, self.clock.now().wall
-        self.stale_since = None
+        since, self.stale_since = self.stale_since or 0, None
         for connection in tuple(self.sessions):
-            connection.tell_status("fresh", since, now)
+            connection.tell_status("fresh", since)
 
     # --- reading without a session ---
 
