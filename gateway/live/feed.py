@@ -131,14 +131,16 @@ class Feed:
             end = await read_position(snapshot)
             await self._follow(snapshot, end)
             await self._check_credentials(snapshot)
-            if work.catalog:
-                catalog = await load_catalog(snapshot)
-                hub.replace_catalog(catalog, work.catalog)
+            before, tasks = hub.catalog, work.catalog
+            if tasks:
+                hub.replace_catalog(await load_catalog(snapshot), tasks)
                 work.catalog = {}
             taken = Read(work.take_users(ROUND_LIMIT), work.take_organizations())
             try:
                 await self._load_and_publish(snapshot, taken, end.last, now)
             except BaseException:
+                # With the new catalog and old facts, the clock would build a document that never was.
+                hub.catalog, work.catalog = before, tasks
                 work.put_back(*taken)
                 raise
         self.position = end.last
