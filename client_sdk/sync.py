@@ -54,8 +54,9 @@ class SyncChannel:
             proxy=proxy,
             **options,
         )
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._over: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # while calls are taken
+        self._gate = threading.Lock()  # held while a call is handed to the loop, and while that ends
+        self._over = asyncio.Event()
         self._running = threading.Event()
         self._thread = threading.Thread(target=self._run, name="client_sdk.sync", daemon=True)
 
@@ -73,12 +74,18 @@ class SyncChannel:
 
     def close(self) -> None:
         """Close the channel and end the thread. Blocked calls fail, iterations end."""
-        if self._over is None or not self._thread.is_alive():
-            return
-        self._call(self._channel.close())
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join()
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a callback must not make blocking calls")
+        with self._gate:
+            loop, self._loop = self._loop, None
+            closing = None if loop is None else asyncio.run_coroutine_threadsafe(self._channel.close(), loop)
+        if loop is not None and closing is not None:
+            try:
+                closing.result()
+            finally:
+                loop.call_soon_threadsafe(self._over.set)
+        if self._thread.is_alive():
+            self._thread.join()
 
     def __enter__(self) -> Self:
         self.open()
@@ -94,7 +101,6 @@ class SyncChannel:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._over = asyncio.Event()
         self._running.set()
         await self._over.wait()
 
@@ -102,10 +108,11 @@ class SyncChannel:
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("a callback must not make blocking calls")
-        if self._loop is None or not self._thread.is_alive():
-            work.close()
-            raise _closed()
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._gate:
+            if self._loop is None:
+                work.close()
+                raise _closed()
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
@@ -192,7 +199,7 @@ class SyncChannel:
 
     def _next(self, changes: Changes) -> Change | None:
         try:
-            return self._call(anext(changes, None))
+            return self._call(_next_of(changes))
         except Disconnected as exc:
             if exc.code == "closed":
                 return None
@@ -231,6 +238,10 @@ class SyncChannel:
     async def _wait_for(self, seq: int, timeout_s: float | None) -> int:
         async with asyncio.timeout(timeout_s):
             return await self._channel.wait_for(seq)
+
+
+async def _next_of(changes: Changes) -> Change | None:
+    return await anext(changes, None)
 
 
 def _closed() -> Disconnected:

@@ -144,6 +144,37 @@ def test_an_opening_that_fails_leaves_no_thread() -> None:
     assert facade_threads() == []
 
 
+def test_closing_while_many_threads_ask_leaves_nobody_waiting(threaded: ThreadedServer) -> None:
+    for _ in range(5):
+        channel = SyncChannel(threaded.server.url, "t1", **QUICK)
+        channel.open()
+        codes: queue.Queue[str] = queue.Queue()
+
+        def ask(channel: SyncChannel = channel, codes: queue.Queue[str] = codes) -> None:
+            try:
+                while True:
+                    channel.ping()
+            except Disconnected as exc:
+                codes.put(exc.code)
+
+        def read(channel: SyncChannel = channel, codes: queue.Queue[str] = codes) -> None:
+            try:
+                list(channel)
+                codes.put("ended")
+            except Disconnected as exc:
+                codes.put(exc.code)
+
+        threads = [threading.Thread(target=target) for target in (ask, ask, read, read)]
+        for thread in threads:
+            thread.start()
+        channel.ping()
+        channel.close()
+        for thread in threads:
+            thread.join(5)
+            assert not thread.is_alive()
+        assert {codes.get(timeout=5) for _ in threads} <= {"closed", "ended"}
+
+
 def test_many_threads_may_ask_at_once(channel: SyncChannel) -> None:
     errors: list[BaseException] = []
 
