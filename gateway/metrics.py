@@ -29,10 +29,10 @@ class Latencies:
         self._counts = [0] * (len(SECONDS) + 1)
         self._sum = 0
 
-    def observe(self, milliseconds: int) -> None:
-        """Count one."""
-        self._counts[bisect.bisect_left(self._bounds, milliseconds)] += 1
-        self._sum += milliseconds
+    def observe(self, milliseconds: int, count: int = 1) -> None:
+        """Count so many of this latency."""
+        self._counts[bisect.bisect_left(self._bounds, milliseconds)] += count
+        self._sum += milliseconds * count
 
     def family(self) -> Metric:
         """What a scrape shows."""
@@ -75,9 +75,9 @@ class Metrics:
             registry=self.registry,
         )
 
-    def observe_push(self, milliseconds: int) -> None:
-        """A change reached the sockets this long after its commit."""
-        self._push.observe(milliseconds)
+    def observe_push(self, milliseconds: int, count: int = 1) -> None:
+        """So many documents reached the sockets this long after the commit that changed them."""
+        self._push.observe(milliseconds, count)
 
     def observe_closed(self, milliseconds: int) -> None:
         """A revocation ended a session this long after its commit."""

@@ -261,11 +261,8 @@ class Document:
 
     def json(self) -> bytes:
         """The canonical JSON of the whole."""
-        contents = self.contents
-        if not contents:
-            return b"{}"
         pieces = list(_heads(self.names))
-        pieces[1::2] = contents
+        pieces[1::2] = self.contents
         return b"".join(pieces)
 
     def data(self) -> dict[str, Any]:
@@ -299,7 +296,7 @@ def _heads(names: tuple[str, ...]) -> tuple[bytes, ...]:
     for name in names:
         heads += (b"," if heads else b"{", b"")
         heads[-2] += _key(name)
-    return (*heads, b"}")
+    return (*heads, b"}" if heads else b"{}")
 
 
 def _sorted(members: Iterable[tuple[str, bytes]]) -> tuple[tuple[str, bytes], ...]:
@@ -333,11 +330,12 @@ def patch_between(old: Document, new: Document) -> bytes:
     """
     if old.names != new.names:
         return _changes(dict(old.sections), new.sections, _section_patch)
-    changes: list[tuple[str, bytes]] = []
+    pieces: list[bytes] = []
     for name, before, after in zip(new.names, old.contents, new.contents, strict=True):
         if before is not after and before != after:
-            changes.append((name, _section_patch(before, after)))
-    return b"".join(_pieces(changes))
+            pieces += (b"," if pieces else b"{", _key(name), _section_patch(before, after))
+    pieces.append(b"}" if pieces else b"{}")
+    return b"".join(pieces)
 
 
 def _section_patch(old: bytes, new: bytes) -> bytes:

@@ -80,17 +80,24 @@ class OrganizationFacts(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Canonical JSON, and for how long it holds: from `since` until it changes by the clock at `changes_at`.
-
-    Both in milliseconds since 1970 UTC; None: never.
-    """
+    """Canonical JSON, and the moment at which it changes by the clock (milliseconds since 1970 UTC; None: never)."""
 
     content: bytes
     changes_at: int | None
-    since: int = 0
+
+
+class UserSections(NamedTuple):
+    """A user's document without its identity: what it may do, the sections ``organizations``, ``permissions`` and ``quotas`` as canonical
+    JSON, and for how long they hold: from `since` until `changes_at` (milliseconds since 1970 UTC; None: for ever).
+    """
+
+    permissions: frozenset[str]
+    contents: tuple[bytes, bytes, bytes]
+    changes_at: int | None
+    since: int
 
     def holds(self, now: int) -> bool:
-        """Whether building it again would make the same; no longer, when the clock was set back."""
+        """Whether building them again would make the same; no longer, when the clock was set back."""
         return self.since <= now and (self.changes_at is None or now < self.changes_at)
 
 
@@ -104,8 +111,8 @@ class Catalog:
         self.organizations: dict[str, OrganizationFacts] = {}
         self.bad_organizations: set[str] = set()
         """Those that are there, but whose facts can not be made from their rows."""
-        self.untouched_quotas: dict[tuple[str, str], Section] = {}
-        """The quotas section of users who have used nothing and have nothing of their own, by plan and time zone."""
+        self.plain_sections: dict[tuple[str, bool, str], UserSections] = {}
+        """What users share who have nothing but their plan, by plan, being active, and time zone."""
 
     def plan(self, plan_id: str) -> Plan:
         """The plan, or one that gives nothing."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from gateway.core.clock import rfc3339
 from gateway.core.document import canonical, parse_object
-from gateway.core.facts import Catalog, Membership, OrganizationFacts, Section, UserFacts
+from gateway.core.facts import Catalog, Membership, OrganizationFacts, Section, UserFacts, UserSections
 from gateway.core.permissions import effective
 from gateway.core.quotas import Limit, QuotaOverride, balance, effective_limit
 
@@ -98,16 +98,6 @@ def quotas_section(facts: UserFacts, catalog: Catalog, now: int) -> Section:
     limits = catalog.plan(facts.plan).quotas
     if not limits and not facts.overrides:
         return Section(EMPTY, None)
-    if facts.usages or facts.overrides or facts.anchor_at is not None:
-        return _quotas_section(facts, limits, now)
-    key = (facts.plan, facts.timezone)
-    known = catalog.untouched_quotas.get(key)
-    if known is None or not known.holds(now):
-        known = catalog.untouched_quotas[key] = _quotas_section(facts, limits, now)
-    return known
-
-
-def _quotas_section(facts: UserFacts, limits: Mapping[str, Limit], now: int) -> Section:
     quotas: dict[str, Any] = {}
     changes: list[int] = []
     for quota in limits if not facts.overrides else limits.keys() | facts.overrides.keys():
@@ -122,7 +112,41 @@ def _quotas_section(facts: UserFacts, limits: Mapping[str, Limit], now: int) -> 
             quotas[quota], resets_at = balance(limit, usages, facts.anchor_at, facts.timezone, now)
             if resets_at is not None:
                 changes.append(resets_at)
-    return Section(canonical(quotas), min(changes, default=None), now)
+    return Section(canonical(quotas), min(changes, default=None))
+
+
+def user_sections(facts: UserFacts, catalog: Catalog, now: int) -> UserSections:
+    """All of a user's document but the identity; one object for all who have nothing but their plan.
+
+    Raises ValueError for what a document can not hold.
+    """
+    if (
+        facts.usages
+        or facts.grants
+        or facts.roles
+        or facts.overrides
+        or facts.memberships
+        or facts.anchor_at is not None
+    ):
+        return _user_sections(facts, catalog, now)
+    key = (facts.plan, facts.active, facts.timezone)
+    known = catalog.plain_sections.get(key)
+    if known is None or not known.holds(now):
+        known = catalog.plain_sections[key] = _user_sections(facts, catalog, now)
+    return known
+
+
+def _user_sections(facts: UserFacts, catalog: Catalog, now: int) -> UserSections:
+    permissions, permissions_change_at = user_permissions(facts, catalog, now)
+    quotas = quotas_section(facts, catalog, now)
+    organizations = organizations_section(facts, catalog, now)
+    moments = (permissions_change_at, quotas.changes_at, organizations.changes_at)
+    return UserSections(
+        permissions,
+        (organizations.content, permissions_section(permissions), quotas.content),
+        min((moment for moment in moments if moment is not None), default=None),
+        now,
+    )
 
 
 def pool_quotas(organization: OrganizationFacts, catalog: Catalog, now: int) -> tuple[dict[str, Any], int | None]:

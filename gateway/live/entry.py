@@ -6,19 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gateway.core.document import Document
-from gateway.core.facts import Catalog, OrganizationFacts, Plan, Section, UserFacts
+from gateway.core.document import Document, canonical
+from gateway.core.facts import NOBODY, Catalog, OrganizationFacts, Plan, UserFacts, UserSections
 from gateway.core.publication import Publication
-from gateway.core.sections import (
-    EMPTY,
-    members_section,
-    organizations_section,
-    permissions_section,
-    pool_quotas,
-    quotas_section,
-    user_permissions,
-)
-from gateway.core.document import canonical
+from gateway.core.sections import members_section, pool_quotas, user_sections
 from gateway.store.documents import LoadedUser
 
 if TYPE_CHECKING:
@@ -70,16 +61,20 @@ class Entry:
 class UserEntry(Entry):
     """A user's document; `sessions` are the connections of that user, oldest first; `readers` wait for the first state."""
 
-    __slots__ = ("facts", "permissions", "quotas", "quotas_of", "readers", "sessions")
+    __slots__ = ("facts", "plan", "readers", "sections", "sessions")
 
     def __init__(self, doc: str, id: str) -> None:
         super().__init__(doc, id)
         self.facts: UserFacts | None = None
-        self.permissions: frozenset[str] = frozenset()
-        self.quotas = Section(EMPTY, None)
-        self.quotas_of: Plan | None = None
+        self.plan: Plan | None = None
+        self.sections: UserSections | None = None
         self.sessions: dict[Connection, None] = {}
         self.readers: list[asyncio.Future[UserEntry | None]] | None = None
+
+    @property
+    def permissions(self) -> frozenset[str]:
+        """What the user may do now; nothing until it is known."""
+        return self.sections.permissions if self.sections is not None else NOBODY
 
     def idle(self) -> bool:
         return not self.watchers and not self.sessions and not self.readers
@@ -100,37 +95,27 @@ class UserEntry(Entry):
 
     def build(self, loaded: LoadedUser, catalog: Catalog, seq: int, causes: frozenset[str], now: int) -> bool:
         """Build the document from facts, keeping the identity section where it was not read again. True when it changed."""
-        facts = loaded.facts
-        identity = loaded.identity
-        if identity is None:
-            assert self.publication is not None
-            identity = self.publication.document.contents[0]
-        permissions, permissions_change_at = user_permissions(facts, catalog, now)
-        quotas = self._quotas_section(facts, catalog, now)
-        organizations = organizations_section(facts, catalog, now)
-        document = Document.of(
-            USER_SECTIONS, (identity, organizations.content, permissions_section(permissions), quotas.content)
-        )
-        self.facts = facts
-        self.permissions = permissions
-        self.changes_at = _earliest(permissions_change_at, quotas.changes_at, organizations.changes_at)
-        return self._publish(document, seq, causes)
-
-    def _quotas_section(self, facts: UserFacts, catalog: Catalog, now: int) -> Section:
-        """The quotas section, built again only if what it is made of is not the same as before."""
-        before, plan = self.facts, catalog.plan(facts.plan)
+        facts, identity = loaded
+        before, plan, sections = self.publication, catalog.plan(facts.plan), self.sections
         if (
-            before is None
-            or self.quotas_of is None
-            or plan.quotas is not self.quotas_of.quotas
-            or facts.overrides is not before.overrides
-            or facts.usages is not before.usages
-            or facts.anchor_at != before.anchor_at
-            or facts.timezone != before.timezone
-            or not self.quotas.holds(now)
+            sections is None
+            or facts is not self.facts
+            or plan is not self.plan
+            or facts.roles
+            or facts.memberships
+            or not sections.holds(now)
         ):
-            self.quotas, self.quotas_of = quotas_section(facts, catalog, now), plan
-        return self.quotas
+            sections = user_sections(facts, catalog, now)
+        if identity is None:
+            assert before is not None
+            identity = before.document.contents[0]
+        contents = (identity, *sections.contents)
+        self.facts, self.plan, self.sections = facts, plan, sections
+        self.changes_at = sections.changes_at
+        if before is not None and before.document.contents == contents:
+            before.seq = max(before.seq, seq)
+            return False
+        return self._publish(Document.of(USER_SECTIONS, contents), seq, causes)
 
 
 class OrganizationEntry(Entry):
@@ -154,7 +139,8 @@ class OrganizationEntry(Entry):
         if self.partial is not None and self.partial.document.rev == partial.rev:
             self.partial.seq = max(self.partial.seq, seq)
         else:
-            self.partial = Publication(self.doc, partial, seq, causes)
+            told = causes or (_causes_of(self.partial.document, partial) if self.partial is not None else causes)
+            self.partial = Publication(self.doc, partial, seq, told)
             changed = True
         whole = Document((*public[:1], ("members", members_section(facts)), *public[1:]))
         return self._publish(whole, seq, causes) or changed
@@ -173,7 +159,3 @@ _SECTION_CAUSES = {
 def _causes_of(before: Document, after: Document) -> frozenset[str]:
     """What changed, told by the sections that differ: for changes that no row of the log explains."""
     return frozenset(_SECTION_CAUSES[name] for name, content in after.sections if before.section(name) != content)
-
-
-def _earliest(*moments: int | None) -> int | None:
-    return min((moment for moment in moments if moment is not None), default=None)

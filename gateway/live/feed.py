@@ -11,17 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from gateway.auth import Authenticator
-from gateway.core.facts import UserFacts
+from gateway.core.facts import OrganizationFacts, UserFacts
 from gateway.errors import Ending, StoreError
 from gateway.live.clock import Clock
 from gateway.live.connection import Connection
 from gateway.live.entry import UserEntry
 from gateway.live.hub import Hub
-from gateway.live.pending import NO_CAUSES, READ_AGAIN, Task, causes_of
+from gateway.live.pending import READ_AGAIN, Task, causes_of
 from gateway.metrics import Metrics
 from gateway.store.changes import Change, Position, read_changes, read_position
 from gateway.store.database import Database, Snapshot
@@ -41,6 +42,7 @@ ROUND_LIMIT = 100
 BACKLOG_LIMIT = 100_000
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 2.0
+SWEEP = READ_AGAIN._replace(swept=True)
 CREDENTIAL_CAUSES = frozenset(("revocation", "status"))
 
 
@@ -133,7 +135,9 @@ class Feed:
             await self._check_credentials(snapshot)
             before, tasks = hub.catalog, work.catalog
             if tasks:
-                hub.replace_catalog(await load_catalog(snapshot), tasks)
+                differs = hub.replace_catalog(await load_catalog(snapshot), tasks)
+                if tasks.get("") is SWEEP:
+                    self._count_drift(doc for doc in differs if doc not in tasks)
                 work.catalog = {}
             taken = Read(work.take_users(ROUND_LIMIT), work.take_organizations())
             try:
@@ -161,34 +165,43 @@ class Feed:
         for id in self._unknown_organizations(users.values()):
             organizations.setdefault(id, False)
         loaded = await load_organizations(snapshot, organizations, hub.catalog, now)
-        causes = {id: task.causes for id, task in taken.organizations}
+        tasks = dict(taken.organizations)
         for id, organization in loaded.items():
-            hub.publish_organization(id, organization, seq, causes.get(id, NO_CAUSES), now)
-        for doc, task in taken.users:
-            self._publish_user(doc, task, wanted[doc[5:]][1], users, seq, now)
+            task = tasks.get(id, READ_AGAIN)
+            if task is SWEEP and _differ(hub.catalog.organizations.get(id), organization):
+                self._count_drift((f"org:{id}",))
+            hub.publish_organization(id, organization, seq, task.causes, now)
+        self._publish_users(taken.users, wanted, users, seq, now)
 
-    def _publish_user(
+    def _publish_users(
         self,
-        doc: str,
-        task: Task,
-        facts: UserFacts | None,
-        users: dict[str, LoadedUser | BadDocument | None],
+        taken: Iterable[tuple[str, Task]],
+        wanted: Mapping[str, tuple[int, UserFacts | None]],
+        read: Mapping[str, LoadedUser | BadDocument | None],
         seq: int,
         now: int,
     ) -> None:
-        known = doc[5:]
-        if known in users:
-            loaded = users[known]
-        elif facts is not None:
-            loaded = LoadedUser(facts, None)
-        else:
-            return
-        changed = self._hub.publish_user(doc, loaded, seq, task.causes, now)
-        if changed and task.swept and not task.causes:
+        publish = self._hub.publish_user
+        reached: Counter[int] = Counter()
+        for doc, task in taken:
+            user = doc[5:]
+            facts = wanted[user][1]
+            loaded = read[user] if user in read else LoadedUser(facts, None) if facts is not None else None
+            if not publish(doc, loaded, seq, task.causes, now):
+                continue
+            if task.since is not None:
+                reached[task.since] += 1
+            if task.swept and not task.causes:
+                self._hub.counters.drift += 1
+                log.warning("the sweep found a change that the log does not have", extra={"doc": doc})
+        done = self._clock.now().wall
+        for since, count in reached.items():
+            self._metrics.observe_push(max(0, done - since), count)
+
+    def _count_drift(self, docs: Iterable[str]) -> None:
+        for doc in docs:
             self._hub.counters.drift += 1
             log.warning("the sweep found a change that the log does not have", extra={"doc": doc})
-        if changed and task.since is not None:
-            self._metrics.observe_push(max(0, self._clock.now().wall - task.since))
 
     def _unknown_organizations(self, loaded: Iterable[LoadedUser | BadDocument | None]) -> set[str]:
         known = self._hub.catalog.organizations
@@ -328,13 +341,35 @@ class Feed:
             else:
                 self._hub.work.organization(entry.id, Task(Part.ALL, causes_of("clock")))
 
+    def to_sweep(self) -> list[str]:
+        """What a sweep has to go through: the documents held, and the organizations that they mention."""
+        hub = self._hub
+        mentioned = (f"org:{id}" for id in hub.catalog.organizations)
+        return [*hub.entries, *(doc for doc in mentioned if doc not in hub.entries)]
+
+    def sweep_catalog(self) -> None:
+        """Read plans and roles again, whatever the log says."""
+        self._hub.work.plan_or_role("", SWEEP)
+
     def sweep(self, docs: Iterable[str]) -> None:
         """Read these documents and the credentials of their sessions again, whatever the log says."""
+        work = self._hub.work
         for doc in docs:
             entry = self._hub.entries.get(doc)
             if isinstance(entry, UserEntry):
-                self._hub.work.user(doc, READ_AGAIN._replace(swept=True))
+                work.user(doc, SWEEP)
                 if entry.sessions:
-                    self._hub.work.credentials.setdefault(doc, None)
-            elif entry is not None:
-                self._hub.work.organization(entry.id, READ_AGAIN)
+                    work.credentials.setdefault(doc, None)
+            elif doc.startswith("org:"):
+                work.organization(doc[4:], SWEEP)
+
+
+def _differ(before: OrganizationFacts | None, after: OrganizationFacts | BadDocument | None) -> bool:
+    """Whether an organization was changed between the two readings; the member list counts where both have it."""
+    if before is None or isinstance(after, BadDocument):
+        return False
+    if after is None:
+        return True
+    if before.members is None or after.members is None:
+        before, after = before._replace(members=None), after._replace(members=None)
+    return before != after

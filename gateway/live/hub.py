@@ -299,13 +299,18 @@ class Hub:
         self._deliver(entry, changed)
         return changed
 
-    def replace_catalog(self, catalog: Catalog, tasks: Mapping[str, Task]) -> None:
-        """Plans or roles changed: put every document that hangs on what really differs on the list. Organizations stay as they are."""
+    def replace_catalog(self, catalog: Catalog, tasks: Mapping[str, Task]) -> list[str]:
+        """Plans or roles changed: put every document that hangs on what really differs on the list. Organizations stay as they are.
+
+        Answers what differs: ``plan:ID``, ``role:ID``.
+        """
         before, self.catalog = self.catalog, catalog
+        differs: list[str] = []
         catalog.organizations, catalog.bad_organizations = before.organizations, before.bad_organizations
         for id in before.plans.keys() | catalog.plans.keys():
             old, new = before.plan(id), catalog.plan(id)
             if old != new:
+                differs.append(f"plan:{id}")
                 if old.quotas == new.quotas and id in catalog.plans:
                     catalog.plans[id] = new._replace(quotas=old.quotas)
                 self._plan_changed(id, old, new, tasks.get(f"plan:{id}"))
@@ -313,10 +318,13 @@ class Hub:
                 catalog.plans[id] = old
         for id in before.roles.keys() | catalog.roles.keys():
             if before.roles.get(id) != catalog.roles.get(id):
+                differs.append(f"role:{id}")
                 self._build_again(self.related.with_role(id), tasks.get(f"role:{id}"), "roles")
         for role in before.organization_roles.keys() | catalog.organization_roles.keys():
             if before.organization_roles.get(role) != catalog.organization_roles.get(role):
+                differs.append(f"role:org.{role}")
                 self._build_again(self.related.in_organizations(), tasks.get(f"role:org.{role}"), "permissions")
+        return differs
 
     def _plan_changed(self, id: str, old: Plan, new: Plan, task: Task | None) -> None:
         periods_moved = _periods(old) != _periods(new)
@@ -331,8 +339,7 @@ class Hub:
         self, entries: Iterable[UserEntry], task: Task | None, default: str, parts: int = Part.NONE
     ) -> None:
         again = Task(parts, task.causes or causes_of(default), task.since) if task else Task(parts, causes_of(default))
-        for entry in entries:
-            self.work.user(entry.doc, again)
+        self.work.all_of((entry.doc for entry in entries), again)
 
     # --- telling watchers ---
 

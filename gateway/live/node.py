@@ -177,8 +177,10 @@ class Node:
     def _sweep(self, elapsed_s: float) -> None:
         """Take this moment's share of the documents, so that each one is read again within `sweep_s`."""
         if not self._sweep_queue:
-            self._sweep_queue = list(self.hub.entries)
+            self._sweep_queue = self.feed.to_sweep()
             self._sweep_rate = len(self._sweep_queue) / self._sweep_s
+            if self._sweep_queue:
+                self.feed.sweep_catalog()
         self._sweep_share = min(self._sweep_share + elapsed_s * self._sweep_rate, len(self._sweep_queue))
         share = int(self._sweep_share)
         if share:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
@@ -43,7 +44,7 @@ class PendingWork:
     """The feed's list, in the order in which documents first came onto it."""
 
     def __init__(self) -> None:
-        self.users: dict[str, Task] = {}
+        self.users: OrderedDict[str, Task] = OrderedDict()
         self.organizations: dict[str, Task] = {}
         self.catalog: dict[str, Task] = {}
         self.credentials: dict[str, int | None] = {}
@@ -57,6 +58,14 @@ class PendingWork:
         """Read the task's parts of a user's document again; no parts: build it again from facts."""
         known = self.users.get(doc)
         self.users[doc] = task if known is None else known.join(task)
+        self.wake()
+
+    def all_of(self, docs: Iterable[str], task: Task) -> None:
+        """The same task for many users' documents."""
+        users = self.users
+        for doc in docs:
+            known = users.get(doc)
+            users[doc] = task if known is None else known.join(task)
         self.wake()
 
     def organization(self, organization: str, task: Task) -> None:
@@ -73,12 +82,7 @@ class PendingWork:
 
     def take_users(self, limit: int) -> list[tuple[str, Task]]:
         """The first users on the list; they leave it, and `put_back` returns them after a failure."""
-        taken = []
-        for doc in self.users:
-            taken.append(doc)
-            if len(taken) == limit:
-                break
-        return [(doc, self.users.pop(doc)) for doc in taken]
+        return [self.users.popitem(last=False) for _ in range(min(limit, len(self.users)))]
 
     def put_back(self, users: Iterable[tuple[str, Task]], organizations: Iterable[tuple[str, Task]]) -> None:
         """What was taken could not be read."""

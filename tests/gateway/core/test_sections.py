@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.document import Document
-from gateway.core.facts import Cap, Catalog, Member, Membership, OrganizationFacts, Plan, Section, UserFacts
+from gateway.core.facts import Cap, Catalog, Member, Membership, OrganizationFacts, Plan, Section, UserFacts, UserSections
 from gateway.core.permissions import Grant, RoleGrant
 from gateway.core.quotas import Limit, QuotaOverride, Usage
 from gateway.core.sections import (
@@ -25,6 +25,7 @@ from gateway.core.sections import (
     pool_quotas,
     quotas_section,
     user_permissions,
+    user_sections,
 )
 
 
@@ -156,21 +157,32 @@ def test_the_plans_quotas_with_what_was_used() -> None:
     assert section.content == rfc8785.dumps(json.loads(section.content))
 
 
-def test_who_used_nothing_shares_the_quotas_with_others_of_the_plan() -> None:
+def quotas_of(sections: UserSections) -> Any:
+    return json.loads(sections.contents[2])
+
+
+def test_who_has_nothing_but_a_plan_shares_all_sections_with_others_of_the_plan() -> None:
     known = catalog(minutes=Limit(500, "month", True))
-    first = quotas_section(user(), known, NOW)
-    assert quotas_section(user(), known, NOW + 1) is first
-    assert quotas_section(user(), known, NOVEMBER).content == first.content
-    assert quotas_section(user(timezone="Asia/Tokyo"), known, NOW).content != first.content
-    assert quotas_section(user(anchor_at=ms(2026, 1, 5)), known, NOW).changes_at == ms(2026, 12, 5)
-    assert json.loads(quotas_section(user(), known, DECEMBER).content)["minutes"]["resets_at"].startswith("2027-01-01")
+    first = user_sections(user(), known, NOW)
+    assert user_sections(user(), known, NOW + 1) is first
+    assert first.permissions == known.plan("pro").permissions
+    assert first.contents == (
+        organizations_section(user(), known, NOW).content,
+        permissions_section(first.permissions),
+        quotas_section(user(), known, NOW).content,
+    )
+    assert user_sections(user(active=False), known, NOW).permissions == frozenset()
+    assert user_sections(user(timezone="Asia/Tokyo"), known, NOW).contents[2] != first.contents[2]
+    assert user_sections(user(anchor_at=ms(2026, 1, 5)), known, NOW).changes_at == ms(2026, 12, 5)
+    assert user_sections(user(usages={"minutes": (Usage(NOVEMBER, 3, 0),)}), known, NOW) is not first
+    assert quotas_of(user_sections(user(), known, DECEMBER))["minutes"]["resets_at"].startswith("2027-01-01")
 
 
 def test_what_is_shared_is_built_again_when_the_clock_is_set_back() -> None:
     known = catalog(minutes=Limit(500, "month", True))
-    later = quotas_section(user(), known, DECEMBER)
-    assert json.loads(quotas_section(user(), known, NOW).content)["minutes"]["resets_at"].startswith("2026-12-01")
-    assert quotas_section(user(), known, DECEMBER) == later
+    later = user_sections(user(), known, DECEMBER)
+    assert quotas_of(user_sections(user(), known, NOW))["minutes"]["resets_at"].startswith("2026-12-01")
+    assert user_sections(user(), known, DECEMBER).contents == later.contents
 
 
 def test_an_override_replaces_the_plans_row_while_it_is_in_force() -> None:
