@@ -50,9 +50,13 @@ class Seed:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """One commit for all that is written inside."""
+        """One commit for all that is written inside, or none of it when that fails."""
         self.foreign.execute("BEGIN IMMEDIATE")
-        yield
+        try:
+            yield
+        except BaseException:
+            self.foreign.execute("ROLLBACK")
+            raise
         self.foreign.execute("COMMIT")
 
     def insert(self, table: str, **columns: Any) -> None:
