@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, Self, Unpack
 from client_sdk import events
 from client_sdk.config import ServerConfig, channel_url, load_token
 from client_sdk.connection import Connection, Endpoint
-from client_sdk.errors import AuthFailed, ChannelError, Disconnected
+from client_sdk.errors import AuthFailed, ChannelError, Disconnected, TokenExpired
 from client_sdk.events import NOTHING, Change, Effect, Event, Watched
 from client_sdk.freshness import Freshness
 from client_sdk.listeners import Changes, Listeners
@@ -283,8 +283,12 @@ class Channel:
         """The only way into the session: hand it an event, do what it says, and set the timer."""
         assert self._clock is not None
         assert self._opened is not None
-        for effect in self._session.handle(event, self._clock.time(), self._chance()):
-            self._perform(effect)
+        try:
+            for effect in self._session.handle(event, self._clock.time(), self._chance()):
+                self._perform(effect)
+        except Exception as exc:
+            self._fail(exc)
+            return
         if not self._opened.done() and self._session.complete():
             self._opened.set_result(None)
         self._set_timer(self._clock)
@@ -349,8 +353,18 @@ class Channel:
     def _note(self, error: ChannelError) -> None:
         self._trouble = error
         logger.info("%s: %s", error.code, error.message)
-        if isinstance(error, AuthFailed) and self._opened is not None and not self._opened.done():
+        if isinstance(error, AuthFailed | TokenExpired) and self._opened is not None and not self._opened.done():
             self._opened.set_exception(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """A fault of this program, not of the gateway: better an end than half a life."""
+        logger.error("the channel failed", exc_info=error)
+        self._end(error)
+        if self._timer is not None:
+            self._timer.cancel()
+        for effect in self._session.handle(events.Stop(), 0.0, 0.0):
+            if isinstance(effect, events.Close | events.Resolve | events.Reject):
+                self._perform(effect)
 
     def _end(self, error: BaseException | None) -> None:
         if isinstance(error, ChannelError):
@@ -369,9 +383,7 @@ class Channel:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("the channel failed", exc_info=error)
-            self._end(error)
-            self._handle(events.Stop())
+            self._fail(error)
 
 
 def _names(docs: str | Iterable[str]) -> tuple[str, ...]:

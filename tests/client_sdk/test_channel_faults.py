@@ -258,3 +258,30 @@ async def test_a_gateway_that_ends_every_session_is_not_hammered(server: Scripte
             await clock.advance(clock.next)
             await live(channel)
     assert clock.time() - began > 60
+
+
+# --- faults of the program itself ---
+
+
+async def test_a_fault_inside_ends_the_channel_instead_of_leaving_half_of_it(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    dice: list[float] = [0.5] * 1000
+
+    def throw() -> float:
+        return dice.pop()
+
+    async with Channel(server.url, "t1", chance=throw, **QUICK) as channel:
+        changes = aiter(channel)
+        await anext(changes)
+        waiting = asyncio.create_task(channel.wait_for(1000))
+        await asyncio.sleep(0)
+        dice.clear()
+        peer = await server.peer()
+        await server.change(SELF, {"identity": {"name": "Ada"}}, "profile")
+        with pytest.raises(IndexError):
+            await anext(changes)
+        with pytest.raises(Disconnected):
+            await waiting
+        await asyncio.wait_for(peer.closed.wait(), 5)
+    assert "the channel failed" in caplog.text
