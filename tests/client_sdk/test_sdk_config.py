@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from client_sdk.config import ConfigError, ServerConfig, channel_url, http_url, load_config, load_token
 from client_sdk.options import Options, SessionOptions, make_options
+from client_sdk.version import VERSION
 
 
 @pytest.fixture
@@ -108,3 +110,8 @@ def test_the_keyword_arguments_are_the_fields_of_the_options() -> None:
 def test_a_bad_option_is_refused(fields: SessionOptions) -> None:
     with pytest.raises(ValueError, match="channel"):
         make_options(fields)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == VERSION
