@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import ssl
 import sys
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -54,6 +56,9 @@ class Server(uvicorn.Server):
                 await asyncio.wait((draining,), timeout=0.1)
             draining.cancel()
         await super().shutdown(sockets)
+        if self.force_exit:
+            # uvicorn leaves this out then, and the application behind with an open database.
+            await self.lifespan.shutdown()
 
 
 def serve(config: Config, *, started: Callable[[str], None] | None = None) -> int:
@@ -189,4 +194,13 @@ class _Supervisor:
 
 def _work(config: Config, listener: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, name="parent", daemon=True).start()
     sys.exit(_run(config, listener))
+
+
+def _follow_parent() -> None:
+    """Nobody would ever stop a worker whose parent was killed: it goes as if told to."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -169,7 +169,9 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         if self.receiver is None:
-            super().shutdown()
+            # The application is about to answer a handshake that is under way: 503, as it is draining.
+            if not self.handshake_initiated or self.handshake_complete:
+                super().shutdown()
             return
         if not self.close_sent:
             self.receiver.stop()
