@@ -188,10 +188,15 @@ class Connection:
         principal = session.principal
         if principal is not None and principal.expires_at is not None and session.expired(self._node.clock.now().wall):
             return False
-        frame = watcher.next_frame(publication, session.codec, shared=shared)
+        codec = session.codec
+        frame = watcher.next_frame(publication, codec, shared=shared)
         if frame is None:
             return False
-        self.transport.send_message(frame, session.codec.binary)
+        outbox = self._node.hub.outbox
+        if outbox.open:
+            outbox.frames.append((self.transport, frame, codec.binary))
+        else:
+            self.transport.send_message(frame, codec.binary)
         return True
 
     def refuse(self, watcher: Watcher) -> None:
@@ -262,6 +267,7 @@ class Connection:
     # --- effects ---
 
     def _perform(self, effects: list[Effect]) -> None:
+        self._node.hub.outbox.flush()
         for effect in effects:
             match effect:
                 case Send(payload):

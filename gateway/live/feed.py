@@ -166,12 +166,13 @@ class Feed:
             organizations.setdefault(id, False)
         loaded = await load_organizations(snapshot, organizations, hub.catalog, now)
         tasks = dict(taken.organizations)
-        for id, organization in loaded.items():
-            task = tasks.get(id, READ_AGAIN)
-            if task is SWEEP and _differ(hub.catalog.organizations.get(id), organization):
-                self._count_drift((f"org:{id}",))
-            hub.publish_organization(id, organization, seq, task.causes, now)
-        self._publish_users(taken.users, wanted, users, seq, now)
+        with hub.outbox.collecting():
+            for id, organization in loaded.items():
+                task = tasks.get(id, READ_AGAIN)
+                if task is SWEEP and _differ(hub.catalog.organizations.get(id), organization):
+                    self._count_drift((f"org:{id}",))
+                hub.publish_organization(id, organization, seq, task.causes, now)
+            self._publish_users(taken.users, wanted, users, seq, now)
 
     def _publish_users(
         self,

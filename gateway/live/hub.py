@@ -19,6 +19,7 @@ from gateway.core.wire import ServerMessage
 from gateway.errors import Ending, NotFound, TooManyDocuments, Unavailable
 from gateway.live.connection import Connection, Pending, Watcher
 from gateway.live.entry import Entry, OrganizationEntry, UserEntry
+from gateway.live.outbox import Outbox
 from gateway.live.pending import READ_AGAIN, PendingWork, Task, causes_of
 from gateway.live.related import Related
 from gateway.store.documents import BadDocument, LoadedUser, Part
@@ -52,6 +53,7 @@ class Hub:
         self.work = PendingWork()
         self.related = Related()
         self.counters = HubCounters()
+        self.outbox = Outbox()
         self._max_documents = max_documents
         self._max_sessions_per_user = max_sessions_per_user
         self._deferred: dict[str, list[tuple[Connection, DocumentRequest, Pending]]] = {}
