@@ -50,7 +50,7 @@ class Entry:
         """Take over a document; False when nobody can see a difference."""
         before = self.publication
         if before is not None and before.document.rev == document.rev:
-            before.seq = max(before.seq, seq)
+            before.seq = seq
             return False
         if before is not None and not causes:
             causes = _causes_of(before.document, document)
@@ -113,7 +113,7 @@ class UserEntry(Entry):
         self.facts, self.plan, self.sections = facts, plan, sections
         self.changes_at = sections.changes_at
         if before is not None and before.document.contents == contents:
-            before.seq = max(before.seq, seq)
+            before.seq = seq
             return False
         return self._publish(Document.of(USER_SECTIONS, contents), seq, causes)
 
@@ -137,7 +137,7 @@ class OrganizationEntry(Entry):
         changed = False
         partial = Document(public)
         if self.partial is not None and self.partial.document.rev == partial.rev:
-            self.partial.seq = max(self.partial.seq, seq)
+            self.partial.seq = seq
         else:
             told = causes or (_causes_of(self.partial.document, partial) if self.partial is not None else causes)
             self.partial = Publication(self.doc, partial, seq, told)

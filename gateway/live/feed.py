@@ -135,9 +135,7 @@ class Feed:
             await self._check_credentials(snapshot)
             before, tasks = hub.catalog, work.catalog
             if tasks:
-                differs = hub.replace_catalog(await load_catalog(snapshot), tasks)
-                if tasks.get("") is SWEEP:
-                    self._count_drift(doc for doc in differs if doc not in tasks)
+                await self._read_catalog(snapshot, tasks, end.last)
                 work.catalog = {}
             taken = Read(work.take_users(ROUND_LIMIT), work.take_organizations())
             try:
@@ -151,6 +149,18 @@ class Feed:
         if self.stale:
             self.stale = False
             self._on_fresh()
+
+    async def _read_catalog(self, snapshot: Snapshot, tasks: Mapping[str, Task], seq: int) -> None:
+        """Plans and roles as they are now; a row that can not be read (not UTF-8) leaves all of them as they were."""
+        try:
+            catalog = await load_catalog(snapshot)
+        except ValueError as exc:
+            self._hub.counters.faults += 1
+            log.error("plans and roles can not be read", extra={"seq": seq, "error": str(exc)})
+            return
+        differs = self._hub.replace_catalog(catalog, tasks)
+        if tasks.get("") is SWEEP:
+            self._count_drift(doc for doc in differs if doc not in tasks)
 
     async def _load_and_publish(self, snapshot: Snapshot, taken: Read, seq: int, now: int) -> None:
         hub = self._hub
@@ -268,7 +278,7 @@ class Feed:
 
     async def _check_credentials(self, snapshot: Snapshot) -> None:
         """End the sessions whose credential no longer holds, before anything else is read."""
-        docs = self._hub.work.credentials
+        docs = dict(self._hub.work.credentials)
         if not docs:
             return
         connections: dict[Connection, int | None] = {}
@@ -278,7 +288,8 @@ class Feed:
                 connections.update(dict.fromkeys(entry.sessions, since))
         principals = [c.session.principal for c in connections if c.session.principal is not None]
         verdicts = await self._authenticator.recheck(snapshot, principals)
-        self._hub.work.credentials = {}
+        for doc in docs:
+            self._hub.work.credentials.pop(doc, None)
         for connection, since in connections.items():
             before = connection.session.principal
             after = verdicts.get(before.credential_id) if before is not None else None

@@ -20,7 +20,7 @@ from gateway.errors import Ending, NotFound, TooManyDocuments, Unavailable
 from gateway.live.connection import Connection, Pending, Watcher
 from gateway.live.entry import Entry, OrganizationEntry, UserEntry
 from gateway.live.outbox import Outbox
-from gateway.live.pending import READ_AGAIN, PendingWork, Task, causes_of
+from gateway.live.pending import NO_CAUSES, READ_AGAIN, PendingWork, Task
 from gateway.live.related import Related
 from gateway.store.documents import BadDocument, LoadedUser, Part
 
@@ -287,13 +287,17 @@ class Hub:
                 if isinstance(user, UserEntry) and user.fault is not None:
                     self.work.user(user.doc, READ_AGAIN)
         for member in self.related.members(organization) if known != loaded else ():
-            self.work.user(member.doc, Task(Part.NONE, causes or causes_of("organization")))
+            self.work.user(member.doc, Task(Part.NONE, causes))
         if not isinstance(entry, OrganizationEntry):
             return False
         if loaded is None:
             self._remove(entry)
             return True
-        changed = entry.build(loaded, self.catalog, seq, causes, now)
+        try:
+            changed = entry.build(loaded, self.catalog, seq, causes, now)
+        except (ValueError, OverflowError) as exc:
+            self._fault(entry, f"{type(exc).__name__}: {exc}", seq, now)
+            return False
         self.counters.built += 1
         if entry.fault is not None:
             self._mend(entry)
@@ -321,26 +325,23 @@ class Hub:
         for id in before.roles.keys() | catalog.roles.keys():
             if before.roles.get(id) != catalog.roles.get(id):
                 differs.append(f"role:{id}")
-                self._build_again(self.related.with_role(id), tasks.get(f"role:{id}"), "roles")
+                self._build_again(self.related.with_role(id), tasks.get(f"role:{id}"))
         for role in before.organization_roles.keys() | catalog.organization_roles.keys():
             if before.organization_roles.get(role) != catalog.organization_roles.get(role):
                 differs.append(f"role:org.{role}")
-                self._build_again(self.related.in_organizations(), tasks.get(f"role:org.{role}"), "permissions")
+                self._build_again(self.related.in_organizations(), tasks.get(f"role:org.{role}"))
         return differs
 
     def _plan_changed(self, id: str, old: Plan, new: Plan, task: Task | None) -> None:
         periods_moved = _periods(old) != _periods(new)
-        parts = Part.USAGES if periods_moved else Part.NONE
-        self._build_again(self.related.on_plan(id), task, "plan", parts)
+        self._build_again(self.related.on_plan(id), task, Part.USAGES if periods_moved else Part.NONE)
         for organization, facts in self.catalog.organizations.items():
             if facts.plan == id:
-                self.work.organization(organization, task or Task(Part.ALL, causes_of("plan")))
-                self._build_again(self.related.members(organization), task, "plan")
+                self.work.organization(organization, task or READ_AGAIN)
+                self._build_again(self.related.members(organization), task)
 
-    def _build_again(
-        self, entries: Iterable[UserEntry], task: Task | None, default: str, parts: int = Part.NONE
-    ) -> None:
-        again = Task(parts, task.causes or causes_of(default), task.since) if task else Task(parts, causes_of(default))
+    def _build_again(self, entries: Iterable[UserEntry], task: Task | None, parts: int = Part.NONE) -> None:
+        again = Task(parts, task.causes, task.since) if task else Task(parts, NO_CAUSES)
         self.work.all_of((entry.doc for entry in entries), again)
 
     # --- telling watchers ---

@@ -60,10 +60,18 @@ async def last_seq(reader: Reader) -> int:
 
 async def read_changes(reader: Reader, after: int, limit: int = PAGE) -> list[Change]:
     """The oldest rows with a `seq` greater than `after`, at most `limit`, in order."""
-    rows = await reader.read(
-        Statement("SELECT seq, doc, cause, at FROM change_log WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))
-    )
-    return [Change(*row) for row in rows[0]]
+    try:
+        [rows] = await reader.read(
+            Statement("SELECT seq, doc, cause, at FROM change_log WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))
+        )
+    except UnicodeDecodeError:
+        # An id that is not UTF-8 is nobody whom a client could name, and must not stop the log.
+        columns = "seq, CAST(doc AS BLOB), CAST(cause AS BLOB), at"
+        [raw] = await reader.read(
+            Statement(f"SELECT {columns} FROM change_log WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))  # noqa: S608
+        )
+        rows = [(seq, doc.decode(errors="replace"), cause.decode(errors="replace"), at) for seq, doc, cause, at in raw]
+    return [Change(*row) for row in rows]
 
 
 async def read_pages(reader: Reader, after: int) -> AsyncIterator[list[Change]]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,28 +12,6 @@ from tests.support.people import add_plan, add_token, add_user, insert, run, tok
 from tests.support.waiting import eventually
 
 ADA, BOB, EVE, ROOT = (token_text(name) for name in ("ada", "bob", "eve", "root"))
-
-
-@pytest.fixture
-async def rig(database: Database) -> AsyncIterator[Rig]:
-    """Ada and Bob on the free plan, Eve on the pro plan, Root who may see everybody; Ada and Bob are in Acme."""
-    await database.write(
-        *add_plan("free", ["a"], minutes=10),
-        *add_plan("pro", ["a", "b"], minutes=500),
-        insert("roles", id="r1"),
-        insert("role_permissions", role="r1", permission="c"),
-        add_user("ada"),
-        add_user("bob"),
-        add_user("eve", "pro"),
-        add_user("root", is_admin=1),
-        *(add_token(user, text) for user, text in (("ada", ADA), ("bob", BOB), ("eve", EVE), ("root", ROOT))),
-        insert("organizations", id="acme", name="Acme", plan="pro"),
-        insert("org_role_permissions", role="owner", permission="manage_members"),
-        insert("memberships", org_id="acme", user_id="ada", role="owner"),
-        insert("memberships", org_id="acme", user_id="bob", role="member"),
-    )
-    async with Rig(database) as made:
-        yield made
 
 
 async def test_a_session_begins_with_hello_ready_and_its_own_document(rig: Rig) -> None:
