@@ -371,10 +371,9 @@ def _changes(old: dict[str, _Json], new: Iterable[tuple[str, _Json]], patch: Cal
     changes: list[tuple[str, bytes]] = []
     for name, value in new:
         before = old.pop(name, None)
-        if before is None:
-            changes.append((name, bytes(value)))
-        elif before != value:
-            changes.append((name, patch(before, value)))
+        if before == value:
+            continue
+        changes.append((name, bytes(value) if before is None else patch(before, value)))
     if old:
         changes += [(name, b"null") for name in old]
         return b"".join(_pieces(_sorted(changes)))

@@ -13,6 +13,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.auth import Authenticator
@@ -51,6 +52,12 @@ class Read(NamedTuple):
 
     users: list[tuple[str, Task]]
     organizations: list[tuple[str, Task]]
+
+
+@lru_cache(maxsize=16)
+def user_task(cause: str, at: int) -> Task:
+    """What a row of the log about a user asks for; the rows of one transaction ask for the same."""
+    return Task(CAUSE_PARTS.get(cause, Part.ALL), causes_of(cause), at)
 
 
 class Feed:
@@ -253,9 +260,9 @@ class Feed:
             if isinstance(entry, UserEntry):
                 if cause in CREDENTIAL_CAUSES and entry.sessions:
                     work.credentials.setdefault(doc, at)
-                parts = CAUSE_PARTS.get(cause, Part.ALL)
-                if parts:
-                    work.user(doc, Task(parts, causes_of(cause), at))
+                task = user_task(cause, at)
+                if task.parts:
+                    work.user(doc, task)
         elif doc.startswith("org:"):
             if doc[4:] in hub.catalog.organizations or doc in hub.entries or doc[4:] in hub.catalog.bad_organizations:
                 work.organization(doc[4:], Task(Part.ALL, causes_of(cause), at))
