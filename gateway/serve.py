@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import multiprocessing
 import os
@@ -25,6 +26,7 @@ from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.live.node import Node
 from gateway.log import configure_logging
+from gateway.web.request import RequestProtocol
 from gateway.web.websocket import ChannelProtocol
 
 log = logging.getLogger("gateway.serve")
@@ -118,13 +120,14 @@ def _tls_context(config: Config) -> ssl.SSLContext:
 def _run(config: Config, listener: socket.socket) -> int:
     configure_logging(config.logging)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {
+        "http": functools.partial(RequestProtocol, head_timeout_s=config.channel.auth_timeout_s),
+    }
     if config.server.use_https:
         settings["ssl_context_factory"] = lambda _config, _default: _tls_context(config)
     server = Server(
         uvicorn.Config(
             create_app(config),
-            http="httptools",
             ws=ChannelProtocol,
             ws_max_size=config.channel.max_frame_bytes,
             ws_per_message_deflate=False,

@@ -49,6 +49,14 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
 
     # --- the handshake: uvicorn's, with ourselves in the scope ---
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            # The parser has its answer ready (431 for a header that is too long), but uvicorn does not look.
+            self.handshake_initiated = self.handshake_complete = self.close_sent = True
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         scope = getattr(self, "scope", None)
@@ -78,7 +86,7 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
             if self.receiver is not None:
                 self._forget_handshake()
                 return
-            if not self.handshake_complete:
+            if not self.handshake_complete and not self.close_sent:
                 self.logger.error("ASGI callable returned without completing handshake.")
                 self.send_500_response()
         if self.close_timer is None:
@@ -111,8 +119,11 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         super().handle_cont(event)
 
     def handle_ping(self) -> None:
-        super().handle_ping()
-        if self.receiver is not None and not self.close_sent:
+        pong = b"".join(self.conn.data_to_send())
+        if self.close_sent:
+            return
+        self.transport.write(pong)
+        if self.receiver is not None:
             self.receiver.control_received()
 
     def handle_pong(self, event: Frame) -> None:
