@@ -45,6 +45,7 @@ class RawWebSocket:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.replica = Replica()
+        self.head = b""
         self.unread = b""
         self.eof = False
 
@@ -70,9 +71,9 @@ class RawWebSocket:
             if token is not None:
                 headers += f"Authorization: Bearer {token}\r\n"
             await raw.send(handshake(gateway, path, headers))
-            head = await raw.read_until(b"\r\n\r\n")
-            if b" 101 " not in head.partition(b"\r\n")[0]:
-                raise ConnectionError(head.decode("latin-1"))
+            raw.head = await raw.read_until(b"\r\n\r\n")
+            if b" 101 " not in raw.head.partition(b"\r\n")[0]:
+                raise ConnectionError(raw.head.decode("latin-1"))
             raw._took(b"")
         except BaseException:
             sock.close()
