@@ -44,9 +44,11 @@ class Gateway(Starlette):
 
 
 def create_app(config: Config | None = None, *, clock: Clock | None = None) -> Starlette:
-    """The ASGI application, for any server and for Starlette's ``TestClient`` (used as a context manager, so that its lifespan runs).
+    """The ASGI application, for any server and for Starlette's ``TestClient`` (used as a context manager, so that
+    its lifespan runs).
 
-    Without `config` it is read as the command line does. The database is opened, and brought up to date, when the lifespan starts.
+    Without `config` it is read as the command line does. The database is opened, and brought up to date, when the
+    lifespan starts.
     """
     config = config or load_config()
 

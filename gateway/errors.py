@@ -1,7 +1,9 @@
-"""Every reply and every ending of the gateway: stable code, HTTP status, WebSocket close code, and whether coming back helps.
+"""Every reply and every ending of the gateway: stable code, HTTP status, WebSocket close code, and whether coming
+back helps.
 
-A failed request raises a `GatewayError`; it becomes an ``error`` message on the channel and problem+json (RFC 9457) over HTTP. The end of a
-connection is an `Ending`. Nothing is both. Messages are written for the client: no SQL, no stack traces, no tokens, no other users' data.
+A failed request raises a `GatewayError`; it becomes an ``error`` message on the channel and problem+json (RFC 9457)
+over HTTP. The end of a connection is an `Ending`. Nothing is both. Messages are written for the client: no SQL, no
+stack traces, no tokens, no other users' data.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ from typing import Any, ClassVar, NamedTuple
 class GatewayError(Exception):
     """A request that failed; the connection lives on.
 
-    `message` is one sentence for the client. `retry_after_s` (seconds) says when trying again can help; `details` are additional fields of the
-    answer, named by the code.
+    `message` is one sentence for the client. `retry_after_s` (seconds) says when trying again can help; `details`
+    are additional fields of the answer, named by the code.
     """
 
     code: ClassVar[str] = "internal"
@@ -111,7 +113,9 @@ class Reconnect(enum.StrEnum):
 
 
 class EndingKind(NamedTuple):
-    """One row of the table of ends: WebSocket close code (RFC 6455 §7.4), what the client does next, and the default sentence."""
+    """One row of the table of ends: WebSocket close code (RFC 6455 §7.4), what the client does next, and the default
+    sentence.
+    """
 
     close: int
     reconnect: Reconnect
@@ -171,7 +175,9 @@ class StoreCorrupt(StoreError):
 
 
 class StoreConflict(StoreError):
-    """A constraint refused the write: `kind` is ``unique``, ``foreign_key``, ``check`` or ``not_null``, `what` names the column or constraint."""
+    """A constraint refused the write: `kind` is ``unique``, ``foreign_key``, ``check`` or ``not_null``, `what` names
+    the column or constraint.
+    """
 
     def __init__(self, kind: str, what: str) -> None:
         super().__init__(f"{kind}: {what}")
@@ -180,7 +186,9 @@ class StoreConflict(StoreError):
 
 
 class NoRowChanged(StoreError):
-    """A statement that had to change a row changed none; the whole write was undone. `index` is its place in the write."""
+    """A statement that had to change a row changed none; the whole write was undone. `index` is its place in the
+    write.
+    """
 
     def __init__(self, index: int) -> None:
         super().__init__(f"statement {index} changed no row")

@@ -20,7 +20,9 @@ Source = Callable[[], Iterable[Metric]]
 
 
 class Latencies:
-    """A histogram of whole milliseconds that costs a list look-up to feed: `prometheus_client`'s own takes a lock each time."""
+    """A histogram of whole milliseconds that costs a list look-up to feed: `prometheus_client`'s own takes a lock
+    each time.
+    """
 
     def __init__(self, name: str, text: str) -> None:
         self._name = name

@@ -35,7 +35,9 @@ BACKLOG = 4096
 RESTART_DELAY_S = 1.0
 STOP_GRACE_S = 10.0
 SWITCH_INTERVAL_S = 0.0005
-"""How long the database's writer thread may keep the event loop waiting for the interpreter (the default of 5 ms shows in latencies)."""
+"""How long the database's writer thread may keep the event loop waiting for the interpreter (the default of 5 ms
+shows in latencies).
+"""
 
 
 class Server(uvicorn.Server):

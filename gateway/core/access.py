@@ -21,7 +21,9 @@ class Access(enum.Enum):
 
 
 def allowed(principal: Principal, facts: UserFacts, permissions: frozenset[str], permission: str) -> bool:
-    """Whether the principal holds a permission now, an administrator all of them, and its credential does not narrow it away."""
+    """Whether the principal holds a permission now, an administrator all of them, and its credential does not narrow
+    it away.
+    """
     if principal.permissions is not None and permission not in principal.permissions:
         return False
     return facts.active and (facts.is_admin or permission in permissions)
@@ -37,7 +39,9 @@ def access_to_user(principal: Principal, facts: UserFacts, permissions: frozense
 def access_to_organization(
     principal: Principal, facts: UserFacts, permissions: frozenset[str], organization: str, catalog: Catalog
 ) -> Access:
-    """An organization's document: whole for ``orgs.read`` and for members who may manage it, without the member list for the others."""
+    """An organization's document: whole for ``orgs.read`` and for members who may manage it, without the member list
+    for the others.
+    """
     if allowed(principal, facts, permissions, READ_ORGANIZATIONS):
         return Access.FULL
     known = catalog.organizations.get(organization)

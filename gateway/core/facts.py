@@ -1,7 +1,7 @@
 """What the database says about users, plans, roles and organizations: the material that documents are built from.
 
-Facts are immutable and small: a node keeps those of every document that somebody watches, so that a change of a plan, or of the time, needs no
-database.
+Facts are immutable and small: a node keeps those of every document that somebody watches, so that a change of a
+plan, or of the time, needs no database.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class Member(NamedTuple):
 
 
 class OrganizationFacts(NamedTuple):
-    """All about one organization; `profile` is its encoded own section, `members` None until somebody watches its document."""
+    """All about one organization; `profile` is its encoded own section, `members` None until somebody watches its
+    document.
+    """
 
     name: str
     plan: str
@@ -87,8 +89,9 @@ class Section(NamedTuple):
 
 
 class UserSections(NamedTuple):
-    """A user's document without its identity: what it may do, the sections ``organizations``, ``permissions`` and ``quotas`` as canonical
-    JSON, and for how long they hold: from `since` until `changes_at` (milliseconds since 1970 UTC; None: for ever).
+    """A user's document without its identity: what it may do, the sections ``organizations``, ``permissions`` and
+    ``quotas`` as canonical JSON, and for how long they hold: from `since` until `changes_at` (milliseconds since
+    1970 UTC; None: for ever).
     """
 
     permissions: frozenset[str]
@@ -102,7 +105,9 @@ class UserSections(NamedTuple):
 
 
 class Catalog:
-    """What many documents share. A node keeps one, whole for plans and roles, and with the organizations that its documents mention."""
+    """What many documents share. A node keeps one, whole for plans and roles, and with the organizations that its
+    documents mention.
+    """
 
     def __init__(self) -> None:
         self.plans: dict[str, Plan] = {}

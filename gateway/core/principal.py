@@ -21,11 +21,13 @@ class CredentialKind(enum.StrEnum):
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """An authenticated party. Only `gateway.auth` makes one; whatever requires one can rely on the check having happened.
+    """An authenticated party. Only `gateway.auth` makes one; whatever requires one can rely on the check having
+    happened.
 
-    `credential_id` names the row of the credential, never its secret. `expires_at` is in milliseconds since 1970 UTC (None: no end).
-    `permissions` narrows what the credential may do beside its own document (None: all that its owner may). `credential_mark` is the beginning
-    of the hash of the secret that was shown: another one in the same row is another credential.
+    `credential_id` names the row of the credential, never its secret. `expires_at` is in milliseconds since 1970 UTC
+    (None: no end). `permissions` narrows what the credential may do beside its own document (None: all that its
+    owner may). `credential_mark` is the beginning of the hash of the secret that was shown: another one in the same
+    row is another credential.
     """
 
     kind: PrincipalKind

@@ -1,7 +1,7 @@
 """What watchers of a document are sent: conflation, resume, and frames that are encoded once.
 
-A `Publication` is one state of a document as all its watchers share it. A `View` is one session's side: which state was sent last. There is no
-queue of updates: `next_frame` goes from what was sent straight to the publication of now.
+A `Publication` is one state of a document as all its watchers share it. A `View` is one session's side: which state
+was sent last. There is no queue of updates: `next_frame` goes from what was sent straight to the publication of now.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ def _listed(causes: frozenset[str]) -> tuple[str, ...]:
 
 
 class Publication:
-    """A document's present state. `seq` is the position in the change log up to which it is exact; `causes` tell why it differs from the state before."""
+    """A document's present state. `seq` is the position in the change log up to which it is exact; `causes` tell why
+    it differs from the state before.
+    """
 
     __slots__ = ("_frames", "causes", "document", "name", "seq")
 
@@ -31,7 +33,9 @@ class Publication:
         self._frames: dict[tuple[str, str, frozenset[str]], bytes] | None = None
 
     def update_frame(self, codec: Codec, from_: Document, causes: frozenset[str], *, shared: bool) -> bytes:
-        """The frame that leads from `from_` here: a patch, or the whole document where that is smaller. `shared` keeps it for the next watcher."""
+        """The frame that leads from `from_` here: a patch, or the whole document where that is smaller. `shared`
+        keeps it for the next watcher.
+        """
         if not shared:
             return self._encode_update(codec, from_, causes)
         if self._frames is None:
@@ -81,7 +85,9 @@ class View:
         self.causes = frozenset()
 
     def next_frame(self, publication: Publication, codec: Codec, *, shared: bool = False) -> bytes | None:
-        """What to send so that the client holds `publication`; None when it holds that already. The caller sends it, or the view is wrong."""
+        """What to send so that the client holds `publication`; None when it holds that already. The caller sends it,
+        or the view is wrong.
+        """
         document = publication.document
         before = self.sent
         if before is None:

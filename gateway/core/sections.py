@@ -1,12 +1,11 @@
 """From facts to documents: each section of a user's or an organization's document, as canonical JSON.
 
-Sections that many users share (the same permissions, the untouched quotas of one plan) are the same bytes object: building them again costs a
-look-up, and the patch between two of them is computed once.
+Sections that many users share (the same permissions, the untouched quotas of one plan) are the same bytes object:
+building them again costs a look-up, and the patch between two of them is computed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from gateway.core.clock import rfc3339
 from gateway.core.document import canonical, parse_object
 from gateway.core.facts import Catalog, Membership, OrganizationFacts, Section, UserFacts, UserSections
 from gateway.core.permissions import effective
-from gateway.core.quotas import Limit, QuotaOverride, balance, effective_limit
+from gateway.core.quotas import QuotaOverride, balance, effective_limit
 
 
 class UserRow(NamedTuple):
@@ -162,7 +161,9 @@ def pool_quotas(organization: OrganizationFacts, catalog: Catalog, now: int) -> 
 
 
 def organizations_section(facts: UserFacts, catalog: Catalog, now: int) -> Section:
-    """The organizations that the user is a member of; a disabled one is not shown. Raises ValueError for one whose facts are not to be had."""
+    """The organizations that the user is a member of; a disabled one is not shown. Raises ValueError for one whose
+    facts are not to be had.
+    """
     if not facts.memberships:
         return Section(EMPTY, None)
     organizations: dict[str, Any] = {}

@@ -1,14 +1,14 @@
 """One connection's session: what a client may say when, what it is told, and when it ends.
 
-The machine is pure. Every method takes an `Instant` and returns effects for the connection to perform; `deadline` says when `tick` has to be
-called next. It knows neither sockets nor the database.
+The machine is pure. Every method takes an `Instant` and returns effects for the connection to perform; `deadline`
+says when `tick` has to be called next. It knows neither sockets nor the database.
 
     GREETING ──authenticated──▶ LIVE ──┐
         │                              ├──end──▶ ENDED
         └──auth_timeout, bad message, bad credential──┘
 
-In GREETING only one `auth` is understood. LIVE accepts requests, renews credentials and watches the heartbeat. In ENDED nothing is accepted and
-nothing is sent any more.
+In GREETING only one `auth` is understood. LIVE accepts requests, renews credentials and watches the heartbeat. In
+ENDED nothing is accepted and nothing is sent any more.
 """
 
 from __future__ import annotations
@@ -20,6 +20,21 @@ from typing import NamedTuple
 from msgspec import UNSET
 
 from gateway.core.clock import rfc3339
+from gateway.core.effects import (
+    SELF,
+    Authenticate,
+    Close,
+    DocumentRequest,
+    Effect,
+    Report,
+    Resend,
+    Send,
+    SendPing,
+    Subscribe,
+    Unsubscribe,
+    parse_document_names,
+)
+from gateway.core.instant import Instant
 from gateway.core.principal import Principal
 from gateway.core.wire import (
     FEATURES,
@@ -47,13 +62,6 @@ NEVER = float("inf")
 RATE_WINDOW_S = 60.0
 
 
-class Instant(NamedTuple):
-    """A moment on both clocks: `mono` in seconds for durations, `wall` in milliseconds since 1970 UTC for dates."""
-
-    mono: float
-    wall: int
-
-
 class SessionLimits(NamedTuple):
     """The settings of ``[channel]`` that a session obeys; times in seconds."""
 
@@ -73,84 +81,10 @@ class Condition(enum.Enum):
     ENDED = enum.auto()
 
 
-class DocumentRequest(NamedTuple):
-    """A document that the client wants, by the name it used, and the revision that it still holds."""
-
-    name: str
-    rev: str | None
-
-
-class Send(NamedTuple):
-    """Send this frame."""
-
-    payload: bytes
-
-
-class SendPing(NamedTuple):
-    """Send a WebSocket ping."""
-
-
-class Authenticate(NamedTuple):
-    """Check this token and answer with `authenticated` or `rejected`."""
-
-    token: str
-
-
-class Subscribe(NamedTuple):
-    """Start watching; `request_id` wants a reply when all of it is decided. The first of a session may be empty."""
-
-    documents: tuple[DocumentRequest, ...]
-    request_id: str | None
-
-
-class Unsubscribe(NamedTuple):
-    """Stop watching and reply."""
-
-    names: tuple[str, ...]
-    request_id: str
-
-
-class Resend(NamedTuple):
-    """Send a document whole again and reply."""
-
-    name: str
-    request_id: str
-
-
-class Report(NamedTuple):
-    """Answer a ping with the revisions that were sent."""
-
-    ping: Ping
-
-
-class Close(NamedTuple):
-    """Send the last frame and close; nothing may be sent after it."""
-
-    payload: bytes
-    ending: Ending
-
-
-Effect = Send | SendPing | Authenticate | Subscribe | Unsubscribe | Resend | Report | Close
-
-SELF = (DocumentRequest("self", None),)
-
-
-def parse_document_name(text: str) -> DocumentRequest:
-    """Split `DOC@REV`: the last ``@`` counts, and only before 16 hexadecimal digits."""
-    name, at, rev = text.rpartition("@")
-    if at and len(rev) == 16 and all(c in "0123456789abcdef" for c in rev):
-        return DocumentRequest(name, rev)
-    return DocumentRequest(text, None)
-
-
-def parse_document_names(texts: Sequence[str]) -> tuple[DocumentRequest, ...]:
-    """Parse each, keeping the last word on a document that is named twice, in the order of first mention."""
-    requests = {request.name: request for request in map(parse_document_name, texts)}
-    return tuple(requests.values())
-
-
 class Session:
-    """The state of one connection. `jitter` in [0, 1) spreads the heartbeats of sessions that began together by ±10 %."""
+    """The state of one connection. `jitter` in [0, 1) spreads the heartbeats of sessions that began together by ±10
+    %.
+    """
 
     __slots__ = (
         "_authenticating",
@@ -207,7 +141,9 @@ class Session:
         return self._open(principal, parse_document_names(watch) if watch else SELF, None, at)
 
     def authenticated(self, principal: Principal, at: Instant) -> list[Effect]:
-        """The credential of the `auth` under way is good: opens the session, or renews it without sending documents again."""
+        """The credential of the `auth` under way is good: opens the session, or renews it without sending documents
+        again.
+        """
         message, self._authenticating = self._authenticating, None
         if message is None or self.condition is Condition.ENDED:
             return []
@@ -220,7 +156,9 @@ class Session:
         return self._renew(principal, message, at)
 
     def rejected(self, error: GatewayError, at: Instant) -> list[Effect]:
-        """The credential of the `auth` under way is not good: ends a greeting, leaves a live session its old credential."""
+        """The credential of the `auth` under way is not good: ends a greeting, leaves a live session its old
+        credential.
+        """
         message, self._authenticating = self._authenticating, None
         if message is None or self.condition is Condition.ENDED:
             return []
@@ -254,7 +192,9 @@ class Session:
         self._expiring_sent = False
 
     def amend(self, principal: Principal, at: Instant) -> list[Effect]:
-        """The same credential was changed where it is stored (its end, its scopes): it counts from now on, without a word if nothing is due."""
+        """The same credential was changed where it is stored (its end, its scopes): it counts from now on, without a
+        word if nothing is due.
+        """
         self._take_credential(principal, at)
         return self._check_credential(at)
 
@@ -301,7 +241,9 @@ class Session:
         return self._end_rate_limited(at) if over and self._strikes > 1 else []
 
     def _charge(self, at: Instant) -> bool:
-        """Count one message; True when it is beyond the allowance. A spent allowance is a strike, and one after another is the end."""
+        """Count one message; True when it is beyond the allowance. A spent allowance is a strike, and one after
+        another is the end.
+        """
         limit = self._limits.messages_per_minute
         if at.mono >= self._window_ends:
             in_a_row = self._window_count > limit and at.mono < self._window_ends + RATE_WINDOW_S

@@ -1,7 +1,8 @@
 """The messages of the channel protocol, and one codec for each subprotocol.
 
-A frame holds one message: a map with `op`. Structs are encoded without their empty fields, so that null and absent stay the same thing on the
-wire. Documents and patches reach a codec as canonical JSON and are embedded as they are (JSON) or transcoded (MessagePack).
+A frame holds one message: a map with `op`. Structs are encoded without their empty fields, so that null and absent
+stay the same thing on the wire. Documents and patches reach a codec as canonical JSON and are embedded as they are
+(JSON) or transcoded (MessagePack).
 """
 
 from __future__ import annotations
@@ -171,7 +172,9 @@ class Expiring(ServerMessage, tag="expiring", frozen=True):
 
 
 class Status(ServerMessage, tag="status", frozen=True):
-    """What the client holds may be old (`stale`), or is true again (`fresh`); with `doc` it speaks of that document alone."""
+    """What the client holds may be old (`stale`), or is true again (`fresh`); with `doc` it speaks of that document
+    alone.
+    """
 
     store: str
     since: str
@@ -201,7 +204,9 @@ class Ended(ServerMessage, tag="ended", frozen=True):
 
 
 class RequestRefused(Exception):
-    """A message that is a map but no valid request; `error` becomes the reply, `id` names the request if it had a usable one."""
+    """A message that is a map but no valid request; `error` becomes the reply, `id` names the request if it had a
+    usable one.
+    """
 
     def __init__(self, error: GatewayError, request_id: str | None) -> None:
         super().__init__(error.message)

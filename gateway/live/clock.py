@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from gateway.core.session import Instant
+from gateway.core.instant import Instant
 
 
 class Clock(Protocol):

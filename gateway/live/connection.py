@@ -1,7 +1,8 @@
-"""Runs one `Session` over one transport: performs its effects, sends what the hub publishes, and keeps the rule that data flows only while it may.
+"""Runs one `Session` over one transport: performs its effects, sends what the hub publishes, and keeps the rule that
+data flows only while it may.
 
-A connection owns no task and no timer. The transport calls it when something comes, the hub when something changed, the node's ticker when its
-deadline is due.
+A connection owns no task and no timer. The transport calls it when something comes, the hub when something changed,
+the node's ticker when its deadline is due.
 """
 
 from __future__ import annotations
@@ -12,22 +13,21 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from gateway.core.clock import rfc3339
-from gateway.core.principal import Principal
-from gateway.core.publication import Publication, View
-from gateway.core.session import (
+from gateway.core.effects import (
     Authenticate,
     Close,
-    Condition,
     DocumentRequest,
     Effect,
     Report,
     Resend,
     Send,
     SendPing,
-    Session,
     Subscribe,
     Unsubscribe,
 )
+from gateway.core.principal import Principal
+from gateway.core.publication import Publication, View
+from gateway.core.session import Condition, Session
 from gateway.core.wire import Gone, Reply, ServerMessage, Status
 from gateway.errors import Ending, GatewayError, NotFound
 from gateway.live.transport import Transport
@@ -174,7 +174,9 @@ class Connection:
     # --- from the hub ---
 
     def deliver(self, watcher: Watcher, publication: Publication, *, shared: bool = False) -> bool:
-        """Send what leads to the publication, or remember to do so as soon as the socket takes more. True when a frame went out."""
+        """Send what leads to the publication, or remember to do so as soon as the socket takes more. True when a
+        frame went out.
+        """
         session = self.session
         if session.condition is not Condition.LIVE:
             return False

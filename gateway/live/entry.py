@@ -22,8 +22,9 @@ USER_SECTIONS = ("identity", "organizations", "permissions", "quotas")
 class Entry:
     """A document that somebody on this node watches, or whose principal is connected here.
 
-    `publication` is None until it is read for the first time, and stays the last good one while `fault` says why it can not be built now.
-    `changes_at` (milliseconds since 1970 UTC) is when it changes by the clock, `scheduled_at` the last such moment that was put on the list.
+    `publication` is None until it is read for the first time, and stays the last good one while `fault` says why it
+    can not be built now. `changes_at` (milliseconds since 1970 UTC) is when it changes by the clock, `scheduled_at`
+    the last such moment that was put on the list.
     """
 
     __slots__ = ("changes_at", "doc", "fault", "fault_since", "id", "publication", "scheduled_at", "watchers")
@@ -59,7 +60,9 @@ class Entry:
 
 
 class UserEntry(Entry):
-    """A user's document; `sessions` are the connections of that user, oldest first; `readers` wait for the first state."""
+    """A user's document; `sessions` are the connections of that user, oldest first; `readers` wait for the first
+    state.
+    """
 
     __slots__ = ("facts", "plan", "readers", "sections", "sessions")
 
@@ -94,7 +97,9 @@ class UserEntry(Entry):
                 reader.set_exception(failure())
 
     def build(self, loaded: LoadedUser, catalog: Catalog, seq: int, causes: frozenset[str], now: int) -> bool:
-        """Build the document from facts, keeping the identity section where it was not read again. True when it changed."""
+        """Build the document from facts, keeping the identity section where it was not read again. True when it
+        changed.
+        """
         facts, identity = loaded
         before, plan, sections = self.publication, catalog.plan(facts.plan), self.sections
         if (

@@ -1,9 +1,10 @@
-"""Follows the change log from a position: one round reads what is new and publishes the next documents on the hub's list.
+"""Follows the change log from a position: one round reads what is new and publishes the next documents on the hub's
+list.
 
     commit ─▶ wake ─▶ one snapshot: log rows, credentials, catalog, facts ─▶ hub publishes ─▶ position advances
 
-A round works in one snapshot and reads the log to that snapshot's end, so every document it builds is exact at the new position. It takes a
-bounded number of documents, so that a revocation never waits for more than one round.
+A round works in one snapshot and reads the log to that snapshot's end, so every document it builds is exact at the
+new position. It takes a bounded number of documents, so that a revocation never waits for more than one round.
 """
 
 from __future__ import annotations

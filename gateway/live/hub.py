@@ -1,8 +1,8 @@
 """Who watches what on this node, and what changed but was not published yet.
 
-The hub does no I/O. The feed tells it what the change log says (`note`), asks what has to be read (`take`), and hands back what it read
-(`publish_user`, `publish_organization`, ...). Everything between an await of the feed and the next is atomic for sessions: they join before
-anything is read for them, so no change can fall between the two.
+The hub does no I/O. The feed tells it what the change log says (`note`), asks what has to be read (`take`), and
+hands back what it read (`publish_user`, `publish_organization`, ...). Everything between an await of the feed and
+the next is atomic for sessions: they join before anything is read for them, so no change can fall between the two.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.core.access import Access, access_to_organization, access_to_user
+from gateway.core.effects import DocumentRequest
 from gateway.core.facts import Catalog, OrganizationFacts, Plan, UserFacts
 from gateway.core.principal import Principal
-from gateway.core.session import DocumentRequest
 from gateway.core.wire import ServerMessage
 from gateway.errors import Ending, NotFound, TooManyDocuments, Unavailable
 from gateway.live.connection import Connection, Pending, Watcher
@@ -61,7 +61,9 @@ class Hub:
     # --- sessions come and go ---
 
     def join(self, connection: Connection) -> UserEntry:
-        """Bind a live session to its principal's entry, which is loaded and kept as long as the session lives. May end the oldest session."""
+        """Bind a live session to its principal's entry, which is loaded and kept as long as the session lives. May
+        end the oldest session.
+        """
         principal = self._principal_of(connection)
         entry = self._user_entry(principal.document)
         entry.sessions[connection] = None
@@ -86,7 +88,9 @@ class Hub:
         return entry if isinstance(entry, UserEntry) and connection in entry.sessions else None
 
     def watch(self, connection: Connection, documents: Sequence[DocumentRequest], request_id: str | None) -> None:
-        """Start watching. Each document is answered by `snapshot`, `current` or an error; then the request by a reply."""
+        """Start watching. Each document is answered by `snapshot`, `current` or an error; then the request by a
+        reply.
+        """
         own = self._principal_of(connection).document
         requests = [request._replace(name=own) if request.name == "self" else request for request in documents]
         names = {request.name for request in requests}
@@ -306,7 +310,8 @@ class Hub:
         return changed
 
     def replace_catalog(self, catalog: Catalog, tasks: Mapping[str, Task]) -> list[str]:
-        """Plans or roles changed: put every document that hangs on what really differs on the list. Organizations stay as they are.
+        """Plans or roles changed: put every document that hangs on what really differs on the list. Organizations
+        stay as they are.
 
         Answers what differs: ``plan:ID``, ``role:ID``.
         """
@@ -370,7 +375,9 @@ class Hub:
             self.work.due(entry.doc, entry.changes_at)
 
     def check_access(self, connection: Connection) -> None:
-        """The principal's rights may have changed: what it may no longer see is gone, what it may see more or less of is sent anew."""
+        """The principal's rights may have changed: what it may no longer see is gone, what it may see more or less
+        of is sent anew.
+        """
         entry = self.entry_of(connection)
         if entry is None or entry.facts is None:
             return
@@ -425,8 +432,9 @@ class Hub:
             connection.tell(message)
 
     def facts_of(self, doc: str) -> UserFacts | None:
-        """The facts of a user's document that is loaded. None while it can not be built: some of what was read since is lost, so that the
-        next reading has to be a whole one."""
+        """The facts of a user's document that is loaded. None while it can not be built: some of what was read since
+        is lost, so that the next reading has to be a whole one.
+        """
         entry = self.entries.get(doc)
         return entry.facts if isinstance(entry, UserEntry) and entry.fault is None else None
 

@@ -148,7 +148,9 @@ class Node:
             heapq.heappush(self._deadlines, (deadline, next(self._numbers), connection))
 
     async def tick(self) -> None:
-        """The one timer of the process: deadlines of sessions, changes by the clock, the sweep. Runs until cancelled."""
+        """The one timer of the process: deadlines of sessions, changes by the clock, the sweep. Runs until
+        cancelled.
+        """
         before = self.clock.now()
         while True:
             await asyncio.sleep(TICK_S)

@@ -1,7 +1,8 @@
 """Frames that one round of the feed made, sent together at its end.
 
-Building and sending in turns costs a wake-up of the receiving side for each frame, and the processor's caches; first all of one, then all of the
-other, costs far less. Nothing is held back beyond the round: whatever else is sent to anybody flushes first, so that order is kept.
+Building and sending in turns costs a wake-up of the receiving side for each frame, and the processor's caches; first
+all of one, then all of the other, costs far less. Nothing is held back beyond the round: whatever else is sent to
+anybody flushes first, so that order is kept.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class Outbox:
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Collect what is delivered in this block, and send it at the end, whatever happens. The block must not await."""
+        """Collect what is delivered in this block, and send it at the end, whatever happens. The block must not
+        await.
+        """
         self.open = True
         try:
             yield

@@ -1,4 +1,6 @@
-"""What changed and was not published yet: which documents, which parts of them, why, and since when; and what the clock will change."""
+"""What changed and was not published yet: which documents, which parts of them, why, and since when; and what the
+clock will change.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Which users' documents hang on which plan, role and organization: the way from one changed row to everybody it touches."""
+"""Which users' documents hang on which plan, role and organization: the way from one changed row to everybody it
+touches.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,9 @@ class Transport(Protocol):
         """Send a WebSocket ping, where the server lets us."""
 
     def end(self, payload: bytes, binary: bool, code: int, reason: str, linger_s: float) -> None:
-        """Send a last message and the close frame; cut the connection if the peer has not closed its side after `linger_s` seconds."""
+        """Send a last message and the close frame; cut the connection if the peer has not closed its side after
+        `linger_s` seconds.
+        """
 
     def unsent(self) -> int:
         """How many bytes the socket has not taken yet."""
@@ -62,8 +64,8 @@ class Receiver(Protocol):
 class AsgiTransport:
     """A transport over ASGI's ``receive`` and ``send``, for any server and for Starlette's test client.
 
-    ASGI has no pings and no way to cut a peer that does not read; both are left to the server. A writer task lives only while something waits to
-    be sent.
+    ASGI has no pings and no way to cut a peer that does not read; both are left to the server. A writer task lives
+    only while something waits to be sent.
     """
 
     def __init__(self, receive: Receive, send: Send, buffer_bytes: int) -> None:

@@ -11,7 +11,9 @@ from gateway.store.database import Database, Reader, Row, Statement
 
 
 class TokenRow(NamedTuple):
-    """An API token that is not revoked, of a user who is active. `expires_at`, `last_used_at` in milliseconds since 1970 UTC."""
+    """An API token that is not revoked, of a user who is active. `expires_at`, `last_used_at` in milliseconds since
+    1970 UTC.
+    """
 
     id: str
     user_id: str
@@ -64,7 +66,8 @@ async def record_use(database: Database, used: dict[str, int]) -> None:
     """Note when tokens were used last: ``{token id: milliseconds since 1970 UTC}``."""
     await database.write(
         Statement(
-            "UPDATE api_tokens SET last_used_at = (SELECT value FROM json_each(?1) AS used WHERE used.key = api_tokens.id) "
+            "UPDATE api_tokens SET last_used_at = "
+            "(SELECT value FROM json_each(?1) AS used WHERE used.key = api_tokens.id) "
             "WHERE id IN (SELECT key FROM json_each(?1))",
             (msgspec.json.encode(used).decode(),),
         )

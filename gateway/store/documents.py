@@ -1,6 +1,7 @@
 """Reads the facts that documents are built from, many documents at a time and only the parts that changed.
 
-All reads of one call come from one snapshot. Ids travel as one JSON array, so that a statement serves any number of documents.
+All reads of one call come from one snapshot. Ids travel as one JSON array, so that a statement serves any number of
+documents.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ F = TypeVar("F")
 
 
 class Part:
-    """The tables that a user's document is read from, as bits of an int (an enum's operators would be a third of a document's cost)."""
+    """The tables that a user's document is read from, as bits of an int (an enum's operators would be a third of a
+    document's cost).
+    """
 
     NONE = 0
     IDENTITY = 1
@@ -288,7 +291,9 @@ async def _read_usages(
 async def load_organizations(
     snapshot: Snapshot, wanted: Mapping[str, bool], catalog: Catalog, now: int
 ) -> dict[str, OrganizationFacts | BadDocument | None]:
-    """Read whole organizations; the value says whether the member list is wanted too. None: there is no such organization."""
+    """Read whole organizations; the value says whether the member list is wanted too. None: there is no such
+    organization.
+    """
     if not wanted:
         return {}
     return await _isolated(lambda some: _load_organizations(snapshot, some, catalog, now), wanted)

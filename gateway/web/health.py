@@ -27,7 +27,9 @@ class Health:
         return answer({"status": "ok", "node": self._node.name})
 
     async def ready(self, request: Request) -> Response:
-        """Of use: the database can be read, the feed follows it, and the node is not draining; 503 with the reasons otherwise."""
+        """Of use: the database can be read, the feed follows it, and the node is not draining; 503 with the reasons
+        otherwise.
+        """
         reasons = self._node.not_ready()
         body: dict[str, Any] = {"status": "ready" if not reasons else "not_ready", "node": self._node.name}
         if reasons:

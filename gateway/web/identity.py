@@ -124,9 +124,11 @@ class Identity:
 
 
 def flatten(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
-    """The flat form: identity, attributes, each permission as true or false, each quota as ``NAME_remaining`` (null: unlimited).
+    """The flat form: identity, attributes, each permission as true or false, each quota as ``NAME_remaining`` (null:
+    unlimited).
 
-    Where names meet, identity wins over permissions, those over quotas, and all of them over attributes, which users may set themselves.
+    Where names meet, identity wins over permissions, those over quotas, and all of them over attributes, which users
+    may set themselves.
     """
     identity = dict(document["identity"])
     flat: dict[str, Any] = identity.pop("attributes")

@@ -39,7 +39,9 @@ def parse_address(text: str) -> Address | None:
 
 
 def client_address(request: HTTPConnection, proxies: Networks) -> str:
-    """The address that asked. ``X-Forwarded-For`` is read from the right, and only as far as trusted proxies wrote it."""
+    """The address that asked. ``X-Forwarded-For`` is read from the right, and only as far as trusted proxies wrote
+    it.
+    """
     address = request.client.host if request.client else ""
     if address not in proxies:
         return address

@@ -34,7 +34,9 @@ def problem(error: GatewayError) -> Response:
 
 
 def bearer_token(request: HTTPConnection) -> str | None:
-    """The token of the ``Authorization`` header (RFC 6750 §2.1); None without one. Any other scheme, or two headers, is refused."""
+    """The token of the ``Authorization`` header (RFC 6750 §2.1); None without one. Any other scheme, or two headers,
+    is refused.
+    """
     values = request.headers.getlist("authorization")
     if not values:
         return None

@@ -1,8 +1,9 @@
 """uvicorn's WebSocket protocol, which a connection of ours takes over after the handshake.
 
-uvicorn does the HTTP side and hands the application an ordinary ASGI scope. Once the application accepted, `ChannelProtocol.take_over` makes
-the protocol call the connection directly: no task, no queue and no handshake data stay behind for an idle socket, a message costs no task switch,
-and there are things that ASGI has no words for: pings, how much is unsent, and cutting a peer that does not read.
+uvicorn does the HTTP side and hands the application an ordinary ASGI scope. Once the application accepted,
+`ChannelProtocol.take_over` makes the protocol call the connection directly: no task, no queue and no handshake data
+stay behind for an idle socket, a message costs no task switch, and there are things that ASGI has no words for:
+pings, how much is unsent, and cutting a peer that does not read.
 """
 
 from __future__ import annotations
@@ -208,7 +209,9 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         return self.transport.get_write_buffer_size()
 
     def end(self, payload: bytes, binary: bool, code: int, reason: str, linger_s: float) -> None:
-        """Send the last message, the close frame and the end of the stream at once; cut after `linger_s` seconds what is still open."""
+        """Send the last message, the close frame and the end of the stream at once; cut after `linger_s` seconds
+        what is still open.
+        """
         if self.close_sent:
             return
         self.close_sent = True

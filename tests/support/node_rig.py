@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.config import ChangesConfig, ChannelConfig
 from gateway.core.document import apply, canonical, revision
-from gateway.core.session import Instant
+from gateway.core.instant import Instant
 from gateway.core.wire import JSON, Codec
 from gateway.live.connection import Connection
 from gateway.live.node import Node

@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.document import Document
-from gateway.core.facts import Cap, Catalog, Member, Membership, OrganizationFacts, Plan, Section, UserFacts, UserSections
+from gateway.core.facts import (
+    Cap,
+    Catalog,
+    Member,
+    Membership,
+    OrganizationFacts,
+    Plan,
+    Section,
+    UserFacts,
+    UserSections,
+)
 from gateway.core.permissions import Grant, RoleGrant
 from gateway.core.quotas import Limit, QuotaOverride, Usage
 from gateway.core.sections import (

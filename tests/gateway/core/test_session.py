@@ -12,28 +12,24 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.core.clock import rfc3339
-from gateway.core.principal import CredentialKind, Principal, PrincipalKind
-from gateway.core.session import (
-    NEVER,
-    RATE_WINDOW_S,
+from gateway.core.effects import (
     SELF,
     Authenticate,
     Close,
-    Condition,
     DocumentRequest,
     Effect,
-    Instant,
     Report,
     Resend,
     Send,
     SendPing,
-    Session,
-    SessionLimits,
     Subscribe,
     Unsubscribe,
     parse_document_name,
     parse_document_names,
 )
+from gateway.core.instant import Instant
+from gateway.core.principal import CredentialKind, Principal, PrincipalKind
+from gateway.core.session import NEVER, RATE_WINDOW_S, Condition, Session, SessionLimits
 from gateway.core.wire import JSON, MESSAGEPACK, Codec, Ping
 from gateway.errors import AuthFailed, Ending, Forbidden, NotFound, RateLimited, Unavailable
 
