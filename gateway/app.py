@@ -17,7 +17,7 @@ from gateway.config import Config, load_config
 from gateway.live.clock import Clock, SystemClock
 from gateway.live.node import Node
 from gateway.live.report import node_metrics
-from gateway.metrics import Metrics
+from gateway.metrics import Metrics, SharedMetrics
 from gateway.store.database import Database
 from gateway.store.migrate import migrate
 from gateway.web.channel import Channel
@@ -43,7 +43,9 @@ class Gateway(Starlette):
             await super().__call__(scope, receive, send)
 
 
-def create_app(config: Config | None = None, *, clock: Clock | None = None) -> Starlette:
+def create_app(
+    config: Config | None = None, *, clock: Clock | None = None, shared_metrics: SharedMetrics | None = None
+) -> Starlette:
     """The ASGI application, for any server and for Starlette's ``TestClient`` (used as a context manager, so that
     its lifespan runs).
 
@@ -54,7 +56,7 @@ def create_app(config: Config | None = None, *, clock: Clock | None = None) -> S
 
     @asynccontextmanager
     async def lifespan(app: Gateway) -> AsyncIterator[None]:
-        async with running_node(config, clock or SystemClock()) as node:
+        async with running_node(config, clock or SystemClock(), shared_metrics) as node:
             app.state.node = node
             app.channel = channel(node, config)
             app.router.routes[:] = routes(node, config)
@@ -64,17 +66,19 @@ def create_app(config: Config | None = None, *, clock: Clock | None = None) -> S
 
 
 @asynccontextmanager
-async def running_node(config: Config, clock: Clock) -> AsyncIterator[Node]:
+async def running_node(
+    config: Config, clock: Clock, shared_metrics: SharedMetrics | None = None
+) -> AsyncIterator[Node]:
     """A node at work: database open, feed following, ticker ticking."""
     async with AsyncExitStack() as stack:
         database = await Database.open(config.database.url, poll_ms=config.changes.poll_ms)
         stack.push_async_callback(database.close)
         await migrate(database)
-        metrics = Metrics()
+        metrics = Metrics(shared_metrics)
         node = Node(node_name(), database, clock, config.channel, config.changes, metrics)
         metrics.watch(lambda: node_metrics(node))
         await node.feed.start()
-        for work in (node.feed.run(), node.tick(), node.housekeep()):
+        for work in (node.feed.run(), node.tick(), node.housekeep(), metrics.keep_shared()):
             stack.push_async_callback(_stop, asyncio.create_task(work))
         stack.callback(node.stop)
         yield node

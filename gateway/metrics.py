@@ -5,16 +5,22 @@ Hot paths keep plain integers; a source turns them into metric families when som
 
 from __future__ import annotations
 
+import asyncio
 import bisect
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+SHARE_EVERY_S = 1.0
 
 Source = Callable[[], Iterable[Metric]]
 
@@ -53,10 +59,45 @@ class _Sources(Collector):
             yield from source()
 
 
-class Metrics:
-    """The registry of one process."""
+class SharedMetrics(NamedTuple):
+    """How processes on one port answer for each other: each writes its figures to a file of its own in `directory`."""
 
-    def __init__(self) -> None:
+    directory: str
+    worker: str
+
+    def write(self, exposition: bytes) -> None:
+        """Put this process's figures where the others find them; whole or not at all."""
+        path = Path(self.directory, f"{self.worker}.prom")
+        new = path.with_suffix(".new")
+        new.write_bytes(exposition)
+        new.replace(path)
+
+    def read(self) -> bytes:
+        """All processes' figures as one exposition, told apart by the label ``worker``."""
+        families: dict[str, Metric] = {}
+        for path in sorted(Path(self.directory).glob("*.prom")):
+            for family in text_string_to_metric_families(path.read_text(encoding="utf-8")):
+                known = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                for sample in family.samples:
+                    known.add_sample(sample.name, {**sample.labels, "worker": path.stem}, sample.value)
+        registry = CollectorRegistry()
+        registry.register(_Merged(list(families.values())))
+        return generate_latest(registry)
+
+
+class _Merged(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+class Metrics:
+    """The registry of one process; `shared` where several answer on one port."""
+
+    def __init__(self, shared: SharedMetrics | None = None) -> None:
+        self._shared = shared
         self.registry = CollectorRegistry()
         self._sources = _Sources()
         self.registry.register(self._sources)
@@ -94,5 +135,15 @@ class Metrics:
         self._sources.sources.append(source)
 
     def exposition(self) -> bytes:
-        """The text format of Prometheus."""
-        return generate_latest(self.registry)
+        """The text format of Prometheus, for all processes that share a port."""
+        own = generate_latest(self.registry)
+        if self._shared is None:
+            return own
+        self._shared.write(own)
+        return self._shared.read()
+
+    async def keep_shared(self) -> None:
+        """Write the figures for the other processes every second. Runs until cancelled; returns at once when alone."""
+        while self._shared is not None:
+            self._shared.write(generate_latest(self.registry))
+            await asyncio.sleep(SHARE_EVERY_S)

@@ -43,6 +43,11 @@ class Entry:
         """What this watcher is shown."""
         return self.publication
 
+    def confirm(self, seq: int) -> None:
+        """What is published is exact up to here."""
+        if self.publication is not None:
+            self.publication.seq = seq
+
     def idle(self) -> bool:
         """Whether nobody needs this entry any more."""
         return not self.watchers
@@ -134,6 +139,11 @@ class OrganizationEntry(Entry):
 
     def publication_for(self, watcher: Watcher) -> Publication | None:
         return self.partial if watcher.partial else self.publication
+
+    def confirm(self, seq: int) -> None:
+        super().confirm(seq)
+        if self.partial is not None:
+            self.partial.seq = seq
 
     def build(self, facts: OrganizationFacts, catalog: Catalog, seq: int, causes: frozenset[str], now: int) -> bool:
         """Build both forms. True when one of them changed."""

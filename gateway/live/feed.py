@@ -83,7 +83,6 @@ class Feed:
         self._on_fresh = on_fresh
         self._metrics = metrics
         self._wake = asyncio.Event()
-        self.position = 0
         self.rounds = 0
         self.resyncs = 0
         self.failures = 0
@@ -91,13 +90,17 @@ class Feed:
         self.stale = False
         hub.work.wake = self._wake.set
 
+    @property
+    def position(self) -> int:
+        """The `seq` up to which the log was read."""
+        return self._hub.position
+
     async def start(self) -> None:
         """Take the present end of the log as the position and load the catalog."""
         async with self._database.snapshot() as snapshot:
             end = await read_position(snapshot)
             self._hub.catalog = await load_catalog(snapshot)
-        self._hub.epoch = end.epoch
-        self.position = end.last
+        self._hub.epoch, self._hub.position = end.epoch, end.last
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -153,7 +156,9 @@ class Feed:
                 hub.catalog, work.catalog = before, tasks
                 work.put_back(*taken)
                 raise
-        self.position = end.last
+            finally:
+                work.taken.clear()
+        hub.position = end.last
         if self.stale:
             self.stale = False
             self._on_fresh()

@@ -48,6 +48,7 @@ class Hub:
 
     def __init__(self, *, max_documents: int, max_sessions_per_user: int) -> None:
         self.epoch = ""
+        self.position = 0
         self.catalog = Catalog()
         self.entries: dict[str, Entry] = {}
         self.work = PendingWork()
@@ -122,6 +123,7 @@ class Hub:
             watcher.reset(request.rev)
             watcher.pending = pending
         watcher.partial = access is Access.PARTIAL
+        self.confirm(watcher.entry)
         publication = watcher.entry.publication_for(watcher)
         if publication is not None:
             connection.deliver(watcher, publication)
@@ -160,6 +162,11 @@ class Hub:
         return Access.NONE
 
     # --- entries ---
+
+    def confirm(self, entry: Entry) -> None:
+        """Let an entry be exact up to the feed's position, unless something is on its way that may change it: most commits are about others."""
+        if entry.fault is None and not self.work.concerns(entry.doc):
+            entry.confirm(self.position)
 
     def _entry(self, doc: str) -> Entry:
         entry = self.entries.get(doc)
@@ -203,6 +210,7 @@ class Hub:
         """
         entry = self._user_entry(doc)
         if entry.publication is not None:
+            self.confirm(entry)
             return entry
         if entry.fault is not None:
             raise unbuildable()

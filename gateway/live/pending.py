@@ -50,6 +50,8 @@ class PendingWork:
         self.organizations: dict[str, Task] = {}
         self.catalog: dict[str, Task] = {}
         self.credentials: dict[str, int | None] = {}
+        self.taken: set[str] = set()
+        """The documents that a round has taken from the list and not published yet."""
         self.wake: Callable[[], None] = lambda: None
         self._due: list[tuple[int, str]] = []
 
@@ -82,9 +84,15 @@ class PendingWork:
         self.catalog[doc] = task if known is None else known.join(task)
         self.wake()
 
+    def concerns(self, doc: str) -> bool:
+        """Whether something on the list may change this document, or is being read for it."""
+        return doc in self.users or doc in self.taken or (doc.startswith("org:") and doc[4:] in self.organizations)
+
     def take_users(self, limit: int) -> list[tuple[str, Task]]:
         """The first users on the list; they leave it, and `put_back` returns them after a failure."""
-        return [self.users.popitem(last=False) for _ in range(min(limit, len(self.users)))]
+        taken = [self.users.popitem(last=False) for _ in range(min(limit, len(self.users)))]
+        self.taken.update(doc for doc, _ in taken)
+        return taken
 
     def put_back(self, users: Iterable[tuple[str, Task]], organizations: Iterable[tuple[str, Task]]) -> None:
         """What was taken could not be read."""
@@ -96,6 +104,7 @@ class PendingWork:
     def take_organizations(self) -> list[tuple[str, Task]]:
         """All organizations on the list."""
         taken, self.organizations = list(self.organizations.items()), {}
+        self.taken.update(f"org:{organization}" for organization, _ in taken)
         return taken
 
     def forget(self, doc: str) -> None:

@@ -38,6 +38,10 @@ def node_metrics(node: Node) -> Iterator[Metric]:
         ("gateway_feed_resyncs", "Times every watched document was read again.", feed.resyncs),
         ("gateway_documents_read", "Documents read from the database.", feed.documents_read),
         ("gateway_credentials_read", "Bearer tokens looked up in the database.", node.authenticator.looked_up),
+        ("gateway_store_writes", "Writes that were answered.", node.database.counts.operations),
+        ("gateway_store_write_failures", "Writes that were answered with an error.", node.database.counts.failed),
+        ("gateway_store_commits", "Transactions in which writes were committed together.", node.database.counts.groups),
+        ("gateway_store_commit_seconds", "Time spent in these transactions.", node.database.counts.seconds),
     ):
         yield CounterMetricFamily(name, text, value=value)
     for name, text, level in (

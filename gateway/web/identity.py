@@ -10,16 +10,16 @@ from starlette.responses import Response
 
 from gateway.core.access import Access, access_to_user
 from gateway.core.clock import rfc3339
+from gateway.core.explanations import why_permission, why_quota
 from gateway.core.facts import Catalog
-from gateway.core.permissions import explain_permission
 from gateway.core.principal import Principal
-from gateway.core.quotas import explain_quota
-from gateway.core.sections import user_permissions
 from gateway.errors import AuthFailed, BadRequest, NotFound
 from gateway.live.entry import UserEntry
 from gateway.live.node import Node
 from gateway.web.answer import answer
 from gateway.web.problem import bearer_token
+
+MOMENTS = frozenset(("changes_at", "starts_at", "expires_at", "period_start"))
 
 
 class Identity:
@@ -83,44 +83,24 @@ class Identity:
         quota = request.query_params.get("quota")
         if (permission is None) == (quota is None):
             raise BadRequest("Ask for one of permission and quota.")
+        assert entry.facts is not None
+        catalog, now = self._node.hub.catalog, self._node.clock.now().wall
         if permission is not None:
-            return answer(self._explain_permission(entry, permission))
-        assert quota is not None
-        return answer(self._explain_quota(entry, quota))
+            return answer(dated(why_permission(entry.id, entry.facts, catalog, permission, now)))
+        return answer(dated(why_quota(entry.id, entry.facts, catalog, quota or "", now)))
 
-    def _explain_permission(self, entry: UserEntry, permission: str) -> dict[str, Any]:
-        facts, catalog, now = entry.facts, self._node.hub.catalog, self._node.clock.now().wall
-        assert facts is not None
-        held, _ = user_permissions(facts, catalog, now)
-        reasons = explain_permission(
-            permission,
-            user=entry.id,
-            active=facts.active,
-            plan=facts.plan,
-            plan_permissions=catalog.plan(facts.plan).permissions,
-            roles=[(grant, catalog.roles.get(grant.role, frozenset())) for grant in facts.roles],
-            grants=facts.grants,
-            now_ms=now,
-        )
-        return {"user": entry.id, "permission": permission, "allowed": permission in held, "reasons": reasons}
 
-    def _explain_quota(self, entry: UserEntry, quota: str) -> dict[str, Any]:
-        facts, catalog = entry.facts, self._node.hub.catalog
-        assert facts is not None
-        assert entry.publication is not None
-        reasons = explain_quota(
-            quota,
-            owner=entry.doc,
-            plan=facts.plan,
-            plan_limit=catalog.plan(facts.plan).quotas.get(quota),
-            overrides=facts.overrides.get(quota, ()),
-            usages=facts.usages.get(quota, ()),
-            anchor_ms=facts.anchor_at,
-            timezone=facts.timezone,
-            now_ms=self._node.clock.now().wall,
-        )
-        balance = entry.publication.document.data()["quotas"].get(quota)
-        return {"user": entry.id, "quota": quota, "balance": balance, "reasons": reasons}
+def dated(explanation: msgspec.Struct) -> Any:
+    """An explanation in plain values, its moments written as the channel writes them (RFC 3339)."""
+
+    def written(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: written(inner, name) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [written(inner) for inner in value]
+        return rfc3339(value) if isinstance(value, int) and key in MOMENTS else value
+
+    return written(msgspec.to_builtins(explanation))
 
 
 def flatten(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:

@@ -70,7 +70,8 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         raw: socket.socket | None = self.transport.get_extra_info("socket")
         if raw is not None and raw.family != socket.AF_UNIX:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
-        self.transport.set_write_buffer_limits(high=0)
+        # One byte and not none: TLS takes an empty buffer for one that has reached a limit of nothing.
+        self.transport.set_write_buffer_limits(high=1, low=0)
         if self.disconnected:
             receiver.closed()
 
