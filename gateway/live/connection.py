@@ -27,7 +27,7 @@ from gateway.core.effects import (
 )
 from gateway.core.principal import Principal
 from gateway.core.publication import Publication, View
-from gateway.core.session import Condition, Session
+from gateway.core.session import NEVER, Condition, Session
 from gateway.core.wire import Gone, Reply, ServerMessage, Status
 from gateway.errors import Ending, GatewayError, NotFound
 from gateway.live.transport import Transport
@@ -54,20 +54,28 @@ class Pending:
 
 
 class Watcher(View):
-    """A connection's view of one of the hub's entries. `partial`: without what only managers see."""
+    """A connection's view of one of the hub's entries. `own`: it is the principal's. `partial`: without what only
+    managers see.
+    """
 
-    __slots__ = ("connection", "entry", "partial", "pending")
+    __slots__ = ("connection", "entry", "own", "partial", "pending")
 
-    def __init__(self, connection: Connection, entry: Entry, held: str | None, pending: Pending | None) -> None:
+    def __init__(
+        self, connection: Connection, entry: Entry, held: str | None, pending: Pending | None, *, own: bool
+    ) -> None:
         super().__init__(held)
         self.connection = connection
         self.entry = entry
+        self.own = own
         self.partial = False
         self.pending = pending
 
 
 class Connection:
-    """One accepted WebSocket, from `greet` until the transport says `closed`."""
+    """One accepted WebSocket, from `greet` until the transport says `closed`.
+
+    `scheduled_at` is the node's: when it looks at the connection next, in seconds of the monotonic clock.
+    """
 
     __slots__ = (
         "_behind",
@@ -77,6 +85,7 @@ class Connection:
         "address",
         "ending",
         "opened_at",
+        "scheduled_at",
         "session",
         "transport",
         "watchers",
@@ -90,6 +99,7 @@ class Connection:
         self.watchers: dict[str, Watcher] = {}
         self.ending: Ending | None = None
         self.opened_at = node.clock.now().mono
+        self.scheduled_at = NEVER
         self._behind: dict[Watcher, None] | None = None
         self._paused_at: float | None = None
         self._unsent = 0
@@ -121,7 +131,7 @@ class Connection:
         """The credential in use was changed in the database."""
         self._perform(self.session.amend(principal, self._node.clock.now()))
         self._node.schedule(self)
-        self._node.hub.check_access(self)
+        self._node.hub.watching.check_access(self)
 
     # --- from the transport ---
 
@@ -186,6 +196,8 @@ class Connection:
                 self._behind = {}
             self._behind[watcher] = None
             self._node.hub.counters.conflated += 1
+            return False
+        if not watcher.own and self._node.hub.watching.holds(watcher, publication):
             return False
         principal = session.principal
         if principal is not None and principal.expires_at is not None and session.expired(self._node.clock.now().wall):
@@ -287,7 +299,7 @@ class Connection:
                 case Close(payload, ending):
                     self._close(payload, ending)
                 case Unsubscribe(names, request_id):
-                    docs = self._node.hub.unwatch(self, names)
+                    docs = self._node.hub.watching.unwatch(self, names)
                     self.tell(Reply(request_id, docs=docs))
                 case Resend(name, request_id):
                     self._resend(name, request_id)
@@ -296,7 +308,7 @@ class Connection:
         hub = self._node.hub
         if hub.entry_of(self) is None:
             hub.join(self)
-        hub.watch(self, documents, request_id)
+        hub.watching.watch(self, documents, request_id)
 
     def _resend(self, name: str, request_id: str) -> None:
         principal = self.session.principal

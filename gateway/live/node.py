@@ -144,7 +144,8 @@ class Node:
     def schedule(self, connection: Connection) -> None:
         """Look at the connection again when its next deadline is due."""
         deadline = connection.deadline()
-        if deadline != NEVER:
+        if deadline < connection.scheduled_at:
+            connection.scheduled_at = deadline
             heapq.heappush(self._deadlines, (deadline, next(self._numbers), connection))
 
     async def tick(self) -> None:
@@ -169,9 +170,10 @@ class Node:
     def _tick_sessions(self, mono: float) -> None:
         deadlines = self._deadlines
         while deadlines and deadlines[0][0] <= mono:
-            _, _, connection = heapq.heappop(deadlines)
-            if connection not in self.sessions:
+            deadline, _, connection = heapq.heappop(deadlines)
+            if connection not in self.sessions or deadline != connection.scheduled_at:
                 continue
+            connection.scheduled_at = NEVER
             if connection.deadline() <= mono:
                 connection.tick()
             self.schedule(connection)
