@@ -48,11 +48,11 @@ SWEEP = READ_AGAIN._replace(swept=True)
 CREDENTIAL_CAUSES = frozenset(("revocation", "status"))
 
 
-class Read(NamedTuple):
-    """What one round read of the documents it took."""
+class Taken(NamedTuple):
+    """What one round took from the list."""
 
-    users: list[tuple[str, Task]]
     organizations: list[tuple[str, Task]]
+    users: list[tuple[str, Task]]
 
 
 @lru_cache(maxsize=16)
@@ -148,13 +148,13 @@ class Feed:
             if tasks:
                 await self._read_catalog(snapshot, tasks, end.last)
                 work.catalog = {}
-            taken = Read(work.take_users(ROUND_LIMIT), work.take_organizations())
+            taken = Taken(work.take_organizations(), [])
             try:
                 await self._load_and_publish(snapshot, taken, end.last, now)
             except BaseException:
                 # With the new catalog and old facts, the clock would build a document that never was.
                 hub.catalog, work.catalog = before, tasks
-                work.put_back(*taken)
+                work.put_back(taken.users, taken.organizations)
                 raise
             finally:
                 work.taken.clear()
@@ -175,8 +175,13 @@ class Feed:
         if tasks.get("") is SWEEP:
             self._count_drift(doc for doc in differs if doc not in tasks)
 
-    async def _load_and_publish(self, snapshot: Snapshot, taken: Read, seq: int, now: int) -> None:
-        hub = self._hub
+    async def _load_and_publish(self, snapshot: Snapshot, taken: Taken, seq: int, now: int) -> None:
+        """Organizations first: a member's document is built in the same round, from the same state of both."""
+        hub, tasks = self._hub, dict(taken.organizations)
+        loaded = await self._load_organizations(snapshot, tasks, now)
+        for id, organization in loaded.items():
+            hub.touch_members(id, organization, tasks[id])
+        taken.users.extend(hub.work.take_users(ROUND_LIMIT))
         wanted: dict[str, tuple[int, UserFacts | None]] = {}
         for doc, task in taken.users:
             facts = hub.facts_of(doc)
@@ -184,18 +189,21 @@ class Feed:
         read = {user: want for user, want in wanted.items() if want[0]}
         users = await load_users(snapshot, read, hub.catalog, now) if read else {}
         self.documents_read += len(read)
-        organizations = {id: f"org:{id}" in hub.entries for id, _ in taken.organizations}
-        for id in self._unknown_organizations(users.values()):
-            organizations.setdefault(id, False)
-        loaded = await load_organizations(snapshot, organizations, hub.catalog, now)
-        tasks = dict(taken.organizations)
-        with hub.outbox.collecting():
+        while unknown := self._unknown_organizations(users.values()) - loaded.keys():
+            loaded |= await self._load_organizations(snapshot, unknown, now)
+        with hub.publishing(doc for doc, _ in taken.users):
             for id, organization in loaded.items():
                 task = tasks.get(id, READ_AGAIN)
                 if task is SWEEP and _differ(hub.catalog.organizations.get(id), organization):
                     self._count_drift((f"org:{id}",))
                 hub.publish_organization(id, organization, seq, task.causes, now)
             self._publish_users(taken.users, wanted, users, seq, now)
+
+    async def _load_organizations(
+        self, snapshot: Snapshot, ids: Iterable[str], now: int
+    ) -> dict[str, OrganizationFacts | BadDocument | None]:
+        wanted = {id: f"org:{id}" in self._hub.entries for id in ids}
+        return await load_organizations(snapshot, wanted, self._hub.catalog, now)
 
     def _publish_users(
         self,
@@ -216,8 +224,7 @@ class Feed:
             if task.since is not None:
                 reached[task.since] += 1
             if task.swept and not task.causes:
-                self._hub.counters.drift += 1
-                log.warning("the sweep found a change that the log does not have", extra={"doc": doc})
+                self._count_drift((doc,))
         done = self._clock.now().wall
         for since, count in reached.items():
             self._metrics.observe_push(max(0, done - since), count)
@@ -277,17 +284,8 @@ class Feed:
 
     def _resync(self) -> None:
         self.resyncs += 1
-        work = self._hub.work
-        work.plan_or_role("", READ_AGAIN)
-        for doc, entry in self._hub.entries.items():
-            if isinstance(entry, UserEntry):
-                work.user(doc, READ_AGAIN)
-                if entry.sessions:
-                    work.credentials.setdefault(doc, None)
-        for organization in self._hub.catalog.organizations.keys() | {
-            doc[4:] for doc in self._hub.entries if doc.startswith("org:")
-        }:
-            work.organization(organization, READ_AGAIN)
+        self._hub.work.plan_or_role("", READ_AGAIN)
+        self._read_again(self.to_sweep(), READ_AGAIN)
 
     async def _check_credentials(self, snapshot: Snapshot) -> None:
         """End the sessions whose credential no longer holds, before anything else is read."""
@@ -331,19 +329,15 @@ class Feed:
             entry = hub.entries.get(doc)
             if facts is None or entry is None or entry.publication is None or "clock" not in task.causes:
                 continue
-            hub.publish_user(doc, LoadedUser(facts, None), entry.publication.seq, causes_of("clock"), now)
             if not task.parts:
                 hub.work.forget(doc)
+            hub.publish_user(doc, LoadedUser(facts, None), entry.publication.seq, causes_of("clock"), now)
         for id, task in list(hub.work.organizations.items()):
             organization = hub.catalog.organizations.get(id)
             entry = hub.entries.get(f"org:{id}")
-            if (
-                organization is not None
-                and entry is not None
-                and entry.publication is not None
-                and "clock" in task.causes
-            ):
-                hub.publish_organization(id, organization, entry.publication.seq, causes_of("clock"), now)
+            if organization is None or entry is None or entry.publication is None or "clock" not in task.causes:
+                continue
+            hub.publish_organization(id, organization, entry.publication.seq, causes_of("clock"), now)
 
     def clock_moved(self, now: int) -> None:
         """Put what changes by the clock on the list; `now` in milliseconds since 1970 UTC."""
@@ -378,15 +372,18 @@ class Feed:
 
     def sweep(self, docs: Iterable[str]) -> None:
         """Read these documents and the credentials of their sessions again, whatever the log says."""
+        self._read_again(docs, SWEEP)
+
+    def _read_again(self, docs: Iterable[str], task: Task) -> None:
         work = self._hub.work
         for doc in docs:
             entry = self._hub.entries.get(doc)
             if isinstance(entry, UserEntry):
-                work.user(doc, SWEEP)
+                work.user(doc, task)
                 if entry.sessions:
                     work.credentials.setdefault(doc, None)
             elif doc.startswith("org:"):
-                work.organization(doc[4:], SWEEP)
+                work.organization(doc[4:], task)
 
 
 def _differ(before: OrganizationFacts | None, after: OrganizationFacts | BadDocument | None) -> bool:

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
-from gateway.core.access import Access, access_to_organization, access_to_user
-from gateway.core.effects import DocumentRequest
 from gateway.core.facts import Catalog, OrganizationFacts, Plan, UserFacts
-from gateway.core.principal import Principal
 from gateway.core.wire import ServerMessage
-from gateway.errors import Ending, NotFound, TooManyDocuments, Unavailable
-from gateway.live.connection import Connection, Pending, Watcher
+from gateway.errors import Ending, Unavailable
+from gateway.live.connection import Connection
 from gateway.live.entry import Entry, OrganizationEntry, UserEntry
 from gateway.live.outbox import Outbox
 from gateway.live.pending import NO_CAUSES, READ_AGAIN, PendingWork, Task
 from gateway.live.related import Related
+from gateway.live.watching import Watching, principal_of
 from gateway.store.documents import BadDocument, LoadedUser, Part
 
 log = logging.getLogger("gateway.hub")
@@ -55,9 +54,8 @@ class Hub:
         self.related = Related()
         self.counters = HubCounters()
         self.outbox = Outbox()
-        self._max_documents = max_documents
+        self.watching = Watching(self, max_documents)
         self._max_sessions_per_user = max_sessions_per_user
-        self._deferred: dict[str, list[tuple[Connection, DocumentRequest, Pending]]] = {}
 
     # --- sessions come and go ---
 
@@ -65,8 +63,7 @@ class Hub:
         """Bind a live session to its principal's entry, which is loaded and kept as long as the session lives. May
         end the oldest session.
         """
-        principal = self._principal_of(connection)
-        entry = self._user_entry(principal.document)
+        entry = self._user_entry(principal_of(connection).document)
         entry.sessions[connection] = None
         if len(entry.sessions) > self._max_sessions_per_user:
             next(iter(entry.sessions)).end(Ending.REPLACED)
@@ -76,11 +73,11 @@ class Hub:
         """Forget a session and all that it watched."""
         for watcher in connection.watchers.values():
             watcher.entry.watchers.pop(watcher, None)
-            self._forget_if_idle(watcher.entry)
+            self.forget_if_idle(watcher.entry)
         entry = self.entry_of(connection)
         if entry is not None:
             entry.sessions.pop(connection, None)
-            self._forget_if_idle(entry)
+            self.forget_if_idle(entry)
 
     def entry_of(self, connection: Connection) -> UserEntry | None:
         """The entry of the session's principal, if it has joined."""
@@ -88,87 +85,17 @@ class Hub:
         entry = self.entries.get(principal.document) if principal is not None else None
         return entry if isinstance(entry, UserEntry) and connection in entry.sessions else None
 
-    def watch(self, connection: Connection, documents: Sequence[DocumentRequest], request_id: str | None) -> None:
-        """Start watching. Each document is answered by `snapshot`, `current` or an error; then the request by a
-        reply.
-        """
-        own = self._principal_of(connection).document
-        requests = [request._replace(name=own) if request.name == "self" else request for request in documents]
-        names = {request.name for request in requests}
-        if len(names | connection.watchers.keys()) > self._max_documents:
-            connection.fail(TooManyDocuments(f"At most {self._max_documents} documents a session."), request_id)
-            return
-        pending = Pending(request_id, len(requests))
-        for request in requests:
-            self._watch_one(connection, request, pending)
-
-    def _watch_one(self, connection: Connection, request: DocumentRequest, pending: Pending) -> None:
-        entry = self.entry_of(connection)
-        if entry is None:
-            return
-        if request.name != entry.doc and entry.facts is None:
-            self._deferred.setdefault(entry.doc, []).append((connection, request, pending))
-            return
-        access = Access.FULL if request.name == entry.doc else self._access(connection, entry, request.name)
-        if access is Access.NONE:
-            connection.fail(NotFound("No such document."), pending.request_id, request.name)
-            connection.settle(pending, None)
-            return
-        watcher = connection.watchers.get(request.name)
-        if watcher is None:
-            watcher = Watcher(connection, self._entry(request.name), request.rev, pending)
-            connection.watchers[request.name] = watcher
-            watcher.entry.watchers[watcher] = None
-        else:
-            watcher.reset(request.rev)
-            watcher.pending = pending
-        watcher.partial = access is Access.PARTIAL
-        self.confirm(watcher.entry)
-        publication = watcher.entry.publication_for(watcher)
-        if publication is not None:
-            connection.deliver(watcher, publication)
-        if watcher.entry.fault is not None:
-            connection.tell_status("stale", watcher.entry.fault_since, watcher.entry.doc)
-        if publication is not None or watcher.entry.fault is not None:
-            connection.decided(watcher, accepted=True)
-
-    def unwatch(self, connection: Connection, names: Iterable[str]) -> list[str]:
-        """Stop watching; answers which of the documents were watched."""
-        own = self._principal_of(connection).document
-        dropped = []
-        for name in names:
-            watcher = connection.watchers.pop(own if name == "self" else name, None)
-            if watcher is not None:
-                watcher.entry.watchers.pop(watcher, None)
-                self._forget_if_idle(watcher.entry)
-                dropped.append(watcher.entry.doc)
-        return dropped
-
-    def _principal_of(self, connection: Connection) -> Principal:
-        principal = connection.session.principal
-        assert principal is not None
-        return principal
-
-    def _access(self, connection: Connection, entry: UserEntry, doc: str) -> Access:
-        kind, _, id = doc.partition(":")
-        principal = self._principal_of(connection)
-        facts = entry.facts
-        if facts is None or not id:
-            return Access.NONE
-        if kind == "user":
-            return access_to_user(principal, facts, entry.permissions, id)
-        if kind == "org":
-            return access_to_organization(principal, facts, entry.permissions, id, self.catalog)
-        return Access.NONE
-
     # --- entries ---
 
     def confirm(self, entry: Entry) -> None:
-        """Let an entry be exact up to the feed's position, unless something is on its way that may change it: most commits are about others."""
+        """Let what an entry publishes be exact up to the feed's position, unless something that may change it is on its
+        way: most commits are about other documents.
+        """
         if entry.fault is None and not self.work.concerns(entry.doc):
             entry.confirm(self.position)
 
-    def _entry(self, doc: str) -> Entry:
+    def entry(self, doc: str) -> Entry:
+        """A document that somebody begins to watch: ``user:ID`` or ``org:ID``."""
         entry = self.entries.get(doc)
         if entry is not None:
             return entry
@@ -186,12 +113,13 @@ class Hub:
         self.work.user(doc, READ_AGAIN)
         return new
 
-    def _forget_if_idle(self, entry: Entry) -> None:
+    def forget_if_idle(self, entry: Entry) -> None:
+        """Let go of a document that nobody needs any more."""
         if not entry.idle() or self.entries.get(entry.doc) is not entry:
             return
         del self.entries[entry.doc]
         self.work.forget(entry.doc)
-        self._deferred.pop(entry.doc, None)
+        self.watching.forget(entry.doc)
         if isinstance(entry, UserEntry):
             self.related.update(entry, entry.facts, None)
             for membership in entry.facts.memberships if entry.facts else ():
@@ -223,7 +151,7 @@ class Hub:
         finally:
             if entry.readers:
                 entry.readers.remove(future)
-            self._forget_if_idle(entry)
+            self.forget_if_idle(entry)
 
     # --- what the feed read ---
 
@@ -239,6 +167,7 @@ class Hub:
             return True
         if isinstance(loaded, BadDocument):
             self._fault(entry, loaded.reason, seq, now)
+            self.watching.published(entry, changed=False)
             return False
         if loaded.identity is None and entry.publication is None:
             self.work.user(doc, Task(Part.ALL, causes))
@@ -248,6 +177,7 @@ class Hub:
             changed = entry.build(loaded, self.catalog, seq, causes, now)
         except (ValueError, OverflowError) as exc:
             self._fault(entry, f"{type(exc).__name__}: {exc}", seq, now)
+            self.watching.published(entry, changed=False)
             return False
         self.counters.built += 1
         if entry.fault is not None:
@@ -262,15 +192,15 @@ class Hub:
         if entry.readers:
             entry.answer(entry)
         self._deliver(entry, changed)
-        if before is None:
-            for connection, request, pending in self._deferred.pop(doc, ()):
-                if connection in entry.sessions:
-                    self._watch_one(connection, request, pending)
-        elif changed:
-            for connection in tuple(entry.sessions):
-                if len(connection.watchers) > 1 or doc not in connection.watchers:
-                    self.check_access(connection)
+        if entry.sessions:
+            self.watching.published(entry, changed=changed)
         return changed
+
+    def touch_members(self, organization: str, loaded: OrganizationFacts | BadDocument | None, task: Task) -> None:
+        """An organization was read: its members' documents are put on the list if it differs from before."""
+        if not isinstance(loaded, BadDocument) and loaded != self.catalog.organizations.get(organization):
+            members = self.related.members(organization)
+            self.work.all_of((member.doc for member in members), Task(Part.NONE, task.causes, task.since))
 
     def publish_organization(
         self,
@@ -280,7 +210,7 @@ class Hub:
         causes: frozenset[str],
         now: int,
     ) -> bool:
-        """An organization was read; its members' documents are put on the list. True when its own document changed."""
+        """An organization was read. True when its own document changed."""
         known = self.catalog.organizations.get(organization)
         entry = self.entries.get(f"org:{organization}")
         if isinstance(loaded, BadDocument):
@@ -298,13 +228,15 @@ class Hub:
             for user in self.entries.values():
                 if isinstance(user, UserEntry) and user.fault is not None:
                     self.work.user(user.doc, READ_AGAIN)
-        for member in self.related.members(organization) if known != loaded else ():
-            self.work.user(member.doc, Task(Part.NONE, causes))
         if not isinstance(entry, OrganizationEntry):
             return False
         if loaded is None:
             self._remove(entry)
             return True
+        if loaded.members is None:
+            # Somebody began to watch it while it was read for others.
+            self.work.organization(organization, READ_AGAIN)
+            return False
         try:
             changed = entry.build(loaded, self.catalog, seq, causes, now)
         except (ValueError, OverflowError) as exc:
@@ -359,6 +291,18 @@ class Hub:
 
     # --- telling watchers ---
 
+    @contextmanager
+    def publishing(self, docs: Iterable[str]) -> Iterator[None]:
+        """Publish these users' documents, and organizations, in this block, which must not await: all that it sends
+        is sent together, and nothing to a session whose own document is among them and has not had its turn.
+        """
+        self.watching.undecided.update(docs)
+        try:
+            with self.outbox.collecting():
+                yield
+        finally:
+            self.watching.undecided.clear()
+
     def _deliver(self, entry: Entry, changed: bool) -> None:
         if not changed:
             self.counters.suppressed += 1
@@ -382,28 +326,6 @@ class Hub:
             entry.scheduled_at = entry.changes_at
             self.work.due(entry.doc, entry.changes_at)
 
-    def check_access(self, connection: Connection) -> None:
-        """The principal's rights may have changed: what it may no longer see is gone, what it may see more or less
-        of is sent anew.
-        """
-        entry = self.entry_of(connection)
-        if entry is None or entry.facts is None:
-            return
-        for watcher in tuple(connection.watchers.values()):
-            if watcher.entry is entry:
-                continue
-            access = self._access(connection, entry, watcher.entry.doc)
-            if access is Access.NONE:
-                watcher.entry.watchers.pop(watcher, None)
-                connection.drop(watcher, "forbidden")
-                self._forget_if_idle(watcher.entry)
-            elif watcher.partial is not (access is Access.PARTIAL):
-                watcher.partial = access is Access.PARTIAL
-                publication = watcher.entry.publication_for(watcher)
-                if publication is not None:
-                    watcher.reset()
-                    connection.deliver(watcher, publication)
-
     def _remove(self, entry: Entry) -> None:
         for watcher in tuple(entry.watchers):
             entry.watchers.pop(watcher, None)
@@ -415,7 +337,7 @@ class Hub:
             entry.answer(None)
             for connection in tuple(entry.sessions):
                 connection.end(Ending.REVOKED)
-        self._forget_if_idle(entry)
+        self.forget_if_idle(entry)
 
     def _fault(self, entry: Entry, reason: str, seq: int, now: int) -> None:
         self.counters.faults += 1

@@ -1,0 +1,183 @@
+"""What sessions ask to watch: decided by what they may see, and decided again when that changes.
+
+Rights come from the session's own document. Until that is known, requests for other documents wait for it. While it is
+on the list of what changed, other documents are held back: what was written together with the loss of a right, or
+after it, must not be seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from gateway.core.access import Access, access_to_organization, access_to_user
+from gateway.core.effects import DocumentRequest
+from gateway.core.principal import Principal
+from gateway.core.publication import Publication
+from gateway.core.wire import Reply
+from gateway.errors import NotFound, TooManyDocuments
+from gateway.live.connection import Connection, Pending, Watcher
+from gateway.live.entry import UserEntry
+
+if TYPE_CHECKING:
+    from gateway.live.hub import Hub
+
+
+class Watching:
+    """The requests of a hub's sessions. `undecided`: own documents that were read, but are not published yet."""
+
+    def __init__(self, hub: Hub, max_documents: int) -> None:
+        self._hub = hub
+        self._max_documents = max_documents
+        self._deferred: dict[str, list[tuple[Connection, DocumentRequest, Pending]]] = {}
+        self._held: dict[str, dict[Watcher, None]] = {}
+        self.undecided: set[str] = set()
+
+    # --- requests ---
+
+    def watch(self, connection: Connection, documents: Sequence[DocumentRequest], request_id: str | None) -> None:
+        """Start watching. Each document is answered by `snapshot`, `current` or an error; then the request by a
+        reply.
+        """
+        own = principal_of(connection).document
+        named = {own if request.name == "self" else request.name: request for request in documents}
+        waiting = {request.name for waiter, request, _ in self._deferred.get(own, ()) if waiter is connection}
+        if len(named.keys() | connection.watchers.keys() | waiting) > self._max_documents:
+            connection.fail(TooManyDocuments(f"At most {self._max_documents} documents a session."), request_id)
+            return
+        if not named and request_id is not None:
+            connection.tell(Reply(request_id, docs=()))
+        pending = Pending(request_id, len(named))
+        for name, request in named.items():
+            self._watch_one(connection, request._replace(name=name), pending)
+
+    def _watch_one(self, connection: Connection, request: DocumentRequest, pending: Pending) -> None:
+        entry = self._hub.entry_of(connection)
+        if entry is None:
+            return
+        own = request.name == entry.doc
+        if not own and entry.facts is None:
+            self._deferred.setdefault(entry.doc, []).append((connection, request, pending))
+            return
+        access = Access.FULL if own else self._access(connection, entry, request.name)
+        if access is Access.NONE:
+            self._refuse(connection, request, pending)
+            return
+        watcher = connection.watchers.get(request.name)
+        if watcher is None:
+            watcher = Watcher(connection, self._hub.entry(request.name), request.rev, pending, own=own)
+            connection.watchers[request.name] = watcher
+            watcher.entry.watchers[watcher] = None
+        else:
+            connection.decided(watcher, accepted=True)
+            watcher.reset(request.rev)
+            watcher.pending = pending
+        watcher.partial = access is Access.PARTIAL
+        publication = watcher.entry.publication_for(watcher)
+        if publication is not None:
+            connection.deliver(watcher, publication)
+        if watcher.entry.fault is not None:
+            connection.tell_status("stale", watcher.entry.fault_since, watcher.entry.doc)
+        if publication is not None or watcher.entry.fault is not None:
+            connection.decided(watcher, accepted=True)
+
+    def _refuse(self, connection: Connection, request: DocumentRequest, pending: Pending) -> None:
+        connection.fail(NotFound("No such document."), pending.request_id, request.name)
+        connection.settle(pending, None)
+
+    def unwatch(self, connection: Connection, names: Iterable[str]) -> list[str]:
+        """Stop watching; answers which of the documents were watched."""
+        own = principal_of(connection).document
+        unwanted = dict.fromkeys(own if name == "self" else name for name in names)
+        for deferred in tuple(self._deferred.get(own, ())):
+            waiter, request, pending = deferred
+            if waiter is connection and request.name in unwanted:
+                self._deferred[own].remove(deferred)
+                self._refuse(connection, request, pending)
+        dropped = []
+        for name in unwanted:
+            watcher = connection.watchers.get(name)
+            if watcher is not None:
+                connection.decided(watcher, accepted=True)
+                del connection.watchers[name]
+                watcher.entry.watchers.pop(watcher, None)
+                self._hub.forget_if_idle(watcher.entry)
+                dropped.append(name)
+        return dropped
+
+    # --- rights ---
+
+    def published(self, entry: UserEntry, *, changed: bool) -> None:
+        """A user's document was published, or can not be: its sessions' rights are known, as well as they can be."""
+        self.undecided.discard(entry.doc)
+        if entry.facts is not None:
+            for connection, request, pending in self._deferred.pop(entry.doc, ()):
+                if connection in entry.sessions:
+                    self._watch_one(connection, request, pending)
+        if changed:
+            for connection in tuple(entry.sessions):
+                if len(connection.watchers) > 1 or entry.doc not in connection.watchers:
+                    self.check_access(connection)
+        if entry.doc not in self._hub.work.users:
+            for watcher in self._held.pop(entry.doc, ()):
+                publication = watcher.entry.publication_for(watcher)
+                if publication is not None and watcher.connection.watchers.get(watcher.entry.doc) is watcher:
+                    watcher.connection.deliver(watcher, publication)
+
+    def check_access(self, connection: Connection) -> None:
+        """The principal's rights may have changed: what it may no longer see is gone, what it may see more or less of
+        is sent anew.
+        """
+        entry = self._hub.entry_of(connection)
+        if entry is None or entry.facts is None:
+            return
+        for watcher in tuple(connection.watchers.values()):
+            if watcher.own:
+                continue
+            access = self._access(connection, entry, watcher.entry.doc)
+            if access is Access.NONE:
+                watcher.entry.watchers.pop(watcher, None)
+                if watcher.pending is None:
+                    connection.drop(watcher, "forbidden")
+                else:
+                    connection.refuse(watcher)
+                self._hub.forget_if_idle(watcher.entry)
+            elif watcher.partial is not (access is Access.PARTIAL):
+                watcher.partial = access is Access.PARTIAL
+                publication = watcher.entry.publication_for(watcher)
+                if publication is not None:
+                    watcher.reset()
+                    connection.deliver(watcher, publication)
+
+    def holds(self, watcher: Watcher, publication: Publication) -> bool:
+        """Whether another one's document has to wait until the session's own one is published; remembers it then."""
+        own = principal_of(watcher.connection).document
+        if own not in self.undecided and own not in self._hub.work.users:
+            return False
+        watcher.skip(publication.causes)
+        self._held.setdefault(own, {})[watcher] = None
+        return True
+
+    def forget(self, doc: str) -> None:
+        """The last session of this user has gone, or nobody watches the document any more."""
+        self._deferred.pop(doc, None)
+        self._held.pop(doc, None)
+        self.undecided.discard(doc)
+
+    def _access(self, connection: Connection, entry: UserEntry, doc: str) -> Access:
+        kind, _, id = doc.partition(":")
+        principal, facts = principal_of(connection), entry.facts
+        if facts is None or not id:
+            return Access.NONE
+        if kind == "user":
+            return access_to_user(principal, facts, entry.permissions, id)
+        if kind == "org":
+            return access_to_organization(principal, facts, entry.permissions, id, self._hub.catalog)
+        return Access.NONE
+
+
+def principal_of(connection: Connection) -> Principal:
+    """Whose session it is; there is one from `ready` on."""
+    principal = connection.session.principal
+    assert principal is not None
+    return principal
