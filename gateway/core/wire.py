@@ -8,7 +8,7 @@ stay the same thing on the wire. Documents and patches reach a codec as canonica
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -214,25 +214,6 @@ class RequestRefused(Exception):
         self.id = request_id
 
 
-class Codec(Protocol):
-    """How one subprotocol writes and reads messages."""
-
-    subprotocol: str
-    binary: bool
-
-    def decode(self, frame: bytes) -> ClientMessage:
-        """Read a client's frame; raises `BadFrame` or `RequestRefused`."""
-
-    def encode(self, message: ServerMessage) -> bytes:
-        """Write any message that carries no document."""
-
-    def snapshot(self, doc: str, rev: str, seq: int, document: bytes) -> bytes:
-        """Write a `Snapshot`; `document` is canonical JSON."""
-
-    def update(self, doc: str, from_: str, rev: str, seq: int, patch: bytes, causes: Sequence[str]) -> bytes:
-        """Write an `Update`; `patch` is JSON."""
-
-
 def _refused(header: Any, decode_error: msgspec.ValidationError) -> RequestRefused:
     request_id = header.id if isinstance(header.id, str) and 1 <= len(header.id) <= 64 else None
     if isinstance(header.op, str) and header.op not in CLIENT_OPS:
@@ -242,73 +223,66 @@ def _refused(header: Any, decode_error: msgspec.ValidationError) -> RequestRefus
     return RequestRefused(BadRequest(f"Not a valid {header.op}: {decode_error}."), request_id)
 
 
-class _JsonCodec:
-    """Text frames, UTF-8 JSON (RFC 8259)."""
+class Codec:
+    """How one subprotocol writes and reads messages.
 
-    subprotocol = "gateway.v1+json"
-    binary = False
+    `embed` turns canonical JSON into what the encoder puts into a message as it stands.
+    """
 
-    def __init__(self) -> None:
-        self._decode: Callable[[bytes], ClientMessage] = msgspec.json.Decoder(ClientMessage).decode
-        self._header = msgspec.json.Decoder(_Header).decode
-        self._encode = msgspec.json.Encoder().encode
+    def __init__(
+        self,
+        subprotocol: str,
+        *,
+        binary: bool,
+        decode: Callable[[bytes], ClientMessage],
+        decode_header: Callable[[bytes], _Header],
+        encode: Callable[[ServerMessage], bytes],
+        embed: Callable[[bytes], Any],
+    ) -> None:
+        self.subprotocol = subprotocol
+        self.binary = binary
+        self.encode = encode
+        """Write any message that carries no document."""
+        self._decode = decode
+        self._decode_header = decode_header
+        self._embed = embed
 
     def decode(self, frame: bytes) -> ClientMessage:
+        """Read a client's frame; raises `BadFrame` or `RequestRefused`."""
         try:
             return self._decode(frame)
         except msgspec.ValidationError as exc:
             try:
-                header = self._header(frame)
+                header = self._decode_header(frame)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 raise BadFrame from exc
             raise _refused(header, exc) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise BadFrame from exc
 
-    def encode(self, message: ServerMessage) -> bytes:
-        return self._encode(message)
-
     def snapshot(self, doc: str, rev: str, seq: int, document: bytes) -> bytes:
-        return self._encode(Snapshot(doc, rev, seq, msgspec.Raw(document)))
+        """Write a `Snapshot`; `document` is canonical JSON."""
+        return self.encode(Snapshot(doc, rev, seq, self._embed(document)))
 
     def update(self, doc: str, from_: str, rev: str, seq: int, patch: bytes, causes: Sequence[str]) -> bytes:
-        return self._encode(Update(doc, from_, rev, seq, msgspec.Raw(patch), causes))
+        """Write an `Update`; `patch` is JSON."""
+        return self.encode(Update(doc, from_, rev, seq, self._embed(patch), causes))
 
 
-class _MessagePackCodec:
-    """Binary frames, MessagePack."""
-
-    subprotocol = "gateway.v1+msgpack"
-    binary = True
-
-    def __init__(self) -> None:
-        self._decode: Callable[[bytes], ClientMessage] = msgspec.msgpack.Decoder(ClientMessage).decode
-        self._header = msgspec.msgpack.Decoder(_Header).decode
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._from_json = msgspec.json.Decoder().decode
-
-    def decode(self, frame: bytes) -> ClientMessage:
-        try:
-            return self._decode(frame)
-        except msgspec.ValidationError as exc:
-            try:
-                header = self._header(frame)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                raise BadFrame from exc
-            raise _refused(header, exc) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-            raise BadFrame from exc
-
-    def encode(self, message: ServerMessage) -> bytes:
-        return self._encode(message)
-
-    def snapshot(self, doc: str, rev: str, seq: int, document: bytes) -> bytes:
-        return self._encode(Snapshot(doc, rev, seq, self._from_json(document)))
-
-    def update(self, doc: str, from_: str, rev: str, seq: int, patch: bytes, causes: Sequence[str]) -> bytes:
-        return self._encode(Update(doc, from_, rev, seq, self._from_json(patch), causes))
-
-
-JSON: Codec = _JsonCodec()
-MESSAGEPACK: Codec = _MessagePackCodec()
+JSON = Codec(
+    "gateway.v1+json",
+    binary=False,
+    decode=msgspec.json.Decoder(ClientMessage).decode,
+    decode_header=msgspec.json.Decoder(_Header).decode,
+    encode=msgspec.json.Encoder().encode,
+    embed=msgspec.Raw,
+)
+MESSAGEPACK = Codec(
+    "gateway.v1+msgpack",
+    binary=True,
+    decode=msgspec.msgpack.Decoder(ClientMessage).decode,
+    decode_header=msgspec.msgpack.Decoder(_Header).decode,
+    encode=msgspec.msgpack.Encoder().encode,
+    embed=msgspec.json.Decoder().decode,
+)
 CODECS = {codec.subprotocol: codec for codec in (JSON, MESSAGEPACK)}
