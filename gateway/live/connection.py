@@ -8,6 +8,7 @@ the node's ticker when its deadline is due.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
@@ -25,6 +26,7 @@ from gateway.core.effects import (
     Subscribe,
     Unsubscribe,
 )
+from gateway.core.instant import Instant
 from gateway.core.principal import Principal
 from gateway.core.publication import Publication, View
 from gateway.core.session import NEVER, Condition, Session
@@ -108,38 +110,34 @@ class Connection:
 
     def greet(self, principal: Principal | None, watch: list[str]) -> None:
         """Say hello, and ready too if the handshake brought a credential."""
-        at = self._node.clock.now()
         self._node.opened(self)
-        self._perform(self.session.greet(self._node.name, self._node.hub.epoch, at))
+        self._act(lambda at: self.session.greet(self._node.name, self._node.hub.epoch, at))
         if principal is not None:
-            self._open(principal, watch)
+            self._act(lambda at: self.session.begin(principal, watch, at))
             if principal.expires_at is not None:
                 self._node.schedule(self)
 
-    def _open(self, principal: Principal, watch: list[str]) -> None:
-        self._perform(self.session.begin(principal, watch, self._node.clock.now()))
-
     def authenticated(self, principal: Principal) -> None:
         """The token that the client sent is good."""
-        self._perform(self.session.authenticated(principal, self._node.clock.now()))
+        self._act(lambda at: self.session.authenticated(principal, at))
 
     def rejected(self, error: GatewayError) -> None:
         """The token that the client sent is not good, or can not be checked now."""
-        self._perform(self.session.rejected(error, self._node.clock.now()))
+        self._act(lambda at: self.session.rejected(error, at))
 
     def amend(self, principal: Principal) -> None:
         """The credential in use was changed in the database."""
-        self._perform(self.session.amend(principal, self._node.clock.now()))
+        self._act(lambda at: self.session.amend(principal, at))
         self._node.schedule(self)
         self._node.hub.watching.check_access(self)
 
     # --- from the transport ---
 
     def frame_received(self, frame: bytes, text: bool) -> None:
-        self._perform(self.session.receive(frame, text, self._node.clock.now()))
+        self._act(lambda at: self.session.receive(frame, text, at))
 
     def control_received(self) -> None:
-        self._perform(self.session.control(self._node.clock.now()))
+        self._act(self.session.control)
 
     def pong_received(self) -> None:
         self.session.ponged(self._node.clock.now())
@@ -203,7 +201,11 @@ class Connection:
         if principal is not None and principal.expires_at is not None and session.expired(self._node.clock.now().wall):
             return False
         codec = session.codec
-        frame = watcher.next_frame(publication, codec, shared=shared)
+        try:
+            frame = watcher.next_frame(publication, codec, shared=shared)
+        except Exception:
+            self._failed()
+            return False
         if frame is None:
             return False
         outbox = self._node.hub.outbox
@@ -276,9 +278,21 @@ class Connection:
                 self.end(Ending.TOO_SLOW)
                 return
             self._paused_at, self._unsent = at.mono, unsent
-        self._perform(self.session.tick(at))
+        self._act(self.session.tick)
 
     # --- effects ---
+
+    def _act(self, step: Callable[[Instant], list[Effect]]) -> None:
+        """The one way to touch the machine: perform what it asks for, and end the session if that fails."""
+        try:
+            self._perform(step(self._node.clock.now()))
+        except Exception:
+            self._failed()
+
+    def _failed(self) -> None:
+        """A fault of ours: it ends this session and no other."""
+        log.exception("the session failed", extra={"session": self.session.id})
+        self._perform(self.session.end(Ending.INTERNAL))
 
     def _perform(self, effects: list[Effect]) -> None:
         self._node.hub.outbox.flush()
@@ -326,8 +340,8 @@ class Connection:
 
     def _close(self, payload: bytes, ending: Ending) -> None:
         self.ending = ending
+        linger_s = REVOKED_LINGER_S if ending is Ending.REVOKED else LINGER_S
+        self.transport.end(payload, self.session.codec.binary, ending.close, ending.code, linger_s)
         self._node.ended(self, ending)
         self.watchers.clear()
         self._behind = None
-        linger_s = REVOKED_LINGER_S if ending is Ending.REVOKED else LINGER_S
-        self.transport.end(payload, self.session.codec.binary, ending.close, ending.code, linger_s)
