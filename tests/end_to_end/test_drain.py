@@ -14,6 +14,7 @@ from tests.end_to_end.conftest import Connect, ConnectRaw, StartGateway
 from tests.support.client import Client, Refused
 from tests.support.gateway_process import GatewayProcess
 from tests.support.oracle import user_document
+from tests.support.seed import GROW, growth
 from tests.support.waiting import eventually
 
 DRAIN_S = 2.0
@@ -96,8 +97,7 @@ async def test_readers_that_never_read_do_not_hold_up_the_end(
     person = own.seed.person()
     for _ in range(5):
         await connect_raw(person.token, at=own.process, receive_buffer=4096)
-    rows = [(f'{{"number":{number},"text":"{"x" * 16_000}"}}', person.id) for number in range(20)]
-    own.foreign.each("UPDATE users SET attributes = ? WHERE id = ?", rows)
+    own.foreign.each(GROW, growth(person, 20))
     began = time.monotonic()
     assert await asyncio.to_thread(own.process.terminate) == 0
     assert time.monotonic() - began < 8

@@ -13,7 +13,7 @@ from tests.end_to_end.conftest import Connect, ConnectRaw
 from tests.support.client import Client, Refused
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
-from tests.support.seed import Person, Seed, now_ms
+from tests.support.seed import GROW, Person, Seed, growth, now_ms
 from tests.support.waiting import eventually
 
 SETTINGS = {"channel_send_buffer_bytes": 16384}
@@ -69,12 +69,12 @@ async def test_one_that_never_reads_is_cut_off(
     sql: str, gateway: GatewayProcess, foreign: ForeignWriter, seed: Seed, connect_raw: ConnectRaw
 ) -> None:
     person, other = seed.people(2)
-    idle = await connect_raw(person.token)
     stuffed = await connect_raw(person.token, receive_buffer=4096)
-    rows = [(f'{{"number":{number},"text":"{"x" * 16_000}"}}', person.id) for number in range(20)]
-    foreign.each("UPDATE users SET attributes = ? WHERE id = ?", rows)
+    foreign.each(GROW, growth(person, 20))
     position = seed.last_seq()
     await eventually(lambda: gateway.metric("gateway_feed_position") >= position)
+    assert gateway.metric("gateway_updates_conflated_total") > 0
+    idle = await connect_raw(person.token)
     foreign.execute("UPDATE users SET name = 'After' WHERE id = ?", person.id)
     foreign.execute(_sql(sql, person, other))
     committed = time.monotonic()

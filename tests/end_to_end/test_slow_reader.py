@@ -11,19 +11,17 @@ from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
 from tests.support.oracle import user_document
 from tests.support.raw_websocket import RawWebSocket
-from tests.support.seed import Person, Seed
+from tests.support.seed import GROW, Person, Seed, growth
 from tests.support.waiting import eventually
 
 SETTINGS = {"channel_send_buffer_bytes": 16384}
-LARGE = "x" * 16_000
 SLOW = 4096
 """A receive buffer (bytes) that is full at once."""
 
 
 def _grow(foreign: ForeignWriter, person: Person, rounds: int, pause_s: float = 0.0) -> None:
     """Many large changes of one user's document, one commit each; `foreign.receive` waits for the last."""
-    rows = [(f'{{"number":{number},"text":"{LARGE}{number}"}}', person.id) for number in range(rounds)]
-    foreign.send_each("UPDATE users SET attributes = ? WHERE id = ?", rows, pause_s=pause_s)
+    foreign.send_each(GROW, growth(person, rounds), pause_s=pause_s)
 
 
 async def _read_until_true(raw: RawWebSocket, foreign: ForeignWriter, person: Person) -> None:

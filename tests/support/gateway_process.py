@@ -72,13 +72,13 @@ class GatewayProcess:
         self.secrets: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
         self._tls = ssl.create_default_context(cafile=str(tls_ca)) if tls_ca else None
-        self._environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        self._environment |= {
+        self.environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self.environment |= {
             "PYTHONPATH": str(ROOT),
             "GATEWAY_DATABASE_URL": f"file:{self.database}",
             "GATEWAY_SERVER_PORT": str(self.port),
         }
-        self._environment |= {f"GATEWAY_{name.upper()}": str(value) for name, value in settings.items()}
+        self.environment |= {f"GATEWAY_{name.upper()}": str(value) for name, value in settings.items()}
 
     def __enter__(self) -> GatewayProcess:
         self.start()
@@ -101,7 +101,7 @@ class GatewayProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", "serve"],
                 cwd=self.directory,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

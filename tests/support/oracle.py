@@ -20,9 +20,9 @@ def fresh_document(gateway: GatewayProcess, person: Person) -> Held:
         return Held(body["data"], body["rev"], body["seq"])
 
 
-def user_document(foreign: ForeignWriter, user: str) -> Held:
-    """A user's document by the tables, now. For users in UTC without an anchor."""
-    return _Tables(foreign, now_ms()).user(user)
+def user_document(foreign: ForeignWriter, user: str, *, at_ms: int | None = None) -> Held:
+    """A user's document by the tables, now or at a moment. For users in UTC without an anchor."""
+    return _Tables(foreign, now_ms() if at_ms is None else at_ms).user(user)
 
 
 class _Tables:

@@ -40,6 +40,14 @@ class Person(NamedTuple):
         return f"user:{self.id}"
 
 
+GROW = "UPDATE users SET attributes = ? WHERE id = ?"
+
+
+def growth(person: Person, count: int) -> list[tuple[str, str]]:
+    """Parameters for `GROW`: many states of a document, each of which takes a patch of 16 KB from the one before."""
+    return [(f'{{"number":{number},"text":"{"x" * 16_000}{number}"}}', person.id) for number in range(count)]
+
+
 class Seed:
     """Writes rows through `foreign`; every token's text is added to `secrets`. Each row is new: nothing is shared."""
 

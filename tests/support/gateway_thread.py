@@ -1,0 +1,72 @@
+"""A gateway in a thread of the test's own process, with a clock that the test sets. SQL comes from other processes here
+too."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+
+import uvicorn
+
+from gateway.app import create_app
+from gateway.config import load_config
+from gateway.core.session import Instant
+from gateway.live.clock import SystemClock
+from gateway.web.websocket import ChannelProtocol
+from tests.support.gateway_process import GatewayProcess, wait_for
+
+
+class ShiftedClock:
+    """The machine's clocks, the wall clock moved by `shift_ms`."""
+
+    def __init__(self) -> None:
+        self.shift_ms = 0
+
+    def now(self) -> Instant:
+        mono, wall = SystemClock().now()
+        return Instant(mono, wall + self.shift_ms)
+
+
+class GatewayThread(GatewayProcess):
+    """As `GatewayProcess`, without the process: it can be asked and stopped, not killed."""
+
+    def __init__(self, directory: Path, **settings: object) -> None:
+        super().__init__(directory, **settings)
+        self.clock = ShiftedClock()
+
+    def start(self, *, ready: bool = True) -> None:
+        """Start it and return when ``GET /ready`` says so."""
+        config = load_config(environ=self.environment)
+        listener = socket.create_server(("127.0.0.1", self.port))
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(config, clock=self.clock),
+                http="httptools",
+                ws=ChannelProtocol,
+                ws_max_size=config.channel.max_frame_bytes,
+                ws_per_message_deflate=False,
+                ws_ping_interval=None,
+                log_config=None,
+                lifespan="on",
+            )
+        )
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
+        self._thread.start()
+        if ready:
+            wait_for(self._ready, what="the gateway is ready")
+
+    def _ready(self) -> bool:
+        try:
+            return self.request("GET", "/ready", timeout_s=2.0).status == 200
+        except OSError:
+            return False
+
+    def end(self) -> None:
+        """Stop it."""
+        self._server.should_exit = True
+        self._thread.join()
+
+    def log(self) -> str:
+        """Nothing: the process is the test's own."""
+        return ""
