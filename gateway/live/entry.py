@@ -46,7 +46,7 @@ class Entry:
     def confirm(self, seq: int) -> None:
         """What is published is exact up to here."""
         if self.publication is not None:
-            self.publication.seq = seq
+            self.publication.seq = max(self.publication.seq, seq)
 
     def idle(self) -> bool:
         """Whether nobody needs this entry any more."""
@@ -143,7 +143,7 @@ class OrganizationEntry(Entry):
     def confirm(self, seq: int) -> None:
         super().confirm(seq)
         if self.partial is not None:
-            self.partial.seq = seq
+            self.partial.seq = max(self.partial.seq, seq)
 
     def build(self, facts: OrganizationFacts, catalog: Catalog, seq: int, causes: frozenset[str], now: int) -> bool:
         """Build both forms. True when one of them changed."""

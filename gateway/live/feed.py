@@ -191,7 +191,7 @@ class Feed:
         self.documents_read += len(read)
         while unknown := self._unknown_organizations(users.values()) - loaded.keys():
             loaded |= await self._load_organizations(snapshot, unknown, now)
-        with hub.publishing(doc for doc, _ in taken.users):
+        with hub.outbox.collecting():
             for id, organization in loaded.items():
                 task = tasks.get(id, READ_AGAIN)
                 if task is SWEEP and _differ(hub.catalog.organizations.get(id), organization):

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 
 from gateway.core.facts import Catalog, OrganizationFacts, Plan, UserFacts
 from gateway.core.wire import ServerMessage
@@ -290,18 +289,6 @@ class Hub:
         self.work.all_of((entry.doc for entry in entries), again)
 
     # --- telling watchers ---
-
-    @contextmanager
-    def publishing(self, docs: Iterable[str]) -> Iterator[None]:
-        """Publish these users' documents, and organizations, in this block, which must not await: all that it sends
-        is sent together, and nothing to a session whose own document is among them and has not had its turn.
-        """
-        self.watching.undecided.update(docs)
-        try:
-            with self.outbox.collecting():
-                yield
-        finally:
-            self.watching.undecided.clear()
 
     def _deliver(self, entry: Entry, changed: bool) -> None:
         if not changed:

@@ -24,14 +24,13 @@ if TYPE_CHECKING:
 
 
 class Watching:
-    """The requests of a hub's sessions. `undecided`: own documents that were read, but are not published yet."""
+    """The requests of a hub's sessions."""
 
     def __init__(self, hub: Hub, max_documents: int) -> None:
         self._hub = hub
         self._max_documents = max_documents
         self._deferred: dict[str, list[tuple[Connection, DocumentRequest, Pending]]] = {}
         self._held: dict[str, dict[Watcher, None]] = {}
-        self.undecided: set[str] = set()
 
     # --- requests ---
 
@@ -73,6 +72,7 @@ class Watching:
             watcher.reset(request.rev)
             watcher.pending = pending
         watcher.partial = access is Access.PARTIAL
+        self._hub.confirm(watcher.entry)
         publication = watcher.entry.publication_for(watcher)
         if publication is not None:
             connection.deliver(watcher, publication)
@@ -109,7 +109,7 @@ class Watching:
 
     def published(self, entry: UserEntry, *, changed: bool) -> None:
         """A user's document was published, or can not be: its sessions' rights are known, as well as they can be."""
-        self.undecided.discard(entry.doc)
+        self._hub.work.taken.discard(entry.doc)
         if entry.facts is not None:
             for connection, request, pending in self._deferred.pop(entry.doc, ()):
                 if connection in entry.sessions:
@@ -118,7 +118,7 @@ class Watching:
             for connection in tuple(entry.sessions):
                 if len(connection.watchers) > 1 or entry.doc not in connection.watchers:
                     self.check_access(connection)
-        if entry.doc not in self._hub.work.users:
+        if not self._hub.work.concerns(entry.doc):
             for watcher in self._held.pop(entry.doc, ()):
                 publication = watcher.entry.publication_for(watcher)
                 if publication is not None and watcher.connection.watchers.get(watcher.entry.doc) is watcher:
@@ -152,7 +152,7 @@ class Watching:
     def holds(self, watcher: Watcher, publication: Publication) -> bool:
         """Whether another one's document has to wait until the session's own one is published; remembers it then."""
         own = principal_of(watcher.connection).document
-        if own not in self.undecided and own not in self._hub.work.users:
+        if not self._hub.work.concerns(own):
             return False
         watcher.skip(publication.causes)
         self._held.setdefault(own, {})[watcher] = None
@@ -162,7 +162,6 @@ class Watching:
         """The last session of this user has gone, or nobody watches the document any more."""
         self._deferred.pop(doc, None)
         self._held.pop(doc, None)
-        self.undecided.discard(doc)
 
     def _access(self, connection: Connection, entry: UserEntry, doc: str) -> Access:
         kind, _, id = doc.partition(":")
