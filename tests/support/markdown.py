@@ -48,7 +48,12 @@ class Markdown:
     @cached_property
     def anchors(self) -> set[str]:
         """What a link may name behind ``#``: the headings as GitHub spells them there."""
-        return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in self.headings}
+        return set(map(self.anchor, self.headings))
+
+    @staticmethod
+    def anchor(title: str) -> str:
+        """A heading as links name it."""
+        return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
     def section(self, title: str) -> str:
         """What stands below the heading, its subsections included."""
