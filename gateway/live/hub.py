@@ -210,23 +210,14 @@ class Hub:
         now: int,
     ) -> bool:
         """An organization was read. True when its own document changed."""
-        known = self.catalog.organizations.get(organization)
         entry = self.entries.get(f"org:{organization}")
         if isinstance(loaded, BadDocument):
-            if known is None:
+            if organization not in self.catalog.organizations:
                 self.catalog.bad_organizations.add(organization)
             if isinstance(entry, OrganizationEntry):
                 self._fault(entry, loaded.reason, seq, now)
             return False
-        if loaded is None:
-            self.catalog.organizations.pop(organization, None)
-        else:
-            self.catalog.organizations[organization] = loaded
-        if organization in self.catalog.bad_organizations:
-            self.catalog.bad_organizations.discard(organization)
-            for user in self.entries.values():
-                if isinstance(user, UserEntry) and user.fault is not None:
-                    self.work.user(user.doc, READ_AGAIN)
+        self._know_organization(organization, loaded)
         if not isinstance(entry, OrganizationEntry):
             return False
         if loaded is None:
@@ -247,6 +238,17 @@ class Hub:
         self._schedule(entry)
         self._deliver(entry, changed)
         return changed
+
+    def _know_organization(self, organization: str, loaded: OrganizationFacts | None) -> None:
+        if loaded is None:
+            self.catalog.organizations.pop(organization, None)
+        else:
+            self.catalog.organizations[organization] = loaded
+        if organization in self.catalog.bad_organizations:
+            self.catalog.bad_organizations.discard(organization)
+            for user in self.entries.values():
+                if isinstance(user, UserEntry) and user.fault is not None:
+                    self.work.user(user.doc, READ_AGAIN)
 
     def replace_catalog(self, catalog: Catalog, tasks: Mapping[str, Task]) -> list[str]:
         """Plans or roles changed: put every document that hangs on what really differs on the list. Organizations
