@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from client_sdk.testing import RunningGateway
+from gateway.cli.demo import demo_statements
+from gateway.core.permissions import Reason
+from gateway.core.quotas import QuotaReason
+from gateway.web.problem import MEDIA_TYPE
+from tests.support.markdown import Markdown
+
+HTTP = Markdown("http.md")
+CREATED_MS = 1_795_288_200_000
+"""2026-11-21T19:10:00Z, as in the examples."""
+
+
+def example(section: str) -> Any:
+    [block] = [block for block in HTTP.blocks_of("json") if block.section == section]
+    return json.loads(block.text)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[RunningGateway]:
+    """A gateway on the demo database, in which Ada was made when the examples say so."""
+    with RunningGateway(tmp_path / "gateway.db") as running:
+        for statement in demo_statements("admin"):
+            running.sql(statement.sql, *statement.args)
+        running.sql("UPDATE users SET created_at = ?1, updated_at = ?1 WHERE id = 'u_ada'", CREATED_MS)
+        yield running
+
+
+@pytest.fixture
+async def ada(demo: RunningGateway) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=demo.url, headers={"Authorization": f"Bearer {demo.token('u_ada')}"})
+
+
+async def test_the_routes_are_those_of_the_program(tmp_path: Path) -> None:
+    from gateway.app import running_node
+    from gateway.config import Config, DatabaseConfig
+    from gateway.live.clock import SystemClock
+    from gateway.web.routes import routes
+
+    config = Config(database=DatabaseConfig(url=f"file:{tmp_path}/gateway.db"))
+    async with running_node(config, SystemClock()) as node:
+        standing = set()
+        for route in routes(node, config):
+            methods = set(getattr(route, "methods", None) or {"GET"}) - {"HEAD"}
+            standing |= {f"`{method} {getattr(route, 'path', '')}`" for method in methods}
+    listed = re.findall(r"^\| (`(?:GET|POST|PUT|DELETE|PATCH) \S+`) \|", HTTP.text, re.MULTILINE)
+    assert sorted(listed) == sorted(standing)
+
+
+async def test_the_example_of_an_identity_is_what_is_answered(ada: httpx2.AsyncClient) -> None:
+    async with ada:
+        answer = await ada.get("/api/identity")
+        assert answer.json() == example("Identity")
+        unchanged = await ada.get("/api/identity", headers={"If-None-Match": answer.headers["ETag"]})
+        document = await ada.get("/api/document")
+    assert unchanged.status_code == 304
+    assert document.headers["ETag"] == answer.headers["ETag"] == f'"{document.json()["rev"]}"'
+    assert set(document.json()) == set(re.findall(r"`(\w+)`", HTTP.prose("Document"))) - {"snapshot", "ETag"}
+
+
+async def test_the_example_of_an_explanation_is_what_is_answered(ada: httpx2.AsyncClient) -> None:
+    async with ada:
+        answer = await ada.get("/api/explain", params={"permission": "can_use_voice"})
+        assert answer.json() == example("Explain")
+        quota = (await ada.get("/api/explain", params={"quota": "voice_minutes"})).json()
+    assert [reason["source"] for reason in quota["reasons"]] == ["plan"]
+    assert quota["balance"]["limit"] == 500
+
+
+def test_every_source_of_a_reason_is_explained() -> None:
+    explained = {source for row in HTTP.rows("Explain") for source in re.findall(r"`(\w+)`", row[0])}
+    named = {source for kind in (Reason, QuotaReason) for source in re.findall(r"``(\w+)``", kind.__doc__ or "")}
+    assert explained == named
+
+
+async def test_the_example_of_a_validation_has_the_fields_of_the_answer(ada: httpx2.AsyncClient) -> None:
+    async with ada:
+        answer = (await ada.post("/api/auth/validate")).json()
+    assert {**answer, "session": ""} == {**example("Validate"), "session": ""}
+
+
+async def test_failures_are_as_described(demo: RunningGateway, ada: httpx2.AsyncClient) -> None:
+    async with ada:
+        wrong = await ada.get("/api/identity", headers={"Authorization": "Bearer gw_mistyped"})
+        asked = await ada.get("/api/explain")
+        nobody = await ada.get("/api/explain", params={"permission": "x", "user": "u_nobody"})
+        nowhere = await ada.get("/nowhere")
+    assert wrong.json() == example("Failures")
+    assert wrong.headers["WWW-Authenticate"].startswith("Bearer")
+    assert nowhere.status_code == 404
+    described = {(row[0], row[1].strip("`")) for row in HTTP.rows("Failures")}
+    for answer in (wrong, asked, nobody):
+        assert answer.headers["Content-Type"] == MEDIA_TYPE
+        assert (str(answer.status_code), msgspec.json.decode(answer.content)["code"]) in described
