@@ -29,6 +29,8 @@ from gateway.errors import ConfigError
 from gateway.live.node import Node
 from gateway.log import configure_logging
 from gateway.metrics import SharedMetrics
+from gateway.store.database import Database
+from gateway.store.migrate import migrate
 from gateway.web.request import RequestProtocol
 from gateway.web.websocket import ChannelProtocol
 
@@ -73,9 +75,11 @@ class Server(uvicorn.Server):
 def serve(config: Config, *, started: Callable[[str], None] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit code. `started` is told the address once the port is open.
 
-    Raises `ConfigError` when the address can not be bound or the TLS files can not be read.
+    Raises `ConfigError` when the address can not be bound or the TLS files can not be read, and `StoreError` when the
+    database can not be used.
     """
     _check_tls(config)
+    asyncio.run(_prepare_database(config))
     workers = config.server.workers
     sockets = [_bind(config, config.server.port, shared=workers > 1)]
     port = sockets[0].getsockname()[1]
@@ -87,6 +91,14 @@ def serve(config: Config, *, started: Callable[[str], None] | None = None) -> in
         return _run(config, sockets[0], None)
     with tempfile.TemporaryDirectory(prefix="gateway-metrics-") as directory:
         return _Supervisor(config, sockets, directory).run()
+
+
+async def _prepare_database(config: Config) -> None:
+    """Bring the database up to date: what is wrong with it is said before anybody can connect, and once for all
+    processes.
+    """
+    async with await Database.open(config.database.url) as database:
+        await migrate(database)
 
 
 def _host(host: str) -> str:
@@ -169,7 +181,7 @@ class _Supervisor:
         self._stopping = False
 
     def run(self) -> int:
-        """Until stopped, or until a worker can not even start."""
+        """Until stopped; a worker that ends by itself is started again."""
         configure_logging(self._config.logging)
         for sig in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sig, self._stop)
