@@ -15,12 +15,13 @@ BREAK = {
     "a number that is not finite": """attributes = '{"a":1e999}'""",
     "an integer that is too large": """attributes = '{"a":9007199254740993}'""",
     "half of a surrogate pair": """attributes = '{"a":"\\ud800"}'""",
+    "text that is not UTF-8": "name = CAST(x'ff' AS TEXT)",
     "an unknown time zone": "timezone = 'Mars/Olympus'",
     "a time zone that is a path": "timezone = '../../../etc/passwd'",
     "a date beyond the calendar": "created_at = 999999999999999999",
     "an anchor beyond the calendar": "anchor_at = 999999999999999999",
 }
-REPAIR = "attributes = '{}', timezone = 'UTC', created_at = 0, anchor_at = NULL"
+REPAIR = "name = 'Repaired', attributes = '{}', timezone = 'UTC', created_at = 0, anchor_at = NULL"
 
 
 def _set(foreign: ForeignWriter, person: Person, columns: str) -> None:

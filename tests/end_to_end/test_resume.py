@@ -73,6 +73,23 @@ async def test_each_of_several_documents_is_answered_once(seed: Seed, foreign: F
     assert len(back.messages()) == 6
 
 
+async def test_the_revision_is_the_entity_tag_over_http(
+    gateway: GatewayProcess, seed: Seed, foreign: ForeignWriter, connect: Connect
+) -> None:
+    person = seed.person()
+    client = await connect(person.token)
+    await client.until(lambda: client.data)
+    tag = f'"{client.held.rev}"'
+    answer = await gateway.fetch("GET", "/api/identity", person.token)
+    assert (answer.status, answer.headers["etag"]) == (200, tag)
+    unchanged = await gateway.fetch("GET", "/api/identity", person.token, headers={"If-None-Match": tag})
+    assert (unchanged.status, unchanged.body) == (304, b"")
+    foreign.execute("UPDATE users SET name = 'Another' WHERE id = ?", person.id)
+    await client.until(lambda: client.data["identity"]["name"] == "Another")
+    changed = await gateway.fetch("GET", "/api/identity", person.token, headers={"If-None-Match": tag})
+    assert (changed.status, changed.headers["etag"]) == (200, f'"{client.held.rev}"')
+
+
 async def test_sync_and_watching_again_send_the_whole(seed: Seed, connect: Connect) -> None:
     client = await connect(seed.person().token)
     await client.until(lambda: client.data)

@@ -113,6 +113,11 @@ class Client:
         held = self.held
         return held.data if held is not None and self.own in self.replica.confirmed else {}
 
+    @property
+    def states(self) -> list[dict[str, Any]]:
+        """Every content of a document that was held on this connection."""
+        return [held.data for held in self.replica.states]
+
     # --- sending ---
 
     async def send(self, **message: Any) -> None:

@@ -117,6 +117,8 @@ class Replica:
         self.documents: dict[str, Held] = dict(held or {})
         self.confirmed: set[str] = set()
         self.received: list[Received] = []
+        self.states: list[Held] = []
+        """Every state of every document that was held on this connection."""
         self.ready: dict[str, Any] | None = None
         self.ended: dict[str, Any] | None = None
         self.close_code: int | None = None
@@ -192,6 +194,7 @@ class Replica:
         if held is not None and doc in self.confirmed:
             self._require(seq >= held.seq or self.may_be_renumbered, message, f"seq went back from {held.seq}")
         self.documents[doc] = Held(data, message["rev"], seq)
+        self.states.append(self.documents[doc])
         self.confirmed.add(doc)
 
     def _gone(self, message: dict[str, Any]) -> None:
