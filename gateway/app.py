@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from gateway.config import Config, load_config
@@ -21,6 +22,7 @@ from gateway.metrics import Metrics, SharedMetrics
 from gateway.store.database import Database
 from gateway.store.migrate import migrate
 from gateway.web.channel import Channel
+from gateway.web.problem import http_problem, internal_problem
 from gateway.web.routes import CHANNEL_PATH, channel, routes
 
 log = logging.getLogger("gateway")
@@ -62,7 +64,8 @@ def create_app(
             app.router.routes[:] = routes(node, config)
             yield
 
-    return Gateway(lifespan=lifespan)
+    handlers = {HTTPException: http_problem, Exception: internal_problem}
+    return Gateway(lifespan=lifespan, exception_handlers=handlers)
 
 
 @asynccontextmanager

@@ -61,6 +61,12 @@ class NotFound(GatewayError):
     code, status, title = "not_found", 404, "Not found"
 
 
+class MethodNotAllowed(GatewayError):
+    """The resource is there, but not for this HTTP method; the ``Allow`` field says for which (RFC 9110 §15.5.6)."""
+
+    code, status, title = "method_not_allowed", 405, "Method not allowed"
+
+
 class Conflict(GatewayError):
     """The request contradicts what is stored already."""
 
@@ -130,7 +136,7 @@ class Ending(enum.Enum):
     TIMEOUT = EndingKind(4001, Reconnect.NOW, "No answer to a ping.")
     TOO_SLOW = EndingKind(4002, Reconnect.NOW, "Nothing was read for too long.")
     REPLACED = EndingKind(4003, Reconnect.LATER, "Too many sessions of this principal; the oldest was ended.")
-    OVERLOADED = EndingKind(4004, Reconnect.LATER, "This node is full.")
+    OVERLOADED = EndingKind(4004, Reconnect.LATER, "The gateway can not take this session now.")
     RATE_LIMITED = EndingKind(4005, Reconnect.LATER, "Too many messages.")
     TOKEN_EXPIRED = EndingKind(4100, Reconnect.NEW_CREDENTIAL, "The credential ended.")
     AUTH_TIMEOUT = EndingKind(4101, Reconnect.NOW, "No credential came in time.")

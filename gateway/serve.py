@@ -37,6 +37,7 @@ from gateway.web.websocket import ChannelProtocol
 log = logging.getLogger("gateway.serve")
 
 BACKLOG = 4096
+SIGNAL_ECHO_S = 0.5
 GC_THRESHOLDS = (20_000, 20, 100)
 """Most of what a change makes is gone before the next: looking for cycles after every 700 objects finds nothing."""
 RESTART_DELAY_S = 1.0
@@ -53,11 +54,16 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, drain_s: float) -> None:
         super().__init__(config)
         self._drain_s = drain_s
+        self._told = (0, 0.0)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:
+        """The first signal drains; a second one does not wait, unless it is the same one told twice: by a supervisor
+        to its group, and by the parent to its worker.
+        """
+        if not self.should_exit:
+            self.should_exit, self._told = True, (sig, time.monotonic())
+        elif sig != self._told[0] or time.monotonic() - self._told[1] >= SIGNAL_ECHO_S:
             self.force_exit = True
-        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         node: Node | None = getattr(self.config.loaded_app.state, "node", None) if self.started else None

@@ -21,7 +21,7 @@ class UserRow(NamedTuple):
 
     id: str
     username: str
-    name: str | None
+    name: str
     email: str | None
     plan: str
     status: str
@@ -36,7 +36,7 @@ class OrganizationRow(NamedTuple):
 
     id: str
     name: str
-    plan: str | None
+    plan: str
     status: str
     attributes: str
     created_at: int
@@ -51,6 +51,7 @@ def identity_section(row: UserRow) -> bytes:
     identity: dict[str, Any] = {
         "id": row.id,
         "username": row.username,
+        "name": row.name,
         "plan": row.plan,
         "status": row.status,
         "is_admin": bool(row.is_admin),
@@ -58,8 +59,6 @@ def identity_section(row: UserRow) -> bytes:
         "updated_at": rfc3339(row.updated_at),
         "attributes": {} if row.attributes == "{}" else parse_object(row.attributes),
     }
-    if row.name is not None:
-        identity["name"] = row.name
     if row.email is not None:
         identity["email"] = row.email
     return canonical(identity)
@@ -70,13 +69,12 @@ def organization_section(row: OrganizationRow) -> bytes:
     profile: dict[str, Any] = {
         "id": row.id,
         "name": row.name,
+        "plan": row.plan,
         "status": row.status,
         "created_at": rfc3339(row.created_at),
         "updated_at": rfc3339(row.updated_at),
         "attributes": {} if row.attributes == "{}" else parse_object(row.attributes),
     }
-    if row.plan is not None:
-        profile["plan"] = row.plan
     return canonical(profile)
 
 

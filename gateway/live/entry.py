@@ -48,6 +48,11 @@ class Entry:
         if self.publication is not None:
             self.publication.seq = max(self.publication.seq, seq)
 
+    def forget_frames(self) -> None:
+        """Free the frames that watchers shared."""
+        if self.publication is not None:
+            self.publication.forget_frames()
+
     def idle(self) -> bool:
         """Whether nobody needs this entry any more."""
         return not self.watchers
@@ -139,6 +144,11 @@ class OrganizationEntry(Entry):
 
     def publication_for(self, watcher: Watcher) -> Publication | None:
         return self.partial if watcher.partial else self.publication
+
+    def forget_frames(self) -> None:
+        super().forget_frames()
+        if self.partial is not None:
+            self.partial.forget_frames()
 
     def confirm(self, seq: int) -> None:
         super().confirm(seq)

@@ -41,6 +41,7 @@ from gateway.store.documents import (
 log = logging.getLogger("gateway.feed")
 
 ROUND_LIMIT = 100
+DUE_LIMIT = 10_000
 BACKLOG_LIMIT = 100_000
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 2.0
@@ -139,7 +140,6 @@ class Feed:
     async def _round(self) -> None:
         self.rounds += 1
         hub, work = self._hub, self._hub.work
-        now = self._clock.now().wall
         async with self._database.snapshot() as snapshot:
             end = await read_position(snapshot)
             await self._follow(snapshot, end)
@@ -150,7 +150,7 @@ class Feed:
                 work.catalog = {}
             taken = Taken(work.take_organizations(), [])
             try:
-                await self._load_and_publish(snapshot, taken, end.last, now)
+                await self._load_and_publish(snapshot, taken, end.last)
             except BaseException:
                 # With the new catalog and old facts, the clock would build a document that never was.
                 hub.catalog, work.catalog = before, tasks
@@ -175,13 +175,18 @@ class Feed:
         if tasks.get("") is SWEEP:
             self._count_drift(doc for doc in differs if doc not in tasks)
 
-    async def _load_and_publish(self, snapshot: Snapshot, taken: Taken, seq: int, now: int) -> None:
-        """Organizations first: a member's document is built in the same round, from the same state of both."""
+    async def _load_and_publish(self, snapshot: Snapshot, taken: Taken, seq: int) -> None:
+        """Organizations first: a member's document is built in the same round, from the same state of both.
+
+        The clock is read after the work was taken: when it is set later, that work is on the list again.
+        """
         hub, tasks = self._hub, dict(taken.organizations)
+        now = self._clock.now().wall
         loaded = await self._load_organizations(snapshot, tasks, now)
         for id, organization in loaded.items():
             hub.touch_members(id, organization, tasks[id])
         taken.users.extend(hub.work.take_users(ROUND_LIMIT))
+        now = self._clock.now().wall
         wanted: dict[str, tuple[int, UserFacts | None]] = {}
         for doc, task in taken.users:
             facts = hub.facts_of(doc)
@@ -342,7 +347,7 @@ class Feed:
     def clock_moved(self, now: int) -> None:
         """Put what changes by the clock on the list; `now` in milliseconds since 1970 UTC."""
         hub = self._hub
-        for at, doc in hub.work.take_due(now, ROUND_LIMIT * 10):
+        for at, doc in hub.work.take_due(now, DUE_LIMIT):
             entry = hub.entries.get(doc)
             if entry is None or entry.scheduled_at != at:
                 continue

@@ -307,8 +307,8 @@ class Hub:
                 self.counters.pushed += 1
             if watcher.pending is not None:
                 watcher.connection.decided(watcher, accepted=True)
-        if shared and entry.publication is not None:
-            entry.publication.forget_frames()
+        if shared:
+            entry.forget_frames()
 
     def _schedule(self, entry: Entry) -> None:
         if entry.changes_at is not None and entry.changes_at != entry.scheduled_at:

@@ -327,8 +327,7 @@ def _organization(row: Row) -> OrganizationFacts:
     profile = organization_section(OrganizationRow(*row[:7]))
     timezone: Any = row[7]
     period_bounds("day", None, timezone, 0)
-    plan: Any = row[2] or ""
-    return OrganizationFacts(row[1], plan, row[3] == "active", timezone, row[8], profile)
+    return OrganizationFacts(row[1], row[2], row[3] == "active", timezone, row[8], profile)
 
 
 async def _load_pool_usages(

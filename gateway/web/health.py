@@ -40,4 +40,5 @@ class Health:
         """Prometheus' text format, for the configured networks."""
         if client_address(request, self._proxies) not in self._metrics_networks:
             raise Forbidden("Metrics are not for this address.")
-        return Response(self._node.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+        exposition = self._node.metrics.exposition()
+        return Response(exposition, headers={"Cache-Control": "no-store"}, media_type=CONTENT_TYPE_LATEST)

@@ -117,7 +117,7 @@ def flatten(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
     for permission in catalog.known_permissions():
         flat[permission] = False
     flat.update(document["permissions"])
-    return {**flat, "name": None, "email": None, **identity, "subscription_tier": identity["plan"]}
+    return {**flat, "email": None, **identity, "subscription_tier": identity["plan"]}
 
 
 def matches(if_none_match: list[str], etag: str) -> bool:

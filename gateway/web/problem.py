@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 import msgspec
-from starlette.requests import HTTPConnection
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from gateway.errors import AuthFailed, GatewayError
+from gateway.errors import AuthFailed, BadRequest, GatewayError, MethodNotAllowed, NotFound
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -31,6 +32,24 @@ def problem(error: GatewayError) -> Response:
     if isinstance(error, AuthFailed):
         headers["WWW-Authenticate"] = 'Bearer realm="gateway"'
     return Response(msgspec.json.encode(body), error.status, headers, MEDIA_TYPE)
+
+
+async def http_problem(request: Request, exc: Exception) -> Response:
+    """What the router itself refuses: no such path, or not with this method."""
+    assert isinstance(exc, HTTPException)
+    if exc.status_code == MethodNotAllowed.status:
+        response = problem(MethodNotAllowed("This resource does not know this method."))
+    elif exc.status_code == NotFound.status:
+        response = problem(NotFound("No such resource."))
+    else:
+        response = problem(BadRequest("The request can not be answered."))
+    response.headers.update(exc.headers or {})
+    return response
+
+
+async def internal_problem(request: Request, exc: Exception) -> Response:
+    """A fault of ours; the server logs it."""
+    return problem(GatewayError("The gateway failed; the fault is logged."))
 
 
 def bearer_token(request: HTTPConnection) -> str | None:
