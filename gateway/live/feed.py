@@ -26,7 +26,7 @@ from gateway.live.entry import UserEntry
 from gateway.live.hub import Hub
 from gateway.live.pending import READ_AGAIN, Task, causes_of
 from gateway.metrics import Metrics
-from gateway.store.changes import Change, Position, read_changes, read_position
+from gateway.store.changes import Change, Position, read_pages, read_position
 from gateway.store.database import Database, Snapshot
 from gateway.store.documents import (
     CAUSE_PARTS,
@@ -111,24 +111,31 @@ class Feed:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                try:
-                    await self._round()
+                if await self._guarded_round():
                     backoff_s = BACKOFF_MIN_S
-                except StoreError as exc:
-                    self._failed(exc)
+                else:
                     await asyncio.sleep(backoff_s * (0.5 + random.random() / 2))
                     backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
                     self._wake.set()
-                except Exception:
-                    log.exception("a round of the feed failed; every watched document is read again")
-                    self._resync()
-                    await asyncio.sleep(backoff_s)
-                    backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
                 if self._hub.work:
                     self._wake.set()
                 await asyncio.sleep(0)
         finally:
             doorbell.cancel()
+
+    async def _guarded_round(self) -> bool:
+        """One round; False when it failed and is to be tried again after a while. Nothing ends the follower."""
+        try:
+            try:
+                await self._round()
+            except StoreError as exc:
+                self._failed(exc)
+                return False
+        except Exception:
+            log.exception("a round of the feed failed; every watched document is read again")
+            self._resync()
+            return False
+        return True
 
     async def _listen(self) -> None:
         while True:
@@ -153,7 +160,7 @@ class Feed:
                 await self._load_and_publish(snapshot, taken, end.last)
             except BaseException:
                 # With the new catalog and old facts, the clock would build a document that never was.
-                hub.catalog, work.catalog = before, tasks
+                hub.catalog, work.catalog = before, tasks | work.catalog
                 work.put_back(taken.users, taken.organizations)
                 raise
             finally:
@@ -261,19 +268,17 @@ class Feed:
             self._hub.epoch = end.epoch
             self._resync()
             return
-        after = self.position
-        while after < end.last:
-            page = await read_changes(snapshot, after)
-            for change in page:
-                self._note_change(change)
-            if not page:
-                break
-            after = page[-1].seq
+        if behind:
+            async for page in read_pages(snapshot, self.position):
+                for change in page:
+                    self._note_change(change)
 
     def _note_change(self, change: Change) -> None:
         hub, work = self._hub, self._hub.work
         _, doc, cause, at = change
         if doc.startswith("user:"):
+            if cause in CREDENTIAL_CAUSES:
+                work.recent.add(doc)
             entry = hub.entries.get(doc)
             if isinstance(entry, UserEntry):
                 if cause in CREDENTIAL_CAUSES and entry.sessions:
@@ -302,14 +307,15 @@ class Feed:
             entry = self._hub.entries.get(doc)
             if isinstance(entry, UserEntry):
                 connections.update(dict.fromkeys(entry.sessions, since))
-        principals = [c.session.principal for c in connections if c.session.principal is not None]
-        verdicts = await self._authenticator.recheck(snapshot, principals)
+        asked = {c: c.session.principal for c in connections if c.session.principal is not None}
+        verdicts = await self._authenticator.recheck(snapshot, asked.values())
         for doc in docs:
             self._hub.work.credentials.pop(doc, None)
-        for connection, since in connections.items():
-            before = connection.session.principal
-            after = verdicts.get(before.credential_id) if before is not None else None
-            if before is None or after is None or not after.same_credential(before):
+        for connection, before in asked.items():
+            since, after = connections[connection], verdicts.get(before.credential_id)
+            if connection.session.principal is not before:
+                self._hub.work.credentials.setdefault(before.document, since)
+            elif after is None or not after.same_credential(before):
                 connection.end(Ending.REVOKED)
                 if since is not None:
                     self._metrics.observe_closed(max(0, self._clock.now().wall - since))
@@ -327,12 +333,15 @@ class Feed:
         self._build_without_store()
 
     def _build_without_store(self) -> None:
-        """What the clock changed needs no database: grants end and periods begin although it can not be reached."""
+        """What the clock changed needs no database: grants end and periods begin although it can not be reached.
+
+        Only where nothing else is to be read: old facts and a newer plan would make a document that never was.
+        """
         hub, now = self._hub, self._clock.now().wall
         for doc, task in list(hub.work.users.items()):
             facts = hub.facts_of(doc)
             entry = hub.entries.get(doc)
-            if facts is None or entry is None or entry.publication is None or "clock" not in task.causes:
+            if facts is None or entry is None or entry.publication is None or task.causes != causes_of("clock"):
                 continue
             if not task.parts:
                 hub.work.forget(doc)
@@ -340,7 +349,9 @@ class Feed:
         for id, task in list(hub.work.organizations.items()):
             organization = hub.catalog.organizations.get(id)
             entry = hub.entries.get(f"org:{id}")
-            if organization is None or entry is None or entry.publication is None or "clock" not in task.causes:
+            if organization is None or entry is None or entry.publication is None:
+                continue
+            if task.causes != causes_of("clock"):
                 continue
             hub.publish_organization(id, organization, entry.publication.seq, causes_of("clock"), now)
 
