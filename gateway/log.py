@@ -103,7 +103,8 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _without_query(value: object) -> object:
-    return value.partition("?")[0] if isinstance(value, str) and value.startswith("/") else value
+    """An argument of uvicorn's up to its first ``?``, whatever form of request target (RFC 9112 §3.2) it holds."""
+    return value.partition("?")[0] if isinstance(value, str) else value
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

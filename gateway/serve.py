@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
@@ -183,51 +184,67 @@ class _Supervisor:
         self._listeners = listeners
         self._metrics_directory = metrics_directory
         self._context = multiprocessing.get_context("spawn")
-        self._workers: list[SpawnProcess] = []
+        self._workers: dict[int, SpawnProcess] = {}
         self._stopping = False
 
     def run(self) -> int:
-        """Until stopped; a worker that ends by itself is started again."""
+        """Start a worker for each listener, and another one for each that ends by itself, until SIGTERM or SIGINT.
+        Either one reaches the workers as SIGTERM, a second one too; SIGINT itself, which a terminal sends to all
+        processes, is blocked in them. Returns 0 when every worker that was told to stop did so properly, else 1.
+        """
         configure_logging(self._config.logging)
         for sig in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sig, self._stop)
-        self._workers = [self._start(index) for index in range(len(self._listeners))]
+        for index in range(len(self._listeners)):
+            if not self._stopping:
+                self._start(index)
         while not self._stopping:
-            wait([worker.sentinel for worker in self._workers], timeout=RESTART_DELAY_S)
+            wait([worker.sentinel for worker in self._workers.values()], timeout=RESTART_DELAY_S)
             self._restart_dead()
         return self._join()
 
-    def _start(self, index: int) -> SpawnProcess:
+    def _start(self, index: int) -> None:
+        """Start the worker of a listener. One that the signal to stop found half started is stopped here."""
         shared = SharedMetrics(self._metrics_directory, str(index))
         worker = self._context.Process(target=_work, args=(self._config, self._listeners[index], shared))
-        worker.start()
-        return worker
+        # Started first: it would unblock the signal. The worker inherits the block, which no handler undoes.
+        resource_tracker.ensure_running()
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            worker.start()
+            self._workers[index] = worker
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        if self._stopping:
+            worker.terminate()
 
     def _restart_dead(self) -> None:
-        for index, worker in enumerate(self._workers):
+        for index, worker in tuple(self._workers.items()):
             if worker.exitcode is not None and not self._stopping:
                 log.error("a worker died and is started again", extra={"exit_code": worker.exitcode})
+                del self._workers[index]
                 time.sleep(RESTART_DELAY_S)
-                self._workers[index] = self._start(index)
+                if not self._stopping:
+                    self._start(index)
 
     def _stop(self, sig: int, frame: FrameType | None) -> None:
         self._stopping = True
-        for worker in self._workers:
+        for worker in tuple(self._workers.values()):
             if worker.pid is not None and worker.exitcode is None:
                 worker.terminate()
 
     def _join(self) -> int:
         deadline = time.monotonic() + self._config.server.drain_s + 2 * STOP_GRACE_S
-        for worker in self._workers:
+        for worker in self._workers.values():
             worker.join(max(0.0, deadline - time.monotonic()))
             if worker.exitcode is None:
                 worker.kill()
                 worker.join()
-        return 0 if all(worker.exitcode == 0 for worker in self._workers) else 1
+        # SIGTERM itself ends a worker that was still being started.
+        return 0 if all(worker.exitcode in (0, -signal.SIGTERM) for worker in self._workers.values()) else 1
 
 
 def _work(config: Config, listener: socket.socket, shared_metrics: SharedMetrics) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, name="parent", daemon=True).start()
     sys.exit(_run(config, listener, shared_metrics))
 

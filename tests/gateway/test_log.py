@@ -169,3 +169,12 @@ async def test_uvicorn_ends_in_the_same_place_without_query_strings() -> None:
     assert '"GET /seen HTTP/1.1" 204' in access
     assert "s3cret" not in stream.getvalue()
     assert any(line["logger"] == "uvicorn.error" for line in lines)
+
+
+@pytest.mark.parametrize("target", ["/ws", "http://gateway.example/ws", "http%3A//gateway.example/ws", "*", ""])
+def test_a_request_target_of_any_form_loses_its_query(target: str) -> None:
+    _, stream = logged("console")
+    for name in ("uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).info('%s - "WebSocket %s" %d', ("::1", 1), f"{target}?ticket=SECRETQ&again=?x", 403)
+    assert stream.getvalue().count(f'"WebSocket {target}" 403') == 2
+    assert "SECRETQ" not in stream.getvalue()
