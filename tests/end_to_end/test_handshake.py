@@ -67,6 +67,23 @@ async def test_its_own_origin_is_welcome(
         await raw.read_some()
 
 
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("LocalHost:PORT", "http://localhost:PORT"),
+        ("localhost", "http://localhost:80"),
+        ("[::1]:PORT", "http://[::1]:PORT"),
+    ],
+)
+async def test_one_origin_may_be_written_in_several_ways(
+    host: str, origin: str, gateway: GatewayProcess, seed: Seed, connect_raw: ConnectRaw
+) -> None:
+    raw = await connect_raw(
+        seed.person().token, host=_origin(host, gateway), headers=f"Origin: {_origin(origin, gateway)}\r\n"
+    )
+    assert raw.head.startswith(b"HTTP/1.1 101 ")
+
+
 async def test_two_origins_are_refused_though_one_is_its_own(
     gateway: GatewayProcess, seed: Seed, connect_raw: ConnectRaw
 ) -> None:

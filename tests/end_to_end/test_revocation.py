@@ -162,19 +162,24 @@ async def test_an_end_set_by_sql_is_kept(foreign: ForeignWriter, seed: Seed, con
 
 
 async def test_a_token_revoked_while_its_session_opens_never_stays_open(
-    foreign: ForeignWriter, seed: Seed, connect: Connect
+    gateway: GatewayProcess, foreign: ForeignWriter, seed: Seed, connect: Connect
 ) -> None:
-    person = seed.person()
-    foreign.execute("BEGIN")
-    tokens = [seed.token(person.id) for _ in range(15)]
-    foreign.execute("COMMIT")
+    """Somebody else writes as well, so that the feed passes by at every moment of the handshake."""
+    people = seed.people(20)
+    names = [(f"Name {number}", people[number % 20].id) for number in range(600)]
 
     async def attempt(token: str, by: str) -> None:
         with contextlib.suppress(Refused):
             client = await connect(token, by=by)
             assert (await client.end())["code"] in ("revoked", "auth_failed")
 
-    foreign.send_each("DELETE FROM api_tokens WHERE id = ?", [(token.id,) for token in tokens], pause_s=0.002)
-    async with asyncio.timeout(10):
-        await asyncio.gather(*(attempt(token.text, by) for token in tokens for by in ("header", "message")))
-    await asyncio.to_thread(foreign.receive)
+    with ForeignWriter(gateway.database) as noise:
+        noise.send_each("UPDATE users SET name = ? WHERE id = ?", names, pause_s=0.001)
+        for _ in range(3):
+            with seed.transaction():
+                tokens = [seed.token(people[number % 20].id) for number in range(40)]
+            foreign.send_each("DELETE FROM api_tokens WHERE id = ?", [(token.id,) for token in tokens], pause_s=0.001)
+            async with asyncio.timeout(10):
+                await asyncio.gather(*(attempt(token.text, by) for token in tokens for by in ("header", "message")))
+            await asyncio.to_thread(foreign.receive)
+        await asyncio.to_thread(noise.receive)

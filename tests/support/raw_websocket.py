@@ -58,6 +58,7 @@ class RawWebSocket:
         path: str = "/ws",
         receive_buffer: int | None = None,
         headers: str = "",
+        host: str | None = None,
     ) -> RawWebSocket:
         """Connect and shake hands. `receive_buffer` (bytes) is the kernel's. Raises ConnectionError when refused."""
         loop = asyncio.get_running_loop()
@@ -70,7 +71,7 @@ class RawWebSocket:
             await loop.sock_connect(sock, ("127.0.0.1", gateway.port))
             if token is not None:
                 headers += f"Authorization: Bearer {token}\r\n"
-            await raw.send(handshake(gateway, path, headers))
+            await raw.send(handshake(gateway, path, headers, host=host))
             raw.head = await raw.read_until(b"\r\n\r\n")
             if b" 101 " not in raw.head.partition(b"\r\n")[0]:
                 raise ConnectionError(raw.head.decode("latin-1"))
@@ -177,10 +178,10 @@ class RawWebSocket:
             self.replica.closed(struct.unpack("!H", found.payload[:2])[0])
 
 
-def handshake(gateway: GatewayProcess, path: str = "/ws", headers: str = "") -> bytes:
-    """The request of a WebSocket handshake (RFC 6455 §4.1)."""
+def handshake(gateway: GatewayProcess, path: str = "/ws", headers: str = "", *, host: str | None = None) -> bytes:
+    """The request of a WebSocket handshake (RFC 6455 §4.1); `host` in place of the gateway's address."""
     key = base64.b64encode(os.urandom(16)).decode()
     return (
-        f"GET {path} HTTP/1.1\r\nHost: {gateway.address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: {host or gateway.address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
     ).encode("latin-1")
