@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 __all__ = ["Direction", "FaultProxy", "Faults", "GatewayMissing", "RunningGateway", "gateway"]
 
 HOST = "127.0.0.1"
-TIMEOUT_S = 30.0
 POLL_S = 0.002
 DEFAULT_PLAN = "default"
 # Outside the range that systems give to outgoing connections, so that a gateway that is stopped keeps its port.
@@ -129,7 +128,7 @@ class RunningGateway:
     @property
     def url(self) -> str:
         """The gateway's address, for a `Channel` or a `ServerClient`."""
-        return f"http://{HOST}:{self._port}"
+        return f"{'https' if self._config.server.use_https else 'http'}://{HOST}:{self._port}"
 
     # --- who there is ---
 
@@ -247,12 +246,14 @@ class RunningGateway:
         if self._serving is not None:
             raise RuntimeError("the gateway runs already")
         self._server = _server(self._config)
-        self._serving = asyncio.create_task(self._server.serve([_listen(self._port)]))
+        listener = _listen(self._port)
+        self._serving = asyncio.create_task(self._server.serve([listener]))
         while not self._server.started:
             await asyncio.wait([self._serving], timeout=POLL_S)
             if self._serving.done():
-                self._serving = None
-                raise RuntimeError("the gateway does not start; its log says why")
+                serving, self._serving = self._serving, None
+                listener.close()
+                raise RuntimeError("the gateway does not start; its log says why") from serving.exception()
 
     async def _stop(self) -> None:
         if self._server is not None and self._serving is not None:
@@ -287,6 +288,15 @@ class Faults(FaultProxy):
     def __init__(self, behind: RunningGateway) -> None:
         super().__init__(HOST, behind._port)
         self._behind = behind
+
+    @property
+    def url(self) -> str:
+        """What a client connects to in place of the gateway's own address. Raises `RuntimeError` for one that speaks
+        TLS: the proxy reads what passes.
+        """
+        if self._behind._config.server.use_https:
+            raise RuntimeError("faults need a gateway without server.use_https")
+        return super().url
 
     def expire(self, token: str) -> int:
         """Let a token end now, as `RunningGateway.expire`."""
@@ -326,28 +336,10 @@ def _config(path: Path, port: int, sections: Mapping[str, Mapping[str, Any]]) ->
 
 def _server(config: Config) -> uvicorn.Server:
     """The server that ``gateway serve`` runs, on this configuration."""
-    import uvicorn
-
     from gateway.app import create_app
-    from gateway.serve import Server
-    from gateway.web.websocket import ChannelProtocol
+    from gateway.serve import Server, uvicorn_config
 
-    return Server(
-        uvicorn.Config(
-            create_app(config),
-            http="httptools",
-            ws=ChannelProtocol,
-            ws_max_size=config.channel.max_frame_bytes,
-            ws_per_message_deflate=False,
-            ws_ping_interval=None,
-            proxy_headers=False,
-            server_header=False,
-            log_config=None,
-            lifespan="on",
-            timeout_graceful_shutdown=int(TIMEOUT_S / 3),
-        ),
-        config.server.drain_s,
-    )
+    return Server(uvicorn_config(config, create_app(config)), config.server.drain_s)
 
 
 def _free_port() -> int:

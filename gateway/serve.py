@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 
 from gateway.app import create_app
 from gateway.config import Config
@@ -100,6 +101,32 @@ def serve(config: Config, *, started: Callable[[str], None] | None = None) -> in
         return _Supervisor(config, sockets, directory).run()
 
 
+def uvicorn_config(config: Config, app: Starlette) -> uvicorn.Config:
+    """How uvicorn serves the application: the protocols, their limits, and TLS.
+
+    The TLS files are read when the server loads this; `ConfigError` when they can not be used then.
+    """
+    settings: dict[str, Any] = {
+        "http": functools.partial(RequestProtocol, head_timeout_s=config.channel.auth_timeout_s),
+    }
+    if config.server.use_https:
+        settings["ssl_context_factory"] = lambda _config, _default: _tls_context(config)
+    return uvicorn.Config(
+        app,
+        ws=ChannelProtocol,
+        ws_max_size=config.channel.max_frame_bytes,
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,
+        proxy_headers=False,
+        server_header=False,
+        log_config=None,
+        lifespan="on",
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=int(STOP_GRACE_S),
+        **settings,
+    )
+
+
 async def _prepare_database(config: Config) -> None:
     """Bring the database up to date: what is wrong with it is said before anybody can connect, and once for all
     processes.
@@ -150,28 +177,8 @@ def _run(config: Config, listener: socket.socket, shared_metrics: SharedMetrics 
     configure_logging(config.logging)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)
-    settings: dict[str, Any] = {
-        "http": functools.partial(RequestProtocol, head_timeout_s=config.channel.auth_timeout_s),
-    }
-    if config.server.use_https:
-        settings["ssl_context_factory"] = lambda _config, _default: _tls_context(config)
-    server = Server(
-        uvicorn.Config(
-            create_app(config, shared_metrics=shared_metrics),
-            ws=ChannelProtocol,
-            ws_max_size=config.channel.max_frame_bytes,
-            ws_per_message_deflate=False,
-            ws_ping_interval=None,
-            proxy_headers=False,
-            server_header=False,
-            log_config=None,
-            lifespan="on",
-            backlog=BACKLOG,
-            timeout_graceful_shutdown=int(STOP_GRACE_S),
-            **settings,
-        ),
-        config.server.drain_s,
-    )
+    app = create_app(config, shared_metrics=shared_metrics)
+    server = Server(uvicorn_config(config, app), config.server.drain_s)
     server.run(sockets=[listener])
     return 0 if server.started else 1
 
