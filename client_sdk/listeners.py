@@ -66,7 +66,8 @@ class Listeners:
     """Everybody who listens to one channel. Iterations that nobody holds any more are forgotten by themselves."""
 
     def __init__(self) -> None:
-        self._readers: weakref.WeakSet[Changes] = weakref.WeakSet()
+        # No WeakSet: whoever drops an iteration may be another thread, which would change the set under its readers.
+        self._readers: list[weakref.ref[Changes]] = []
         self._on_change: dict[object, Callable[[Change], object]] = {}
         self._on_freshness: dict[object, Callable[[Freshness], object]] = {}
         self._ended = False
@@ -77,7 +78,7 @@ class Listeners:
         reader = Changes(begin)
         if self._ended:
             reader.end(self._error)
-        self._readers.add(reader)
+        self._readers = [weakref.ref(held) for held in (*self._held(), reader)]
         return reader
 
     def on_change(self, callback: Callable[[Change], object]) -> Callable[[], None]:
@@ -90,7 +91,7 @@ class Listeners:
 
     def changed(self, change: Change) -> None:
         """Tell everybody of a change."""
-        for reader in list(self._readers):
+        for reader in self._held():
             reader.put(change)
         _call(self._on_change, change)
 
@@ -104,8 +105,11 @@ class Listeners:
             return
         self._ended = True
         self._error = error
-        for reader in list(self._readers):
+        for reader in self._held():
             reader.end(error)
+
+    def _held(self) -> list[Changes]:
+        return [reader for ref in self._readers if (reader := ref()) is not None]
 
 
 def _add(callbacks: dict[object, Callable[[T], object]], callback: Callable[[T], object]) -> Callable[[], None]:

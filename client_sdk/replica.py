@@ -58,6 +58,8 @@ class Replica:
     On one connection a document never goes back in the change log, except by the answer to a sync: then the gateway's
     database is an older one. Every copy is verified by its revision, unless `verify` is off; `mismatches` counts what
     was not what it said to be.
+
+    One thread changes it; any other may read what is held meanwhile, hence the copies.
     """
 
     def __init__(self, *, verify: bool = True) -> None:
@@ -70,7 +72,7 @@ class Replica:
         return doc in self._held
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._held)
+        return iter(list(self._held))
 
     def get(self, doc: str) -> Held | None:
         """The document if it is watched."""
@@ -78,13 +80,13 @@ class Replica:
 
     def documents(self) -> dict[str, Mapping[str, Any]]:
         """Every document that is held."""
-        return {doc: held.data for doc, held in self._held.items() if held.rev is not None}
+        return {doc: held.data for doc, held in self._held.copy().items() if held.rev is not None}
 
     def changes(self) -> list[Change]:
         """Every document that is held, as the change from nothing to it."""
         return [
             Change(doc, "snapshot", NOTHING, held.data, held.rev, held.seq, ())
-            for doc, held in self._held.items()
+            for doc, held in self._held.copy().items()
             if held.rev is not None
         ]
 
