@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -145,5 +146,7 @@ class Metrics:
     async def keep_shared(self) -> None:
         """Write the figures for the other processes every second. Runs until cancelled; returns at once when alone."""
         while self._shared is not None:
-            self._shared.write(generate_latest(self.registry))
+            with contextlib.suppress(OSError):
+                # A full disk leaves the others with old figures; a scrape of this process is answered all the same.
+                self._shared.write(generate_latest(self.registry))
             await asyncio.sleep(SHARE_EVERY_S)

@@ -83,7 +83,8 @@ class Connection:
         "_behind",
         "_node",
         "_paused_at",
-        "_unsent",
+        "_taken",
+        "_written",
         "address",
         "ending",
         "opened_at",
@@ -104,7 +105,8 @@ class Connection:
         self.scheduled_at = NEVER
         self._behind: dict[Watcher, None] | None = None
         self._paused_at: float | None = None
-        self._unsent = 0
+        self._taken = 0
+        self._written = 0
 
     # --- beginning ---
 
@@ -120,6 +122,9 @@ class Connection:
     def authenticated(self, principal: Principal) -> None:
         """The token that the client sent is good."""
         self._act(lambda at: self.session.authenticated(principal, at))
+        if self.session.condition is Condition.LIVE:
+            self._node.hub.recheck(self)
+            self._node.hub.watching.check_access(self)
 
     def rejected(self, error: GatewayError) -> None:
         """The token that the client sent is not good, or can not be checked now."""
@@ -150,7 +155,7 @@ class Connection:
 
     def writing_paused(self) -> None:
         self._paused_at = self._node.clock.now().mono
-        self._unsent = self.transport.unsent()
+        self._taken = self._written - self.transport.unsent()
         self._node.schedule(self)
 
     def writing_resumed(self) -> None:
@@ -199,21 +204,27 @@ class Connection:
             return False
         principal = session.principal
         if principal is not None and principal.expires_at is not None and session.expired(self._node.clock.now().wall):
+            self._act(session.tick)
             return False
         codec = session.codec
         try:
             frame = watcher.next_frame(publication, codec, shared=shared)
         except Exception:
-            self._failed()
+            self.failed()
             return False
         if frame is None:
             return False
         outbox = self._node.hub.outbox
         if outbox.open:
-            outbox.frames.append((self.transport, frame, codec.binary))
+            outbox.frames.append((self, frame))
         else:
-            self.transport.send_message(frame, codec.binary)
+            self.send_frame(frame)
         return True
+
+    def send_frame(self, payload: bytes) -> None:
+        """Hand one message to the socket."""
+        self._written += len(payload)
+        self.transport.send_message(payload, self.session.codec.binary)
 
     def refuse(self, watcher: Watcher) -> None:
         """The document does not exist, or the principal may not know that it does."""
@@ -273,11 +284,11 @@ class Connection:
         """Do what is due."""
         at = self._node.clock.now()
         if self._paused_at is not None and at.mono >= self._paused_at + self._node.send_timeout_s:
-            unsent = self.transport.unsent()
-            if unsent >= self._unsent:
+            taken = self._written - self.transport.unsent()
+            if taken <= self._taken:
                 self.end(Ending.TOO_SLOW)
                 return
-            self._paused_at, self._unsent = at.mono, unsent
+            self._paused_at, self._taken = at.mono, taken
         self._act(self.session.tick)
 
     # --- effects ---
@@ -287,10 +298,10 @@ class Connection:
         try:
             self._perform(step(self._node.clock.now()))
         except Exception:
-            self._failed()
+            self.failed()
 
-    def _failed(self) -> None:
-        """A fault of ours: it ends this session and no other."""
+    def failed(self) -> None:
+        """A fault of ours: it ends this session and no other. To be called while the exception is handled."""
         log.exception("the session failed", extra={"session": self.session.id})
         self._perform(self.session.end(Ending.INTERNAL))
 
@@ -299,13 +310,12 @@ class Connection:
         for effect in effects:
             match effect:
                 case Send(payload):
-                    self.transport.send_message(payload, self.session.codec.binary)
+                    self.send_frame(payload)
                 case Subscribe(documents, request_id):
                     self._subscribe(documents, request_id)
                 case Report(ping):
                     revs = {doc: w.sent.rev for doc, w in self.watchers.items() if w.sent is not None}
-                    payload = self.session.pong(ping, revs, self._node.clock.now()).payload
-                    self.transport.send_message(payload, self.session.codec.binary)
+                    self.send_frame(self.session.pong(ping, revs, self._node.clock.now()).payload)
                 case SendPing():
                     self.transport.ping()
                 case Authenticate(token):

@@ -74,11 +74,12 @@ class UserEntry(Entry):
     state.
     """
 
-    __slots__ = ("facts", "plan", "readers", "sections", "sessions")
+    __slots__ = ("catalog", "facts", "plan", "readers", "sections", "sessions")
 
     def __init__(self, doc: str, id: str) -> None:
         super().__init__(doc, id)
         self.facts: UserFacts | None = None
+        self.catalog: Catalog | None = None
         self.plan: Plan | None = None
         self.sections: UserSections | None = None
         self.sessions: dict[Connection, None] = {}
@@ -125,7 +126,7 @@ class UserEntry(Entry):
             assert before is not None
             identity = before.document.contents[0]
         contents = (identity, *sections.contents)
-        self.facts, self.plan, self.sections = facts, plan, sections
+        self.catalog, self.facts, self.plan, self.sections = catalog, facts, plan, sections
         self.changes_at = sections.changes_at
         if before is not None and before.document.contents == contents:
             before.seq = seq

@@ -153,7 +153,7 @@ class Feed:
             await self._check_credentials(snapshot)
             before, tasks = hub.catalog, work.catalog
             if tasks:
-                await self._read_catalog(snapshot, tasks, end.last)
+                await self._read_catalog(snapshot, tasks)
                 work.catalog = {}
             taken = Taken(work.take_organizations(), [])
             try:
@@ -170,15 +170,9 @@ class Feed:
             self.stale = False
             self._on_fresh()
 
-    async def _read_catalog(self, snapshot: Snapshot, tasks: Mapping[str, Task], seq: int) -> None:
-        """Plans and roles as they are now; a row that can not be read (not UTF-8) leaves all of them as they were."""
-        try:
-            catalog = await load_catalog(snapshot)
-        except ValueError as exc:
-            self._hub.counters.faults += 1
-            log.error("plans and roles can not be read", extra={"seq": seq, "error": str(exc)})
-            return
-        differs = self._hub.replace_catalog(catalog, tasks)
+    async def _read_catalog(self, snapshot: Snapshot, tasks: Mapping[str, Task]) -> None:
+        """Plans and roles as they are now."""
+        differs = self._hub.replace_catalog(await load_catalog(snapshot), tasks)
         if tasks.get("") is SWEEP:
             self._count_drift(doc for doc in differs if doc not in tasks)
 
@@ -335,17 +329,23 @@ class Feed:
     def _build_without_store(self) -> None:
         """What the clock changed needs no database: grants end and periods begin although it can not be reached.
 
-        Only where nothing else is to be read: old facts and a newer plan would make a document that never was.
+        Where something else is to be read too, old facts go with the plans and roles they were built with: with newer
+        ones they would make a document that never was.
         """
         hub, now = self._hub, self._clock.now().wall
         for doc, task in list(hub.work.users.items()):
             facts = hub.facts_of(doc)
             entry = hub.entries.get(doc)
-            if facts is None or entry is None or entry.publication is None or task.causes != causes_of("clock"):
+            if facts is None or not isinstance(entry, UserEntry) or entry.publication is None:
                 continue
-            if not task.parts:
+            if "clock" not in task.causes:
+                continue
+            alone = task.causes == causes_of("clock")
+            if alone and not task.parts:
                 hub.work.forget(doc)
-            hub.publish_user(doc, LoadedUser(facts, None), entry.publication.seq, causes_of("clock"), now)
+            catalog = hub.catalog if alone else entry.catalog
+            seq = entry.publication.seq
+            hub.publish_user(doc, LoadedUser(facts, None), seq, causes_of("clock"), now, catalog=catalog)
         for id, task in list(hub.work.organizations.items()):
             organization = hub.catalog.organizations.get(id)
             entry = hub.entries.get(f"org:{id}")

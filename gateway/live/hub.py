@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Iterable, Mapping
 
 from gateway.core.facts import Catalog, OrganizationFacts, Plan, UserFacts
@@ -25,6 +26,9 @@ from gateway.store.documents import BadDocument, LoadedUser, Part
 log = logging.getLogger("gateway.hub")
 
 FAULT_RETRY_AFTER_S = 5.0
+
+
+DUE_SPARE = 1_000
 
 
 class HubCounters:
@@ -64,9 +68,17 @@ class Hub:
         """
         entry = self._user_entry(principal_of(connection).document)
         entry.sessions[connection] = None
+        self.recheck(connection)
         if len(entry.sessions) > self._max_sessions_per_user:
             next(iter(entry.sessions)).end(Ending.REPLACED)
         return entry
+
+    def recheck(self, connection: Connection) -> None:
+        """A session took a credential that was read a moment ago: read it again if it may have changed since."""
+        doc = principal_of(connection).document
+        if doc in self.work.recent:
+            self.work.credentials.setdefault(doc, None)
+            self.work.wake()
 
     def leave(self, connection: Connection) -> None:
         """Forget a session and all that it watched."""
@@ -75,6 +87,7 @@ class Hub:
             self.forget_if_idle(watcher.entry)
         entry = self.entry_of(connection)
         if entry is not None:
+            self.watching.leave(entry, connection)
             entry.sessions.pop(connection, None)
             self.forget_if_idle(entry)
 
@@ -129,6 +142,7 @@ class Hub:
     def _forget_organization(self, organization: str) -> None:
         if f"org:{organization}" not in self.entries and not self.related.members(organization):
             self.catalog.organizations.pop(organization, None)
+            self.catalog.bad_organizations.discard(organization)
 
     async def fetch(self, doc: str) -> UserEntry | None:
         """A user's entry with its present document, loaded for this call if need be; None: there is no such user.
@@ -155,7 +169,14 @@ class Hub:
     # --- what the feed read ---
 
     def publish_user(
-        self, doc: str, loaded: LoadedUser | BadDocument | None, seq: int, causes: frozenset[str], now: int
+        self,
+        doc: str,
+        loaded: LoadedUser | BadDocument | None,
+        seq: int,
+        causes: frozenset[str],
+        now: int,
+        *,
+        catalog: Catalog | None = None,
     ) -> bool:
         """A user was read, or has to be built again from facts. True when somebody's document changed."""
         entry = self.entries.get(doc)
@@ -173,9 +194,9 @@ class Hub:
             return False
         before = entry.facts
         try:
-            changed = entry.build(loaded, self.catalog, seq, causes, now)
-        except (ValueError, OverflowError) as exc:
-            self._fault(entry, f"{type(exc).__name__}: {exc}", seq, now)
+            changed = entry.build(loaded, catalog or self.catalog, seq, causes, now)
+        except Exception as exc:
+            self._fault(entry, _described(exc), seq, now)
             self.watching.published(entry, changed=False)
             return False
         self.counters.built += 1
@@ -183,6 +204,9 @@ class Hub:
             self._mend(entry)
         if before is not entry.facts:
             self.related.update(entry, before, entry.facts)
+            if before is not None and before.memberships != loaded.facts.memberships:
+                for membership in before.memberships:
+                    self._forget_organization(membership.organization)
             if not loaded.facts.active:
                 for connection in tuple(entry.sessions):
                     connection.end(Ending.REVOKED)
@@ -229,8 +253,8 @@ class Hub:
             return False
         try:
             changed = entry.build(loaded, self.catalog, seq, causes, now)
-        except (ValueError, OverflowError) as exc:
-            self._fault(entry, f"{type(exc).__name__}: {exc}", seq, now)
+        except Exception as exc:
+            self._fault(entry, _described(exc), seq, now)
             return False
         self.counters.built += 1
         if entry.fault is not None:
@@ -314,6 +338,9 @@ class Hub:
         if entry.changes_at is not None and entry.changes_at != entry.scheduled_at:
             entry.scheduled_at = entry.changes_at
             self.work.due(entry.doc, entry.changes_at)
+            if self.work.due_count() > 2 * len(self.entries) + DUE_SPARE:
+                held = self.entries.values()
+                self.work.replace_due((e.scheduled_at, e.doc) for e in held if e.scheduled_at is not None)
 
     def _remove(self, entry: Entry) -> None:
         for watcher in tuple(entry.watchers):
@@ -365,3 +392,10 @@ def unbuildable() -> Unavailable:
 
 def _periods(plan: Plan) -> dict[str, str]:
     return {quota: limit.period for quota, limit in plan.quotas.items()}
+
+
+def _described(exc: Exception) -> str:
+    """For the log: a value that a document can not hold, or, where it is our fault, what failed where."""
+    if isinstance(exc, ValueError | OverflowError):
+        return f"{type(exc).__name__}: {exc}"
+    return "".join(traceback.format_exception(exc))

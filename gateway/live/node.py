@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from gateway.auth import Authenticator
 from gateway.config import ChangesConfig, ChannelConfig
+from gateway.core.instant import Instant
 from gateway.core.principal import Principal
 from gateway.core.session import NEVER, Session, SessionLimits
 from gateway.core.text import make_id
@@ -70,6 +71,8 @@ class Node:
         self.send_timeout_s = channel.send_timeout_s
         self.sessions: dict[Connection, None] = {}
         self.draining = False
+        self.broken = False
+        """Whether one of the long-lived tasks ended by a fault of ours."""
         self.handshakes: Counter[str] = Counter()
         self.ended_by: Counter[str] = Counter()
         self.stale_since: int | None = None
@@ -156,16 +159,22 @@ class Node:
         while True:
             await asyncio.sleep(TICK_S)
             at = self.clock.now()
-            drift_ms = (at.wall - before.wall) - (at.mono - before.mono) * 1000
-            if abs(drift_ms) > CLOCK_JUMP_MS:
-                log.warning("the wall clock was set", extra={"by_ms": round(drift_ms)})
-                self.feed.clock_jumped()
-                for connection in tuple(self.sessions):
-                    self.schedule(connection)
-            self._tick_sessions(at.mono)
-            self.feed.clock_moved(at.wall)
-            self._sweep(at.mono - before.mono)
+            try:
+                self._ticked(before, at)
+            except Exception:
+                log.exception("a tick failed")
             before = at
+
+    def _ticked(self, before: Instant, at: Instant) -> None:
+        drift_ms = (at.wall - before.wall) - (at.mono - before.mono) * 1000
+        if abs(drift_ms) > CLOCK_JUMP_MS:
+            log.warning("the wall clock was set", extra={"by_ms": round(drift_ms)})
+            self.feed.clock_jumped()
+            for connection in tuple(self.sessions):
+                self.schedule(connection)
+        self._tick_sessions(at.mono)
+        self.feed.clock_moved(at.wall)
+        self._sweep(at.mono - before.mono)
 
     def _tick_sessions(self, mono: float) -> None:
         deadlines = self._deadlines
@@ -201,6 +210,13 @@ class Node:
                 await prune(self.database, self._keep_s * 1000, self.clock.now().wall)
             except StoreError as exc:
                 log.warning("housekeeping was put off", extra={"error": str(exc)})
+            self.hub.work.recent.turn()
+
+    def task_ended(self, task: asyncio.Task[None]) -> None:
+        """One of the tasks that make a node is over: by an exception, this node is of no use any more."""
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            self.broken = True
+            log.critical("a task of the node failed", exc_info=exc)
 
     # --- the store ---
 
@@ -223,6 +239,8 @@ class Node:
             reasons.append("draining")
         if self.feed.stale:
             reasons.append("database_unreachable")
+        if self.broken:
+            reasons.append("broken")
         if self.full():
             reasons.append("full")
         return reasons

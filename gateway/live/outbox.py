@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from gateway.live.transport import Transport
+if TYPE_CHECKING:
+    from gateway.live.connection import Connection
 
 
 class Outbox:
@@ -19,7 +21,7 @@ class Outbox:
     __slots__ = ("frames", "open")
 
     def __init__(self) -> None:
-        self.frames: list[tuple[Transport, bytes, bool]] = []
+        self.frames: list[tuple[Connection, bytes]] = []
         self.open = False
 
     @contextmanager
@@ -38,5 +40,8 @@ class Outbox:
         """Send what was collected so far."""
         if self.frames:
             frames, self.frames = self.frames, []
-            for transport, frame, binary in frames:
-                transport.send_message(frame, binary)
+            for connection, frame in frames:
+                try:
+                    connection.send_frame(frame)
+                except Exception:
+                    connection.failed()

@@ -42,6 +42,30 @@ NO_CAUSES: frozenset[str] = frozenset()
 READ_AGAIN = Task(Part.ALL, NO_CAUSES)
 
 
+class RecentChanges:
+    """Users whose credentials were changed a short while ago: a token that was read before may open a session after.
+
+    Two sets, of which the older is dropped at each `turn`: what was added is known for one to two turns.
+    """
+
+    __slots__ = ("_new", "_old")
+
+    def __init__(self) -> None:
+        self._new: set[str] = set()
+        self._old: set[str] = set()
+
+    def add(self, doc: str) -> None:
+        """A credential of this user was changed."""
+        self._new.add(doc)
+
+    def turn(self) -> None:
+        """Forget what was added before the last turn."""
+        self._old, self._new = self._new, set()
+
+    def __contains__(self, doc: str) -> bool:
+        return doc in self._new or doc in self._old
+
+
 class PendingWork:
     """The feed's list, in the order in which documents first came onto it."""
 
@@ -50,6 +74,7 @@ class PendingWork:
         self.organizations: dict[str, Task] = {}
         self.catalog: dict[str, Task] = {}
         self.credentials: dict[str, int | None] = {}
+        self.recent = RecentChanges()
         self.taken: set[str] = set()
         """The documents that a round has taken from the list and not published yet."""
         self.wake: Callable[[], None] = lambda: None
@@ -116,6 +141,15 @@ class PendingWork:
     def due(self, doc: str, at: int) -> None:
         """A document changes by the clock at this moment (milliseconds since 1970 UTC)."""
         heapq.heappush(self._due, (at, doc))
+
+    def due_count(self) -> int:
+        """How many moments are remembered, of documents held, changed since or forgotten."""
+        return len(self._due)
+
+    def replace_due(self, due: Iterable[tuple[int, str]]) -> None:
+        """Remember these moments and no others."""
+        self._due = list(due)
+        heapq.heapify(self._due)
 
     def take_due(self, now: int, limit: int) -> list[tuple[int, str]]:
         """Moments that have come, with their documents. A document may be named that has changed since, or is gone."""

@@ -91,6 +91,8 @@ class AsgiTransport:
             for task in (reading, cutting, self._writer):
                 if task is not None:
                     task.cancel()
+        if reading.done():
+            reading.result()
 
     async def _read(self, receiver: Receiver) -> None:
         while True:
@@ -110,7 +112,9 @@ class AsgiTransport:
             self._queue({"type": "websocket.send", "text": payload.decode()}, len(payload))
 
     def ping(self) -> None:
-        """Left to the server."""
+        """Left to the server, which notices by itself when no answer comes: as far as we know, it came."""
+        if self._receiver is not None:
+            self._receiver.pong_received()
 
     def end(self, payload: bytes, binary: bool, code: int, reason: str, linger_s: float) -> None:
         self.send_message(payload, binary)
@@ -142,7 +146,9 @@ class AsgiTransport:
                     self._paused = False
                     self._receiver.writing_resumed()
         except Exception:
-            # The server found the peer gone: ASGI servers raise here, each its own type, and receive tells the rest.
+            # The server found the peer gone: ASGI servers raise here, each its own type.
             self._outgoing.clear()
+            self._unsent = 0
+            self._cut.set()
         finally:
             self._writer = None

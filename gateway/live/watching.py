@@ -85,6 +85,12 @@ class Watching:
         connection.fail(NotFound("No such document."), pending.request_id, request.name)
         connection.settle(pending, None)
 
+    def leave(self, entry: UserEntry, connection: Connection) -> None:
+        """A session is gone: what it asked for is not decided any more."""
+        deferred = self._deferred.get(entry.doc)
+        if deferred:
+            self._deferred[entry.doc] = [waiting for waiting in deferred if waiting[0] is not connection]
+
     def unwatch(self, connection: Connection, names: Iterable[str]) -> list[str]:
         """Stop watching; answers which of the documents were watched."""
         own = principal_of(connection).document

@@ -346,15 +346,19 @@ async def _load_pool_usages(
 
 
 async def load_catalog(snapshot: Snapshot) -> Catalog:
-    """Read all plans and roles; organizations are loaded as documents mention them."""
-    plans, permissions, quotas, roles, granted, organization_roles = await snapshot.read(
-        Statement("SELECT id FROM plans"),
-        Statement("SELECT plan, permission FROM plan_permissions"),
-        Statement("SELECT plan, quota, limit_value, period, hard FROM plan_quotas"),
-        Statement("SELECT id FROM roles"),
-        Statement("SELECT role, permission FROM role_permissions"),
-        Statement("SELECT role, permission FROM org_role_permissions"),
+    """Read all plans and roles; organizations are loaded as documents mention them.
+
+    Names are read as bytes: one that is not UTF-8, which nobody can have, does not keep the others from being read.
+    """
+    answers = await snapshot.read(
+        Statement("SELECT CAST(id AS BLOB) FROM plans"),
+        Statement("SELECT CAST(plan AS BLOB), CAST(permission AS BLOB) FROM plan_permissions"),
+        Statement("SELECT CAST(plan AS BLOB), CAST(quota AS BLOB), limit_value, period, hard FROM plan_quotas"),
+        Statement("SELECT CAST(id AS BLOB) FROM roles"),
+        Statement("SELECT CAST(role AS BLOB), CAST(permission AS BLOB) FROM role_permissions"),
+        Statement("SELECT CAST(role AS BLOB), CAST(permission AS BLOB) FROM org_role_permissions"),
     )
+    plans, permissions, quotas, roles, granted, organization_roles = map(_decoded, answers)
     catalog = Catalog()
     permissions_of = _by_first_column(permissions)
     quotas_of = _by_first_column(quotas)
@@ -367,6 +371,10 @@ async def load_catalog(snapshot: Snapshot) -> Catalog:
     for key, rows in _by_first_column(organization_roles).items():
         catalog.organization_roles[key] = _names(rows)
     return catalog
+
+
+def _decoded(rows: list[Row]) -> list[Row]:
+    return [tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in row) for row in rows]
 
 
 def _plan(permissions: list[Row], quotas: list[Row]) -> Plan:

@@ -22,6 +22,7 @@ from gateway.live.transport import Receiver
 
 EXTENSION = "gateway.transport"
 MAX_FRAGMENTS = 256
+LINGER_S = 5.0
 NO_LINGER = struct.pack("ii", 1, 0)
 PING = bytes(Frame(Opcode.PING, b"").serialize(mask=False))
 
@@ -72,8 +73,20 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
         # One byte and not none: TLS takes an empty buffer for one that has reached a limit of nothing.
         self.transport.set_write_buffer_limits(high=1, low=0)
-        if self.disconnected:
-            receiver.closed()
+        self.loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        """Give the receiver what came with the handshake, before anybody was there to read it."""
+        queue, self.queue = self.queue, asyncio.Queue()
+        while self.receiver is not None and not queue.empty():
+            message = queue.get_nowait()
+            if message["type"] == "websocket.receive":
+                text = message.get("text")
+                frame = (message.get("bytes") or b"") if text is None else text.encode()
+                self.receiver.frame_received(frame, text is not None)
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
 
     async def run_asgi(self) -> None:
         """As uvicorn's, but a connection that was taken over outlives the application's call."""
@@ -95,9 +108,8 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def _forget_handshake(self) -> None:
-        for name in ("scope", "request", "response", "queue", "app_state", "writable", "frames"):
+        for name in ("scope", "request", "response", "app_state", "writable"):
             self.__dict__.pop(name, None)
-        self.frames = []
 
     # --- what comes ---
 
@@ -139,7 +151,14 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         if not self.close_sent:
             self.close_sent = True
             self.transport.write(b"".join(self.conn.data_to_send()))
-        self.transport.close()
+        self._close_within(LINGER_S)
+
+    def eof_received(self) -> None:
+        if self.receiver is None:
+            super().eof_received()
+        else:
+            self.close_sent = True
+            self._close_within(LINGER_S)
 
     def handle_parser_exception(self) -> None:
         receiver = self.receiver
@@ -152,9 +171,11 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         elif not self.close_sent:
             self.close_sent = True
             self.transport.write(answer)
-            self.transport.close()
+            self._close_within(LINGER_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.disconnected:
+            return
         if self.receiver is None:
             super().connection_lost(exc)
             return
@@ -213,16 +234,27 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
         """Send the last message, the close frame and the end of the stream at once; cut after `linger_s` seconds
         what is still open.
         """
-        if self.close_sent:
+        if self.close_sent or self.transport.is_closing():
+            # The peer began to close, and may not read what is still on its way: it gets no more time than others.
+            self.close_sent = True
+            self._close_within(linger_s)
             return
         self.close_sent = True
-        if self.transport.is_closing():
-            return
         close = bytes(Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=False))
         self.transport.write(data_frame(payload, binary) + close)
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.close_timer = self.loop.call_later(linger_s, self._cut)
+        self._cut_after(linger_s)
+
+    def _close_within(self, seconds: float) -> None:
+        """Close when the peer has taken what waits for it, and cut it if that lasts longer."""
+        self._cut_after(seconds)
+        self.transport.close()
+
+    def _cut_after(self, seconds: float) -> None:
+        if self.close_timer is not None:
+            self.close_timer.cancel()
+        self.close_timer = self.loop.call_later(seconds, self._cut)
 
     def _cut(self) -> None:
         """Reset the connection: what the kernel still holds for a peer that does not read is given up with it."""
