@@ -27,8 +27,8 @@ LAST_MOMENT_MS = 253_402_300_799_999
 """The end of the year 9999; RFC 3339 has no words for anything later."""
 
 
-class _Scopes(msgspec.Struct):
-    permissions: list[str] | None = None
+class _Scopes(msgspec.Struct, forbid_unknown_fields=True):
+    permissions: list[str]
 
 
 class Authenticator:
@@ -130,7 +130,6 @@ def _permissions(scopes: str) -> frozenset[str] | None:
     if scopes == "{}":
         return None
     try:
-        permissions = msgspec.json.decode(scopes, type=_Scopes).permissions
+        return frozenset(msgspec.json.decode(scopes, type=_Scopes).permissions)
     except (msgspec.DecodeError, RecursionError):
         return frozenset()
-    return None if permissions is None else frozenset(permissions)

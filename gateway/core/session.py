@@ -225,7 +225,7 @@ class Session:
         except RequestRefused as refusal:
             if self.condition is Condition.GREETING:
                 return self.end(Ending.NOT_AUTHENTICATED)
-            return [self.error(refusal.error, refusal.id)]
+            return [self.error(self._rate_limited(at) if over else refusal.error, refusal.id)]
         if over:
             return [self.error(self._rate_limited(at), message.id)]
         if self.condition is Condition.GREETING:

@@ -18,6 +18,7 @@ from gateway.errors import BadRequest, GatewayError, UnknownOp
 PROTOCOL_VERSION = 1
 FEATURES = ("resume", "conflation", "msgpack")
 
+Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
 RequestId = Annotated[str, Meta(min_length=1, max_length=64)]
 DocumentNames = Annotated[list[Annotated[str, Meta(min_length=1, max_length=256)]], Meta(max_length=10_000)]
 
@@ -71,7 +72,7 @@ class Ping(Struct, tag_field="op", tag="ping", frozen=True):
     """An application-level ping; `t` is repeated in the answer."""
 
     id: RequestId | None = None
-    t: int | float | Annotated[str, Meta(max_length=64)] | None = None
+    t: int | Finite | Annotated[str, Meta(max_length=64)] | None = None
 
 
 ClientMessage = Auth | Watch | Unwatch | Sync | Ping

@@ -332,6 +332,8 @@ class Connection:
         hub = self._node.hub
         if hub.entry_of(self) is None:
             hub.join(self)
+            if self._node.stale_since is not None:
+                self.tell_status("stale", self._node.stale_since)
         hub.watching.watch(self, documents, request_id)
 
     def _resend(self, name: str, request_id: str) -> None:
@@ -347,6 +349,8 @@ class Connection:
         publication = watcher.entry.publication_for(watcher)
         if publication is not None:
             self.deliver(watcher, publication)
+        if watcher.entry.fault is not None:
+            self.tell_status("stale", watcher.entry.fault_since, doc)
 
     def _close(self, payload: bytes, ending: Ending) -> None:
         self.ending = ending

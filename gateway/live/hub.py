@@ -150,11 +150,12 @@ class Hub:
         Raises `Unavailable` when it can not be built.
         """
         entry = self._user_entry(doc)
+        if entry.fault is not None:
+            self.forget_if_idle(entry)
+            raise unbuildable()
         if entry.publication is not None:
             self.confirm(entry)
             return entry
-        if entry.fault is not None:
-            raise unbuildable()
         future: asyncio.Future[UserEntry | None] = asyncio.get_running_loop().create_future()
         if entry.readers is None:
             entry.readers = []
