@@ -9,9 +9,10 @@ import ssl
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from itertools import count
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, Unpack
+from typing import Any, Literal, Self, Unpack
 
 from client_sdk import events
+from client_sdk.clock import Clock, Timer
 from client_sdk.config import ServerConfig, channel_url, load_token
 from client_sdk.connection import Connection, Endpoint
 from client_sdk.errors import AuthFailed, ChannelError, Disconnected, TokenExpired
@@ -27,23 +28,6 @@ from client_sdk.version import VERSION
 logger = logging.getLogger("client_sdk")
 
 NEVER = float("inf")
-
-
-class Timer(Protocol):
-    """A call that is due some time."""
-
-    def cancel(self) -> None:
-        """It will not be made."""
-
-
-class Clock(Protocol):
-    """Monotonic time in seconds, and calls that are made when their time has come. An event loop is one."""
-
-    def time(self) -> float:
-        """Now."""
-
-    def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
-        """Call back at `when`."""
 
 
 class Channel:
@@ -122,14 +106,18 @@ class Channel:
             raise
 
     async def close(self) -> None:
-        """Close the channel. Requests under way fail, iterations end; what was held can still be read."""
+        """Close the channel. Requests under way fail, iterations end; what was held can still be read.
+
+        A token provider may call this too: it goes on, and its token is not used.
+        """
         if self._opened is None:
             return
         self._handle(events.Stop())
-        if self._asking is not None:
+        own = asyncio.current_task()
+        if self._asking is not None and self._asking is not own:
             self._asking.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if others := self._tasks - {own}:
+            await asyncio.wait(others)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -357,21 +345,32 @@ class Channel:
             self._opened.set_exception(error)
 
     def _fail(self, error: BaseException) -> None:
-        """A fault of this program, not of the gateway: better an end than half a life."""
+        """A fault of this program, not of the gateway: better an end than half a life.
+
+        Effects may have been lost with it, so all that is open is ended here, whatever the session thinks of it.
+        """
         logger.error("the channel failed", exc_info=error)
         self._end(error)
+        try:
+            self._session.handle(events.Stop(), 0.0, 0.0)
+        except Exception:
+            logger.exception("the session failed again at its end")
         if self._timer is not None:
             self._timer.cancel()
-        for effect in self._session.handle(events.Stop(), 0.0, 0.0):
-            if isinstance(effect, events.Close | events.Resolve | events.Reject):
-                self._perform(effect)
+        if self._connection is not None:
+            self._connection.close(events.Close(1000, ""))
+        self._connection = None
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(_closed())
+        self._waiting.clear()
 
     def _end(self, error: BaseException | None) -> None:
         if isinstance(error, ChannelError):
             self._trouble = error
         self._listeners.end(error)
         if self._opened is not None and not self._opened.done():
-            self._opened.set_exception(error or Disconnected("The channel is closed.", code="closed"))
+            self._opened.set_exception(error or _closed())
             self._opened.exception()  # nobody may be waiting any more
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -384,6 +383,10 @@ class Channel:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
+
+
+def _closed() -> Disconnected:
+    return Disconnected("The channel is closed.", code="closed")
 
 
 def _names(docs: str | Iterable[str]) -> tuple[str, ...]:

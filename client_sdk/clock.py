@@ -1,0 +1,23 @@
+"""The time of a channel, which tests may replace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Timer(Protocol):
+    """A call that is due some time."""
+
+    def cancel(self) -> None:
+        """It will not be made."""
+
+
+class Clock(Protocol):
+    """Monotonic time in seconds, and calls that are made when their time has come. An event loop is one."""
+
+    def time(self) -> float:
+        """Now."""
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
+        """Call back at `when`."""
