@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import msgspec
 
@@ -77,26 +77,35 @@ def load_token(environ: Mapping[str, str] = os.environ) -> str:
 
 def channel_url(server: str | ServerConfig | None) -> str:
     """The channel's address: of a configuration, of an ``http(s)`` or ``ws(s)`` URL (without a path: `/ws`), or of
-    `load_config` when there is neither.
+    `load_config` when there is neither. Raises `ConfigError`.
     """
     if not isinstance(server, str):
-        return (server or load_config()).channel_url
-    parts = urlsplit(server)
-    if parts.scheme not in _WEBSOCKET_SCHEMES or not parts.hostname:
-        raise ConfigError(f"{server!r} is no address of a gateway")
+        url = (server or load_config()).channel_url
+        _split(url)
+        return url
+    parts = _split(server)
     path = CHANNEL_PATH if parts.path in ("", "/") else parts.path
     return urlunsplit((_WEBSOCKET_SCHEMES[parts.scheme], parts.netloc, path, parts.query, ""))
 
 
 def http_url(server: str | ServerConfig | None) -> tuple[str, str]:
-    """The gateway's HTTP address without a path, and where its API begins."""
+    """The gateway's HTTP address without a path, and where its API begins. Raises `ConfigError`."""
     if not isinstance(server, str):
         config = server or load_config()
+        _split(config.url)
         return config.url, config.api_base.rstrip("/")
-    parts = urlsplit(server)
-    if parts.scheme not in _HTTP_SCHEMES or not parts.hostname:
-        raise ConfigError(f"{server!r} is no address of a gateway")
+    parts = _split(server)
     return f"{_HTTP_SCHEMES[parts.scheme]}://{parts.netloc}", ServerConfig().api_base
+
+
+def _split(server: str) -> SplitResult:
+    try:
+        parts = urlsplit(server)
+        if parts.scheme in _HTTP_SCHEMES and parts.hostname and parts.port != 0:
+            return parts
+    except ValueError:  # brackets that do not match, or a port that is none
+        pass
+    raise ConfigError(f"{server!r} is no address of a gateway")
 
 
 def _read(path: str | None) -> dict[str, Any]:

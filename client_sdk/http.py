@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import httpx2
 import msgspec
 
-from client_sdk.config import ServerConfig, http_url, load_token
+from client_sdk.config import ConfigError, ServerConfig, http_url, load_token
 from client_sdk.connection import parse_retry_after
 from client_sdk.errors import ChannelError, Disconnected, MalformedMessage, request_error
 from client_sdk.provider import TokenProvider, checked, provide
@@ -82,7 +82,8 @@ class ServerClient:
 
     `server` and `token` are those of `Channel`. An identity is kept for `cache_s` seconds (of `clock`, monotonic);
     after that the gateway is asked whether it changed. Errors are those of the channel: `AuthFailed`, `Unavailable`,
-    `Disconnected` when there is no answer within `timeout_s`.
+    `Disconnected` when there is no answer within `timeout_s`, `MalformedMessage` for one that can not be read, and
+    `ConfigError` when `server` is no address.
     """
 
     def __init__(
@@ -101,12 +102,15 @@ class ServerClient:
         self._clock = clock
         self._cached: _Cached | None = None
         self._asking = asyncio.Lock()
-        self._http = httpx2.AsyncClient(
-            base_url=url,
-            timeout=timeout_s,
-            transport=transport,
-            headers={"User-Agent": f"gateway-client-sdk/{VERSION}"},
-        )
+        try:
+            self._http = httpx2.AsyncClient(
+                base_url=url,
+                timeout=timeout_s,
+                transport=transport,
+                headers={"User-Agent": f"gateway-client-sdk/{VERSION}"},
+            )
+        except httpx2.InvalidURL as exc:
+            raise ConfigError(f"{url!r} is no address of a gateway: {exc}") from exc
 
     async def __aenter__(self) -> Self:
         return self
@@ -124,11 +128,11 @@ class ServerClient:
         """Whether the gateway is alive."""
         try:
             return (await self._send("GET", "/health")).status_code == 200
-        except Disconnected:
+        except (Disconnected, MalformedMessage):
             return False
 
     async def ready(self) -> Readiness:
-        """Whether the gateway serves, and if not, why. Raises `Disconnected` when it does not answer."""
+        """Whether the gateway serves, and if not, why. Raises `Disconnected` and `MalformedMessage`."""
         response = await self._send("GET", "/ready")
         try:
             detail = msgspec.json.decode(response.content, type=dict[str, Any])
@@ -177,7 +181,11 @@ class ServerClient:
             headers["If-None-Match"] = etag
         try:
             return await self._http.request(method, path, headers=headers)
-        except httpx2.TransportError as exc:
+        except httpx2.InvalidURL as exc:
+            raise ConfigError(f"server.api_base: {path!r} is no path: {exc}") from exc
+        except httpx2.DecodingError as exc:
+            raise MalformedMessage(f"The gateway's answer can not be read: {exc}") from exc
+        except httpx2.RequestError as exc:
             raise Disconnected(f"The gateway does not answer: {exc or type(exc).__name__}") from exc
 
 

@@ -83,8 +83,11 @@ def test_addresses_of_the_channel(server: str | ServerConfig, url: str) -> None:
     assert channel_url(server) == url
 
 
-@pytest.mark.parametrize("server", ["gw:81", "ftp://gw", "http://", "/ws"])
-def test_what_is_no_address_is_refused(server: str) -> None:
+@pytest.mark.parametrize(
+    "server",
+    ["gw:81", "ftp://gw", "http://", "/ws", "http://[::1", "http://gw:x", "ws://gw:65536", ServerConfig(port=0)],
+)
+def test_what_is_no_address_is_refused(server: str | ServerConfig) -> None:
     with pytest.raises(ConfigError):
         channel_url(server)
     with pytest.raises(ConfigError):

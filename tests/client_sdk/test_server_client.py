@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from client_sdk import AuthFailed, ConfigError, Disconnected, MalformedMessage, RateLimited, ServerClient, Unavailable
+from client_sdk import (
+    AuthFailed,
+    ConfigError,
+    Disconnected,
+    MalformedMessage,
+    RateLimited,
+    ServerClient,
+    ServerConfig,
+    Unavailable,
+)
 
 IDENTITY = {"id": "u_7f3k", "username": "ada", "can_use_voice": True, "can_fly": False, "sms_messages_remaining": None}
 ETAG = '"2287efb0d9523f39"'
@@ -194,6 +203,7 @@ async def test_authenticating_checks_a_token_and_uses_it(gateway: HttpGateway) -
         ((429, {"Retry-After": "9"}, b""), RateLimited, 9.0),
         ((200, {}, b"<html>"), MalformedMessage, None),
         ((200, {}, b"[]"), MalformedMessage, None),
+        ((200, {"Content-Encoding": "gzip"}, b"{}"), MalformedMessage, None),
     ],
 )
 async def test_failures_have_types(
@@ -214,3 +224,34 @@ async def test_what_is_no_token_never_travels(gateway: HttpGateway) -> None:
         with pytest.raises(ValueError, match="visible ASCII"):
             await client.authenticate("two\nlines")
     assert gateway.requests == []
+
+
+async def test_a_gateway_whose_answers_can_not_be_read_is_not_healthy(
+    client: ServerClient, gateway: HttpGateway
+) -> None:
+    gateway.answers = [(200, {"Content-Encoding": "gzip"}, b"no gzip")] * 2
+    assert not await client.health()
+    with pytest.raises(MalformedMessage):
+        await client.ready()
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "http://[::1",
+        "http://gateway:port",
+        "http://gateway:99999",
+        "http://gate\x00way",
+        ServerConfig(host="gate\x00way"),
+        ServerConfig(port=99_999),
+    ],
+)
+def test_what_is_no_address_is_told_at_once(server: str | ServerConfig) -> None:
+    with pytest.raises(ConfigError, match="is no address of a gateway"):
+        ServerClient(server, "t1")
+
+
+async def test_what_is_no_path_is_told() -> None:
+    async with ServerClient(ServerConfig(api_base="/a\x00pi"), "t1") as client:
+        with pytest.raises(ConfigError, match="api_base"):
+            await client.identity()
