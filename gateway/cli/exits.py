@@ -20,6 +20,7 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.store.backup import DatabaseInUse, NotABackup
+from gateway.store.copies import TargetNotReplaceable
 from gateway.store.migrate import DatabaseTooNew, SchemaMismatch
 
 
@@ -53,6 +54,7 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (Unavailable, ExitCode.UNAVAILABLE),
     (StoreCorrupt, ExitCode.DAMAGED),
     (DatabaseInUse, ExitCode.CONFLICT),
+    (TargetNotReplaceable, ExitCode.CONFLICT),
     (NotABackup, ExitCode.BAD_VALUE),
     (DatabaseTooNew, ExitCode.DAMAGED),
     (SchemaMismatch, ExitCode.DAMAGED),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 
 from gateway.errors import StoreError, StoreUnavailable
-from gateway.store.copies import BESIDE, put_in_place, temporary_copy
+from gateway.store.copies import BESIDE, OWNER_ONLY, put_in_place, temporary_copy
 from gateway.store.migrate import new_epoch
 from gateway.store.sqlite import file_lock, store_error
 
@@ -65,7 +66,8 @@ def _adopted(file: Path, into: Path, epoch: str) -> Iterator[Path]:
     """A copy of the backup beside `into`, with the new epoch."""
     with contextlib.ExitStack() as stack:
         try:
-            copy = stack.enter_context(temporary_copy(file, into, like=into if into.exists() else file))
+            mode = stat.S_IMODE(into.stat().st_mode) if into.exists() else OWNER_ONLY
+            copy = stack.enter_context(temporary_copy(file, into, mode=mode))
             connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE)
             stack.callback(connection.close)
             ours = connection.execute(_EPOCH).fetchall()

@@ -5,37 +5,71 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 
+from gateway.errors import StoreError
 from gateway.store.sqlite import BUSY_TIMEOUT_MS, open_reader
 
 BESIDE = ("-wal", "-shm", "-journal")
 """What SQLite puts beside a database, by the ends of the names."""
 
+OWNER_ONLY = 0o600
+"""The permissions of every new file that holds what the database holds."""
+
+
+class TargetNotReplaceable(StoreError):
+    """A copy would take the place of the database itself, of a file that belongs to it, or of what is no file."""
+
+
+def belongs_to(path: Path, database: Path) -> bool:
+    """Whether `path`, by any of its names, is the database or a file that stands beside it for it."""
+    named = {path.resolve(), path.parent.resolve() / path.name}
+    for suffix in ("", *BESIDE, "-lock"):
+        own = Path(f"{database.resolve()}{suffix}")
+        if own in named:
+            return True
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if path.samefile(own):
+                return True
+    return False
+
+
+def create_private(path: Path, mode: int = OWNER_ONLY) -> None:
+    """Make an empty file with exactly these permissions, whatever the umask. Raises `FileExistsError`, `OSError`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
+    try:
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
+
 
 def copy_database(source: Path, target: Path, *, overwrite: bool) -> None:
-    """Copy the database at `source` to `target`, which is not to be seen before it is complete and gets the permissions
-    of `source`.
+    """Copy the database at `source` to `target`, which is not to be seen before it is complete; its owner alone can
+    read it.
 
-    Raises `FileExistsError` where `target` is there and `overwrite` is false, `OSError`, and apsw's errors.
+    Raises `TargetNotReplaceable`, `FileExistsError` where `target` is there and `overwrite` is false, `OSError`, and
+    apsw's errors.
     """
+    if belongs_to(target, source):
+        raise TargetNotReplaceable(f"{target} belongs to the database that is to be copied")
+    if target.exists() and not target.is_file():
+        raise TargetNotReplaceable(f"{target} is not a file")
     _refuse_overwriting(target, overwrite)
-    with temporary_copy(source, target, like=source) as copy:
+    with temporary_copy(source, target, mode=OWNER_ONLY) as copy:
         _refuse_overwriting(target, overwrite)
         put_in_place(copy, target)
 
 
 @contextlib.contextmanager
-def temporary_copy(source: Path, target: Path, *, like: Path) -> Iterator[Path]:
-    """A sound, synced copy of `source` under a name beside `target`, with the permissions of `like`; gone afterwards
+def temporary_copy(source: Path, target: Path, *, mode: int) -> Iterator[Path]:
+    """A sound, synced copy of `source` under a name beside `target`, with the permissions `mode`; gone afterwards
     unless it was put in place. Raises `OSError` and apsw's errors, `apsw.CorruptError` where the copy is not sound."""
     path = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
-        path.touch(stat.S_IMODE(like.stat().st_mode), exist_ok=False)
+        create_private(path, mode)
         _copy(source, path)
         yield path
     finally:

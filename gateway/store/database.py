@@ -136,8 +136,8 @@ class Database:
     async def backup(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Copy the running database, consistent and whole, to `path`, which appears complete or not at all.
 
-        Raises `FileExistsError` when `path` is there and `overwrite` is false, `StoreUnavailable` when it can not be
-        written.
+        Raises `FileExistsError` when `path` is there and `overwrite` is false, `TargetNotReplaceable` when it belongs
+        to this database or is no file, `StoreUnavailable` when it can not be written.
         """
         await self._driver.backup(Path(path), overwrite=overwrite)
 

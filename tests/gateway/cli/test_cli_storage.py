@@ -52,6 +52,13 @@ def test_nothing_is_replaced_without_a_word(demo: Cli, monkeypatch: pytest.Monke
     assert demo.json("user", "show", "ada")["plan"] == "free"
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal", "-lock"])
+def test_a_backup_never_replaces_the_database_itself(demo: Cli, suffix: str) -> None:
+    error = demo("backup", f"{demo.database}{suffix}", "--overwrite", code=5).err
+    assert "belongs to the database" in error
+    assert demo("doctor").out == "Nothing is wrong.\n"
+
+
 def test_what_can_not_be_copied_or_restored_is_said(demo: Cli) -> None:
     demo("backup", "nowhere/copy.db", code=7)
     Path("noise.db").write_bytes(b"noise" * 1000)

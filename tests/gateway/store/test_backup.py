@@ -13,6 +13,7 @@ import pytest
 from gateway.errors import StoreCorrupt, StoreUnavailable
 from gateway.store.backup import DatabaseInUse, NotABackup, restore
 from gateway.store.changes import read_position
+from gateway.store.copies import TargetNotReplaceable
 from gateway.store.database import Database, Statement
 from gateway.store.migrate import migrate
 from tests.support.foreign_writer import ForeignWriter
@@ -135,10 +136,41 @@ class TestBackup:
         assert text(target) == "the last good one"
         assert names(tmp_path) == {"data", "copy.db"}
 
-    async def test_has_the_permissions_of_the_database(self, tmp_path: Path, db: Database, path: Path) -> None:
-        permit(path, 0o600)
-        await db.backup(tmp_path / "copy.db")
+    @pytest.mark.parametrize("umask", [0o000, 0o277])
+    async def test_is_for_its_owner_alone(self, tmp_path: Path, db: Database, path: Path, umask: int) -> None:
+        permit(path, 0o644)
+        before = os.umask(umask)
+        try:
+            await db.backup(tmp_path / "copy.db")
+        finally:
+            os.umask(before)
         assert permissions(tmp_path / "copy.db") == 0o600
+
+    @pytest.mark.parametrize(
+        "name", ["a.db", "a.db-wal", "a.db-shm", "a.db-journal", "a.db-lock", "soft", "hard", "up"]
+    )
+    async def test_never_takes_the_place_of_the_database(
+        self, tmp_path: Path, db: Database, path: Path, name: str
+    ) -> None:
+        (path.parent / "soft").symlink_to(path)
+        (path.parent / "hard").hardlink_to(path)
+        (path.parent / "up").symlink_to(f"{path}-journal")
+        (tmp_path / "link").symlink_to(path.parent)
+        await db.write(plan("old"))
+        standing = {file: file.lstat().st_ino for file in path.parent.iterdir()}
+        for target in (path.parent / name, tmp_path / "link" / name):
+            for overwrite in (True, False):
+                with pytest.raises(TargetNotReplaceable, match=f"{name} belongs to the database"):
+                    await db.backup(target, overwrite=overwrite)
+        assert {file: file.lstat().st_ino for file in path.parent.iterdir()} == standing
+        await db.write(plan("new"))
+        assert await plans(path) == ["new", "old"]
+
+    async def test_replaces_nothing_but_files(self, tmp_path: Path, db: Database) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(TargetNotReplaceable, match="is not a file"):
+            await db.backup(tmp_path / "pipe", overwrite=True)
+        assert (tmp_path / "pipe").is_fifo()
 
 
 class TestRestore:
@@ -159,7 +191,9 @@ class TestRestore:
             assert (await read_position(db)).epoch == "second"
 
     async def test_to_a_place_where_nothing_is(self, copy: Path, tmp_path: Path) -> None:
+        permit(copy, 0o644)
         await restore(copy, tmp_path / "elsewhere" / "b.db")
+        assert permissions(tmp_path / "elsewhere" / "b.db") == 0o600
         assert await plans(tmp_path / "elsewhere" / "b.db") == ["old"]
 
     async def test_over_a_damaged_database(self, copy: Path, path: Path) -> None:
