@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from gateway.cli.addresses import own_url
 from gateway.cli.demo import DEMO_USER, demo_statements, initial_statements
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_json, show_sentences
+from gateway.cli.token_file import VARIABLE, check_place, keeping, kept_token
 from gateway.cli.tokens import new_token
 from gateway.cli.values import USERNAME
 from gateway.config import ServerConfig
@@ -19,12 +20,11 @@ from gateway.core.tokens import hash_token
 from gateway.errors import Conflict, NotFound
 from gateway.store import credentials
 from gateway.store.accounts import User, find_user, list_users
-from gateway.store.database import Database
+from gateway.store.database import Database, file_path
 from gateway.store.migrate import migrate
 from gateway.store.refusals import refusals
 
 TOKEN_NAME = "init"  # noqa: S105
-VARIABLE = "GATEWAY_AUTH_TOKEN"
 
 
 @click.command()
@@ -39,8 +39,10 @@ def init(demo: bool, admin: str, if_missing: bool, token_file: Path | None) -> N
     It has plans and an administrator, and an API token is printed: with --demo Ada's, else the administrator's.
 
     With --token-file the token is kept there, readable by its owner alone (GATEWAY_AUTH_TOKEN=...); a later call with
-    --if-missing reads it again, and replaces it when it is no longer good.
+    --if-missing reads it again, and replaces it when it is no longer good. A file that holds anything else is refused.
     """
+    if token_file is not None:
+        check_place(token_file, file_path(invocation().config.database.url))
     on_database(_init, create=True, migrated=False)(demo, admin, if_missing, token_file)
 
 
@@ -56,48 +58,44 @@ async def _init(db: Database, demo: bool, admin: str, if_missing: bool, token_fi
         user = await find_user(db, DEMO_USER if demo else admin)
     except NotFound:
         user = None
-    kept = _kept_token(token_file) if token_file else None
-    if user is not None and (is_new or token_file is not None):
-        token = kept if kept and await _is_good(db, kept, user) else await _issue(db, user, token_file)
-    else:
-        token = None
+    token = None
+    if user is not None and token_file is not None:
+        token = await _kept(db, user, token_file)
+    elif user is not None and is_new:
+        token = await _issue(db, user)
     _show(is_new, user, token, token_file)
 
 
-async def _is_good(db: Database, token: str, user: User) -> bool:
+async def _kept(db: Database, user: User, file: Path) -> str:
+    """The token in the file, or a new one in its place; the old one, when this command issued it, is revoked then:
+    nobody has its secret any more."""
+    standing = kept_token(file)
+    row = await _find(db, standing) if standing else None
+    if standing is not None and row is not None and row.user_id == user.id and _is_good(row, db.clock()):
+        return standing
+    token = await _issue(db, user, file)
+    if row is not None and row.name == TOKEN_NAME:
+        await credentials.revoke_token(db, row.id, db.clock())
+    return token
+
+
+async def _find(db: Database, token: str) -> credentials.ApiToken | None:
     try:
-        row = await credentials.find_token(db, hash_token(token))
+        return await credentials.find_token(db, hash_token(token))
     except (NotFound, ValueError):
-        return False
-    return row.user_id == user.id and row.revoked_at is None and (row.expires_at is None or row.expires_at > db.clock())
-
-
-async def _issue(db: Database, user: User, token_file: Path | None) -> str:
-    """A new token in place of those that this command issued before: nobody has their secrets any more."""
-    for old in await credentials.list_tokens(db, user.id):
-        if old.name == TOKEN_NAME and old.revoked_at is None:
-            await credentials.revoke_token(db, old.id, db.clock())
-    row, secret = new_token(user.id, TOKEN_NAME)
-    await credentials.add_token(db, row, hash_token(secret))
-    if token_file is not None:
-        _keep_token(token_file, secret)
-    return secret
-
-
-def _kept_token(file: Path) -> str | None:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
         return None
-    return next((line.partition("=")[2] for line in lines if line.startswith(f"{VARIABLE}=")), None)
 
 
-def _keep_token(file: Path, token: str) -> None:
-    """Readable by its owner alone from the first moment on; an earlier file is replaced, not written into."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.unlink(missing_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-        stream.write(f"{VARIABLE}={token}\n")
+def _is_good(row: credentials.ApiToken, now: int) -> bool:
+    return row.revoked_at is None and (row.expires_at is None or row.expires_at > now)
+
+
+async def _issue(db: Database, user: User, file: Path | None = None) -> str:
+    """A new token, kept in the file when there is one."""
+    row, secret = new_token(user.id, TOKEN_NAME)
+    with keeping(file, secret) if file else contextlib.nullcontext():
+        await credentials.add_token(db, row, hash_token(secret))
+    return secret
 
 
 def _show(is_new: bool, user: User | None, token: str | None, token_file: Path | None) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
 from gateway.cli.demo import ACME, DEMO_USERS, PLANS
+from gateway.cli.token_file import keeping
 from gateway.core.tokens import is_api_token
 from gateway.store.database import Database
 from gateway.store.inspection import inspect
@@ -81,7 +83,7 @@ def test_a_migrated_database_without_users_is_new(cli: Cli) -> None:
 
 
 def test_the_token_is_kept_for_its_owner_alone(cli: Cli) -> None:
-    file = Path("data/demo.env")
+    file = Path("demo.env")
     first = cli.json("init", "--demo", "--if-missing", "--token-file", str(file))
     assert file.read_text() == f"GATEWAY_AUTH_TOKEN={first['token']}\n"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -90,25 +92,92 @@ def test_the_token_is_kept_for_its_owner_alone(cli: Cli) -> None:
     assert len(cli.json("token", "list")) == 1
 
 
-@pytest.mark.parametrize("spoil", ["revoked", "deleted", "another", "nonsense", "binary"])
+@pytest.mark.parametrize("spoil", ["revoked", "another", "nonsense"])
 def test_a_kept_token_that_is_no_longer_good_is_replaced(cli: Cli, spoil: str) -> None:
     file = Path("demo.env")
     arguments = ("init", "--demo", "--if-missing", "--token-file", str(file))
     first = cli.json(*arguments)["token"]
     if spoil == "revoked":
         cli("token", "revoke", cli.json("token", "list")[0]["id"])
-    elif spoil == "deleted":
-        file.unlink()
     elif spoil == "another":
         file.write_text(f"GATEWAY_AUTH_TOKEN={cli.json('token', 'issue', 'grace')['token']}\n")
     else:
-        file.write_bytes(b"GATEWAY_AUTH_TOKEN=x" * 99 if spoil == "nonsense" else b"\xff\xfe")
+        file.write_bytes(b"GATEWAY_AUTH_TOKEN=x" * 99)
     second = cli.json(*arguments)["token"]
     assert second != first
     mine = [row for row in cli.json("token", "list", "ada") if row["name"] == "init"]
-    assert [row["revoked_at"] is None for row in mine] == [False, True]
+    assert [row["revoked_at"] is None for row in mine] == [spoil != "revoked", True]
     assert file.read_text() == f"GATEWAY_AUTH_TOKEN={second}\n"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_each_token_file_has_a_token_of_its_own(cli: Cli) -> None:
+    first, second = (cli.json("init", "--if-missing", "--token-file", name)["token"] for name in ("one.env", "two.env"))
+    assert first != second
+    assert [row["revoked_at"] for row in cli.json("token", "list")] == [None, None]
+    assert cli.json("init", "--if-missing", "--token-file", "one.env")["token"] == first
+
+
+def test_a_token_of_another_user_that_this_command_issued_is_revoked_when_it_is_replaced(cli: Cli) -> None:
+    cli("init", "--demo")
+    other = cli.json("init", "--if-missing", "--token-file", "demo.env")
+    assert other["user"] == "admin"
+    assert cli.json("init", "--demo", "--if-missing", "--token-file", "demo.env")["user"] == "ada"
+    assert [row["revoked_at"] is None for row in cli.json("token", "list", "admin")] == [False]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b"GATEWAY_AUTH_TOKEN",
+        b"GATEWAY_AUTH_TOKEN=x\nDATABASE_PASSWORD=y\n",
+        b"# mine\nGATEWAY_AUTH_TOKEN=x\n",
+        b"GATEWAY_AUTH_TOKEN=" + b"x" * 5000,
+    ],
+    ids=["empty", "binary", "no value", "another line", "comment", "long"],
+)
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_file_that_holds_anything_else_is_not_replaced(cli: Cli, content: bytes, is_new: bool) -> None:
+    if not is_new:
+        cli("init", "--demo")
+    file = Path("mine.env")
+    file.write_bytes(content)
+    assert "mine.env is not replaced" in cli("init", "--demo", "--if-missing", "--token-file", str(file), code=5).err
+    assert file.read_bytes() == content
+    assert cli.database.exists() is not is_new
+
+
+@pytest.mark.parametrize("name", ["gateway.db", "gateway.db-wal", "gateway.db-lock", "link", "pipe", "directory"])
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_token_never_takes_the_place_of_the_database_or_of_what_is_no_file(cli: Cli, name: str, is_new: bool) -> None:
+    if not is_new:
+        cli("init", "--demo")
+    Path("link").symlink_to("gateway.db")
+    os.mkfifo("pipe")
+    Path("directory").mkdir()
+    before = sorted((path.name, path.lstat().st_ino) for path in Path().iterdir())
+    cli("init", "--demo", "--if-missing", "--token-file", name, code=2 if name == "directory" else 5)
+    assert sorted((path.name, path.lstat().st_ino) for path in Path().iterdir()) == before
+    if not is_new:
+        assert cli("doctor").out == "Nothing is wrong.\n"
+
+
+def test_no_directory_is_made_but_that_of_the_database(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "nowhere" in cli("init", "--token-file", "nowhere/demo.env", code=4).err
+    assert list(Path().iterdir()) == []
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", "file:data/gateway.db")
+    token = cli.json("init", "--token-file", "data/demo.env")["token"]
+    assert Path("data/demo.env").read_text() == f"GATEWAY_AUTH_TOKEN={token}\n"
+
+
+def test_a_write_that_fails_leaves_the_token_file_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "demo.env"
+    file.write_text("GATEWAY_AUTH_TOKEN=old\n")
+    with pytest.raises(RuntimeError), keeping(file, "new"):
+        raise RuntimeError
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["GATEWAY_AUTH_TOKEN=old\n"]
 
 
 def test_people_are_told_how_to_go_on(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
