@@ -27,6 +27,11 @@ from gateway.web.routes import CHANNEL_PATH, channel, routes
 
 log = logging.getLogger("gateway")
 
+NO_LIFESPAN = (
+    "The gateway's ASGI lifespan has not run, so no database is open: let the server run it (uvicorn: lifespan on),"
+    " or use TestClient as a context manager (with TestClient(app) as client)."
+)
+
 
 def node_name() -> str:
     """A name for this process that no other node has."""
@@ -39,6 +44,8 @@ class Gateway(Starlette):
     channel: Channel | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and self.channel is None:
+            raise RuntimeError(NO_LIFESPAN)
         if scope["type"] == "websocket" and scope["path"] == CHANNEL_PATH and self.channel is not None:
             await self.channel(scope, receive, send)
         else:
@@ -52,7 +59,7 @@ def create_app(
     its lifespan runs).
 
     Without `config` it is read as the command line does. The database is opened, and brought up to date, when the
-    lifespan starts.
+    lifespan starts; a request before that is a `RuntimeError`.
     """
     config = config or load_config()
 
@@ -82,7 +89,9 @@ async def running_node(
         metrics.watch(lambda: node_metrics(node))
         await node.feed.start()
         for work in (node.feed.run(), node.tick(), node.housekeep(), metrics.keep_shared()):
-            stack.push_async_callback(_stop, asyncio.create_task(work))
+            task = asyncio.create_task(work)
+            task.add_done_callback(node.task_ended)
+            stack.push_async_callback(_stop, task)
         stack.callback(node.stop)
         yield node
 

@@ -40,7 +40,11 @@ class Channel:
             self._admit(handshake)
             codec, subprotocol = choose_codec(scope["subprotocols"])
             token = bearer_token(handshake)
-            principal = await self._node.authenticator.authenticate(token) if token is not None else None
+            principal = None
+            if token is not None:
+                principal = await self._node.authenticator.authenticate(token)
+                # Meanwhile the node may have begun to drain, or filled up.
+                self._admit(handshake)
         except GatewayError as error:
             self._node.handshakes[error.code] += 1
             await refuse(problem(error), scope, receive, send)
