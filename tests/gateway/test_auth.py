@@ -114,8 +114,8 @@ async def test_the_last_moment_of_the_calendar_is_an_end(rig: Rig) -> None:
     ("scopes", "permissions"),
     [
         ("{}", None),
-        ('{"permissions": null}', None),
-        ('{"note": "x"}', None),
+        ('{"permissions": null}', frozenset()),
+        ('{"note": "x"}', frozenset()),
         ('{"permissions": []}', frozenset()),
         ('{"permissions": ["a", "b", "a"]}', frozenset(("a", "b"))),
         ('{"permissions": "a"}', frozenset()),

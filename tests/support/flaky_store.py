@@ -47,6 +47,10 @@ class FlakyStore:
     async def wait_for_change(self) -> None:
         await self._database.wait_for_change()
 
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else a database has."""
+        return getattr(self._database, name)
+
     async def _access(self) -> None:
         self.reads += 1
         if self.gate is not None:

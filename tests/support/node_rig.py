@@ -164,9 +164,10 @@ class Rig:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def tick(self) -> None:
-        """Run the node's timer beside the feed. It looks at the clock ten times a second."""
+    async def tick(self) -> None:
+        """Run the node's timer beside the feed, from now on. It looks at the clock ten times a second."""
         self._tasks.append(asyncio.create_task(self.node.tick()))
+        await asyncio.sleep(0)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and tell the feed."""

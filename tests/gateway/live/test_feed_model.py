@@ -195,7 +195,7 @@ class Course:
             if message["op"] in ("snapshot", "update"):
                 assert message["doc"] not in held, "sent again although it was held"
             else:
-                assert message["op"] in ("current", "reply", "error"), message
+                assert message["op"] in ("current", "reply", "error", "status"), message
 
 
 @pytest.fixture(scope="module")

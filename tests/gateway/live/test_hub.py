@@ -377,7 +377,7 @@ async def test_a_credential_whose_end_is_moved_ends_then(rig: Rig) -> None:
     ada = await ready(rig, ADA)
     await rig.run("UPDATE api_tokens SET expires_at = ? WHERE id = 't_ada'", START_MS + 30_000)
     assert ada.one("expiring")["expires_at"] == "2026-11-21T19:10:30.000Z"
-    rig.tick()
+    await rig.tick()
     rig.clock.advance(29)
     await rig.run("UPDATE users SET name = 'New' WHERE id = 'ada'")
     assert ada.ops() == ["update"]

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.live.report import node_metrics
+from gateway.store.database import Database
+from tests.support.node_rig import START_MS, Rig
+from tests.support.people import insert, token_text
+from tests.support.waiting import eventually
+
+ADA, BOB, EVE, ROOT = (token_text(name) for name in ("ada", "bob", "eve", "root"))
+
+
+async def test_a_drain_tells_everybody_and_takes_nobody(rig: Rig) -> None:
+    peers = [await rig.connect(token) for token in (ADA, BOB, EVE)] + [await rig.connect()]
+    for peer in peers:
+        peer.take()
+    await rig.node.drain(0.2)
+    for peer in peers:
+        ended = peer.one("ended")
+        assert (ended["code"], ended["reconnect"]) == ("going_away", "now")
+        assert 0 <= ended["retry_after_s"] <= 0.2
+        assert peer.transport.closed_with == (1001, "going_away", 5.0)
+    assert rig.node.not_ready() == ["draining"]
+    assert rig.node.sessions == {}
+
+
+async def test_a_drain_spreads_the_goodbyes_over_its_window(cast: Database) -> None:
+    async with Rig(cast, max_sessions_per_user=200) as rig:
+        peers = [await rig.connect(ADA, settle=False) for _ in range(120)]
+        await rig.settle()
+        draining = asyncio.create_task(rig.node.drain(0.3))
+        gone: list[int] = []
+
+        def all_gone() -> bool:
+            gone.append(sum(peer.ended is not None for peer in peers))
+            return gone[-1] == 120
+
+        await eventually(all_gone)
+        await draining
+        assert len(set(gone) - {0, 120}) >= 2
+
+
+async def test_a_drain_without_a_window_is_over_at_once(rig: Rig) -> None:
+    ada = await rig.connect(ADA)
+    await asyncio.wait_for(rig.node.drain(0), 1)
+    assert ada.ended == "going_away"
+
+
+async def test_a_full_node_says_so(cast: Database) -> None:
+    async with Rig(cast, max_sessions=2) as rig:
+        ada = await rig.connect(ADA)
+        assert rig.node.not_ready() == []
+        await rig.connect()
+        assert (rig.node.full(), rig.node.not_ready()) == (True, ["full"])
+        ada.hang_up()
+        assert rig.node.not_ready() == []
+
+
+async def test_a_connection_has_one_place_in_the_wheel(rig: Rig) -> None:
+    """However often its deadline moves, nothing piles up."""
+    ada = await rig.connect(ADA)
+    await rig.tick()
+    for _ in range(200):
+        ada.pause()
+        ada.resume()
+    for _ in range(3):
+        rig.clock.advance(24)
+        await eventually(lambda: ada.connection.scheduled_at > rig.clock.mono)
+        ada.connection.pong_received()
+    assert len(rig.node._deadlines) <= 5
+    assert ada.ended is None
+
+
+async def test_a_wall_clock_that_is_set_is_noticed(rig: Rig) -> None:
+    await rig.database.write(
+        insert("user_permissions", user_id="ada", permission="x", expires_at=START_MS + 3_600_000),
+        insert("api_tokens", id="t_2", user_id="bob", token_hash="x", expires_at=START_MS + 3_600_000),
+    )
+    ada = await rig.connect(ADA)
+    assert "x" in ada.take()[-1]["data"]["permissions"]
+    await rig.tick()
+    rig.clock.set_wall(3_700_000)
+    await eventually(lambda: "update" in ada.ops())
+    assert "x" not in ada.documents["user:ada"]["permissions"]
+    rig.clock.set_wall(-3_700_000)
+    await eventually(lambda: "update" in ada.ops())
+    assert "x" in ada.documents["user:ada"]["permissions"]
+
+
+async def test_a_wall_clock_that_is_set_ends_credentials(rig: Rig) -> None:
+    await rig.run("UPDATE api_tokens SET expires_at = ? WHERE id = 't_ada'", START_MS + 3_600_000)
+    ada = await rig.connect(ADA)
+    await rig.tick()
+    rig.clock.set_wall(3_600_000)
+    await eventually(lambda: ada.ended == "token_expired")
+
+
+async def test_the_figures_are_those_of_the_node(rig: Rig) -> None:
+    ada = await rig.connect(ADA)
+    await rig.connect()
+    gone = await rig.connect(BOB)
+    gone.connection.stop()
+    gone.hang_up()
+    await rig.run("UPDATE users SET name = 'New' WHERE id = 'ada'")
+    rig.node.handshakes["accepted"] += 3
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in node_metrics(rig.node)
+        for sample in family.samples
+    }
+    assert samples["gateway_sessions", "user"] == 1
+    assert samples["gateway_sessions", "none"] == 1
+    assert samples["gateway_handshakes_total", "accepted"] == 3
+    assert samples["gateway_sessions_ended_total", "going_away"] == 1
+    assert samples["gateway_updates_sent_total",] >= 3
+    assert samples["gateway_feed_position",] == rig.feed.position
+    assert samples["gateway_documents",] == 1
+    assert (samples["gateway_store_stale",], samples["gateway_draining",]) == (0, 0)
+    assert ada.ended is None
+
+
+@pytest.mark.parametrize("user", ["ada", "root"])
+async def test_no_user_is_named_in_the_figures(rig: Rig, user: str) -> None:
+    await rig.connect(token_text(user))
+    for family in node_metrics(rig.node):
+        for sample in family.samples:
+            assert user not in "".join(sample.labels.values())
