@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 import time
 from string import Template
 
@@ -13,6 +15,7 @@ from tests.end_to_end.conftest import Connect, ConnectRaw
 from tests.support.client import Client, Refused
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_websocket import frame
 from tests.support.seed import GROW, Person, Seed, growth, now_ms
 from tests.support.waiting import eventually
 
@@ -87,6 +90,23 @@ async def test_one_that_never_reads_is_cut_off(
     await stuffed.read_to_end()
     for held in stuffed.replica.documents.values():
         assert held.data["identity"]["name"] != "After"
+
+
+@pytest.mark.parametrize("how", ["end of stream", "close frame"])
+async def test_one_that_never_reads_and_has_begun_to_close_is_cut_off(
+    how: str, gateway: GatewayProcess, foreign: ForeignWriter, seed: Seed, connect_raw: ConnectRaw
+) -> None:
+    person = seed.person()
+    stuffed = await connect_raw(person.token, receive_buffer=4096)
+    foreign.each(GROW, growth(person, 20))
+    position = seed.last_seq()
+    await eventually(lambda: gateway.metric("gateway_feed_position") >= position)
+    if how == "end of stream":
+        stuffed.sock.shutdown(socket.SHUT_WR)
+    else:
+        await stuffed.send(frame(0x8, struct.pack("!H", 1000)))
+    foreign.execute("UPDATE api_tokens SET revoked_at = 1 WHERE id = ?", person.token_id)
+    await eventually(stuffed.was_cut, CUT_S)
 
 
 async def test_only_the_revoked_tokens_sessions_end(foreign: ForeignWriter, seed: Seed, connect: Connect) -> None:
