@@ -13,7 +13,7 @@ from gateway.app import create_app
 from gateway.config import load_config
 from gateway.core.session import Instant
 from gateway.live.clock import SystemClock
-from gateway.web.websocket import ChannelProtocol
+from gateway.serve import uvicorn_config
 from tests.support.gateway_process import GatewayProcess, wait_for
 
 
@@ -39,18 +39,7 @@ class GatewayThread(GatewayProcess):
         """Start it and return when ``GET /ready`` says so."""
         config = load_config(environ=self.environment)
         listener = socket.create_server(("127.0.0.1", self.port))
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(config, clock=self.clock),
-                http="httptools",
-                ws=ChannelProtocol,
-                ws_max_size=config.channel.max_frame_bytes,
-                ws_per_message_deflate=False,
-                ws_ping_interval=None,
-                log_config=None,
-                lifespan="on",
-            )
-        )
+        self._server = uvicorn.Server(uvicorn_config(config, create_app(config, clock=self.clock)))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
         self._thread.start()
         if ready:
