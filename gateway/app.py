@@ -72,7 +72,10 @@ def create_app(
             yield
 
     handlers = {HTTPException: http_problem, Exception: internal_problem}
-    return Gateway(lifespan=lifespan, exception_handlers=handlers)
+    app = Gateway(lifespan=lifespan, exception_handlers=handlers)
+    # A redirect to the path without its last slash would go wherever the Host header says.
+    app.router.redirect_slashes = False
+    return app
 
 
 @asynccontextmanager
