@@ -8,15 +8,14 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from starlette.requests import HTTPConnection
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 
 class Networks:
-    """A set of networks, given as CIDR; an IPv4 address in IPv6 clothes counts as the IPv4 address."""
+    """A set of networks, given as CIDR; an IPv4 address or network in IPv6 clothes counts as the IPv4 one."""
 
     def __init__(self, networks: Iterable[str]) -> None:
-        self._networks: tuple[IPv4Network | IPv6Network, ...] = tuple(
-            ip_network(network, strict=False) for network in networks
-        )
+        self._networks = tuple(map(parse_network, networks))
 
     def __contains__(self, address: str) -> bool:
         if not self._networks:
@@ -25,6 +24,13 @@ class Networks:
         return parsed is not None and any(
             parsed.version == network.version and parsed in network for network in self._networks
         )
+
+
+def parse_network(text: str) -> Network:
+    """A network, unmapped as `parse_address` does; raises ValueError for anything else."""
+    network = ip_network(text, strict=False)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return network if mapped is None or network.prefixlen < 96 else ip_network((mapped, network.prefixlen - 96))
 
 
 def parse_address(text: str) -> Address | None:

@@ -63,6 +63,23 @@ class Site:
         )
 
 
+def take(socket: WebSocketTestSession, *ops: str) -> list[Json]:
+    """The next messages, which have to be these."""
+    messages = [socket.receive_json() for _ in ops]
+    assert [message["op"] for message in messages] == list(ops)
+    return messages
+
+
+def one(socket: WebSocketTestSession, op: str) -> Json:
+    """The next message."""
+    return take(socket, op)[0]
+
+
+def opened(socket: WebSocketTestSession) -> Json:
+    """The snapshot that comes after hello and ready."""
+    return take(socket, "hello", "ready", "snapshot")[2]
+
+
 StartSite = Callable[..., Site]
 
 

@@ -6,21 +6,17 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx2
 import msgspec
 import pytest
-from starlette.testclient import WebSocketDenialResponse, WebSocketTestSession
+from starlette.testclient import WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
 from gateway.core.document import apply, canonical, revision
-from gateway.core.principal import Principal
 from gateway.live.transport import AsgiTransport
-from gateway.web.channel import is_own_origin
-from tests.gateway.web.conftest import Json, Site, StartSite
+from tests.gateway.web.conftest import Json, Site, StartSite, one, opened, take
 from tests.support.foreign_writer import ForeignWriter
-from tests.support.people import add_token, token_text
+from tests.support.people import token_text
 
 JSON = "gateway.v1+json"
 MESSAGEPACK = "gateway.v1+msgpack"
@@ -30,23 +26,6 @@ MESSAGEPACK = "gateway.v1+msgpack"
 def foreign(site: Site, tmp_path: Path) -> Iterator[ForeignWriter]:
     with ForeignWriter(tmp_path / "gateway.db") as writer:
         yield writer
-
-
-def take(socket: WebSocketTestSession, *ops: str) -> list[Json]:
-    """The next messages, which have to be these."""
-    messages = [socket.receive_json() for _ in ops]
-    assert [message["op"] for message in messages] == list(ops)
-    return messages
-
-
-def one(socket: WebSocketTestSession, op: str) -> Json:
-    """The next message."""
-    return take(socket, op)[0]
-
-
-def opened(socket: WebSocketTestSession) -> Json:
-    """The snapshot that comes after hello and ready."""
-    return take(socket, "hello", "ready", "snapshot")[2]
 
 
 def ended(socket: WebSocketTestSession) -> tuple[str, str, int]:
@@ -61,17 +40,6 @@ def ended(socket: WebSocketTestSession) -> tuple[str, str, int]:
 def selection(socket: WebSocketTestSession) -> str | None:
     """The subprotocol that the gateway selected."""
     return socket.accepted_subprotocol
-
-
-def refusal(site: Site, headers: Any = None, **options: Any) -> WebSocketDenialResponse:
-    """The HTTP answer to a handshake."""
-    with pytest.raises(WebSocketDenialResponse) as refused, site.connect(headers, **options):
-        pass
-    answer = refused.value
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.json()["status"] == answer.status_code
-    return answer
 
 
 # --- the beginning ---
@@ -281,137 +249,3 @@ def test_a_frame_may_be_as_large_as_it_is_said(site: Site) -> None:
         opened(socket)
         socket.send_text(json.dumps({"op": "ping", "t": 1}).ljust(16_384))
         assert one(socket, "pong")["t"] == 1
-
-
-# --- handshakes that are refused ---
-
-
-def test_unknown_subprotocols_alone(site: Site) -> None:
-    answer = refusal(site, site.bearer(), subprotocols=["gateway.v2+json", "chat"])
-    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
-
-
-@pytest.mark.parametrize(
-    "origin",
-    [
-        "https://evil.example",
-        "null",
-        "",
-        "http://testserver.evil.example",
-        "http://eviltestserver",
-        "http://testserver:81",
-        "https://testserver",
-        "http://testserver/",
-        "http://evil.example@testserver",
-        "http://testserver@evil.example",
-        "http://testserver http://evil.example",
-        "testserver",
-        "http://testserver:port",
-    ],
-)
-def test_a_foreign_origin(site: Site, origin: str) -> None:
-    answer = refusal(site, site.bearer() | {"origin": origin})
-    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
-
-
-def test_two_origins(site: Site) -> None:
-    own = ("origin", "http://testserver")
-    assert refusal(site, httpx2.Headers([own, own])).status_code == 403
-
-
-@pytest.mark.parametrize("origin", ["http://testserver", "http://testserver:80"])
-def test_the_own_origin(site: Site, origin: str) -> None:
-    with site.connect(site.bearer() | {"origin": origin}) as socket:
-        opened(socket)
-
-
-def test_configured_origins_take_the_place_of_the_own(start_site: StartSite) -> None:
-    site = start_site(server={"allowed_origins": ("https://app.example",)})
-    with site.connect({"origin": "https://app.example"}) as socket:
-        one(socket, "hello")
-    for origin in ("http://testserver", "https://app.example.evil.example", "https://app.example:443"):
-        assert refusal(site, {"origin": origin}).status_code == 403
-
-
-@pytest.mark.parametrize(
-    ("origin", "scheme", "host", "own"),
-    [
-        ("https://h", "https", "h", True),
-        ("https://h:443", "https", "h", True),
-        ("http://h:443", "https", "h", False),
-        ("http://[::1]:8787", "http", "[::1]:8787", True),
-        ("http://h?x", "http", "h", False),
-        ("http://h#x", "http", "h", False),
-        ("http://", "http", "", False),
-        ("http://[::1", "http", "h", False),
-        ("http://h", "http", "h:x", False),
-    ],
-)
-def test_origins_by_scheme_host_and_port(origin: str, scheme: str, host: str, own: bool) -> None:
-    assert is_own_origin(origin, scheme, host) is own
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        ["Basic eDp5"],
-        ["Bearer"],
-        ["Bearer nonsense"],
-        [f"Bearer {token_text('never issued')}"],
-        [f"Bearer {token_text('known')}", f"Bearer {token_text('known')}"],
-        [f"Bearer {token_text('known')}", "Basic eDp5"],
-    ],
-)
-def test_a_bad_credential(site: Site, values: list[str]) -> None:
-    site.write(add_token("u_ada", token_text("known")))
-    answer = refusal(site, httpx2.Headers([("authorization", value) for value in values]))
-    assert (answer.status_code, answer.json()["code"]) == (401, "auth_failed")
-    assert answer.headers["www-authenticate"].startswith("Bearer")
-    assert site.node.handshakes == {"auth_failed": 1}
-
-
-def test_a_full_node(start_site: StartSite) -> None:
-    site = start_site(channel={"max_sessions": 1})
-    with site.connect(site.bearer()) as socket:
-        opened(socket)
-        answer = refusal(site, site.bearer())
-        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
-        assert int(answer.headers["retry-after"]) > 0
-        bearer = site.bearer()
-    with site.connect(bearer) as socket:
-        opened(socket)
-
-
-@pytest.mark.parametrize("meanwhile", ["draining", "full"])
-def test_a_node_that_stops_taking_sessions_while_a_token_is_looked_up(
-    site: Site, monkeypatch: pytest.MonkeyPatch, meanwhile: str
-) -> None:
-    authenticate = site.node.authenticator.authenticate
-
-    async def slowly(token: str) -> Principal:
-        principal = await authenticate(token)
-        monkeypatch.setattr(site.node, meanwhile, {"draining": True, "full": lambda: True}[meanwhile])
-        return principal
-
-    monkeypatch.setattr(site.node.authenticator, "authenticate", slowly)
-    answer = refusal(site, site.bearer())
-    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
-    assert site.node.handshakes == {"unavailable": 1}
-
-
-def test_a_server_that_can_not_answer_a_handshake_closes_it(site: Site) -> None:
-    async def handshake() -> list[Any]:
-        sent: list[Any] = []
-
-        async def receive() -> Json:
-            return {"type": "websocket.connect"}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        scope = {"type": "websocket", "path": "/ws", "scheme": "ws", "query_string": b"", "subprotocols": []}
-        await site.client.app({**scope, "headers": [(b"authorization", b"Basic eDp5")]}, receive, send)
-        return sent
-
-    assert site.call(handshake) == [{"type": "websocket.close", "code": 1008, "reason": ""}]
-    assert not site.node.sessions
