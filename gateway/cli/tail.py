@@ -10,9 +10,13 @@ from gateway.core.clock import rfc3339
 from gateway.store.changes import Change, last_seq, read_pages
 from gateway.store.database import Database
 
+_SEQ = click.IntRange(0, 2**63 - 1)
+
 
 @click.command()
-@click.option("--since", type=click.IntRange(min=0), help="Begin after this seq; without it, with what comes next.")
+@click.option(
+    "--since", type=click.IntRange(0, 2**63 - 1), help="Begin after this seq; without it, with what comes next."
+)
 @click.option("--count", type=click.IntRange(min=1), help="End after so many rows.")
 @json_option
 @on_database

@@ -17,6 +17,10 @@ def test_the_log_is_told_from_where_one_likes(demo: Cli) -> None:
     assert line.split()[0] == "4"
 
 
+def test_a_seq_that_no_row_can_have_is_a_wrong_call(demo: Cli) -> None:
+    assert "not in the range" in demo("tail", "--since", str(2**63), code=2).err
+
+
 def test_new_changes_come_as_they_are_made(demo: Cli) -> None:
     pipe = subprocess.PIPE
     command = [*PROGRAM, "tail", "--since", "0"]
