@@ -84,6 +84,8 @@ def read_plans(file: Path) -> list[Plan]:
         raise BadRequest(f"{file}: not TOML: {error}") from None
     if set(document) != {"plans"} or not isinstance(document["plans"], dict):
         raise BadRequest(f"{file}: only sections [plans.ID] are understood, and there must be one")
+    if not document["plans"]:
+        raise BadRequest(f"{file}: there must be one section [plans.ID] at least")
     found = []
     for plan_id, table in document["plans"].items():
         try:

@@ -77,6 +77,7 @@ def test_plans_are_applied(demo: Cli) -> None:
         ("", "only sections"),
         ("[plan.pro]", "only sections"),
         ("plans = 1", "only sections"),
+        ("[plans]", "there must be one section [plans.ID] at least"),
         ("[plans.pro", "not TOML"),
         ("[plans]\npro = 1", "plans.pro: must be a section"),
         ("[plans.pro]\nid = 'x'", "plans.pro: must be a section"),
