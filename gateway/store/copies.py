@@ -19,6 +19,14 @@ BESIDE = ("-wal", "-shm", "-journal")
 OWNER_ONLY = 0o600
 """The permissions of every new file that holds what the database holds."""
 
+_WORDS: tuple[tuple[type[apsw.Error], str], ...] = (
+    (apsw.FullError, "database or disk is full"),
+    (apsw.NotADBError, "file is not a database"),
+    (apsw.CorruptError, "database disk image is malformed"),
+    (apsw.BusyError, "database is locked"),
+    (apsw.IOError, "disk I/O error"),
+)
+
 
 class TargetNotReplaceable(StoreError):
     """A copy would take the place of the database itself, of a file that belongs to it, or of what is no file."""
@@ -89,8 +97,11 @@ def _copy(source: Path, target: Path) -> None:
     copy = apsw.Connection(str(target))
     try:
         # In a single step: one that lets writers in between starts over with each of their commits and never ends.
-        with copy.backup("main", origin, "main") as running:
-            running.step(-1)
+        try:
+            with copy.backup("main", origin, "main") as running:
+                running.step(-1)
+        except apsw.Error as error:
+            raise _with_words(error) from error
         # One file that stands for itself: without a log beside it.
         copy.execute("PRAGMA journal_mode=DELETE").fetchall()
         if (fault := copy.execute("PRAGMA integrity_check(1)").get) != "ok":
@@ -98,6 +109,13 @@ def _copy(source: Path, target: Path) -> None:
     finally:
         copy.close()
         origin.close()
+
+
+def _with_words(error: apsw.Error) -> apsw.Error:
+    """A backup's errors carry the message of a connection on which nothing failed."""
+    if str(error) != "not an error":
+        return error
+    return type(error)(next((words for kind, words in _WORDS if isinstance(error, kind)), "it can not be copied"))
 
 
 def _refuse_overwriting(target: Path, overwrite: bool) -> None:

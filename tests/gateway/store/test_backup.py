@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 from gateway.errors import StoreCorrupt, StoreUnavailable
+from gateway.store import copies
 from gateway.store.backup import DatabaseInUse, NotABackup, restore
 from gateway.store.changes import read_position
 from gateway.store.copies import TargetNotReplaceable
@@ -123,6 +124,17 @@ class TestBackup:
     async def test_that_can_not_be_written(self, tmp_path: Path, db: Database) -> None:
         with pytest.raises(StoreUnavailable, match="nowhere"):
             await db.backup(tmp_path / "nowhere" / "copy.db")
+
+    async def test_that_finds_no_room(self, tmp_path: Path, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Crowded(apsw.Connection):
+            def __init__(self, *arguments: object, **options: object) -> None:
+                super().__init__(*arguments, **options)  # type: ignore[arg-type]
+                self.pragma("max_page_count", 2)
+
+        monkeypatch.setattr(copies.apsw, "Connection", Crowded)
+        with pytest.raises(StoreUnavailable, match=r"copy\.db: database or disk is full"):
+            await db.backup(tmp_path / "copy.db")
+        assert names(tmp_path) == {"data"}
 
     async def test_of_a_damaged_database_is_none(self, tmp_path: Path, db: Database, path: Path) -> None:
         await db.write(plan("old"))
@@ -257,10 +269,12 @@ class TestRestore:
         empty = await Database.open(str(tmp_path / "empty.db"))
         await empty.close()
         garbage(tmp_path / "garbage.db")
+        write(tmp_path / "text.txt", "hello")
         damage(copy)
         for name, why in [
             ("missing.db", "no such file"),
-            ("garbage.db", "damaged or not a database"),
+            ("garbage.db", "damaged or not a database: file is not a database"),
+            ("text.txt", "damaged or not a database: file is not a database"),
             ("foreign.db", "not a database of this program"),
             ("empty.db", "not a database of this program"),
             ("copy.db", "damaged"),
