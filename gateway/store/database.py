@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -28,6 +29,9 @@ __all__ = [
     "wall_clock",
 ]
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,15}")
+_SERVERS = {"libsql", "http", "https", "ws", "wss"}
+
 
 def wall_clock() -> int:
     """Milliseconds since 1970 UTC."""
@@ -40,20 +44,29 @@ def file_path(url: str) -> Path:
     Raises `ConfigError` for any other address, for parameters after ``?`` and for a database in memory, which no second
     process could share.
     """
+    # An address may hold a password or a token: no message repeats more of it than the scheme.
     if url.startswith("file:"):
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise ConfigError("database.url: is not an address; write file:PATH") from None
         if parts.query or parts.fragment:
-            raise ConfigError(f"database.url: parameters are not supported in {url!r}")
+            raise ConfigError("database.url: parameters are not supported after file:PATH")
         if parts.netloc not in ("", "localhost"):
-            raise ConfigError(f"database.url: {url!r} names a host; write file:relative/path or file:///absolute/path")
+            raise ConfigError("database.url: it names a host; write file:relative/path or file:///absolute/path")
         name = unquote(parts.path)
-    elif "://" in url:
-        raise ConfigError(f"database.url: the scheme of {url!r} is not supported; use file:PATH")
+    elif "://" in url or url.partition(":")[0].lower() in _SERVERS:
+        raise ConfigError(f"database.url: {_scheme(url)} is not supported; use file:PATH")
     else:
         name = url
     if not name or name == ":memory:" or "\0" in name:
-        raise ConfigError(f"database.url: {url!r} does not name a file")
+        raise ConfigError("database.url: it does not name a file")
     return Path(name)
+
+
+def _scheme(url: str) -> str:
+    name = url.partition(":")[0]
+    return f"the scheme {name}" if _SCHEME.fullmatch(name) else "this address"
 
 
 class Database:

@@ -4,17 +4,18 @@ its own connection."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 import apsw
 
 from gateway.errors import StoreCorrupt, StoreUnavailable
-from gateway.store.copies import copy_database
+from gateway.store.copies import copy_database, create_private
 from gateway.store.driver import Row, Statement, Written
 from gateway.store.readers import FileSnapshot, Readers
 from gateway.store.scanner import Scanner
-from gateway.store.sqlite import open_writer, require_sqlite, store_error
+from gateway.store.sqlite import file_lock, open_writer, require_sqlite, store_error
 from gateway.store.wakeup import Wakeup
 from gateway.store.writer import Writer
 
@@ -109,14 +110,27 @@ def _open_readers(path: Path, create: bool) -> Readers:
     path = path.resolve()  # the log lies beside the file itself, not beside a link to it
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _make_private(path)
     elif not path.exists():
-        raise FileNotFoundError("there is no such file")
+        raise FileNotFoundError("there is no such file (gateway init and gateway migrate make one)")
     # Makes the file a WAL database, which a reader can not.
     writer = open_writer(path, create=create)
     try:
         return Readers(path)
     finally:
         writer.close()
+
+
+def _make_private(path: Path) -> None:
+    """Make a file that is not there, for its owner alone; SQLite gives its log the same permissions.
+
+    Under the lock: nobody in this process may have opened the file before it is closed here, or their locks on it
+    would be gone.
+    """
+    if path.exists():
+        return
+    with file_lock(path), contextlib.suppress(FileExistsError):
+        create_private(path)
 
 
 def _failure(path: Path, error: Exception) -> Exception:

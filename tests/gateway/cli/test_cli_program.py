@@ -70,7 +70,8 @@ def test_a_wrong_call_is_one_line_with_a_way_on(cli: Cli, arguments: list[str], 
 
 
 def test_a_database_that_is_not_there_is_not_made(cli: Cli) -> None:
-    assert str(cli.database) in cli("user", "list", code=ExitCode.UNAVAILABLE).err
+    error = cli("user", "list", code=ExitCode.UNAVAILABLE).err
+    assert error == f"gateway: {cli.database}: there is no such file (gateway init and gateway migrate make one)\n"
     cli("doctor", code=ExitCode.UNAVAILABLE)
     assert not cli.database.exists()
 
@@ -92,6 +93,20 @@ def test_a_bad_setting_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("GATEWAY_SERVER_PORT", "1")
     monkeypatch.setenv("GATEWAY_DATABASE_URL", "libsql://example.turso.io")
     assert "database.url" in cli("user", "list", code=ExitCode.CONFIG).err
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["libsql://x?authToken=SECRET", "libsql:x?authToken=SECRET", "file:a?SECRET", "x://SECRET", "ws://[SECRET"],
+)
+def test_an_address_may_hold_a_secret_and_is_not_repeated(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", address)
+    for arguments in (("user", "list"), ("init",), ("restore", "x.db"), ("migrate",)):
+        error = cli(*arguments, code=ExitCode.CONFIG).err
+        assert "SECRET" not in error
+        assert "DATABASE" in error.upper()
 
 
 def test_settings_are_taken_from_the_file_named(cli: Cli) -> None:
