@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import ssl
-import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
@@ -16,6 +14,7 @@ from client_sdk.errors import ChannelError, Disconnected
 from client_sdk.events import Change, Watched
 from client_sdk.freshness import Freshness
 from client_sdk.listeners import Changes
+from client_sdk.loop_thread import LoopEnded, LoopThread
 from client_sdk.options import SessionOptions
 from client_sdk.provider import TokenProvider
 from client_sdk.quota import Quota
@@ -54,18 +53,13 @@ class SyncChannel:
             proxy=proxy,
             **options,
         )
-        self._loop: asyncio.AbstractEventLoop | None = None  # while calls are taken
-        self._gate = threading.Lock()  # held while a call is handed to the loop, and while that ends
-        self._over = asyncio.Event()
-        self._running = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="client_sdk.sync", daemon=True)
+        self._host = LoopThread("client_sdk.sync")
 
     # --- opening and closing ---
 
     def open(self) -> None:
         """Connect, and wait until every watched document is there. ``with`` does this, and `close`."""
-        self._thread.start()
-        self._running.wait()
+        self._host.start()
         try:
             self._call(self._channel.open())
         except BaseException:
@@ -74,18 +68,7 @@ class SyncChannel:
 
     def close(self) -> None:
         """Close the channel and end the thread. Blocked calls fail, iterations end."""
-        if threading.current_thread() is self._thread:
-            raise RuntimeError("a callback must not make blocking calls")
-        with self._gate:
-            loop, self._loop = self._loop, None
-            closing = None if loop is None else asyncio.run_coroutine_threadsafe(self._channel.close(), loop)
-        if loop is not None and closing is not None:
-            try:
-                closing.result()
-            finally:
-                loop.call_soon_threadsafe(self._over.set)
-        if self._thread.is_alive():
-            self._thread.join()
+        self._host.stop(self._channel.close())
 
     def __enter__(self) -> Self:
         self.open()
@@ -96,30 +79,11 @@ class SyncChannel:
     ) -> None:
         self.close()
 
-    def _run(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._running.set()
-        await self._over.wait()
-
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        if threading.current_thread() is self._thread:
-            work.close()
-            raise RuntimeError("a callback must not make blocking calls")
-        with self._gate:
-            if self._loop is None:
-                work.close()
-                raise _closed()
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise _closed() from None
-        except BaseException:
-            future.cancel()  # KeyboardInterrupt: nobody waits any more
-            raise
+            return self._host.call(work)
+        except LoopEnded:
+            raise Disconnected("The channel is closed.", code="closed") from None
 
     # --- what is held ---
 
@@ -242,7 +206,3 @@ class SyncChannel:
 
 async def _next_of(changes: Changes) -> Change | None:
     return await anext(changes, None)
-
-
-def _closed() -> Disconnected:
-    return Disconnected("The channel is closed.", code="closed")

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["Direction", "FaultProxy", "Faults", "GatewayMissing", "RunningGateway", "gateway"]
 
 HOST = "127.0.0.1"
+CALL_TIMEOUT_S = 30.0
 POLL_S = 0.002
 DEFAULT_PLAN = "default"
 # Outside the range that systems give to outgoing connections, so that a gateway that is stopped keeps its port.
@@ -77,7 +78,7 @@ class RunningGateway:
         _require_gateway()
         self._port = _free_port()
         self._config = _config(Path(path), self._port, sections)
-        self._host = LoopThread("client_sdk.testing")
+        self._host = LoopThread("client_sdk.testing", call_timeout_s=CALL_TIMEOUT_S, strict=True)
         self._database: Database | None = None
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None

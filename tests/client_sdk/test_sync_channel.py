@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import inspect
 import queue
 import threading
@@ -142,6 +143,30 @@ def test_an_opening_that_fails_leaves_no_thread() -> None:
     with pytest.raises(Disconnected):
         channel.open()
     assert facade_threads() == []
+
+
+def test_a_provider_that_blocks_may_close_the_channel(threaded: ThreadedServer) -> None:
+    after: list[str] = []
+
+    def provide() -> str:
+        blocked.close()
+        after.append("closed")
+        return "t1"
+
+    blocked = SyncChannel(threaded.server.url, provide, **QUICK)
+    with pytest.raises(Disconnected) as caught:
+        blocked.open()
+    assert (caught.value.code, after) == ("closed", ["closed"])
+    assert facade_threads() == []
+
+
+def test_tasks_of_callbacks_do_not_outlive_the_channel(threaded: ThreadedServer) -> None:
+    tasks: queue.Queue[asyncio.Task[bool]] = queue.Queue()
+    with SyncChannel(threaded.server.url, "t1", **QUICK) as channel:
+        channel.on_change(lambda change: tasks.put(asyncio.ensure_future(asyncio.Event().wait())))
+        threaded.call(threaded.server.change(SELF, {"identity": {"name": "Ada"}}, "profile"))
+        task = tasks.get(timeout=5)
+    assert task.cancelled()
 
 
 def test_closing_while_many_threads_ask_leaves_nobody_waiting(threaded: ThreadedServer) -> None:

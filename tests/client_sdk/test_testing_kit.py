@@ -163,7 +163,7 @@ async def test_settings_are_given_by_section(tmp_path: Path) -> None:
 
 
 def test_a_loop_says_what_still_runs_in_it() -> None:
-    host = LoopThread("a test")
+    host = LoopThread("a test", strict=True)
     host.start()
 
     async def begin() -> None:
