@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -91,6 +93,15 @@ def gateway(context: click.Context, config: str | None) -> None:
     Commands other than serve and watch work on the database itself, whether a gateway is running or not.
     """
     context.obj = Invocation(config)
+    if context.invoked_subcommand != "serve":
+        _only_errors(context)
+
+
+def _only_errors(context: click.Context) -> None:
+    """Let a command's own line be the only one: what the gateway logs below an error is for those who run a server."""
+    logger = logging.getLogger("gateway")
+    context.call_on_close(functools.partial(logger.setLevel, logger.level))
+    logger.setLevel(logging.ERROR)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import logging
 import os
+import resource
 import subprocess
 import sys
 
@@ -130,6 +132,33 @@ def test_a_missing_extra_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
     command = program._without_extra("bench", "picows")
     with pytest.raises(click.ClickException, match=r"session-gateway\[bench\]"):
         command.main(["push", "--rate", "9"], standalone_mode=False)
+
+
+def test_a_write_that_fails_is_one_line(demo: Cli) -> None:
+    ended = run_alone(
+        *("user", "plan", "ada", "free"), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    )
+    assert ended.returncode == ExitCode.UNAVAILABLE
+    assert ended.stderr.startswith("gateway: ")
+    assert ended.stderr.count("\n") == 1, ended.stderr
+
+
+def test_logs_are_quiet_for_as_long_as_a_command_runs(
+    demo: Cli, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def note() -> None:
+        log.warning("noted")
+        log.error("failed")
+
+    log = logging.getLogger("gateway.store.writer")
+    monkeypatch.setattr("gateway.cli.serve.serve", click.Command("serve", callback=note))
+    monkeypatch.setattr("gateway.cli.tail.tail", click.Command("tail", callback=note))
+    demo("tail")
+    assert [record.message for record in caplog.records] == ["failed"]
+    demo("serve")
+    assert [record.message for record in caplog.records] == ["failed", "noted", "failed"]
+    note()
+    assert len(caplog.records) == 5
 
 
 @pytest.mark.parametrize("arguments", [("tail", "--since", "0"), ("user", "list"), ("plan", "list", "--json")])
