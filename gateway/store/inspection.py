@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -13,7 +14,7 @@ from gateway.core.document import parse_object
 from gateway.core.facts import Catalog
 from gateway.core.sections import quotas_section, user_permissions
 from gateway.core.text import check_permission, check_quota
-from gateway.errors import StoreError
+from gateway.errors import StoreError, StoreUnavailable
 from gateway.store.changes import read_position
 from gateway.store.database import Database, Reader, Statement
 from gateway.store.documents import BadDocument, LoadedUser, Part, load_catalog, load_organizations, load_users
@@ -34,6 +35,14 @@ class Finding(msgspec.Struct, frozen=True):
     message: str
 
 
+class _Check(Protocol):
+    """One kind of look at the database."""
+
+    __name__: str
+
+    def __call__(self, db: Database, now: int) -> AsyncIterator[Finding]: ...
+
+
 async def inspect(db: Database, now: int) -> AsyncIterator[Finding]:
     """Everything that is wrong, as it is found. `now`: milliseconds since 1970 UTC."""
     damaged = False
@@ -46,11 +55,21 @@ async def inspect(db: Database, now: int) -> AsyncIterator[Finding]:
     if missing:
         yield Finding("schema", missing)
         return
-    for check in (_schema, _references, _owners, _revocations, _scopes, _names, _organizations, _users):
+    for check in (_schema, _references, _owners, _revocations, _scopes, _names, _organizations, _users, _clock):
+        async for finding in _looked(check, db, now):
+            yield finding
+
+
+async def _looked(check: _Check, db: Database, now: int) -> AsyncIterator[Finding]:
+    """What a check finds. That it can not look, for want of a table, say, is a finding too; that the database can not
+    be reached is an error."""
+    try:
         async for finding in check(db, now):
             yield finding
-    async for finding in _clock(db, now):
-        yield finding
+    except StoreUnavailable:
+        raise
+    except StoreError as error:
+        yield Finding("schema", f"{check.__name__.removeprefix('_')} can not be looked at: {error}")
 
 
 async def _integrity(db: Database) -> AsyncIterator[Finding]:

@@ -64,6 +64,23 @@ def test_what_is_wrong_is_found(demo: Cli, script: str, check: str, named: str) 
     assert named in line
 
 
+@pytest.mark.parametrize(
+    "table", ["users", "plans", "plan_quotas", "memberships", "api_tokens", "revocations", "change_log", "meta"]
+)
+def test_a_table_that_is_gone_is_a_finding(demo: Cli, table: str) -> None:
+    meddle(demo, f"PRAGMA foreign_keys=OFF; DROP TABLE {table}")
+    answer = demo("doctor", code=1)
+    assert f"schema: table {table} is missing" in answer.out.splitlines()
+    assert answer.err == ""
+
+
+def test_a_column_that_is_gone_is_a_finding(demo: Cli) -> None:
+    meddle(demo, "PRAGMA foreign_keys=OFF; ALTER TABLE change_log RENAME COLUMN at TO moment")
+    lines = demo("doctor", code=1).out.splitlines()
+    assert "schema: table change_log is not the one of schema.sql" in lines
+    assert any(line.startswith("schema: clock can not be looked at: ") for line in lines)
+
+
 def test_a_damaged_page_is_found(demo: Cli) -> None:
     code = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA wal_checkpoint(TRUNCATE)');"
