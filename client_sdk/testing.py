@@ -204,7 +204,7 @@ class RunningGateway:
 
     def expire(self, token: str) -> int:
         """Let a token end now: its sessions are ended, and may begin again with another one."""
-        from gateway.store.token_end import set_token_end
+        from gateway.store.credentials import set_token_end
 
         return self._host.call(set_token_end(self._opened, self._token_id(token), _now_ms()))
 

@@ -15,14 +15,15 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from gateway.config import Config, load_config
+from gateway.errors import NotFound
 from gateway.live.clock import Clock, SystemClock
 from gateway.live.node import Node
 from gateway.live.report import node_metrics
 from gateway.metrics import Metrics, SharedMetrics
 from gateway.store.database import Database
 from gateway.store.migrate import migrate
-from gateway.web.channel import Channel
-from gateway.web.problem import http_problem, internal_problem
+from gateway.web.channel import Channel, refuse
+from gateway.web.problem import http_problem, internal_problem, problem
 from gateway.web.routes import CHANNEL_PATH, channel, routes
 
 log = logging.getLogger("gateway")
@@ -44,12 +45,16 @@ class Gateway(Starlette):
     channel: Channel | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan" and self.channel is None:
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+        elif self.channel is None:
             raise RuntimeError(NO_LIFESPAN)
-        if scope["type"] == "websocket" and scope["path"] == CHANNEL_PATH and self.channel is not None:
+        elif scope["type"] != "websocket":
+            await super().__call__(scope, receive, send)
+        elif scope["path"] == CHANNEL_PATH:
             await self.channel(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await refuse(problem(NotFound("No such resource.")), scope, receive, send)
 
 
 def create_app(

@@ -14,8 +14,9 @@ from gateway.core.explanations import PermissionAnswer, QuotaAnswer, why_permiss
 from gateway.core.facts import Catalog, UserFacts
 from gateway.errors import StoreError
 from gateway.store.accounts import find_user
+from gateway.store.catalog import load_catalog
 from gateway.store.database import Database
-from gateway.store.documents import LoadedUser, Part, load_catalog, load_users
+from gateway.store.documents import LoadedUser, Part, load_users
 
 
 @click.command()

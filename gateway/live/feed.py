@@ -19,24 +19,17 @@ from typing import NamedTuple
 
 from gateway.auth import Authenticator
 from gateway.core.facts import OrganizationFacts, UserFacts
-from gateway.errors import Ending, StoreError
+from gateway.errors import StoreError
 from gateway.live.clock import Clock
-from gateway.live.connection import Connection
+from gateway.live.credentials import CredentialCheck
 from gateway.live.entry import UserEntry
 from gateway.live.hub import Hub
 from gateway.live.pending import READ_AGAIN, Task, causes_of
 from gateway.metrics import Metrics
+from gateway.store.catalog import load_catalog
 from gateway.store.changes import Change, Position, read_pages, read_position
 from gateway.store.database import Database, Snapshot
-from gateway.store.documents import (
-    CAUSE_PARTS,
-    BadDocument,
-    LoadedUser,
-    Part,
-    load_catalog,
-    load_organizations,
-    load_users,
-)
+from gateway.store.documents import CAUSE_PARTS, BadDocument, LoadedUser, Part, load_organizations, load_users
 
 log = logging.getLogger("gateway.feed")
 
@@ -78,7 +71,7 @@ class Feed:
     ) -> None:
         self._database = database
         self._hub = hub
-        self._authenticator = authenticator
+        self._credentials = CredentialCheck(hub, authenticator, clock, metrics)
         self._clock = clock
         self._on_stale = on_stale
         self._on_fresh = on_fresh
@@ -150,7 +143,7 @@ class Feed:
         async with self._database.snapshot() as snapshot:
             end = await read_position(snapshot)
             await self._follow(snapshot, end)
-            await self._check_credentials(snapshot)
+            await self._credentials.check(snapshot)
             before, tasks = hub.catalog, work.catalog
             if tasks:
                 await self._read_catalog(snapshot, tasks)
@@ -290,31 +283,6 @@ class Feed:
         self.resyncs += 1
         self._hub.work.plan_or_role("", READ_AGAIN)
         self._read_again(self.to_sweep(), READ_AGAIN)
-
-    async def _check_credentials(self, snapshot: Snapshot) -> None:
-        """End the sessions whose credential no longer holds, before anything else is read."""
-        docs = dict(self._hub.work.credentials)
-        if not docs:
-            return
-        connections: dict[Connection, int | None] = {}
-        for doc, since in docs.items():
-            entry = self._hub.entries.get(doc)
-            if isinstance(entry, UserEntry):
-                connections.update(dict.fromkeys(entry.sessions, since))
-        asked = {c: c.session.principal for c in connections if c.session.principal is not None}
-        verdicts = await self._authenticator.recheck(snapshot, asked.values())
-        for doc in docs:
-            self._hub.work.credentials.pop(doc, None)
-        for connection, before in asked.items():
-            since, after = connections[connection], verdicts.get(before.credential_id)
-            if connection.session.principal is not before:
-                self._hub.work.credentials.setdefault(before.document, since)
-            elif after is None or not after.same_credential(before):
-                connection.end(Ending.REVOKED)
-                if since is not None:
-                    self._metrics.observe_closed(max(0, self._clock.now().wall - since))
-            elif after != before:
-                connection.amend(after)
 
     # --- faults and time ---
 

@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Iterable, Mapping
 
 from gateway.core.facts import Catalog, OrganizationFacts, Plan, UserFacts
-from gateway.core.wire import ServerMessage
 from gateway.errors import Ending, Unavailable
 from gateway.live.connection import Connection
 from gateway.live.entry import Entry, OrganizationEntry, UserEntry
@@ -201,24 +200,29 @@ class Hub:
             self.watching.published(entry, changed=False)
             return False
         self.counters.built += 1
+        self._settle(entry, before)
+        self._deliver(entry, changed)
+        if entry.sessions:
+            self.watching.published(entry, changed=changed)
+        return changed
+
+    def _settle(self, entry: UserEntry, before: UserFacts | None) -> None:
+        """A user's document was built: whatever hangs on its facts follows."""
+        facts = entry.facts
         if entry.fault is not None:
             self._mend(entry)
-        if before is not entry.facts:
-            self.related.update(entry, before, entry.facts)
-            if before is not None and before.memberships != loaded.facts.memberships:
+        if before is not facts and facts is not None:
+            self.related.update(entry, before, facts)
+            if before is not None and before.memberships != facts.memberships:
                 for membership in before.memberships:
                     self._forget_organization(membership.organization)
-            if not loaded.facts.active:
+            if not facts.active:
                 for connection in tuple(entry.sessions):
                     connection.end(Ending.REVOKED)
         if entry.changes_at != entry.scheduled_at:
             self._schedule(entry)
         if entry.readers:
             entry.answer(entry)
-        self._deliver(entry, changed)
-        if entry.sessions:
-            self.watching.published(entry, changed=changed)
-        return changed
 
     def touch_members(self, organization: str, loaded: OrganizationFacts | BadDocument | None, task: Task) -> None:
         """An organization was read: its members' documents are put on the list if it differs from before."""
@@ -373,11 +377,6 @@ class Hub:
         for watcher in tuple(entry.watchers):
             watcher.connection.tell_status("fresh", entry.fault_since, entry.doc)
 
-    def tell_all(self, connections: Iterable[Connection], message: ServerMessage) -> None:
-        """Send the same message to many sessions."""
-        for connection in tuple(connections):
-            connection.tell(message)
-
     def facts_of(self, doc: str) -> UserFacts | None:
         """The facts of a user's document that is loaded. None while it can not be built: some of what was read since
         is lost, so that the next reading has to be a whole one.
@@ -397,6 +396,5 @@ def _periods(plan: Plan) -> dict[str, str]:
 
 def _described(exc: Exception) -> str:
     """For the log: a value that a document can not hold, or, where it is our fault, what failed where."""
-    if isinstance(exc, ValueError | OverflowError):
-        return f"{type(exc).__name__}: {exc}"
-    return "".join(traceback.format_exception(exc))
+    ours = not isinstance(exc, ValueError | OverflowError)
+    return "".join(traceback.format_exception(exc)) if ours else f"{type(exc).__name__}: {exc}"

@@ -42,7 +42,10 @@ DRAIN_BATCH = 50
 
 
 class Node:
-    """Composes hub, feed and authenticator for one process and keeps its sessions."""
+    """Composes hub, feed and authenticator for one process and keeps its sessions.
+
+    `broken` when one of its long-lived tasks ended by a fault of ours.
+    """
 
     def __init__(
         self,
@@ -59,34 +62,19 @@ class Node:
         self.metrics = metrics
         self.authenticator = Authenticator(database, lambda: clock.now().wall)
         self.hub = Hub(max_documents=channel.max_documents, max_sessions_per_user=channel.max_sessions_per_user)
-        self.feed = Feed(
-            database,
-            self.hub,
-            self.authenticator,
-            clock,
-            on_stale=self._store_stale,
-            on_fresh=self._store_fresh,
-            metrics=metrics,
-        )
+        told = {"on_stale": self._store_stale, "on_fresh": self._store_fresh}
+        self.feed = Feed(database, self.hub, self.authenticator, clock, metrics=metrics, **told)
         self.send_timeout_s = channel.send_timeout_s
         self.sessions: dict[Connection, None] = {}
         self.draining = False
         self.broken = False
-        """Whether one of the long-lived tasks ended by a fault of ours."""
         self.handshakes: Counter[str] = Counter()
         self.ended_by: Counter[str] = Counter()
         self.stale_since: int | None = None
         self._channel = channel
         self._sweep_s = changes.sweep_s
         self._keep_s = changes.keep_s
-        self._limits = SessionLimits(
-            heartbeat_s=channel.heartbeat_s,
-            pong_timeout_s=channel.pong_timeout_s,
-            auth_timeout_s=channel.auth_timeout_s,
-            expiring_s=channel.expiring_s,
-            max_frame_bytes=channel.max_frame_bytes,
-            messages_per_minute=channel.messages_per_minute,
-        )
+        self._limits = _limits(channel)
         self._deadlines: list[tuple[float, int, Connection]] = []
         self._numbers = itertools.count()
         self._sweep_queue: list[str] = []
@@ -281,3 +269,14 @@ class Node:
             if connections:
                 await asyncio.sleep(TICK_S)
         self.stop()
+
+
+def _limits(channel: ChannelConfig) -> SessionLimits:
+    return SessionLimits(
+        heartbeat_s=channel.heartbeat_s,
+        pong_timeout_s=channel.pong_timeout_s,
+        auth_timeout_s=channel.auth_timeout_s,
+        expiring_s=channel.expiring_s,
+        max_frame_bytes=channel.max_frame_bytes,
+        messages_per_minute=channel.messages_per_minute,
+    )

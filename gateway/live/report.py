@@ -25,11 +25,7 @@ def node_metrics(node: Node) -> Iterator[Metric]:
     for name, text, value in (
         ("gateway_documents_built", "Documents built from facts.", counters.built),
         ("gateway_documents_suppressed", "Documents built that nobody could tell from before.", counters.suppressed),
-        (
-            "gateway_updates_conflated",
-            "Publications a session skipped because its socket was full.",
-            counters.conflated,
-        ),
+        ("gateway_updates_conflated", "Publications a session skipped: its socket was full.", counters.conflated),
         ("gateway_updates_sent", "Frames with a document or a patch that were handed to a socket.", counters.pushed),
         ("gateway_documents_failed", "Attempts to build a document that failed.", counters.faults),
         ("gateway_drift_found", "Changes found by the sweep that the log did not have.", counters.drift),

@@ -18,7 +18,6 @@ from gateway.core.facts import (
     Member,
     Membership,
     OrganizationFacts,
-    Plan,
     UserFacts,
 )
 from gateway.core.permissions import Grant, RoleGrant
@@ -192,7 +191,7 @@ async def _read_parts(snapshot: Snapshot, parts_of: Mapping[str, int]) -> dict[i
         if (ids := [user for user, parts in parts_of.items() if parts & part])
     ]
     answers = await snapshot.read(*(Statement(sql, (_array(ids),)) for _, ids, sql in reads)) if reads else []
-    return {part: _by_first_column(answer) for (part, _, _), answer in zip(reads, answers, strict=True)}
+    return {part: by_first_column(answer) for (part, _, _), answer in zip(reads, answers, strict=True)}
 
 
 def _assemble(
@@ -307,7 +306,7 @@ async def _load_organizations(
     if listed:
         statements.append(Statement(_MEMBERS, (_array(listed),)))
     answers = await snapshot.read(*statements)
-    members = _by_first_column(answers[1]) if listed else {}
+    members = by_first_column(answers[1]) if listed else {}
     loaded: dict[str, OrganizationFacts | BadDocument | None] = dict.fromkeys(wanted)
     for row in answers[0]:
         organization: Any = row[0]
@@ -345,50 +344,8 @@ async def _load_pool_usages(
             loaded[organization] = facts._replace(usages=mine)
 
 
-async def load_catalog(snapshot: Snapshot) -> Catalog:
-    """Read all plans and roles; organizations are loaded as documents mention them.
-
-    Names are read as bytes: one that is not UTF-8, which nobody can have, does not keep the others from being read.
-    """
-    answers = await snapshot.read(
-        Statement("SELECT CAST(id AS BLOB) FROM plans"),
-        Statement("SELECT CAST(plan AS BLOB), CAST(permission AS BLOB) FROM plan_permissions"),
-        Statement("SELECT CAST(plan AS BLOB), CAST(quota AS BLOB), limit_value, period, hard FROM plan_quotas"),
-        Statement("SELECT CAST(id AS BLOB) FROM roles"),
-        Statement("SELECT CAST(role AS BLOB), CAST(permission AS BLOB) FROM role_permissions"),
-        Statement("SELECT CAST(role AS BLOB), CAST(permission AS BLOB) FROM org_role_permissions"),
-    )
-    plans, permissions, quotas, roles, granted, organization_roles = map(_decoded, answers)
-    catalog = Catalog()
-    permissions_of = _by_first_column(permissions)
-    quotas_of = _by_first_column(quotas)
-    granted_to = _by_first_column(granted)
-    key: Any
-    for (key,) in plans:
-        catalog.plans[key] = _plan(permissions_of.get(key, []), quotas_of.get(key, []))
-    for (key,) in roles:
-        catalog.roles[key] = _names(granted_to.get(key, []))
-    for key, rows in _by_first_column(organization_roles).items():
-        catalog.organization_roles[key] = _names(rows)
-    return catalog
-
-
-def _decoded(rows: list[Row]) -> list[Row]:
-    return [tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in row) for row in rows]
-
-
-def _plan(permissions: list[Row], quotas: list[Row]) -> Plan:
-    limits: dict[Any, Limit] = {}
-    for _, quota, limit_value, period, hard in quotas:
-        limits[quota] = Limit(limit_value, period, bool(hard))
-    return Plan(_names(permissions), limits)
-
-
-def _names(rows: Iterable[Row]) -> frozenset[str]:
-    return frozenset(row[1] for row in rows)
-
-
-def _by_first_column(rows: Iterable[Row]) -> dict[Any, list[Row]]:
+def by_first_column(rows: Iterable[Row]) -> dict[Any, list[Row]]:
+    """Rows grouped by their first column, in their order."""
     grouped: dict[Any, list[Row]] = {}
     for row in rows:
         group = grouped.get(row[0])

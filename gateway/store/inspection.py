@@ -15,9 +15,10 @@ from gateway.core.facts import Catalog
 from gateway.core.sections import quotas_section, user_permissions
 from gateway.core.text import check_permission, check_quota
 from gateway.errors import StoreError, StoreUnavailable
+from gateway.store.catalog import load_catalog
 from gateway.store.changes import read_position
 from gateway.store.database import Database, Reader, Statement
-from gateway.store.documents import BadDocument, LoadedUser, Part, load_catalog, load_organizations, load_users
+from gateway.store.documents import BadDocument, LoadedUser, Part, load_organizations, load_users
 from gateway.store.migrate import migrate, parse_migrations, pending, schema_text
 
 __all__ = ["Finding", "inspect"]

@@ -18,17 +18,10 @@ from gateway.core.sections import (
     quotas_section,
     user_permissions,
 )
+from gateway.store.catalog import load_catalog
 from gateway.store.changes import last_seq, read_changes
 from gateway.store.database import Database, Snapshot
-from gateway.store.documents import (
-    CAUSE_PARTS,
-    BadDocument,
-    LoadedUser,
-    Part,
-    load_catalog,
-    load_organizations,
-    load_users,
-)
+from gateway.store.documents import CAUSE_PARTS, BadDocument, LoadedUser, Part, load_organizations, load_users
 from gateway.store.migrate import migrate
 from tests.support.document_model import Tables, canonical_bytes, organization_document, user_document
 from tests.support.worlds import HOUR, NOW, ORGANIZATIONS, USERS, World, changes, worlds
