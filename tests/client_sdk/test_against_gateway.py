@@ -28,7 +28,7 @@ from client_sdk import (
     TokenExpired,
     testing,
 )
-from client_sdk.testing import RunningGateway
+from client_sdk.testing import Faults, RunningGateway
 from tests.support.waiting import eventually
 
 gateway = testing.gateway
@@ -197,6 +197,16 @@ async def test_offline_says_how_old_what_is_held_may_be(gateway: RunningGateway,
 
 
 Fault = Callable[[RunningGateway], object]
+
+
+def both(first: Callable[[Faults], None], second: Callable[[Faults], None]) -> Callable[[RunningGateway], None]:
+    def happen(gateway: RunningGateway) -> None:
+        first(gateway.faults)
+        second(gateway.faults)
+
+    return happen
+
+
 FAULTS: dict[str, Fault] = {
     "nothing": lambda gateway: None,
     "a frame to the client is lost": lambda gateway: gateway.faults.drop("to_client", 1),
@@ -211,9 +221,9 @@ FAULTS: dict[str, Fault] = {
     "cut within a frame to the client": lambda gateway: gateway.faults.cut(within="to_client"),
     "cut within a frame to the gateway": lambda gateway: gateway.faults.cut(within="to_gateway"),
     "frozen": lambda gateway: gateway.faults.freeze(),
-    "cut and frozen": lambda gateway: (gateway.faults.cut(), gateway.faults.freeze()),
-    "frames come twice after a cut": lambda gateway: (gateway.faults.duplicate("to_client"), gateway.faults.cut()),
-    "frames are lost after a cut": lambda gateway: (gateway.faults.drop("to_client", 2), gateway.faults.cut()),
+    "cut and frozen": both(lambda faults: faults.cut(), lambda faults: faults.freeze()),
+    "frames come twice after a cut": both(lambda faults: faults.duplicate("to_client"), lambda faults: faults.cut()),
+    "frames are lost after a cut": both(lambda faults: faults.drop("to_client", 2), lambda faults: faults.cut()),
     "restarted": lambda gateway: gateway.restart(),
 }
 
