@@ -167,6 +167,9 @@ def test_a_token_never_takes_the_place_of_the_database_or_of_what_is_no_file(cli
 def test_no_directory_is_made_but_that_of_the_database(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "nowhere" in cli("init", "--token-file", "nowhere/demo.env", code=4).err
     assert list(Path().iterdir()) == []
+    Path("loop").symlink_to("loop")
+    cli("init", "--token-file", "loop", code=7)
+    assert not cli.database.exists()
     monkeypatch.setenv("GATEWAY_DATABASE_URL", "file:data/gateway.db")
     token = cli.json("init", "--token-file", "data/demo.env")["token"]
     assert Path("data/demo.env").read_text() == f"GATEWAY_AUTH_TOKEN={token}\n"

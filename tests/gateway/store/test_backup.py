@@ -122,8 +122,11 @@ class TestBackup:
         assert await plans(target) == []
 
     async def test_that_can_not_be_written(self, tmp_path: Path, db: Database) -> None:
-        with pytest.raises(StoreUnavailable, match="nowhere"):
+        with pytest.raises(StoreUnavailable, match=r"nowhere/copy\.db: No such file or directory$"):
             await db.backup(tmp_path / "nowhere" / "copy.db")
+        (tmp_path / "loop").symlink_to("loop")
+        with pytest.raises(StoreUnavailable, match="loop: "):
+            await db.backup(tmp_path / "loop", overwrite=True)
 
     async def test_that_finds_no_room(self, tmp_path: Path, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         class Crowded(apsw.Connection):

@@ -30,6 +30,13 @@ def test_unknown_subprotocols_alone(site: Site) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
 
 
+@pytest.mark.parametrize("path", ["/", "/ws/", "/socket", "/api/identity"])
+def test_there_is_no_channel_elsewhere(site: Site, path: str) -> None:
+    answer = refusal(site, site.bearer(), path=path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert not site.node.sessions
+
+
 @pytest.mark.parametrize(
     "origin",
     [
