@@ -136,4 +136,5 @@ def _make_private(path: Path) -> None:
 def _failure(path: Path, error: Exception) -> Exception:
     failure = store_error(error)
     kind = StoreCorrupt if isinstance(failure, StoreCorrupt) else StoreUnavailable
-    return kind(f"{path}: {error}")
+    # An operating system's error would name a file that was only ever a step on the way.
+    return kind(f"{path}: {(isinstance(error, OSError) and error.strerror) or error}")
