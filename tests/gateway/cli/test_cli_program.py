@@ -135,12 +135,18 @@ def test_a_missing_extra_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_write_that_fails_is_one_line(demo: Cli) -> None:
+    permissions = [f"permission_{number:04}" for number in range(2000)]
+    (demo.database.parent / "plans.toml").write_text(f"[plans.big]\npermissions = {permissions}\n")
+    # Room for what opening needs, and not for the log of this write.
+    room = 64 * 1024
     ended = run_alone(
-        *("user", "plan", "ada", "free"), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        *("plan", "apply", "plans.toml"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
     )
     assert ended.returncode == ExitCode.UNAVAILABLE
     assert ended.stderr.startswith("gateway: ")
     assert ended.stderr.count("\n") == 1, ended.stderr
+    assert "big" not in [plan["id"] for plan in demo.json("plan", "list")]
 
 
 def test_logs_are_quiet_for_as_long_as_a_command_runs(
