@@ -19,8 +19,9 @@ from client_sdk.errors import AuthFailed, ChannelError, Disconnected, TokenExpir
 from client_sdk.events import NOTHING, Change, Effect, Event, Watched
 from client_sdk.freshness import Freshness
 from client_sdk.listeners import Changes, Listeners
+from client_sdk.names import document_names
 from client_sdk.options import SessionOptions, make_options
-from client_sdk.provider import TokenProvider, provide
+from client_sdk.provider import TokenProvider, provide, usable
 from client_sdk.quota import Quota, permissions_of, quotas_of
 from client_sdk.session import Session
 from client_sdk.version import VERSION
@@ -69,7 +70,7 @@ class Channel:
             max_message_bytes=max_message_bytes,
             close_timeout_s=close_timeout_s,
         )
-        self._token = load_token() if token is None else token
+        self._token = usable(load_token() if token is None else token)
         self._open_timeout_s = open_timeout_s
         self._clock = clock
         self._chance = chance
@@ -228,13 +229,15 @@ class Channel:
         Those that were refused stand in the result with the reason; when all were, that error is raised. Raises
         `Disconnected` without a connection: then they are asked for with the next one, unless they are unwatched.
         """
-        watched = await self._request(lambda id: events.WatchDocuments(id, _names(docs)))
+        names = document_names(docs)
+        watched = await self._request(lambda id: events.WatchDocuments(id, names))
         assert isinstance(watched, Watched)
         return watched
 
     async def unwatch(self, docs: str | Iterable[str]) -> None:
         """Stop watching documents; what is held of them is dropped."""
-        await self._request(lambda id: events.UnwatchDocuments(id, _names(docs)))
+        names = document_names(docs)
+        await self._request(lambda id: events.UnwatchDocuments(id, names))
 
     async def sync(self, doc: str = "self") -> Mapping[str, Any]:
         """Have a document sent whole again, and return it. Raises `NotFound` for one that is not watched."""
@@ -387,10 +390,3 @@ class Channel:
 
 def _closed() -> Disconnected:
     return Disconnected("The channel is closed.", code="closed")
-
-
-def _names(docs: str | Iterable[str]) -> tuple[str, ...]:
-    names = (docs,) if isinstance(docs, str) else tuple(docs)
-    if not names:
-        raise ValueError("name at least one document")
-    return names

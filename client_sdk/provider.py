@@ -6,6 +6,8 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 
+from client_sdk.config import ConfigError
+
 TokenProvider = Callable[[], str | Awaitable[str]]
 
 
@@ -18,6 +20,16 @@ async def provide(source: str | TokenProvider) -> str:
         return checked(source)
     given = source() if _is_async(source) else await asyncio.to_thread(source)
     return checked(await given if inspect.isawaitable(given) else given)
+
+
+def usable(source: str | TokenProvider) -> str | TokenProvider:
+    """The same; ConfigError for a string that can never be a token, and for what is neither string nor function."""
+    if callable(source):
+        return source
+    try:
+        return checked(source)
+    except ValueError as exc:
+        raise ConfigError(f"token: {exc}") from None
 
 
 def checked(token: object) -> str:
