@@ -118,11 +118,14 @@ class Connection:
             self._act(lambda at: self.session.begin(principal, watch, at))
             if principal.expires_at is not None:
                 self._node.schedule(self)
+        else:
+            self._node.strangers.add(self)
 
     def authenticated(self, principal: Principal) -> None:
         """The token that the client sent is good."""
         self._act(lambda at: self.session.authenticated(principal, at))
         if self.session.condition is Condition.LIVE:
+            self._node.strangers.discard(self)
             self._node.hub.recheck(self)
             self._node.hub.watching.check_access(self)
 

@@ -39,6 +39,8 @@ READ_TIMEOUT_S = 5.0
 CLOCK_JUMP_MS = 2_000
 HOUSEKEEPING_S = 60.0
 DRAIN_BATCH = 50
+STRANGERS_SHARE = 10
+STRANGERS_AT_LEAST = 100
 
 
 class Node:
@@ -66,6 +68,7 @@ class Node:
         self.feed = Feed(database, self.hub, self.authenticator, clock, metrics=metrics, **told)
         self.send_timeout_s = channel.send_timeout_s
         self.sessions: dict[Connection, None] = {}
+        self.strangers: set[Connection] = set()
         self.draining = False
         self.broken = False
         self.handshakes: Counter[str] = Counter()
@@ -84,9 +87,15 @@ class Node:
 
     # --- sessions ---
 
-    def full(self) -> bool:
-        """Whether admission control refuses another session."""
-        return len(self.sessions) >= self._channel.max_sessions
+    def full(self, *, stranger: bool) -> bool:
+        """Whether admission control refuses another session.
+
+        Those that have not shown a credential yet may fill only a part of the node: whoever has one still gets in.
+        """
+        most = self._channel.max_sessions
+        if stranger and len(self.strangers) >= max(STRANGERS_AT_LEAST, most // STRANGERS_SHARE):
+            return True
+        return len(self.sessions) >= most
 
     def connection(self, codec: Codec, transport: Transport, address: str) -> Connection:
         """A connection for a WebSocket that was accepted; `greet` begins it."""
@@ -111,6 +120,7 @@ class Node:
         self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
+        self.strangers.discard(connection)
         if self.sessions.pop(connection, connection) is None:
             self.hub.leave(connection)
 
@@ -229,7 +239,7 @@ class Node:
             reasons.append("database_unreachable")
         if self.broken:
             reasons.append("broken")
-        if self.full():
+        if self.full(stranger=False):
             reasons.append("full")
         return reasons
 

@@ -72,7 +72,7 @@ class Channel:
     def _admit(self, handshake: HTTPConnection) -> None:
         if self._node.draining:
             raise Unavailable("This node is shutting down.", retry_after_s=RETRY_AFTER_S)
-        if self._node.full():
+        if self._node.full(stranger="authorization" not in handshake.headers):
             raise Unavailable("This node is full.", retry_after_s=RETRY_AFTER_S)
         origins = handshake.headers.getlist("origin")
         if origins and not (len(origins) == 1 and self._origin_allowed(origins[0], handshake)):

@@ -16,8 +16,9 @@ from gateway.core.document import apply, canonical, revision
 from gateway.core.facts import OrganizationFacts
 from gateway.errors import Ending, GatewayError
 from gateway.live.entry import OrganizationEntry, UserEntry
+from gateway.store.catalog import load_catalog
 from gateway.store.database import Database
-from gateway.store.documents import CAUSE_PARTS, LoadedUser, Part, load_catalog, load_organizations, load_users
+from gateway.store.documents import CAUSE_PARTS, LoadedUser, Part, load_organizations, load_users
 from gateway.store.migrate import schema_text
 from gateway.web.websocket import MAX_FRAGMENTS
 from tests.support.markdown import Markdown

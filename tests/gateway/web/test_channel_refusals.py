@@ -136,7 +136,7 @@ def test_a_node_that_stops_taking_sessions_while_a_token_is_looked_up(
 
     async def slowly(token: str) -> Principal:
         principal = await authenticate(token)
-        monkeypatch.setattr(site.node, meanwhile, {"draining": True, "full": lambda: True}[meanwhile])
+        monkeypatch.setattr(site.node, meanwhile, {"draining": True, "full": lambda **_: True}[meanwhile])
         return principal
 
     monkeypatch.setattr(site.node.authenticator, "authenticate", slowly)

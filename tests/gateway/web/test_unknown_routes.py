@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from gateway.app import create_app
-from gateway.config import Config, DatabaseConfig
+from gateway.config import ChannelConfig, Config, DatabaseConfig
 
 
 @pytest.fixture
@@ -47,3 +48,26 @@ def test_a_fault_of_ours_is_a_problem_that_tells_nothing(config: Config) -> None
         answer = client.get("/fails")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
     assert "secret detail" not in answer.text
+
+
+def test_a_trailing_slash_is_another_path_and_never_a_redirect(config: Config) -> None:
+    with TestClient(create_app(config), follow_redirects=False) as client:
+        answer = client.get("/api/identity/", headers={"Host": "evil.example"})
+    assert answer.status_code == 404
+    assert "location" not in answer.headers
+
+
+def test_who_shows_no_credential_can_not_fill_the_node(tmp_path: Path) -> None:
+    address = DatabaseConfig(url=f"file:{tmp_path / 'gateway.db'}")
+    config = Config(database=address, channel=ChannelConfig(max_sessions=101, auth_timeout_s=30))
+    with TestClient(create_app(config)) as client, contextlib.ExitStack() as strangers:
+        for _ in range(100):
+            socket = strangers.enter_context(client.websocket_connect("/ws"))
+            assert socket.receive_json()["op"] == "hello"
+        with pytest.raises(WebSocketDenialResponse) as refusal:
+            strangers.enter_context(client.websocket_connect("/ws"))
+        assert refusal.value.status_code == 503
+        with pytest.raises(WebSocketDenialResponse) as refusal:
+            strangers.enter_context(client.websocket_connect("/ws", headers={"Authorization": "Bearer gw_no"}))
+        assert refusal.value.status_code == 401
+        assert client.get("/ready").status_code == 200
