@@ -37,7 +37,8 @@ ROUND_LIMIT = 100
 DUE_LIMIT = 10_000
 BACKLOG_LIMIT = 100_000
 BACKOFF_MIN_S = 0.05
-BACKOFF_MAX_S = 2.0
+BACKOFF_MAX_S = 0.8
+"""Between attempts while the database is away. Below a second: what the clock changes is due in that time, then too."""
 SWEEP = READ_AGAIN._replace(swept=True)
 CREDENTIAL_CAUSES = frozenset(("revocation", "status"))
 

@@ -9,6 +9,8 @@ import pytest
 from gateway.config import ChangesConfig
 from gateway.core.clock import rfc3339
 from gateway.errors import Unavailable
+from gateway.live.feed import BACKOFF_MAX_S
+from gateway.live.node import TICK_S
 from gateway.store.changes import prune
 from gateway.store.database import Database, Statement
 from tests.support.node_rig import START_MS, Peer, Rig
@@ -219,6 +221,10 @@ async def test_the_clock_goes_on_while_the_store_is_away(rig: Rig) -> None:
     await rig.settle(lambda: not rig.feed.stale)
     ada.take()
     assert ada.documents["user:ada"]["identity"]["name"] == "New"
+
+
+def test_what_the_clock_changes_waits_less_than_a_second_for_a_store_that_is_away() -> None:
+    assert BACKOFF_MAX_S + TICK_S < 1
 
 
 @pytest.mark.parametrize("by_ms", [40 * 86_400_000, -40 * 86_400_000])
