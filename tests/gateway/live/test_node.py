@@ -54,9 +54,29 @@ async def test_a_full_node_says_so(cast: Database) -> None:
         ada = await rig.connect(ADA)
         assert rig.node.not_ready() == []
         await rig.connect()
-        assert (rig.node.full(), rig.node.not_ready()) == (True, ["full"])
+        assert (rig.node.full(stranger=False), rig.node.full(stranger=True)) == (True, True)
+        assert rig.node.not_ready() == ["full"]
         ada.hang_up()
+        assert rig.node.full(stranger=False) is False
         assert rig.node.not_ready() == []
+
+
+async def test_strangers_fill_a_part_of_the_node_and_who_proves_itself_is_none_any_more(cast: Database) -> None:
+    async with Rig(cast, max_sessions=1_000) as rig:
+        peers = [await rig.connect(settle=False) for _ in range(100)]
+        assert (rig.node.full(stranger=True), rig.node.full(stranger=False)) == (True, False)
+        peers[0].say(op="auth", token=ADA)
+        await rig.settle()
+        assert rig.node.full(stranger=True) is False
+        peers.append(await rig.connect(settle=False))
+        assert rig.node.full(stranger=True) is True
+        peers[1].hang_up()
+        peers[2].say(op="ping")
+        assert rig.node.full(stranger=True) is False
+        for peer in peers:
+            peer.connection.stop()
+            peer.hang_up()
+        assert len(rig.node.strangers) == 0
 
 
 async def test_a_connection_has_one_place_in_the_wheel(rig: Rig) -> None:
