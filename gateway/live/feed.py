@@ -151,7 +151,8 @@ class Feed:
                 work.catalog = {}
             taken = Taken(work.take_organizations(), [])
             try:
-                await self._load_and_publish(snapshot, taken, end.last)
+                with hub.round():
+                    await self._load_and_publish(snapshot, taken, end.last)
             except BaseException:
                 # With the new catalog and old facts, the clock would build a document that never was.
                 hub.catalog, work.catalog = before, tasks | work.catalog

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from gateway.core.facts import Catalog, OrganizationFacts, Plan, UserFacts
 from gateway.errors import Ending, Unavailable
 from gateway.live.connection import Connection
+from gateway.live.counters import HubCounters
 from gateway.live.entry import Entry, OrganizationEntry, UserEntry
 from gateway.live.outbox import Outbox
 from gateway.live.pending import NO_CAUSES, READ_AGAIN, PendingWork, Task
@@ -25,23 +27,7 @@ from gateway.store.documents import BadDocument, LoadedUser, Part
 log = logging.getLogger("gateway.hub")
 
 FAULT_RETRY_AFTER_S = 5.0
-
-
 DUE_SPARE = 1_000
-
-
-class HubCounters:
-    """What the hub has done, for metrics."""
-
-    __slots__ = ("built", "conflated", "drift", "faults", "pushed", "suppressed")
-
-    def __init__(self) -> None:
-        self.built = 0
-        self.suppressed = 0
-        self.pushed = 0
-        self.conflated = 0
-        self.drift = 0
-        self.faults = 0
 
 
 class Hub:
@@ -58,6 +44,7 @@ class Hub:
         self.outbox = Outbox()
         self.watching = Watching(self, max_documents)
         self._max_sessions_per_user = max_sessions_per_user
+        self._in_round, self._unneeded = False, set[str]()
 
     # --- sessions come and go ---
 
@@ -138,8 +125,21 @@ class Hub:
         else:
             self._forget_organization(entry.id)
 
+    @contextmanager
+    def round(self) -> Iterator[None]:
+        """A round of the feed: organizations that were known when it read are known until it has published."""
+        self._in_round = True
+        try:
+            yield
+        finally:
+            self._in_round = False
+            while self._unneeded:
+                self._forget_organization(self._unneeded.pop())
+
     def _forget_organization(self, organization: str) -> None:
-        if f"org:{organization}" not in self.entries and not self.related.members(organization):
+        if self._in_round:
+            self._unneeded.add(organization)
+        elif f"org:{organization}" not in self.entries and not self.related.members(organization):
             self.catalog.organizations.pop(organization, None)
             self.catalog.bad_organizations.discard(organization)
 
