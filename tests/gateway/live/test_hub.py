@@ -457,5 +457,6 @@ async def test_nothing_stays_behind_when_everybody_has_gone(rig: Rig) -> None:
     await rig.run("UPDATE users SET name = 'Newer'")
     hub = rig.hub
     assert (hub.entries, hub.catalog.organizations, hub.watching._deferred, rig.node.sessions) == ({}, {}, {}, {})
+    assert hub.watching._held == {}
     assert not any((hub.related._plans, hub.related._roles, hub.related._organizations))
     assert not hub.work
