@@ -46,7 +46,7 @@ def parse_address(text: str) -> Address | None:
 
 def client_address(request: HTTPConnection, proxies: Networks) -> str:
     """The address that asked. ``X-Forwarded-For`` is read from the right, and only as far as trusted proxies wrote
-    it.
+    it. Empty when a proxy wrote what is no address: that is nobody whom anything is allowed by address.
     """
     address = request.client.host if request.client else ""
     if address not in proxies:
@@ -54,7 +54,7 @@ def client_address(request: HTTPConnection, proxies: Networks) -> str:
     forwarded = [part.strip() for value in request.headers.getlist("x-forwarded-for") for part in value.split(",")]
     for part in reversed(forwarded):
         if parse_address(part) is None:
-            return address
+            return ""
         address = part
         if address not in proxies:
             return address
