@@ -15,7 +15,7 @@ from gateway.core.wire import CODECS, JSON, Codec
 from gateway.errors import BadRequest, Forbidden, GatewayError, Unavailable
 from gateway.live.node import Node
 from gateway.live.transport import AsgiTransport
-from gateway.web.peer import Networks, client_address
+from gateway.web.peer import Networks, client_address, public_scheme
 from gateway.web.problem import bearer_token, problem
 from gateway.web.websocket import EXTENSION, ChannelProtocol
 
@@ -82,8 +82,8 @@ class Channel:
         if self._allowed_origins:
             return origin in self._allowed_origins
         hosts = handshake.headers.getlist("host")
-        scheme = "https" if handshake.scope["scheme"] == "wss" else "http"
-        return len(hosts) == 1 and is_own_origin(origin, scheme, hosts[0])
+        scheme = public_scheme(handshake, self._proxies)
+        return scheme != "" and len(hosts) == 1 and is_own_origin(origin, scheme, hosts[0])
 
 
 def is_own_origin(origin: str, scheme: str, host: str) -> bool:

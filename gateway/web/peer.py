@@ -1,4 +1,4 @@
-"""Whose address a request comes from: the peer's own, or what a trusted proxy says of it."""
+"""Where a request comes from, and how: the peer's own address and scheme, or what a trusted proxy says of them."""
 
 from __future__ import annotations
 
@@ -59,3 +59,16 @@ def client_address(request: HTTPConnection, proxies: Networks) -> str:
         if address not in proxies:
             return address
     return address
+
+
+def public_scheme(request: HTTPConnection, proxies: Networks) -> str:
+    """The scheme of the address that the client asked, ``http`` or ``https``: what a trusted proxy wrote last into
+    ``X-Forwarded-Proto`` (``ws`` and ``wss`` are written too), else the connection's own. Empty when a trusted proxy
+    wrote something else: that is no origin of ours.
+    """
+    scheme = request.scope["scheme"]
+    if request.client is not None and request.client.host in proxies:
+        written = request.headers.getlist("x-forwarded-proto")
+        if written:
+            scheme = written[-1].rpartition(",")[2].strip().lower()
+    return {"http": "http", "ws": "http", "https": "https", "wss": "https"}.get(scheme, "")

@@ -80,6 +80,38 @@ def test_configured_origins_take_the_place_of_the_own(start_site: StartSite) -> 
 
 
 @pytest.mark.parametrize(
+    ("origin", "written", "allowed"),
+    [
+        ("https://testserver", "https", True),
+        ("https://testserver", "wss", True),
+        ("https://testserver:443", "https", True),
+        ("http://testserver", "https", False),
+        ("http://testserver", "http", True),
+        ("https://testserver", "http", False),
+        ("https://evil.example", "https", False),
+        ("//testserver", "nonsense", False),
+        ("https://testserver", "https, nonsense", False),
+    ],
+)
+def test_behind_a_trusted_proxy_the_own_origin_is_that_of_the_proxy(
+    start_site: StartSite, origin: str, written: str, allowed: bool
+) -> None:
+    site = start_site(server={"trusted_proxies": ("192.0.2.7",)}, address="192.0.2.7")
+    headers = {"origin": origin, "x-forwarded-proto": written}
+    if allowed:
+        with site.connect(headers) as socket:
+            one(socket, "hello")
+    else:
+        assert refusal(site, headers).status_code == 403
+
+
+def test_who_is_no_trusted_proxy_can_not_say_by_which_scheme_it_came(start_site: StartSite) -> None:
+    site = start_site(server={"trusted_proxies": ("192.0.2.8",)}, address="192.0.2.7")
+    headers = {"origin": "https://testserver", "x-forwarded-proto": "https"}
+    assert refusal(site, headers).status_code == 403
+
+
+@pytest.mark.parametrize(
     ("origin", "scheme", "host", "own"),
     [
         ("https://h", "https", "h", True),

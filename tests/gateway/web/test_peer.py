@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
-from gateway.web.peer import Networks, client_address, parse_address
+from gateway.web.peer import Networks, client_address, parse_address, public_scheme
 
 PROXIES = Networks(["10.0.0.0/8", "2001:db8:1::/48"])
 
@@ -94,3 +94,44 @@ def test_addresses(text: str, address: IPv4Address | IPv6Address | None) -> None
 )
 def test_networks(networks: list[str], address: str, inside: bool) -> None:
     assert (address in Networks(networks)) is inside
+
+
+def scheme(peer: str | None, *written: str, own: str = "ws", proxies: Networks = PROXIES) -> str:
+    headers = [(b"x-forwarded-proto", value.encode("latin-1")) for value in written]
+    client = None if peer is None else (peer, 1)
+    scope = {"type": "http", "scheme": own, "headers": headers, "client": client}
+    return public_scheme(HTTPConnection(scope), proxies)
+
+
+@pytest.mark.parametrize(
+    ("written", "public"),
+    [
+        ([], "http"),
+        (["https"], "https"),
+        (["HTTPS"], "https"),
+        (["wss"], "https"),
+        (["http"], "http"),
+        (["ws"], "http"),
+        (["https, http"], "http"),
+        (["http", "https"], "https"),
+        (["http ,\thttps"], "https"),
+        (["https,"], ""),
+        ([""], ""),
+        (["ftp"], ""),
+        (["https x"], ""),
+    ],
+)
+def test_a_trusted_proxy_says_last_by_which_scheme_it_was_asked(written: list[str], public: str) -> None:
+    assert scheme("10.0.0.1", *written) == public
+    assert scheme("::ffff:10.0.0.1", *written) == public
+
+
+@given(written=st.lists(st.sampled_from(["https", "http", "wss", "ws", "", "https, https"])))
+@pytest.mark.parametrize(
+    ("own", "public"), [("ws", "http"), ("wss", "https"), ("http", "http"), ("https", "https"), ("", "")]
+)
+def test_nobody_else_says_which_scheme_it_was(own: str, public: str, written: list[str]) -> None:
+    assert scheme("203.0.113.9", *written, own=own) == public
+    assert scheme(None, *written, own=own) == public
+    assert scheme("10.0.0.1", *written, own=own, proxies=Networks([])) == public
+    assert scheme("10.0.0.1", own=own) == public
