@@ -503,3 +503,45 @@ CREATE TRIGGER api_tokens_delete AFTER DELETE ON api_tokens BEGIN
     ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, user_id = excluded.user_id, expires_at = excluded.expires_at;
 END;
 
+-- migration 2: nodes and writers
+
+-- Private: the number of the last group of writes that each process committed on a libSQL server; `found` is the one
+-- that its last fence found. It answers what a connection that broke during a commit left open.
+CREATE TABLE writers(
+  id TEXT NOT NULL PRIMARY KEY CHECK (id <> ''),
+  batch INTEGER NOT NULL,
+  found INTEGER NOT NULL DEFAULT 0,
+  at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Private: the nodes that live. Each one counts its `beat` up every few seconds; the others look at whether it moves,
+-- never at the times, which come from that node's clock.
+CREATE TABLE nodes(
+  name TEXT NOT NULL PRIMARY KEY CHECK (name <> ''),
+  version TEXT NOT NULL,
+  started_at INTEGER NOT NULL,
+  seen_at INTEGER NOT NULL,
+  beat INTEGER NOT NULL DEFAULT 1,
+  epoch TEXT NOT NULL,
+  position INTEGER NOT NULL,
+  sessions INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Private: sessions of users who have many, so that all nodes together keep to the limit. Most users are never here.
+CREATE TABLE node_sessions(
+  id TEXT NOT NULL PRIMARY KEY CHECK (id <> ''),
+  user_id TEXT NOT NULL,
+  node TEXT NOT NULL REFERENCES nodes(name) ON DELETE CASCADE,
+  opened_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX node_sessions_by_user ON node_sessions(user_id);
+CREATE INDEX node_sessions_by_node ON node_sessions(node);
+
+CREATE TRIGGER nodes_children BEFORE DELETE ON nodes BEGIN
+  DELETE FROM node_sessions WHERE node = OLD.name;
+END;
+
+-- Calls upon the other nodes to register theirs of the same user. A session less needs nobody to do anything.
+CREATE TRIGGER node_sessions_insert AFTER INSERT ON node_sessions BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('sessions:' || NEW.user_id, 'sessions');
+END;

@@ -104,6 +104,11 @@ LOOK_UPS = [
     "SELECT * FROM login_sessions WHERE user_id = 'u'",
     "SELECT * FROM revocations WHERE expires_at > 5",
     "SELECT * FROM change_log WHERE seq > 5 ORDER BY seq LIMIT 10",
+    "SELECT * FROM nodes WHERE name = 'n'",
+    "SELECT * FROM node_sessions WHERE id = 's'",
+    "SELECT * FROM node_sessions WHERE user_id = 'u'",
+    "SELECT * FROM node_sessions WHERE node = 'n'",
+    "SELECT * FROM writers WHERE id = 'w'",
 ]
 
 
