@@ -176,6 +176,10 @@ class StoreUnavailable(StoreError):
     """Busy, locked, unreachable, disk full or an I/O error: nothing was written, trying again can help."""
 
 
+class StoreUncertain(StoreError):
+    """The database did not say whether it made a write, or its answer was lost: look, or repeat what may be repeated."""
+
+
 class StoreCorrupt(StoreError):
     """The file is damaged or not a database: an operator has to act."""
 

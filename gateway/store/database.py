@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from gateway.errors import ConfigError
+from gateway.store.address import Address, FileAddress, ServerAddress, file_path, parse_address
 from gateway.store.driver import Driver, Reader, Row, Snapshot, Statement, Value, WriteCounts, Written
 from gateway.store.embedded import EmbeddedDriver
 
@@ -26,11 +25,9 @@ __all__ = [
     "WriteCounts",
     "Written",
     "file_path",
+    "parse_address",
     "wall_clock",
 ]
-
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,15}")
-_SERVERS = {"libsql", "http", "https", "ws", "wss"}
 
 
 def wall_clock() -> int:
@@ -38,35 +35,17 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-def file_path(url: str) -> Path:
-    """The file that a database address names: ``file:data/gateway.db``, ``file:///srv/gateway.db`` or a plain path.
+class Near:
+    """The face of reads that may lag: see `Database.near`."""
 
-    Raises `ConfigError` for any other address, for parameters after ``?`` and for a database in memory, which no second
-    process could share.
-    """
-    # An address may hold a password or a token: no message repeats more of it than the scheme.
-    if url.startswith("file:"):
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            raise ConfigError("database.url: is not an address; write file:PATH") from None
-        if parts.query or parts.fragment:
-            raise ConfigError("database.url: parameters are not supported after file:PATH")
-        if parts.netloc not in ("", "localhost"):
-            raise ConfigError("database.url: it names a host; write file:relative/path or file:///absolute/path")
-        name = unquote(parts.path)
-    elif "://" in url or url.partition(":")[0].lower() in _SERVERS:
-        raise ConfigError(f"database.url: {_scheme(url)} is not supported; use file:PATH")
-    else:
-        name = url
-    if not name or name == ":memory:" or "\0" in name:
-        raise ConfigError("database.url: it does not name a file")
-    return Path(name)
+    __slots__ = ("_driver",)
 
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
 
-def _scheme(url: str) -> str:
-    name = url.partition(":")[0]
-    return f"the scheme {name}" if _SCHEME.fullmatch(name) else "this address"
+    async def read(self, *statements: Statement) -> list[list[Row]]:
+        """The rows of each statement, all of one moment."""
+        return await self._driver.read_near(statements)
 
 
 class Database:
@@ -75,6 +54,9 @@ class Database:
 
     def __init__(self, driver: Driver, clock: Callable[[], int] = wall_clock) -> None:
         self._driver = driver
+        self.near: Reader = Near(driver)
+        """Reads for what happens often: on a server they come from the replica beside this process and may lag by some
+        milliseconds. They never go back in time, nor behind this process's own writes."""
         self.clock = clock
         """Milliseconds since 1970 UTC, for the times that the store itself records."""
 
@@ -84,17 +66,25 @@ class Database:
         url: str,
         *,
         auth_token: str | None = None,
+        replica: str | None = None,
         clock: Callable[[], int] = wall_clock,
         poll_ms: int = 25,
         create: bool = True,
     ) -> Database:
-        """Open the database at `url`, making the file and its directory when `create` allows; its tables are
-        `migrate`'s work.
+        """Open the database at `url` (see `parse_address`), making a file and its directory when `create` allows; its
+        tables are `migrate`'s work.
 
-        `auth_token` is for servers; a local file needs none. `poll_ms` is how long, at the most, another process's
-        commit stays unnoticed when no faster signal arrives. Raises `ConfigError`, `StoreUnavailable`, `StoreCorrupt`.
+        `auth_token` and `replica`, the address of a read replica near this process, are for servers. `poll_ms` is how
+        long, at the most, another process's commit stays unnoticed when no faster signal arrives. Raises `ConfigError`,
+        `StoreUnavailable`, `StoreCorrupt`.
         """
-        return cls(await EmbeddedDriver.open(file_path(url), poll_ms=poll_ms, create=create), clock)
+        address = parse_address(url)
+        near = parse_address(replica, "database.replica") if replica else None
+        if isinstance(address, ServerAddress):
+            return cls(await _open_server(address, near, auth_token, poll_ms, clock), clock)
+        if near is not None:
+            raise ConfigError("database.replica: only a server has replicas, and database.url is a file")
+        return cls(await EmbeddedDriver.open(address.path, poll_ms=poll_ms, create=create), clock)
 
     async def __aenter__(self) -> Database:
         return self
@@ -108,14 +98,21 @@ class Database:
         return self._driver.counts
 
     async def read(self, *statements: Statement) -> list[list[Row]]:
-        """The rows of each statement, all of one moment. For indexed, short reads: a local file is read on the event
-        loop."""
+        """The rows of each statement, all of one moment, with every commit made before. For indexed, short reads: a
+        local file is read on the event loop, a server by one request."""
         return await self._driver.read(statements)
 
-    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
-        """``async with db.snapshot() as s: rows = await s.read(...)``: several reads of the moment of the first one.
+    def seen(self, seq: int) -> None:
+        """What this process knows is of this position of the change log: near reads and snapshots show nothing
+        older from now on."""
+        self._driver.seen(seq)
 
-        Hold it for as long as reading takes and no longer: an open snapshot keeps the database from shrinking its log.
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
+        """``async with db.snapshot() as s: rows = await s.read(...)``: several reads of the moment of the first one,
+        which is as near as `near`.
+
+        Hold it for as long as reading takes and no longer: an open snapshot keeps the database from shrinking its log,
+        and a server ends it after some seconds of silence. Each `read` asks a server once: put statements together.
         """
         return self._driver.snapshot()
 
@@ -127,8 +124,8 @@ class Database:
     async def write(self, *statements: Statement) -> Written:
         """Commit all of the statements or none; durable when it returns. Writes that wait together commit together.
 
-        Raises `StoreConflict`, `NoRowChanged`, `StoreUnavailable` (nothing was written), `StoreCorrupt`. A cancelled
-        caller does not know whether its write was committed.
+        Raises `StoreConflict`, `NoRowChanged`, `StoreUnavailable` (nothing was written), `StoreUncertain` (a server
+        did not say), `StoreCorrupt`. A cancelled caller does not know whether its write was committed.
         """
         return await self._driver.write(statements)
 
@@ -158,3 +155,17 @@ class Database:
         """Finish the writes that were accepted, let go of the database; later calls raise `StoreUnavailable`. May be
         called twice."""
         await self._driver.close()
+
+
+async def _open_server(
+    address: ServerAddress, near: Address | None, auth_token: str | None, poll_ms: int, clock: Callable[[], int]
+) -> Driver:
+    if isinstance(near, FileAddress):
+        raise ConfigError("database.replica: it names a file; a replica is a server too")
+    try:
+        from gateway.store.server import ServerDriver
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"database.url: a server needs {error.name}; install session-gateway with the extra 'server'"
+        ) from None
+    return await ServerDriver.open(address, replica=near, auth_token=auth_token, poll_ms=poll_ms, clock=clock)

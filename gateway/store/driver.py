@@ -67,6 +67,14 @@ class WriteCounts:
         self.sizes[min((operations - 1).bit_length(), len(self.sizes) - 1)] += 1
 
 
+def violated(message: str) -> str:
+    """What SQLite's message says was violated: 'UNIQUE constraint failed: users.email', 'cannot store TEXT value in
+    INTEGER column users.is_admin'."""
+    if message.startswith("cannot store "):
+        return message.rpartition(" ")[2]
+    return message.partition(" failed: ")[2] or message
+
+
 class Driver(Protocol):
     """One opened database. Every method raises the `StoreError` family and nothing of the library underneath."""
 
@@ -74,6 +82,12 @@ class Driver(Protocol):
 
     async def read(self, statements: tuple[Statement, ...]) -> list[list[Row]]:
         """Short, indexed reads in one snapshot."""
+
+    async def read_near(self, statements: tuple[Statement, ...]) -> list[list[Row]]:
+        """See `Database.near`."""
+
+    def seen(self, seq: int) -> None:
+        """See `Database.seen`."""
 
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
         """Reads over several calls in one snapshot; ends with the block."""

@@ -59,6 +59,11 @@ class EmbeddedDriver:
         """On the event loop."""
         return await self._readers.read(statements)
 
+    read_near = read
+
+    def seen(self, seq: int) -> None:
+        """Nothing to do: every read of a file sees every commit before it."""
+
     def snapshot(self) -> FileSnapshot:
         """On the event loop."""
         return self._readers.snapshot()

@@ -16,7 +16,7 @@ from pathlib import Path
 import apsw
 
 from gateway.errors import StoreConflict, StoreCorrupt, StoreError, StoreUnavailable
-from gateway.store.driver import Row, Statement
+from gateway.store.driver import Row, Statement, violated
 
 OLDEST_SQLITE = (3, 51, 3)
 """Older ones can corrupt a WAL database that two connections write and checkpoint at once."""
@@ -59,7 +59,7 @@ def store_error(error: Exception) -> Exception:
     stay what they are."""
     if isinstance(error, apsw.ConstraintError):
         extended: int = getattr(error, "extendedresult", 0)
-        return StoreConflict(_CONFLICTS.get(extended, "check"), _constraint(str(error)))
+        return StoreConflict(_CONFLICTS.get(extended, "check"), violated(str(error)))
     if isinstance(error, _DAMAGED):
         return StoreCorrupt(str(error))
     if isinstance(error, _PASSING):
@@ -67,14 +67,6 @@ def store_error(error: Exception) -> Exception:
     if isinstance(error, apsw.Error):
         return StoreError(f"{type(error).__name__}: {error}")
     return error
-
-
-def _constraint(message: str) -> str:
-    """Name what was violated: 'UNIQUE constraint failed: users.email', 'cannot store TEXT value in INTEGER column
-    users.is_admin'."""
-    if message.startswith("cannot store "):
-        return message.rpartition(" ")[2]
-    return message.partition(" failed: ")[2] or message
 
 
 def require_sqlite(version: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import apsw
 
+from gateway.store.bell import Bell
 from gateway.store.inotify import Inotify
 
 BACKOFF_S = (0.0002, 0.0005, 0.0015, 0.004, 0.012, 0.03, 0.064)
@@ -27,8 +28,8 @@ QUIET_FACTOR = 10
 than the look."""
 
 
-class Wakeup:
-    """A doorbell: `wait` returns when the database may hold something new.
+class Wakeup(Bell):
+    """`wait` returns when the database may hold something new.
 
     `version` gives a number that differs after another connection's commit, by a fresh look at the file (``PRAGMA
     data_version``); when it raises `apsw.BusyError` it is asked again later, any other failure of it rings, so that the
@@ -46,12 +47,11 @@ class Wakeup:
         active_s: float = ACTIVE_S,
         inotify: Callable[[Path, str], Inotify] = Inotify,
     ) -> None:
+        super().__init__()
         self._loop = asyncio.get_running_loop()
         self._version = version
         self._follow_file = follow_file
         self._seen = -1
-        self._rung = True  # whoever waits first has seen nothing yet
-        self._waiters: list[asyncio.Future[None]] = []
         self._look: asyncio.TimerHandle | None = None
         self._inotify: Inotify | None = None
         self._proven = False  # an event came: this file system delivers them
@@ -64,33 +64,6 @@ class Wakeup:
             poll_s = min(poll_s, POLL_WITHOUT_INOTIFY_S)
         self._poll_s = poll_s
         self._poll_timer = self._loop.call_later(poll_s, self._poll)
-
-    async def wait(self) -> None:
-        """Return at once if the bell rang since the last return, else when it rings."""
-        if self._rung:
-            self._rung = False
-            return
-        waiter = self._loop.create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self._rung = True  # the ring was for this caller, who can not take it any more
-            raise
-        finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-
-    def ring(self) -> None:
-        """Wake all who wait; with nobody there, the next who comes."""
-        if not self._waiters:
-            self._rung = True
-            return
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
 
     def committed(self) -> None:
         """This process committed: ring, and take note of the version so that the same commit does not ring again."""

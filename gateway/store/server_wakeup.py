@@ -1,0 +1,169 @@
+"""Learns that somebody committed to a libSQL server: by the server's stream of changes, with polls as net.
+
+Where the stream is not offered, polls alone: often while something happens, rarely when nothing does. A stream that is
+open and says nothing while the polls find changes is as bad as none, and is opened again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
+
+from gateway.errors import StoreError
+from gateway.store.bell import Bell
+from gateway.store.http_streams import NotOffered
+
+log = logging.getLogger(__name__)
+
+Listen: TypeAlias = Callable[[], AbstractAsyncContextManager[AsyncIterator[None]]]
+
+NET_S = 1.0
+"""Between the polls while the stream is trusted."""
+
+ACTIVE_S = 2.0
+"""So long after a change it is polled at the full rate, where there is no stream."""
+
+QUIET_FACTOR = 10
+SILENT_S = 0.5
+"""How much later than its commit an event may come before the stream counts as silent."""
+
+BACKOFF_S = (0.05, 2.0)
+NOT_OFFERED_S = 60.0
+"""Between attempts to open a stream that was refused: a server may be upgraded."""
+
+ECHOES_S = (0.003, 0.008, 0.02, 0.06, 0.15, 0.4)
+"""How long after the last event the bell is rung again: the event comes before the commit, and a replica lags."""
+
+
+class ServerWakeup(Bell):
+    """`wait` returns when the database may hold something new.
+
+    `listen` opens the stream of changes (None: there is none); `position` reads the newest `seq` where the follower
+    reads it; `poll_s` is the pause between polls while something happens.
+    """
+
+    def __init__(
+        self,
+        listen: Listen | None,
+        position: Callable[[], Awaitable[int]],
+        *,
+        poll_s: float,
+        net_s: float = NET_S,
+        not_offered_s: float = NOT_OFFERED_S,
+    ) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._listen = listen
+        self._position = position
+        self._poll_s = poll_s
+        self._net_s = net_s
+        self._not_offered_s = not_offered_s
+        self._echo: asyncio.TimerHandle | None = None
+        self._heard = 0
+        self._active_until = 0.0
+        self._trusted = False
+        self._poller = asyncio.create_task(self._poll())
+        self._follower = asyncio.create_task(self._follow()) if listen is not None else None
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the stream of changes is open and has not been caught silent."""
+        return self._trusted
+
+    def committed(self) -> None:
+        """This process committed."""
+        self._event()
+
+    async def close(self) -> None:
+        """Stop; everybody who waits returns."""
+        if self._echo is not None:
+            self._echo.cancel()
+        tasks = [task for task in (self._poller, self._follower) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.ring()
+
+    # --- events ---
+
+    def _event(self) -> None:
+        """Ring now, and a few times more while the commit may not be readable yet."""
+        self._active_until = self._loop.time() + ACTIVE_S
+        self.ring()
+        self._echo_after(0)
+
+    def _echo_after(self, step: int) -> None:
+        if self._echo is not None:
+            self._echo.cancel()
+        pause_s = ECHOES_S[step] - (ECHOES_S[step - 1] if step else 0.0)
+        self._echo = self._loop.call_later(pause_s, self._echoed, step)
+
+    def _echoed(self, step: int) -> None:
+        self._echo = None
+        self.ring()
+        if step + 1 < len(ECHOES_S):
+            self._echo_after(step + 1)
+
+    # --- the stream ---
+
+    async def _follow(self) -> None:
+        assert self._listen is not None
+        least_s, most_s = BACKOFF_S
+        backoff_s = least_s
+        while True:
+            pause_s = backoff_s * (0.5 + random.random() / 2)
+            try:
+                async with self._listen() as events:
+                    self._trusted, backoff_s = True, least_s
+                    self.ring()  # what was committed before it was open has not been announced
+                    async for _ in events:
+                        self._heard += 1
+                        self._event()
+            except NotOffered as error:
+                log.warning("changes are polled for: %s", error)
+                pause_s = self._not_offered_s
+            except StoreError as error:
+                log.info("the stream of changes ended: %s", error)
+            self._trusted = False
+            self.ring()
+            await asyncio.sleep(pause_s)
+            backoff_s = min(most_s, backoff_s * 2)
+
+    # --- the polls ---
+
+    async def _poll(self) -> None:
+        seen, heard = -1, 0
+        while True:
+            trusted = self._trusted
+            await asyncio.sleep(self._pause())
+            try:
+                position = await self._position()
+            except StoreError:
+                self.ring()  # the follower meets the failure itself
+                continue
+            if position != seen and seen >= 0:
+                self.ring()
+                if not trusted:
+                    self._active_until = self._loop.time() + ACTIVE_S
+                elif heard == self._heard:
+                    await self._suspect(heard)
+            seen, heard = position, self._heard
+
+    async def _suspect(self, heard: int) -> None:
+        """There was a change of which the stream said nothing: open it again, unless it only was slower."""
+        await asyncio.sleep(SILENT_S)
+        if self._trusted and heard == self._heard and self._follower is not None:
+            log.warning("the stream of changes is silent although there are changes: it is opened again")
+            self._trusted = False
+            self._follower.cancel()
+            self._follower = asyncio.create_task(self._follow())
+
+    def _pause(self) -> float:
+        if self._trusted:
+            return self._net_s
+        quiet = self._loop.time() > self._active_until
+        return self._poll_s * (QUIET_FACTOR if quiet else 1)
