@@ -47,13 +47,15 @@ def free_port() -> int:
             return port
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = 10.0, what: str = "the condition") -> None:
+def wait_for(
+    condition: Callable[[], object], timeout_s: float = 10.0, what: str = "the condition", *, every_s: float = 0.01
+) -> None:
     """Return as soon as `condition()` is true; `TimeoutError` when it is not within `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {timeout_s} s")
-        time.sleep(0.01)
+        time.sleep(every_s)
 
 
 class GatewayProcess:
