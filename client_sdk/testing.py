@@ -233,7 +233,7 @@ class RunningGateway:
         from gateway.store.database import Database
         from gateway.store.migrate import migrate
 
-        self._database = await Database.open(self._config.database.url)
+        self._database = await Database.configured(self._config)
         await migrate(self._database)
         await self.faults.open()
 

@@ -89,14 +89,16 @@ async def running_node(
 ) -> AsyncIterator[Node]:
     """A node at work: database open, feed following, ticker ticking."""
     async with AsyncExitStack() as stack:
-        database = await Database.open(config.database.url, poll_ms=config.changes.poll_ms)
+        database = await Database.configured(config)
         stack.push_async_callback(database.close)
         await migrate(database)
         metrics = Metrics(shared_metrics)
         node = Node(node_name(), database, clock, config.channel, config.changes, metrics)
         metrics.watch(lambda: node_metrics(node))
         await node.feed.start()
-        for work in (node.feed.run(), node.tick(), node.housekeep(), metrics.keep_shared()):
+        stack.push_async_callback(node.neighbours.leave)
+        own = (node.feed.run(), node.tick(), node.housekeep(), node.neighbours.run(), node.roll_call.run())
+        for work in (*own, metrics.keep_shared()):
             task = asyncio.create_task(work)
             task.add_done_callback(node.task_ended)
             stack.push_async_callback(_stop, task)

@@ -47,9 +47,12 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Which database."""
+    """Which database. `auth_token` is a secret: never in a file of settings, nor in what is printed."""
 
     url: Annotated[str, Meta(min_length=1, max_length=4096)] = "file:data/gateway.db"
+    replica: Annotated[str, Meta(max_length=4096)] = ""
+    auth_token_file: str = ""
+    auth_token: Annotated[str, Meta(max_length=16_384)] = ""
 
 
 class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +103,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     logging: LoggingConfig = msgspec.field(default_factory=LoggingConfig)
 
 
+SECRETS = frozenset({"database.auth_token"})
+"""Settings that the environment alone sets: a file of settings is copied, committed and shown around."""
+
 SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "server": ServerConfig,
     "database": DatabaseConfig,
@@ -132,10 +138,25 @@ def load_config(path: str | None = None, environ: Mapping[str, str] = os.environ
         built[section] = kind(**values)
     if sections:
         raise ConfigError(f"{source}: unknown section [{_shown(next(iter(sections)))}]")
+    built["database"] = _with_token(built["database"])
     config = Config(**built)  # type: ignore[arg-type]
     if config.server.use_https and not (config.server.tls_cert and config.server.tls_key):
         raise ConfigError("server.use_https: needs server.tls_cert and server.tls_key")
     return config
+
+
+def _with_token(database: Any) -> DatabaseConfig:
+    """The section with the token from its file, where one is named and the environment has none."""
+    settings: DatabaseConfig = database
+    if not settings.auth_token_file or settings.auth_token:
+        return settings
+    try:
+        token = Path(settings.auth_token_file).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        raise ConfigError("database.auth_token_file: can not be read as text") from None
+    if not token or not token.isprintable() or len(token) > 16_384:
+        raise ConfigError("database.auth_token_file: holds no token")
+    return msgspec.structs.replace(settings, auth_token=token)
 
 
 def _read(path: str) -> str:
@@ -171,6 +192,8 @@ def _from_file(section: str, kind: type[msgspec.Struct], table: Any, source: str
     for name, value in table.items():
         if name not in fields:
             raise ConfigError(f"{source}: unknown setting {section}.{_shown(name)}")
+        if f"{section}.{name}" in SECRETS:
+            raise ConfigError(f"{source}: {section}.{name} is a secret; set {environment_name(section, name)} instead")
         values[name] = _checked(section, name, value, fields[name].type, source, strict=True)
     return values
 
@@ -236,6 +259,18 @@ def _check_origins(value: tuple[str, ...]) -> None:
             raise ValueError("every entry must be scheme://host[:port]: lower case, no path, no default port")
 
 
+def _check_replica(value: str) -> None:
+    if value:
+        _check_url(value)
+        if not value.startswith(("http://", "https://", "ws://", "wss://", "libsql://")):
+            raise ValueError("must be http(s)://, ws(s):// or libsql://")
+
+
+def _check_token(value: str) -> None:
+    if not value.isascii() or not value.isprintable():
+        raise ValueError("must be printable ASCII")
+
+
 def _check_url(value: str) -> None:
     try:
         scheme = urlsplit(value).scheme
@@ -254,5 +289,7 @@ _CHECKS: Mapping[str, Callable[[Any], None]] = {
     "server.trusted_proxies": _check_networks,
     "server.allowed_origins": _check_origins,
     "database.url": _check_url,
+    "database.replica": _check_replica,
+    "database.auth_token": _check_token,
     "admin.metrics_networks": _check_networks,
 }

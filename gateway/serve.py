@@ -131,7 +131,7 @@ async def _prepare_database(config: Config) -> None:
     """Bring the database up to date: what is wrong with it is said before anybody can connect, and once for all
     processes.
     """
-    async with await Database.open(config.database.url) as database:
+    async with await Database.configured(config) as database:
         await migrate(database)
 
 

@@ -20,7 +20,8 @@ from gateway.core.tokens import hash_token
 from gateway.errors import Conflict, NotFound
 from gateway.store import credentials
 from gateway.store.accounts import User, find_user, list_users
-from gateway.store.database import Database, file_path
+from gateway.store.address import FileAddress, parse_address
+from gateway.store.database import Database
 from gateway.store.migrate import migrate
 from gateway.store.refusals import refusals
 
@@ -42,7 +43,8 @@ def init(demo: bool, admin: str, if_missing: bool, token_file: Path | None) -> N
     --if-missing reads it again, and replaces it when it is no longer good. A file that holds anything else is refused.
     """
     if token_file is not None:
-        check_place(token_file, file_path(invocation().config.database.url))
+        address = parse_address(invocation().config.database.url)
+        check_place(token_file, address.path if isinstance(address, FileAddress) else None)
     on_database(_init, create=True, migrated=False)(demo, admin, if_missing, token_file)
 
 
@@ -106,7 +108,7 @@ def _show(is_new: bool, user: User | None, token: str | None, token_file: Path |
         username = user.username if user else None
         show_json({"created": is_new, "address": address, "user": username, "token": token})
         return
-    lines = [f"database   {config.database.url}{' (new)' if is_new else ''}", f"HTTP       {address}"]
+    lines = [f"database   {parse_address(config.database.url)}{' (new)' if is_new else ''}", f"HTTP       {address}"]
     if user is not None and token is not None:
         kept = f", kept in {token_file}" if token_file else ", shown this once"
         lines += [

@@ -61,8 +61,7 @@ def on_database(
     """
 
     async def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        changes, url = invocation().config.changes, invocation().config.database.url
-        async with await Database.open(url, poll_ms=changes.poll_ms, create=create) as db:
+        async with await Database.configured(invocation().config, create=create) as db:
             if migrated and await pending(db, parse_migrations(schema_text())):
                 raise NotMigrated("the database is older than this program: run gateway migrate")
             return await function(db, *args, **kwargs)

@@ -11,7 +11,8 @@ from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_done
 from gateway.store import backup as copies
 from gateway.store import migrate as migrations
-from gateway.store.database import Database, file_path
+from gateway.store.address import file_path
+from gateway.store.database import Database
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 

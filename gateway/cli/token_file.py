@@ -17,17 +17,17 @@ _LONGEST = 4096
 """Bytes; what is longer is no token file."""
 
 
-def check_place(file: Path, database: Path) -> None:
+def check_place(file: Path, database: Path | None) -> None:
     """Refuse a place where no token may be kept, before anything is done.
 
-    Raises Conflict for the database's own files and for what `kept_token` refuses, `FileNotFoundError` for a directory
-    that is not there, unless the database's own, which is made with it.
+    Raises Conflict for the files of a local `database` and for what `kept_token` refuses, `FileNotFoundError` for a
+    directory that is not there, unless such a database's own, which is made with it.
     """
-    if belongs_to(file, database):
+    if database is not None and belongs_to(file, database):
         raise Conflict(f"{file} belongs to the database.")
     kept_token(file)
     directory = file.parent.resolve()
-    if not directory.is_dir() and directory != database.resolve().parent:
+    if not directory.is_dir() and (database is None or directory != database.resolve().parent):
         raise FileNotFoundError(f"{file.parent}: there is no such directory")
 
 

@@ -64,7 +64,7 @@ async def _watch(call: Invocation, names: tuple[str, ...], token: str, url: str 
 async def _local_database(call: Invocation, stack: contextlib.AsyncExitStack) -> Database | None:
     """The database itself, when it is at hand: it knows user names, and the moment of each commit."""
     try:
-        return await stack.enter_async_context(await Database.open(call.config.database.url, create=False))
+        return await stack.enter_async_context(await Database.configured(call.config, create=False))
     except (StoreError, ConfigError):
         return None
 

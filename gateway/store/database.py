@@ -10,8 +10,9 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+from gateway.config import Config
 from gateway.errors import ConfigError
-from gateway.store.address import Address, FileAddress, ServerAddress, file_path, parse_address
+from gateway.store.address import Address, FileAddress, ServerAddress, parse_address
 from gateway.store.driver import Driver, Reader, Row, Snapshot, Statement, Value, WriteCounts, Written
 from gateway.store.embedded import EmbeddedDriver
 
@@ -24,8 +25,6 @@ __all__ = [
     "Value",
     "WriteCounts",
     "Written",
-    "file_path",
-    "parse_address",
     "wall_clock",
 ]
 
@@ -85,6 +84,18 @@ class Database:
         if near is not None:
             raise ConfigError("database.replica: only a server has replicas, and database.url is a file")
         return cls(await EmbeddedDriver.open(address.path, poll_ms=poll_ms, create=create), clock)
+
+    @classmethod
+    async def configured(cls, config: Config, *, create: bool = True) -> Database:
+        """Open the database of the configuration; otherwise as `open`."""
+        settings = config.database
+        return await cls.open(
+            settings.url,
+            auth_token=settings.auth_token or None,
+            replica=settings.replica or None,
+            poll_ms=config.changes.poll_ms,
+            create=create,
+        )
 
     async def __aenter__(self) -> Database:
         return self

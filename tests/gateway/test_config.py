@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.config import SECTIONS, Config, ServerConfig, environment_name, load_config
+from gateway.config import SECRETS, SECTIONS, Config, ServerConfig, environment_name, load_config
 from gateway.errors import ConfigError
 
 TREE = Path(__file__).parents[2]
@@ -38,11 +38,12 @@ def test_the_shipped_file_says_what_the_code_says() -> None:
         (section, field.name): list(field.default) if isinstance(field.default, tuple) else field.default
         for section, kind in SECTIONS.items()
         for field in msgspec.structs.fields(kind)
+        if f"{section}.{field.name}" not in SECRETS
     }
     assert in_file == in_code
 
 
-@pytest.mark.parametrize(("section", "name"), SETTINGS)
+@pytest.mark.parametrize(("section", "name"), [pair for pair in SETTINGS if ".".join(pair) not in SECRETS])
 def test_every_setting_has_its_reason(section: str, name: str) -> None:
     lines = SHIPPED.read_text(encoding="utf-8").splitlines()
     line = lines.index(f"[{section}]")
@@ -101,7 +102,7 @@ def test_every_setting_can_be_set_and_refused_by_the_environment(section: str, n
     if name not in ("tls_cert", "tls_key"):
         config = load_config(None, complete | {environment_name(section, name): text})
         assert getattr(getattr(config, section), name) == default
-    if name not in ("host", "tls_cert", "tls_key", "tls_client_ca"):
+    if name not in ("host", "tls_cert", "tls_key", "tls_client_ca", "auth_token_file"):
         message = refused(None, {environment_name(section, name): "gopher://\x00?"})
         assert f"{section}.{name}" in message
         assert environment_name(section, name) in message
@@ -205,3 +206,27 @@ def test_a_configuration_does_not_change() -> None:
     with pytest.raises(AttributeError):
         ServerConfig().port = 1  # type: ignore[misc]
     assert hash(load_config(None, {})) == hash(Config())
+
+
+def test_a_secret_comes_from_the_environment_or_a_file_of_its_own(tmp_path: Path) -> None:
+    settings = tmp_path / "config.toml"
+    settings.write_text('[database]\nauth_token = "SECRET"\n')
+    message = refused(str(settings), {})
+    assert "database.auth_token is a secret; set GATEWAY_DATABASE_AUTH_TOKEN instead" in message
+    assert "SECRET" not in message
+    token = tmp_path / "token"
+    token.write_text("from-the-file\n")
+    named = {"GATEWAY_DATABASE_AUTH_TOKEN_FILE": str(token)}
+    assert load_config(None, named).database.auth_token == "from-the-file"
+    both = named | {"GATEWAY_DATABASE_AUTH_TOKEN": "from-the-environment"}
+    assert load_config(None, both).database.auth_token == "from-the-environment"
+
+
+@pytest.mark.parametrize("content", [b"", b"  \n", b"two\nlines", b"\xff", "schl\u00fcssel".encode(), b"x" * 20_000])
+def test_a_token_file_without_a_token_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "token").write_bytes(content)
+    assert "database.auth_token_file" in refused(None, {"GATEWAY_DATABASE_AUTH_TOKEN_FILE": str(tmp_path / "token")})
+
+
+def test_a_token_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert "database.auth_token_file" in refused(None, {"GATEWAY_DATABASE_AUTH_TOKEN_FILE": str(tmp_path / "none")})

@@ -93,13 +93,13 @@ def test_a_bad_setting_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("GATEWAY_SERVER_PORT", "many")
     assert "GATEWAY_SERVER_PORT" in cli("user", "list", code=ExitCode.CONFIG).err
     monkeypatch.setenv("GATEWAY_SERVER_PORT", "1")
-    monkeypatch.setenv("GATEWAY_DATABASE_URL", "libsql://example.turso.io")
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", "libsql:example.turso.io")
     assert "database.url" in cli("user", "list", code=ExitCode.CONFIG).err
 
 
 @pytest.mark.parametrize(
     "address",
-    ["libsql://x?authToken=SECRET", "libsql:x?authToken=SECRET", "file:a?SECRET", "x://SECRET", "ws://[SECRET"],
+    ["libsql://x?password=SECRET", "libsql:x?authToken=SECRET", "file:a?SECRET", "x://SECRET", "ws://[SECRET"],
 )
 def test_an_address_may_hold_a_secret_and_is_not_repeated(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, address: str

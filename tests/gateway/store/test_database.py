@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from gateway.errors import ConfigError, StoreConflict, StoreCorrupt, StoreError, StoreUnavailable
-from gateway.store.database import Database, Statement, file_path
+from gateway.store.database import Database, Statement
 from gateway.store.readers import Readers
 from gateway.store.sqlite import require_sqlite
 from tests.support.foreign_writer import ForeignWriter
@@ -34,53 +34,6 @@ async def opened(path: Path, **options: object) -> Database:
     if not (await db.read(Statement("SELECT 1 FROM sqlite_schema WHERE name = 't'")))[0]:
         await db.script(TABLE)
     return db
-
-
-class TestAddress:
-    @pytest.mark.parametrize(
-        ("url", "path"),
-        [
-            ("file:data/gateway.db", "data/gateway.db"),
-            ("file:/srv/gateway.db", "/srv/gateway.db"),
-            ("file:///srv/gateway.db", "/srv/gateway.db"),
-            ("file://localhost/srv/gateway.db", "/srv/gateway.db"),
-            ("file:with%20space.db", "with space.db"),
-            ("data/gateway.db", "data/gateway.db"),
-            ("odd?name.db", "odd?name.db"),
-        ],
-    )
-    def test_file(self, url: str, path: str) -> None:
-        assert file_path(url) == Path(path)
-
-    @pytest.mark.parametrize(
-        "url",
-        [
-            "",
-            "file:",
-            ":memory:",
-            "file::memory:",
-            "file:a.db?mode=memory",
-            "file://host/a.db",
-            "https://x.example",
-            "libsql://x.example?authToken=SECRET",
-            "libsql:x?authToken=SECRET",
-            "file:a.db?authToken=SECRET",
-            "file:a.db#SECRET",
-            "file://SECRET@host/a.db",
-            "file://[SECRET",
-            "a\0b",
-        ],
-    )
-    async def test_refused(self, url: str) -> None:
-        with pytest.raises(ConfigError) as caught:
-            await Database.open(url)
-        assert str(caught.value).startswith("database.url: ")
-        assert "\n" not in str(caught.value)
-        assert "SECRET" not in str(caught.value)
-
-    def test_another_scheme_is_named(self) -> None:
-        with pytest.raises(ConfigError, match="the scheme libsql is not supported"):
-            file_path("libsql://x?authToken=SECRET")
 
 
 class TestOpening:
