@@ -16,7 +16,7 @@ run: $(VENV)/installed
 	@$(BIN)/gateway serve
 
 ## Runs the whole suite; make test ARGS="-k plans" runs a part.
-test: $(VENV)/installed-test
+test: $(VENV)/installed-test $(VENV)/nginx
 	$(BIN)/python -m pytest $(ARGS)
 
 ## Style, types, and the rules of the house: what the documents name, who imports whom.
@@ -29,6 +29,10 @@ check: $(VENV)/installed-test
 ## Measures; make bench ARGS="push --sessions 1000" measures one thing.
 bench: $(VENV)/installed-test
 	$(BIN)/gateway bench $(ARGS)
+
+# The proxy of some tests.
+$(VENV)/nginx: | $(BIN)/python
+	@.ci/fetch-nginx $@
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,123 @@
+"""nginx with the shipped configuration: only addresses, ports and paths are those of the test."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support.gateway_process import ROOT, GatewayProcess, free_port, wait_for
+
+SHIPPED = ROOT / "deploy" / "nginx.conf"
+FETCHED = ROOT / ".venv" / "nginx" / "usr" / "sbin" / "nginx"
+"""Where `make test` unpacks Debian's package when nginx is not installed."""
+
+
+def nginx_program() -> Path:
+    """The nginx to run; skips the test when there is none, fails it where everything is required."""
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    program = Path(found) if found else FETCHED
+    if program.is_file():
+        return program
+    reason = "nginx is not installed, and could not be fetched by make test (on Debian: apt install nginx-light)"
+    if os.environ.get("GATEWAY_REQUIRE_ALL"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def openssl_program() -> str:
+    """The openssl to make certificates with; skips or fails as `nginx_program`."""
+    found = shutil.which("openssl")
+    if found is not None:
+        return found
+    reason = "openssl is not installed: no certificate can be made"
+    if os.environ.get("GATEWAY_REQUIRE_ALL"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def replaced(text: str, pattern: str, value: str) -> str:
+    """`text` with `value` in place of what is there; an `AssertionError` when it is not."""
+    changed, count = re.subn(pattern, lambda _: value, text)
+    assert count > 0, f"nginx.conf has no {pattern}"
+    return changed
+
+
+class Nginx:
+    """The proxy in front of gateways that listen on this machine. It speaks TLS on `port`, plain HTTP on `plain_port`.
+
+    Has what clients of the tests ask of a gateway: `address`, `port`, `channel_url`, `tls`.
+    """
+
+    def __init__(self, directory: Path, gateways: Sequence[GatewayProcess], certificate: Path, key: Path) -> None:
+        self.directory = directory
+        self.port, self.plain_port = free_port(), free_port()
+        self.tls = ssl.create_default_context(cafile=str(certificate))
+        self.access_log = directory / "access.log"
+        self.error_log = directory / "error.log"
+        self.configuration = directory / "nginx.conf"
+        self.configuration.write_text(self._configuration(gateways, certificate, key))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def _configuration(self, gateways: Sequence[GatewayProcess], certificate: Path, key: Path) -> str:
+        text = SHIPPED.read_text(encoding="utf-8")
+        for number, gateway in enumerate(gateways, start=1):
+            text = replaced(text, rf"\bgateway-{number}:8787\b", gateway.address)
+        text = replaced(text, r"/tmp/nginx", str(self.directory / "nginx"))
+        text = replaced(text, r"/dev/stdout", str(self.access_log))
+        text = replaced(text, r"\blisten 8080\b", f"listen 127.0.0.1:{self.plain_port}")
+        text = replaced(text, r"\blisten 8443\b", f"listen 127.0.0.1:{self.port}")
+        text = replaced(text, r"/etc/nginx/tls/cert\.pem", str(certificate))
+        return replaced(text, r"/etc/nginx/tls/key\.pem", str(key))
+
+    def command(self, *more: str) -> list[str]:
+        """nginx in the foreground; as root its workers stay root, so that they may enter the test's directories."""
+        user = "user root; " if os.geteuid() == 0 else ""
+        directives = f"{user}daemon off;"
+        return [str(nginx_program()), "-p", str(self.directory), "-c", str(self.configuration), "-g", directives, *more]
+
+    def __enter__(self) -> Nginx:
+        with self.error_log.open("ab") as log:
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_for(self._open_or_dead, what="nginx listens")
+        assert self.process.poll() is None, self.error_log.read_text()
+        return self
+
+    def _open_or_dead(self) -> bool:
+        assert self.process is not None
+        return self.process.poll() is not None or (self.directory / "nginx.pid").exists()
+
+    def __exit__(self, *exception: object) -> None:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def channel_url(self) -> str:
+        return f"wss://{self.address}/ws"
+
+
+def self_signed(directory: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 and gateway.example.org, and its key."""
+    certificate, key = directory / "cert.pem", directory / "key.pem"
+    names = ["-subj", "/CN=gateway", "-addext", "subjectAltName=IP:127.0.0.1,DNS:gateway.example.org"]
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    command = [openssl_program(), "req", "-x509", *kind, *names, "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
