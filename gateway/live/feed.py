@@ -280,6 +280,8 @@ class Feed:
                 work.organization(doc[4:], Task(Part.ALL, causes_of(cause), at))
         elif doc.startswith(("plan:", "role:")):
             work.plan_or_role(doc, Task(Part.ALL, causes_of(cause), at))
+        elif doc.startswith("sessions:"):
+            hub.presence.heard(doc[9:])
 
     def _resync(self) -> None:
         self.resyncs += 1

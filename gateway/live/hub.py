@@ -20,6 +20,7 @@ from gateway.live.counters import HubCounters
 from gateway.live.entry import Entry, OrganizationEntry, UserEntry
 from gateway.live.outbox import Outbox
 from gateway.live.pending import NO_CAUSES, READ_AGAIN, PendingWork, Task
+from gateway.live.presence import Presence
 from gateway.live.related import Related
 from gateway.live.watching import Watching, principal_of
 from gateway.store.documents import BadDocument, LoadedUser, Part
@@ -43,20 +44,17 @@ class Hub:
         self.counters = HubCounters()
         self.outbox = Outbox()
         self.watching = Watching(self, max_documents)
-        self._max_sessions_per_user = max_sessions_per_user
+        self.presence = Presence(self.entries, max_sessions_per_user)
         self._in_round, self._unneeded = False, set[str]()
 
     # --- sessions come and go ---
 
     def join(self, connection: Connection) -> UserEntry:
-        """Bind a live session to its principal's entry, which is loaded and kept as long as the session lives. May
-        end the oldest session.
-        """
+        """Bind a live session to its principal's entry, which is loaded and kept as long as it lives."""
         entry = self._user_entry(principal_of(connection).document)
         entry.sessions[connection] = None
         self.recheck(connection)
-        if len(entry.sessions) > self._max_sessions_per_user:
-            next(iter(entry.sessions)).end(Ending.REPLACED)
+        self.presence.joined(entry)
         return entry
 
     def recheck(self, connection: Connection) -> None:
@@ -73,6 +71,7 @@ class Hub:
             self.forget_if_idle(watcher.entry)
         entry = self.entry_of(connection)
         if entry is not None:
+            self.presence.left(connection.session.id)
             self.watching.leave(entry, connection)
             entry.sessions.pop(connection, None)
             self.forget_if_idle(entry)

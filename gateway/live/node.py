@@ -12,6 +12,7 @@ import secrets
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from gateway import __version__
 from gateway.auth import Authenticator
 from gateway.config import ChangesConfig, ChannelConfig
 from gateway.core.instant import Instant
@@ -25,9 +26,12 @@ from gateway.live.connection import Connection
 from gateway.live.entry import UserEntry
 from gateway.live.feed import Feed
 from gateway.live.hub import Hub
+from gateway.live.neighbours import Neighbours
+from gateway.live.rollcall import RollCall
 from gateway.metrics import Metrics
 from gateway.store.changes import prune
 from gateway.store.database import Database
+from gateway.store.nodes import NodeRecord, forget_writers
 
 if TYPE_CHECKING:
     from gateway.live.transport import Transport
@@ -38,6 +42,7 @@ TICK_S = 0.1
 READ_TIMEOUT_S = 5.0
 CLOCK_JUMP_MS = 2_000
 HOUSEKEEPING_S = 60.0
+WRITERS_KEPT_MS = 7 * 86_400_000
 DRAIN_BATCH = 50
 STRANGERS_SHARE = 10
 STRANGERS_AT_LEAST = 100
@@ -66,6 +71,8 @@ class Node:
         self.hub = Hub(max_documents=channel.max_documents, max_sessions_per_user=channel.max_sessions_per_user)
         told = {"on_stale": self._store_stale, "on_fresh": self._store_fresh}
         self.feed = Feed(database, self.hub, self.authenticator, clock, metrics=metrics, **told)
+        self.neighbours = Neighbours(name, database, clock, self.hub.presence, self._record)
+        self.roll_call = RollCall(database, clock, self.hub.presence, self.neighbours)
         self.send_timeout_s = channel.send_timeout_s
         self.sessions: dict[Connection, None] = {}
         self.strangers: set[Connection] = set()
@@ -75,6 +82,7 @@ class Node:
         self.ended_by: Counter[str] = Counter()
         self.stale_since: int | None = None
         self._channel = channel
+        self._started_at = clock.now().wall
         self._sweep_s = changes.sweep_s
         self._keep_s = changes.keep_s
         self._limits = _limits(channel)
@@ -200,15 +208,26 @@ class Node:
             self.feed.sweep(docs)
 
     async def housekeep(self) -> None:
-        """Write down the use of tokens and shorten the change log now and then. Runs until cancelled."""
+        """Write down the use of tokens now and then, and if no other node does it, shorten the change log. Runs until
+        cancelled.
+        """
+        # Nodes that were started together do not write together.
+        await asyncio.sleep(random.uniform(0, HOUSEKEEPING_S))
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             try:
                 await self.authenticator.record_use()
-                await prune(self.database, self._keep_s * 1000, self.clock.now().wall)
+                if self.neighbours.first:
+                    now = self.clock.now().wall
+                    await prune(self.database, self._keep_s * 1000, now)
+                    await forget_writers(self.database, now - WRITERS_KEPT_MS)
             except StoreError as exc:
                 log.warning("housekeeping was put off", extra={"error": str(exc)})
             self.hub.work.recent.turn()
+
+    def _record(self) -> NodeRecord:
+        hub = self.hub
+        return NodeRecord(self.name, __version__, self._started_at, hub.epoch, hub.position, len(self.sessions))
 
     def task_ended(self, task: asyncio.Task[None]) -> None:
         """One of the tasks that make a node is over: by an exception, this node is of no use any more."""
@@ -237,6 +256,8 @@ class Node:
             reasons.append("draining")
         if self.feed.stale:
             reasons.append("database_unreachable")
+        if self.neighbours.stalled:
+            reasons.append("database_writes_stalled")
         if self.broken:
             reasons.append("broken")
         if self.full(stranger=False):

@@ -44,10 +44,19 @@ def node_metrics(node: Node) -> Iterator[Metric]:
         ("gateway_documents", "Documents held because somebody watches them.", len(node.hub.entries)),
         ("gateway_feed_position", "The seq of the change log that is published.", feed.position),
         ("gateway_feed_pending", "Documents waiting to be read or built.", len(node.hub.work.users)),
+        ("gateway_feed_lag", "Rows of the log at this node's last sign of life, not published yet.", _lag(node)),
+        ("gateway_nodes", "Nodes that this one sees, itself among them.", node.neighbours.living),
+        ("gateway_node_sessions", "Sessions that other nodes are told of.", len(node.hub.presence.rows)),
+        ("gateway_sign_of_life_seconds", "How long the last write of it took.", node.neighbours.write_s),
         ("gateway_store_stale", "1 while the database can not be read.", int(feed.stale)),
+        ("gateway_store_stalled", "1 while the database takes no writes.", int(node.neighbours.stalled)),
         ("gateway_draining", "1 while this node takes no more sessions.", int(node.draining)),
     ):
         yield GaugeMetricFamily(name, text, value=level)
+
+
+def _lag(node: Node) -> int:
+    return max(0, node.neighbours.newest - node.feed.position)
 
 
 def _labelled(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
