@@ -30,6 +30,8 @@ COMMANDS: Mapping[str, str] = {
     "explain": "gateway.cli.explain:explain",
     "backup": "gateway.cli.storage:backup",
     "restore": "gateway.cli.storage:restore",
+    "export": "gateway.cli.transfer:export_command",
+    "import": "gateway.cli.transfer:import_command",
     "doctor": "gateway.cli.doctor:doctor",
     "bench": "gateway.bench.command:bench",
 }

@@ -1,0 +1,222 @@
+"""Reads everything that moves with the users, as it was at one moment, while others go on writing.
+
+No transaction is held for long, which a server would cut off. Records are read page by page into a draft; then what the
+change log says was changed meanwhile is read again, until so little is left that one short snapshot holds the rest: the
+draft is then what the database was at that snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import BinaryIO, NamedTuple, TypeAlias
+
+import apsw
+
+from gateway.core.clock import rfc3339
+from gateway.errors import StoreUnavailable
+from gateway.store.changes import PAGE as CHANGES
+from gateway.store.changes import Change, Position, read_changes, read_position
+from gateway.store.database import Database, Reader, Statement
+from gateway.store.transfer_checks import check_record
+from gateway.store.transfer_file import write_lines
+from gateway.store.transfer_reading import PAGE, Scans, Unreadable, read_ids, read_records, read_revocations
+from gateway.store.transfer_records import (
+    FORMAT,
+    KINDS,
+    MAX_LINE_BYTES,
+    RANK,
+    REVOCATION,
+    TABLES,
+    USER,
+    VERSION,
+    Header,
+    Kind,
+    Record,
+    RevocationRecord,
+    line,
+)
+
+Advance: TypeAlias = Callable[[int], None]
+
+_DRAFT = """
+CREATE TABLE draft(rank INTEGER, id TEXT, owner TEXT, content BLOB, remark TEXT, PRIMARY KEY (rank, id)) WITHOUT ROWID;
+CREATE INDEX draft_by_owner ON draft(owner) WHERE owner IS NOT NULL;
+BEGIN;
+"""
+
+
+class Remark(NamedTuple):
+    """What an operator should know of one record: it was left out, or an import takes it only when told to take values
+    as they are stored."""
+
+    kind: str
+    id: str
+    left_out: bool
+    reason: str
+
+
+class Exported(NamedTuple):
+    """What is in the file: records by kind, and the moment of the database that it is."""
+
+    counts: dict[str, int]
+    epoch: str
+    seq: int
+
+
+class Draft:
+    """The records read so far, in a private file of SQLite's own, which has no name and goes with the process."""
+
+    def __init__(self) -> None:
+        self._connection = apsw.Connection("")
+        self._connection.execute(_DRAFT)
+
+    def put(self, record: Record) -> None:
+        """Take a record in the place of what stood under its id."""
+        content: bytes | None = line(record)
+        remark = None
+        if len(content or b"") > MAX_LINE_BYTES:
+            content, remark = None, f"it has more than {MAX_LINE_BYTES} bytes"
+        else:
+            try:
+                check_record(record)
+            except ValueError as error:
+                remark = str(error)
+        owner = record.user_id if isinstance(record, RevocationRecord) else None
+        kind = record.__struct_config__.tag
+        self._insert(str(kind), record.id, owner, content, remark)
+
+    def put_unreadable(self, kind: Kind, id: str, reason: str) -> None:
+        """Remember what can not be told as a record."""
+        self._insert(kind.name, id, None, None, reason)
+
+    def drop(self, kind: Kind, id: str) -> None:
+        """Forget a record that is not there any more."""
+        self._connection.execute("DELETE FROM draft WHERE rank = ? AND id = ?", (RANK[kind.name], id))
+
+    def drop_owned(self, owner: str) -> None:
+        """Forget the revocations of a user."""
+        self._connection.execute("DELETE FROM draft WHERE owner = ?", (owner,))
+
+    def lines(self) -> Iterator[tuple[str, bytes]]:
+        """The file's lines between header and manifest."""
+        query = "SELECT rank, content FROM draft WHERE content IS NOT NULL ORDER BY rank, id"
+        for rank, content in self._connection.execute(query):
+            yield KINDS[rank].name, content
+
+    def remarks(self) -> Iterator[Remark]:
+        """What is not as it should be."""
+        query = "SELECT rank, id, content IS NULL, remark FROM draft WHERE remark IS NOT NULL ORDER BY rank, id"
+        for rank, id, left_out, remark in self._connection.execute(query):
+            yield Remark(KINDS[rank].name, id, bool(left_out), remark)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def _insert(self, kind: str, id: str, owner: str | None, content: bytes | None, remark: str | None) -> None:
+        self._connection.execute(
+            "INSERT INTO draft(rank, id, owner, content, remark) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET owner = excluded.owner, content = excluded.content, remark = excluded.remark",
+            (RANK[kind], id, owner, content, remark),
+        )
+
+
+async def count_records(db: Database) -> int:
+    """About how many records an export will have."""
+    counts = await db.scan(
+        *(Statement(f"SELECT count(DISTINCT {kind.columns[0]}) FROM {kind.table}") for kind in KINDS)  # noqa: S608
+    )
+    return sum(rows[0][0] for rows in counts)
+
+
+async def read_everything(db: Database, draft: Draft, advance: Advance = lambda records: None) -> Position:
+    """Fill the draft with all records as they are at one moment, and return that moment.
+
+    `advance` is told how many records were read. Raises `StoreUnavailable` where the database is replaced meanwhile, or
+    its log cut off.
+    """
+    scans = Scans(db)
+    position = await read_position(scans)
+    for kind in KINDS:
+        async for ids in _pages(scans, kind, draft):
+            await _take(scans, draft, kind, ids)
+            advance(len(ids))
+    while True:
+        changes = await read_changes(scans, position.last)
+        if len(changes) < CHANGES:
+            db.seen(position.last)
+            async with db.snapshot() as snapshot:
+                end = await _follows(snapshot, position)
+                rest = await read_changes(snapshot, position.last)
+                if len(rest) < CHANGES:
+                    await _amend(snapshot, draft, rest)
+                    return end
+            continue
+        await _follows(scans, position)
+        await _amend(scans, draft, changes)
+        position = position._replace(last=changes[-1].seq)
+
+
+async def write_export(db: Database, draft: Draft, position: Position, file: BinaryIO) -> Exported:
+    """Write the draft, which is of the moment `position`, as a file."""
+    [[(schema,)]] = await db.scan(Statement("SELECT max(number) FROM migrations"))
+    header = Header(
+        format=FORMAT,
+        version=VERSION,
+        exported_at=rfc3339(db.clock()),
+        epoch=position.epoch,
+        seq=position.last,
+        schema=schema,
+        tables=list(TABLES),
+    )
+    return Exported(write_lines(file, header, draft.lines()), position.epoch, position.last)
+
+
+async def _follows(reader: Reader, position: Position) -> Position:
+    """The log's position now, which must be reachable from `position` without a gap."""
+    now = await read_position(reader)
+    if now.epoch != position.epoch or now.first > position.last + 1 or now.last < position.last:
+        raise StoreUnavailable("the database was replaced or its change log was cut off while it was read: try again")
+    return now
+
+
+async def _pages(reader: Reader, kind: Kind, draft: Draft) -> AsyncIterator[list[str]]:
+    after = b""
+    while found := await read_ids(reader, kind, after):
+        ids = []
+        for raw in found:
+            try:
+                ids.append(raw.decode())
+            except UnicodeDecodeError:
+                draft.put_unreadable(kind, repr(raw)[2:-1], "the id is not UTF-8")
+        yield ids
+        after = found[-1]
+
+
+async def _take(reader: Reader, draft: Draft, kind: Kind, ids: Iterable[str]) -> None:
+    """Put what stands under these ids into the draft."""
+    wanted = list(ids)
+    found = await read_records(reader, kind, wanted)
+    for id in wanted:
+        record = found.get(id)
+        if record is None:
+            draft.drop(kind, id)
+        elif isinstance(record, Unreadable):
+            draft.put_unreadable(kind, id, record.reason)
+        else:
+            draft.put(record)
+
+
+async def _amend(reader: Reader, draft: Draft, changes: Iterable[Change]) -> None:
+    """Read again what the changes name."""
+    docs = {change.doc for change in changes}
+    for kind in KINDS:
+        ids = sorted(doc.removeprefix(kind.doc) for doc in docs if kind.doc and doc.startswith(kind.doc))
+        for first in range(0, len(ids), PAGE):
+            await _take(reader, draft, kind, ids[first : first + PAGE])
+    users = sorted(doc.removeprefix(USER.doc) for doc in docs if doc.startswith(USER.doc))
+    for user in users:
+        draft.drop_owned(user)
+    for first in range(0, len(users), PAGE):
+        revoked = await read_revocations(reader, users[first : first + PAGE])
+        await _take(reader, draft, REVOCATION, revoked)

@@ -1,0 +1,305 @@
+"""What an export file is made of: the kinds of its lines, and the tables that each kind holds.
+
+A record is one thing with all that belongs to it. Fields are called as the columns are, times are in milliseconds since
+1970 UTC, and every list is in the order of its keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+FORMAT = "gateway-export"
+VERSION = 1
+"""Grows with every change that an older program would misread."""
+
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""One line of a file, its end included."""
+
+
+class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """One line of the file, told from others by its field `kind`."""
+
+
+class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One row of a table that belongs to a record."""
+
+
+class Header(_Line, frozen=True, kw_only=True, tag="header"):
+    """The first line. `epoch` and `seq` say which moment of which database the file holds, `schema` is the number of
+    its newest migration, `tables` what was read."""
+
+    format: str
+    version: int
+    exported_at: str
+    epoch: str
+    seq: int
+    schema: int
+    tables: list[str]
+
+
+class Manifest(_Line, frozen=True, kw_only=True, tag="manifest"):
+    """The last line: how many records of each kind, and the SHA-256 of all bytes before this line, hexadecimal."""
+
+    counts: dict[str, int]
+    sha256: str
+
+
+class RoleRecord(_Line, frozen=True, kw_only=True, tag="role"):
+    """A role and what it grants."""
+
+    id: str
+    name: str = ""
+    permissions: list[str] = []
+
+
+class PlanQuotaRow(_Row, frozen=True):
+    """A row of `plan_quotas`."""
+
+    quota: str
+    limit_value: int | None = None
+    period: str = "month"
+    hard: bool = True
+
+
+class PlanRecord(_Line, frozen=True, kw_only=True, tag="plan"):
+    """A plan, what it permits and limits."""
+
+    id: str
+    name: str = ""
+    permissions: list[str] = []
+    quotas: list[PlanQuotaRow] = []
+
+
+class OrganizationRoleRecord(_Line, frozen=True, kw_only=True, tag="organization_role"):
+    """What a membership's role (`id`: owner, admin or member) grants in every organization."""
+
+    id: str
+    permissions: list[str] = []
+
+
+class UsageRow(_Row, frozen=True):
+    """A row of `quota_usage`: a balance, to be set and never added."""
+
+    quota: str
+    period_start: int
+    used: int = 0
+    reserved: int = 0
+
+
+class OrganizationRecord(_Line, frozen=True, kw_only=True, tag="organization"):
+    """An organization and its balances. Its members are told by the users' records."""
+
+    id: str
+    name: str = ""
+    plan: str
+    attributes: dict[str, Any] = {}
+    timezone: str = "UTC"
+    anchor_at: int | None = None
+    status: str = "active"
+    created_at: int
+    updated_at: int
+    usage: list[UsageRow] = []
+
+
+class UserRoleRow(_Row, frozen=True):
+    """A row of `user_roles`."""
+
+    role: str
+    expires_at: int | None = None
+
+
+class UserPermissionRow(_Row, frozen=True):
+    """A row of `user_permissions`."""
+
+    permission: str
+    effect: str = "allow"
+    starts_at: int | None = None
+    expires_at: int | None = None
+
+
+class UserQuotaRow(_Row, frozen=True):
+    """A row of `user_quotas`."""
+
+    quota: str
+    limit_value: int | None = None
+    period: str = "month"
+    hard: bool = True
+    starts_at: int | None = None
+    expires_at: int | None = None
+
+
+class TokenRow(_Row, frozen=True, kw_only=True):
+    """A row of `api_tokens`: the hash of the token, never its text."""
+
+    id: str
+    name: str = ""
+    token_hash: str
+    scopes: dict[str, Any] = {}
+    created_at: int
+    expires_at: int | None = None
+    revoked_at: int | None = None
+    last_used_at: int | None = None
+
+
+class MembershipRow(_Row, frozen=True, kw_only=True):
+    """A row of `memberships`."""
+
+    org_id: str
+    role: str = "member"
+    created_at: int
+
+
+class CapRow(_Row, frozen=True):
+    """A row of `member_caps`."""
+
+    org_id: str
+    quota: str
+    limit_value: int | None = None
+
+
+class UserRecord(_Line, frozen=True, kw_only=True, tag="user"):
+    """A user with everything that was given to this user alone, credentials and balances included."""
+
+    id: str
+    username: str
+    name: str = ""
+    email: str | None = None
+    plan: str
+    is_admin: bool = False
+    status: str = "active"
+    attributes: dict[str, Any] = {}
+    timezone: str = "UTC"
+    anchor_at: int | None = None
+    password_hash: str | None = None
+    created_at: int
+    updated_at: int
+    roles: list[UserRoleRow] = []
+    permissions: list[UserPermissionRow] = []
+    quotas: list[UserQuotaRow] = []
+    usage: list[UsageRow] = []
+    tokens: list[TokenRow] = []
+    memberships: list[MembershipRow] = []
+    caps: list[CapRow] = []
+
+
+class RevocationRecord(_Line, frozen=True, kw_only=True, tag="revocation"):
+    """A credential that was revoked or deleted. `credential` is its kind: login_session or api_token."""
+
+    id: str
+    credential: str
+    user_id: str
+    expires_at: int | None = None
+
+
+Record: TypeAlias = (
+    RoleRecord | PlanRecord | OrganizationRoleRecord | OrganizationRecord | UserRecord | RevocationRecord
+)
+
+
+class Part(NamedTuple):
+    """A table whose rows stand in a list of the record: those whose column `owner` is `prefix` and the record's id."""
+
+    field: str
+    row: type[Any]
+    table: str
+    owner: str
+    keys: int
+    """How many columns, the first ones, tell the rows of one owner apart."""
+    prefix: str = ""
+    columns: tuple[str, ...] = ()
+
+    def names(self) -> tuple[str, ...]:
+        """The columns that the rows have, keys first."""
+        return self.columns or self.row.__struct_fields__
+
+
+class Kind(NamedTuple):
+    """One kind of record: its table and the tables of its parts. `columns` are the table's, the key first; `fields`
+    the record's for them."""
+
+    name: str
+    record: type[Any]
+    table: str
+    columns: tuple[str, ...]
+    fields: tuple[str, ...]
+    parts: tuple[Part, ...] = ()
+    doc: str = ""
+    """What stands before the id in the change log's `doc`."""
+
+
+def _kind(record: type[Any], table: str, *parts: Part, doc: str = "", **columns: str) -> Kind:
+    lists = {part.field for part in parts}
+    fields = tuple(name for name in record.__struct_fields__ if name not in lists)
+    return Kind(
+        record.__struct_config__.tag, record, table, tuple(columns.get(f, f) for f in fields), fields, parts, doc
+    )
+
+
+def _permissions(table: str, owner: str) -> Part:
+    return Part("permissions", str, table, owner, 1, columns=("permission",))
+
+
+ROLE = _kind(RoleRecord, "roles", _permissions("role_permissions", "role"), doc="role:")
+PLAN = _kind(
+    PlanRecord,
+    "plans",
+    _permissions("plan_permissions", "plan"),
+    Part("quotas", PlanQuotaRow, "plan_quotas", "plan", 1),
+    doc="plan:",
+)
+ORGANIZATION_ROLE = _kind(
+    OrganizationRoleRecord,
+    "org_role_permissions",
+    _permissions("org_role_permissions", "role"),
+    doc="role:org.",
+    id="role",
+)
+ORGANIZATION = _kind(
+    OrganizationRecord,
+    "organizations",
+    Part("usage", UsageRow, "quota_usage", "owner", 2, prefix="org:"),
+    doc="org:",
+)
+USER = _kind(
+    UserRecord,
+    "users",
+    Part("roles", UserRoleRow, "user_roles", "user_id", 1),
+    Part("permissions", UserPermissionRow, "user_permissions", "user_id", 2),
+    Part("quotas", UserQuotaRow, "user_quotas", "user_id", 1),
+    Part("usage", UsageRow, "quota_usage", "owner", 2, prefix="user:"),
+    Part("tokens", TokenRow, "api_tokens", "user_id", 1),
+    Part("memberships", MembershipRow, "memberships", "user_id", 1),
+    Part("caps", CapRow, "member_caps", "user_id", 2),
+    doc="user:",
+)
+REVOCATION = _kind(RevocationRecord, "revocations", credential="kind")
+
+KINDS: tuple[Kind, ...] = (ROLE, PLAN, ORGANIZATION_ROLE, ORGANIZATION, USER, REVOCATION)
+"""In the order of the file: what is referred to comes first."""
+
+KIND_OF: Mapping[type[Any], Kind] = {kind.record: kind for kind in KINDS}
+RANK: Mapping[str, int] = {kind.name: rank for rank, kind in enumerate(KINDS)}
+TABLES: tuple[str, ...] = tuple(
+    sorted({table for kind in KINDS for table in (kind.table, *(p.table for p in kind.parts))})
+)
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def line(value: Record | Header | Manifest) -> bytes:
+    """One line of the file, its end included; equal values give equal bytes."""
+    return _encode(value) + b"\n"
+
+
+def own_row(record: Record) -> tuple[Any, ...]:
+    """The values of the record's own columns, the id first."""
+    return tuple(getattr(record, name) for name in KIND_OF[type(record)].fields)
+
+
+def part_rows(record: Record, part: Part) -> list[tuple[Any, ...]]:
+    """The rows of one part, in the order of `Part.names`."""
+    rows: list[Any] = getattr(record, part.field)
+    return [(row,) if isinstance(row, str) else msgspec.structs.astuple(row) for row in rows]
