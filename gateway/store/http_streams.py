@@ -11,7 +11,7 @@ import aiohttp
 
 from gateway.errors import StoreError, StoreUnavailable
 from gateway.store.hrana import Answer, Request, check, decode_answer, encode_pipeline, outcomes
-from gateway.store.stream import Outcome, Step, Unanswered
+from gateway.store.stream import Outcome, Step, TimedOut, Unanswered
 
 CONNECTIONS = 16
 """Requests at once: a server answers a few hundred at the most and holds 128 streams."""
@@ -71,7 +71,9 @@ class HttpServer:
                 status = response.status
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise StoreUnavailable(f"{self.url} can not be reached: {_said(error)}") from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except TimeoutError as error:
+            raise TimedOut(f"{self.url} did not answer within {timeout_s} s") from error
+        except (aiohttp.ClientError, OSError) as error:
             raise Unanswered(f"{self.url} did not answer: {_said(error)}") from error
         if status != 200:
             raise self._refused(status, content)

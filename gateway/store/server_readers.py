@@ -15,11 +15,11 @@ from collections.abc import Sequence
 
 from gateway.errors import StoreError, StoreUnavailable
 from gateway.store.driver import Row, Statement
-from gateway.store.stream import IN_TRANSACTION, Outcome, Server, Step, Stream, succeeded
+from gateway.store.stream import IN_TRANSACTION, Outcome, Server, Step, Stream, TimedOut, succeeded
 
 log = logging.getLogger(__name__)
 
-READ_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 3.0
 SCAN_TIMEOUT_S = 60.0
 STREAMS = 16
 """Streams in use at once; a server holds 128 for all its clients."""
@@ -65,10 +65,10 @@ class Streams:
             stream, new = await self.borrow()
             try:
                 return stream, await stream.batch(steps, timeout_s=timeout_s)
-            except StoreUnavailable:
+            except StoreUnavailable as error:
                 stream.broken = True
                 self.give_back(stream)
-                if new:
+                if new or isinstance(error, TimedOut):
                     raise
             except BaseException:
                 stream.broken = True

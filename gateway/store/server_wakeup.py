@@ -24,6 +24,9 @@ Listen: TypeAlias = Callable[[], AbstractAsyncContextManager[AsyncIterator[None]
 NET_S = 1.0
 """Between the polls while the stream is trusted."""
 
+POLL_TIMEOUT_S = 0.5
+"""A server that takes longer may be frozen: the follower is to find out."""
+
 ACTIVE_S = 2.0
 """So long after a change it is polled at the full rate, where there is no stream."""
 
@@ -127,7 +130,8 @@ class ServerWakeup(Bell):
                 log.warning("changes are polled for: %s", error)
                 pause_s = self._not_offered_s
             except StoreError as error:
-                log.info("the stream of changes ended: %s", error)
+                if self._trusted:
+                    log.info("the stream of changes ended: %s", error)
             self._trusted = False
             self.ring()
             await asyncio.sleep(pause_s)
@@ -141,8 +145,9 @@ class ServerWakeup(Bell):
             trusted = self._trusted
             await asyncio.sleep(self._pause())
             try:
-                position = await self._position()
-            except StoreError:
+                async with asyncio.timeout(POLL_TIMEOUT_S):
+                    position = await self._position()
+            except (StoreError, TimeoutError):
                 self.ring()  # the follower meets the failure itself
                 continue
             if position != seen and seen >= 0:

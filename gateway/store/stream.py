@@ -60,6 +60,10 @@ class Unanswered(StoreUnavailable):
     """The server was asked and no answer came: it may have done what it was asked to, or do so yet."""
 
 
+class TimedOut(Unanswered):
+    """No answer came in time: asking again would only wait again."""
+
+
 class Stream(Protocol):
     """One connection of the server's to its database. Not for two callers at once.
 
@@ -76,8 +80,8 @@ class Stream(Protocol):
     async def batch(self, steps: Sequence[Step], *, timeout_s: float) -> list[Outcome]:
         """Run a batch; one outcome for each step.
 
-        Raises `Unanswered` when no answer came within `timeout_s` seconds, `StoreUnavailable` when the server was not
-        reached at all, `StoreError` when it refused the batch as a whole.
+        Raises `TimedOut` when no answer came within `timeout_s` seconds, `Unanswered` when the connection broke,
+        `StoreUnavailable` when the server was not reached at all, `StoreError` when it refused the batch as a whole.
         """
 
     async def sequence(self, sql: str, *, timeout_s: float) -> None:
