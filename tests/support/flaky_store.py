@@ -11,13 +11,15 @@ from gateway.store.database import Database, Row, Snapshot, Statement, Written
 
 
 class FlakyStore:
-    """`broken` makes what every access raises, None to work; every access waits for `gate`; `reads` counts them."""
+    """`broken` makes what every access raises, None to work; every access waits for `gate`; `reads` counts them. `open`
+    is how many snapshots are open."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.broken: Callable[[], Exception] | None = None
         self.gate: Callable[[], Any] | None = None
         self.reads = 0
+        self.open = 0
 
     def fail(self) -> None:
         """Be away from now on."""
@@ -36,9 +38,13 @@ class FlakyStore:
 
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[Snapshot]:
-        await self._access()
-        async with self._database.snapshot() as snapshot:
-            yield _FlakySnapshot(self, snapshot)
+        self.open += 1
+        try:
+            await self._access()
+            async with self._database.snapshot() as snapshot:
+                yield _FlakySnapshot(self, snapshot)
+        finally:
+            self.open -= 1
 
     async def write(self, *statements: Statement) -> Written:
         await self._access()

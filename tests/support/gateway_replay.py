@@ -300,7 +300,7 @@ class GatewayReplay:
         node, feed = self.node, self.node.feed
         if self.store.broken is not None:
             return feed.stale and not node._tasks
-        return feed.position >= seq and not (feed.stale or node.hub.work or node._tasks)
+        return feed.position >= seq and not (feed.stale or node.hub.work or node._tasks or self.store.open)
 
     async def _compare(self, expected: list[Message]) -> None:
         """What the gateway sends until it is quiet is what is expected, in an order that is allowed."""

@@ -1,4 +1,4 @@
-"""A node in process, on a real database file, with a clock moved by hand and sockets that are lists of frames."""
+"""A node in process, on a real database, with a clock moved by hand and sockets that are lists of frames."""
 
 from __future__ import annotations
 
@@ -144,13 +144,15 @@ class Peer:
 class Rig:
     """One node. Use as ``async with Rig(database) as rig``; `limits` are fields of ``[channel]``."""
 
-    def __init__(self, database: Database, *, changes: ChangesConfig | None = None, **limits: Any) -> None:
+    def __init__(
+        self, database: Database, *, name: str = "n1", changes: ChangesConfig | None = None, **limits: Any
+    ) -> None:
         self.database = database
         self.store = FlakyStore(database)
         self.clock = ManualClock()
         channel = ChannelConfig(**limits)
         changes = changes or ChangesConfig()
-        self.node = Node("n1", self.store, self.clock, channel, changes, Metrics())  # type: ignore[arg-type]
+        self.node = Node(name, self.store, self.clock, channel, changes, Metrics())  # type: ignore[arg-type]
         self.hub, self.feed = self.node.hub, self.node.feed
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -199,6 +201,8 @@ class Rig:
     async def settle(self, also: Callable[[], object] = lambda: True) -> None:
         """Wait until the feed has published everything that is committed."""
         seq = await last_seq(self.database)
-        await eventually(
-            lambda: self.feed.position >= seq and not self.hub.work and not self.node._tasks and also(), every_s=0.001
-        )
+        await eventually(lambda: self._is_quiet(seq) and also(), every_s=0.001)
+
+    def _is_quiet(self, seq: int) -> bool:
+        """Whether nothing is left to do, nor being done."""
+        return self.feed.position >= seq and not (self.hub.work or self.node._tasks or self.store.open)
