@@ -69,7 +69,7 @@ def _checked_rows(record: Record, part: Part, as_stored: bool) -> list[Any]:
         raise ValueError(f"{part.field}: {error}") from None
     keyed = {values[: part.keys]: row for values, row in zip(_values(rows), rows, strict=True)}
     if len(keyed) < len(rows):
-        raise ValueError(f"{part.field}: two rows have the same {' and '.join(part.names()[: part.keys])}")
+        raise ValueError(f"{part.field}: two rows have the same {' and '.join(part.columns[: part.keys])}")
     return [keyed[key] for key in sorted(keyed)]
 
 

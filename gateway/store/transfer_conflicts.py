@@ -27,7 +27,7 @@ _IN_FORCE = (
     "SELECT id FROM api_tokens WHERE revoked_at IS NULL AND id IN (SELECT value FROM json_each(?1))"
     " UNION ALL SELECT id FROM login_sessions WHERE revoked_at IS NULL AND id IN (SELECT value FROM json_each(?1))"
 )
-_CLAIMS = "CREATE TABLE claims(what TEXT, value BLOB, line INTEGER, PRIMARY KEY (what, value)) WITHOUT ROWID; BEGIN;"
+_CLAIMS = "PRAGMA journal_mode=OFF; CREATE TABLE claims(what TEXT, value BLOB, line INTEGER, PRIMARY KEY (what, value)) WITHOUT ROWID; BEGIN;"
 
 
 class Claims:

@@ -7,7 +7,7 @@ draft is then what the database was at that snapshot.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple, TypeAlias
 
 import apsw
@@ -39,6 +39,7 @@ from gateway.store.transfer_records import (
 Advance: TypeAlias = Callable[[int], None]
 
 _DRAFT = """
+PRAGMA journal_mode=OFF;
 CREATE TABLE draft(rank INTEGER, id TEXT, owner TEXT, content BLOB, remark TEXT, PRIMARY KEY (rank, id)) WITHOUT ROWID;
 CREATE INDEX draft_by_owner ON draft(owner) WHERE owner IS NOT NULL;
 BEGIN;
@@ -193,11 +194,10 @@ async def _pages(reader: Reader, kind: Kind, draft: Draft) -> AsyncIterator[list
         after = found[-1]
 
 
-async def _take(reader: Reader, draft: Draft, kind: Kind, ids: Iterable[str]) -> None:
+async def _take(reader: Reader, draft: Draft, kind: Kind, ids: Sequence[str]) -> None:
     """Put what stands under these ids into the draft."""
-    wanted = list(ids)
-    found = await read_records(reader, kind, wanted)
-    for id in wanted:
+    found = await read_records(reader, kind, ids)
+    for id in ids:
         record = found.get(id)
         if record is None:
             draft.drop(kind, id)

@@ -52,10 +52,11 @@ class _Start(msgspec.Struct):
 
 
 class Numbered(NamedTuple):
-    """A record and the number of its line, the first being 1."""
+    """A record, the number of its line, the first being 1, and how many bytes that has."""
 
     number: int
     record: Record
+    size: int
 
 
 _start = msgspec.json.Decoder(_Start)
@@ -150,7 +151,7 @@ class FileReader:
                 raise self._refusal("the records are not in the order of their kinds and ids, each once")
             before = place
             counts[kind] += 1
-            yield Numbered(self._number, read)
+            yield Numbered(self._number, read, len(content))
         if read.sha256 != digest.hexdigest() or read.counts != counts:
             raise self._refusal("the file was altered or is damaged: it does not fit its manifest")
         if self._file.read(1):

@@ -21,6 +21,9 @@ from gateway.store.transfer_reading import PAGE, Scans, Unreadable, read_records
 from gateway.store.transfer_records import KIND_OF, KINDS, Kind, OrganizationRoleRecord, Record, line
 from gateway.store.transfer_writing import add_statements, set_statements
 
+GROUP_BYTES = 2 * 1024 * 1024
+"""How much of the file is in hand at once, but for a single record that is larger."""
+
 What: TypeAlias = Literal["added", "changed", "same", "refused"]
 
 
@@ -84,13 +87,15 @@ async def import_file(
 
 
 def _groups(records: Iterable[Numbered]) -> Iterator[tuple[Kind, list[Numbered]]]:
-    """Records of one kind, a page at the most: what comes later may refer to what came before."""
+    """Records of one kind, a page and some megabytes at the most: what comes later may refer to what came before."""
     group: list[Numbered] = []
+    size = 0
     for numbered in records:
-        if group and (len(group) == PAGE or type(group[0].record) is not type(numbered.record)):
+        if group and (len(group) == PAGE or size > GROUP_BYTES or type(group[0].record) is not type(numbered.record)):
             yield KIND_OF[type(group[0].record)], group
-            group = []
+            group, size = [], 0
         group.append(numbered)
+        size += numbered.size
     if group:
         yield KIND_OF[type(group[0].record)], group
 
@@ -100,11 +105,12 @@ async def _import_group(
 ) -> Iterable[Outcome]:
     refused: list[Outcome] = []
     checked: list[Numbered] = []
-    for number, record in group:
+    for numbered in group:
         try:
-            checked.append(Numbered(number, check_record(record, as_stored=rules.as_stored)))
+            record = check_record(numbered.record, as_stored=rules.as_stored)
+            checked.append(numbered._replace(record=record))
         except ValueError as error:
-            refused.append(Outcome(number, kind.name, record.id, "refused", str(error)))
+            refused.append(Outcome(numbered.number, kind.name, numbered.record.id, "refused", str(error)))
     plans = await _planned(db, kind, checked, claims, rules)
     done = [*refused, *await asyncio.gather(*(_carried_out(db, kind, plan, rules) for plan in plans))]
     return sorted(done, key=lambda outcome: outcome.line)
@@ -112,11 +118,11 @@ async def _import_group(
 
 async def _planned(db: Database, kind: Kind, group: list[Numbered], claims: Claims, rules: Rules) -> list[_Plan]:
     """What is to be done with each record, in the order of the file."""
-    records = [record for _, record in group]
+    records = [numbered.record for numbered in group]
     standing = await read_records(Scans(db), kind, [record.id for record in records])
     surroundings = await Surroundings.look(db, records)
     plans = []
-    for number, record in group:
+    for number, record, _ in group:
         what, reason = _compared(standing.get(record.id), record, rules)
         if what in ("added", "changed"):
             if (against := surroundings.against(record, claims)) is not None:

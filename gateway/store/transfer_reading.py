@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from gateway.core.document import parse_object
-from gateway.store.database import Database, Reader, Row, Statement
-from gateway.store.transfer_records import Kind, Part, Record
+from gateway.errors import StoreError
+from gateway.store.database import Database, Reader, Row, Statement, Value
+from gateway.store.transfer_records import ColumnType, Kind, Part, Record
 
 PAGE = 200
 """Records read at once: a server's answers are bounded (10 MB)."""
@@ -46,18 +47,16 @@ async def read_ids(reader: Reader, kind: Kind, after: bytes, limit: int = PAGE) 
     return [row[0] for row in rows]
 
 
-async def read_records(reader: Reader, kind: Kind, ids: Iterable[str]) -> dict[str, Record | Unreadable]:
+async def read_records(reader: Reader, kind: Kind, ids: Sequence[str]) -> dict[str, Record | Unreadable]:
     """The records with these ids, those that exist."""
-    wanted = list(ids)
     try:
-        return await _read(reader, kind, wanted)
-    except UnicodeDecodeError as error:
-        if len(wanted) == 1:
-            return {wanted[0]: Unreadable(f"text that is not UTF-8: {error.reason}")}
-    found: dict[str, Record | Unreadable] = {}
-    for one in wanted:
-        found |= await read_records(reader, kind, [one])
-    return found
+        return await _read(reader, kind, ids)
+    except StoreError as error:
+        # A server refuses to give an answer that is too large; every other failure is one that comes again at once.
+        if type(error) is not StoreError or len(ids) < 2:
+            raise
+    half = len(ids) // 2
+    return await read_records(reader, kind, ids[:half]) | await read_records(reader, kind, ids[half:])
 
 
 async def read_revocations(reader: Reader, users: Iterable[str]) -> list[str]:
@@ -67,13 +66,12 @@ async def read_revocations(reader: Reader, users: Iterable[str]) -> list[str]:
     return [row[0].decode(errors="replace") for row in rows]
 
 
-async def _read(reader: Reader, kind: Kind, ids: list[str]) -> dict[str, Record | Unreadable]:
+async def _read(reader: Reader, kind: Kind, ids: Sequence[str]) -> dict[str, Record | Unreadable]:
     wanted = _json(ids)
     small = [part for part in kind.parts if part.table != "quota_usage"]
-    columns = ", ".join(kind.columns)
     own, *rows = await reader.read(
         Statement(
-            f"SELECT DISTINCT {columns} FROM {kind.table}"  # noqa: S608
+            f"SELECT DISTINCT {_selected(kind.columns, kind.types)} FROM {kind.table}"  # noqa: S608
             f" WHERE {kind.columns[0]} IN (SELECT value FROM json_each(?))",
             (wanted,),
         ),
@@ -83,28 +81,33 @@ async def _read(reader: Reader, kind: Kind, ids: list[str]) -> dict[str, Record 
     for part in kind.parts:
         if part not in small:
             lists[part.field] = _by_owner(part, [row async for row in _usage(reader, part, wanted)])
-    return {row[0]: _record(kind, row, lists) for row in own}
+    return {row[0].decode(): _record(kind, row, lists) for row in own}
 
 
 def _part_statement(part: Part, wanted: str) -> Statement:
-    names = ", ".join(part.names())
-    keys = ", ".join(part.names()[: part.keys])
+    keys = ", ".join(part.columns[: part.keys])
     return Statement(
-        f"SELECT {part.owner}, {names} FROM {part.table}"  # noqa: S608
+        f"SELECT {part.owner}, {_selected(part.columns, part.types)} FROM {part.table}"  # noqa: S608
         f" WHERE {part.owner} IN (SELECT value FROM json_each(?)) ORDER BY {part.owner}, {keys}",
         (wanted,),
     )
 
 
+def _selected(columns: Iterable[str], types: Iterable[ColumnType]) -> str:
+    """The columns, texts as bytes: one that is not UTF-8 would fail everything that is read with it."""
+    pairs = zip(columns, types, strict=True)
+    return ", ".join(name if kind in ("integer", "boolean") else f"CAST({name} AS BLOB)" for name, kind in pairs)
+
+
 async def _usage(reader: Reader, part: Part, wanted: str) -> AsyncIterator[Row]:
     """All balances of these owners, some at a time."""
-    after: tuple[Any, ...] = ("", "", 0)
+    after: tuple[Value, ...] = ("", b"", 0)
     while True:
         [rows] = await reader.read(
             Statement(
-                "SELECT owner, quota, period_start, used, reserved FROM quota_usage"
+                f"SELECT owner, {_selected(part.columns, part.types)} FROM quota_usage"  # noqa: S608
                 " WHERE owner IN (SELECT ?1 || value FROM json_each(?2))"
-                " AND (owner, quota, period_start) > (?3, ?4, ?5)"
+                " AND (owner, quota, period_start) > (?3, CAST(?4 AS TEXT), ?5)"
                 " ORDER BY owner, quota, period_start LIMIT ?6",
                 (part.prefix, wanted, *after, USAGE_PAGE),
             )
@@ -116,57 +119,60 @@ async def _usage(reader: Reader, part: Part, wanted: str) -> AsyncIterator[Row]:
         after = rows[-1][:3]
 
 
-Made = Any
-"""A row of a part, or why it can not be told."""
-
-
-def _by_owner(part: Part, rows: Iterable[Row]) -> dict[str, list[Made]]:
-    found: dict[str, list[Made]] = {}
-    convert = [_CONVERSIONS.get(name) for name in part.names()]
+def _by_owner(part: Part, rows: Iterable[Row]) -> dict[str, list[Any]]:
+    """The rows of each owner, or in the place of one why it can not be told."""
+    found: dict[str, list[Any]] = {}
     for owner, *values in rows:
         try:
-            columns = _converted(values, convert)
-            made = columns[0] if part.row is str else part.row(**dict(zip(part.names(), columns, strict=True)))
+            columns = _converted(part.columns, part.types, values)
+            made = columns[0] if part.row is str else part.row(**dict(zip(part.columns, columns, strict=True)))
         except ValueError as error:
             made = Unreadable(f"{part.field}: {error}")
         found.setdefault(owner.removeprefix(part.prefix), []).append(made)
     return found
 
 
-def _record(kind: Kind, row: Row, lists: Mapping[str, Mapping[str, list[Made]]]) -> Record | Unreadable:
-    parts = {field: found.get(row[0], []) for field, found in lists.items()}
+def _record(kind: Kind, row: Row, lists: Mapping[str, Mapping[str, list[Any]]]) -> Record | Unreadable:
+    try:
+        own = _converted(kind.fields, kind.types, row)
+    except ValueError as error:
+        return Unreadable(str(error))
+    parts = {field: found.get(own[0], []) for field, found in lists.items()}
     for rows in parts.values():
         for made in rows:
             if isinstance(made, Unreadable):
                 return made
-    try:
-        own = _converted(row, [_CONVERSIONS.get(name) for name in kind.fields])
-    except ValueError as error:
-        return Unreadable(str(error))
     record: Record = kind.record(**dict(zip(kind.fields, own, strict=True)), **parts)
     return record
 
 
-def _converted(values: Iterable[Any], convert: list[Callable[[Any], Any] | None]) -> list[Any]:
-    return [value if change is None else change(value) for value, change in zip(values, convert, strict=True)]
+def _converted(names: Iterable[str], types: Iterable[ColumnType], values: Iterable[Any]) -> list[Any]:
+    """The values of a row as a record has them. Raises ValueError with the column's name."""
+    return [
+        value if value is None or kind == "integer" else _CONVERSIONS[kind](name, value)
+        for name, kind, value in zip(names, types, values, strict=True)
+    ]
 
 
-def _object(name: str) -> Callable[[str], dict[str, Any]]:
-    def convert(text: str) -> dict[str, Any]:
-        try:
-            return parse_object(text)
-        except ValueError as error:
-            raise ValueError(f"{name} can not be read: {error}") from None
-
-    return convert
+def _boolean(name: str, value: int) -> bool:
+    return bool(value)
 
 
-_CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
-    "is_admin": bool,
-    "hard": bool,
-    "attributes": _object("attributes"),
-    "scopes": _object("scopes"),
-}
+def _text(name: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"{name} is not UTF-8") from None
+
+
+def _object(name: str, value: bytes) -> dict[str, Any]:
+    try:
+        return parse_object(_text(name, value))
+    except ValueError as error:
+        raise ValueError(f"{name} can not be read: {error}") from None
+
+
+_CONVERSIONS: Mapping[ColumnType, Callable[[str, Any], Any]] = {"boolean": _boolean, "text": _text, "json": _object}
 
 
 def _json(ids: Iterable[str]) -> str:

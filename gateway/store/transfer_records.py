@@ -7,7 +7,7 @@ A record is one thing with all that belongs to it. Fields are called as the colu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
@@ -199,80 +199,92 @@ Record: TypeAlias = (
 )
 
 
+ColumnType: TypeAlias = Literal["text", "integer", "boolean", "json"]
+
+
 class Part(NamedTuple):
     """A table whose rows stand in a list of the record: those whose column `owner` is `prefix` and the record's id."""
 
     field: str
     row: type[Any]
+    """What a row becomes: a struct with fields called as the columns, or `str` for a name alone."""
     table: str
     owner: str
     keys: int
     """How many columns, the first ones, tell the rows of one owner apart."""
-    prefix: str = ""
-    columns: tuple[str, ...] = ()
-
-    def names(self) -> tuple[str, ...]:
-        """The columns that the rows have, keys first."""
-        return self.columns or self.row.__struct_fields__
+    prefix: str
+    columns: tuple[str, ...]
+    types: tuple[ColumnType, ...]
 
 
 class Kind(NamedTuple):
-    """One kind of record: its table and the tables of its parts. `columns` are the table's, the key first; `fields`
-    the record's for them."""
+    """One kind of record: its table and the tables of its parts."""
 
     name: str
     record: type[Any]
     table: str
     columns: tuple[str, ...]
+    """The table's, the key first; `fields` are the record's for them."""
     fields: tuple[str, ...]
-    parts: tuple[Part, ...] = ()
-    doc: str = ""
-    """What stands before the id in the change log's `doc`."""
+    types: tuple[ColumnType, ...]
+    parts: tuple[Part, ...]
+    doc: str
+    """What stands before the id in the change log's `doc`; empty: the log does not name it."""
+
+
+def _types(struct: type[Any]) -> dict[str, ColumnType]:
+    words: dict[Any, ColumnType] = {str: "text", int: "integer", bool: "boolean", dict[str, Any]: "json"}
+    found: dict[str, ColumnType] = {}
+    for field in msgspec.structs.fields(struct):
+        options = [kind for kind in get_args(field.type) if kind in words] or [field.type]
+        found[field.name] = words.get(field.type) or words.get(options[0], "json")
+    return found
+
+
+def _part(field: str, row: type[Any], table: str, owner: str, keys: int = 1, prefix: str = "") -> Part:
+    types: dict[str, ColumnType] = {"permission": "text"} if row is str else _types(row)
+    return Part(field, row, table, owner, keys, prefix, tuple(types), tuple(types.values()))
 
 
 def _kind(record: type[Any], table: str, *parts: Part, doc: str = "", **columns: str) -> Kind:
     lists = {part.field for part in parts}
-    fields = tuple(name for name in record.__struct_fields__ if name not in lists)
-    return Kind(
-        record.__struct_config__.tag, record, table, tuple(columns.get(f, f) for f in fields), fields, parts, doc
-    )
+    types = {name: kind for name, kind in _types(record).items() if name not in lists}
+    names = tuple(columns.get(name, name) for name in types)
+    tag = str(record.__struct_config__.tag)
+    return Kind(tag, record, table, names, tuple(types), tuple(types.values()), parts, doc)
 
 
-def _permissions(table: str, owner: str) -> Part:
-    return Part("permissions", str, table, owner, 1, columns=("permission",))
-
-
-ROLE = _kind(RoleRecord, "roles", _permissions("role_permissions", "role"), doc="role:")
+ROLE = _kind(RoleRecord, "roles", _part("permissions", str, "role_permissions", "role"), doc="role:")
 PLAN = _kind(
     PlanRecord,
     "plans",
-    _permissions("plan_permissions", "plan"),
-    Part("quotas", PlanQuotaRow, "plan_quotas", "plan", 1),
+    _part("permissions", str, "plan_permissions", "plan"),
+    _part("quotas", PlanQuotaRow, "plan_quotas", "plan", 1),
     doc="plan:",
 )
 ORGANIZATION_ROLE = _kind(
     OrganizationRoleRecord,
     "org_role_permissions",
-    _permissions("org_role_permissions", "role"),
+    _part("permissions", str, "org_role_permissions", "role"),
     doc="role:org.",
     id="role",
 )
 ORGANIZATION = _kind(
     OrganizationRecord,
     "organizations",
-    Part("usage", UsageRow, "quota_usage", "owner", 2, prefix="org:"),
+    _part("usage", UsageRow, "quota_usage", "owner", 2, prefix="org:"),
     doc="org:",
 )
 USER = _kind(
     UserRecord,
     "users",
-    Part("roles", UserRoleRow, "user_roles", "user_id", 1),
-    Part("permissions", UserPermissionRow, "user_permissions", "user_id", 2),
-    Part("quotas", UserQuotaRow, "user_quotas", "user_id", 1),
-    Part("usage", UsageRow, "quota_usage", "owner", 2, prefix="user:"),
-    Part("tokens", TokenRow, "api_tokens", "user_id", 1),
-    Part("memberships", MembershipRow, "memberships", "user_id", 1),
-    Part("caps", CapRow, "member_caps", "user_id", 2),
+    _part("roles", UserRoleRow, "user_roles", "user_id", 1),
+    _part("permissions", UserPermissionRow, "user_permissions", "user_id", 2),
+    _part("quotas", UserQuotaRow, "user_quotas", "user_id", 1),
+    _part("usage", UsageRow, "quota_usage", "owner", 2, prefix="user:"),
+    _part("tokens", TokenRow, "api_tokens", "user_id", 1),
+    _part("memberships", MembershipRow, "memberships", "user_id", 1),
+    _part("caps", CapRow, "member_caps", "user_id", 2),
     doc="user:",
 )
 REVOCATION = _kind(RevocationRecord, "revocations", credential="kind")
@@ -300,6 +312,6 @@ def own_row(record: Record) -> tuple[Any, ...]:
 
 
 def part_rows(record: Record, part: Part) -> list[tuple[Any, ...]]:
-    """The rows of one part, in the order of `Part.names`."""
+    """The rows of one part, in the order of `Part.columns`."""
     rows: list[Any] = getattr(record, part.field)
     return [(row,) if isinstance(row, str) else msgspec.structs.astuple(row) for row in rows]

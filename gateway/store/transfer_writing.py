@@ -45,7 +45,7 @@ def _own(kind: Kind, record: Record, *, overwrite: bool) -> Iterator[Statement]:
 
 
 def _upserts(part: Part, record: Record) -> Iterator[Statement]:
-    names = part.names()
+    names = part.columns
     keys, values = names[: part.keys], names[part.keys :]
     target = ("id",) if part.table == "api_tokens" else (part.owner, *keys)
     assignments = _assignments(values)
@@ -69,7 +69,7 @@ def _delete_others(part: Part, record: Record) -> Statement:
     sql, owner = f"DELETE FROM {part.table} WHERE {part.owner} = ?", part.prefix + record.id  # noqa: S608
     if part.table == "quota_usage" and len(rows) > CHUNK:
         return Statement(sql, (owner,))
-    keys = part.names()[: part.keys]
+    keys = part.columns[: part.keys]
     picked = ", ".join(f"value ->> {index}" for index in range(part.keys))
     return Statement(
         f"{sql} AND ({', '.join(keys)}) NOT IN (SELECT {picked} FROM json_each(?))",  # noqa: S608
