@@ -27,7 +27,11 @@ _IN_FORCE = (
     "SELECT id FROM api_tokens WHERE revoked_at IS NULL AND id IN (SELECT value FROM json_each(?1))"
     " UNION ALL SELECT id FROM login_sessions WHERE revoked_at IS NULL AND id IN (SELECT value FROM json_each(?1))"
 )
-_CLAIMS = "PRAGMA journal_mode=OFF; CREATE TABLE claims(what TEXT, value BLOB, line INTEGER, PRIMARY KEY (what, value)) WITHOUT ROWID; BEGIN;"
+_CLAIMS = """
+PRAGMA journal_mode=OFF;
+CREATE TABLE claims(what TEXT, value BLOB, line INTEGER, PRIMARY KEY (what, value)) WITHOUT ROWID;
+BEGIN;
+"""
 
 
 class Claims:
@@ -36,7 +40,7 @@ class Claims:
 
     def __init__(self) -> None:
         self._connection = apsw.Connection("")
-        self._connection.execute(_CLAIMS)
+        self._connection.execute(_CLAIMS).fetchall()
 
     def line(self, what: str, value: str) -> int | None:
         """The line whose record has taken `value`."""

@@ -69,7 +69,7 @@ class Draft:
 
     def __init__(self) -> None:
         self._connection = apsw.Connection("")
-        self._connection.execute(_DRAFT)
+        self._connection.execute(_DRAFT).fetchall()
 
     def put(self, record: Record) -> None:
         """Take a record in the place of what stood under its id."""
