@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import shutil
@@ -15,9 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.end_to_end.conftest import Connect
 from tests.support import lifeline
-from tests.support.gateway_process import ROOT, free_port, wait_for
-from tests.support.nginx import openssl_program
+from tests.support.gateway_process import ROOT, GatewayProcess, free_port, wait_for
+from tests.support.nginx import Nginx, openssl_program, self_signed
 from tests.support.plain_hrana import PlainHrana, Refused
 from tests.support.sqld import sqld_program
 
@@ -52,7 +54,8 @@ class Deployed:
         self.addresses["/run/secrets/database_jwt_key"] = str(secrets / "database_jwt_key.pem")
         settings = {name: self.here(value) for name, value in SERVICES[service]["environment"].items()}
         self.environment = {name: value for name, value in settings.items() if name not in OF_THE_IMAGE}
-        self.arguments = [*SERVICES[service]["command"][1:], "--db-path", str(directory / service)]
+        self.data = directory / service
+        self.arguments = [*SERVICES[service]["command"][1:], "--db-path", str(self.data)]
         if "SQLD_PRIMARY_URL" in settings:
             self.arguments += ["--primary-grpc-url", settings["SQLD_PRIMARY_URL"]]
         self.token = (secrets / "database_token").read_text().strip()
@@ -88,6 +91,12 @@ class Deployed:
         except (OSError, Refused):
             return False
         return True
+
+    def terminate(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        assert self.process.wait(20) == 0
+        self.process = None
 
     def kill(self) -> None:
         if self.process is not None:
@@ -203,3 +212,76 @@ def test_secrets_are_made_once_and_closed(secrets: Path) -> None:
     assert all(path.stat().st_mode & 0o004 for path in before if path.name in readable)
     text = run(openssl_program(), "x509", "-in", str(secrets / "tls" / "cert.pem"), "-noout", "-text")
     assert "DNS:gateway.example.org" in text
+
+
+def settings(primary: Deployed, replica: Deployed | None, secrets: Path) -> dict[str, str]:
+    """What the composition sets for a gateway."""
+    environment: dict[str, str] = dict(SERVICES["gateway-1"]["environment"])
+    assert environment["GATEWAY_DATABASE_URL"] == "http://sqld:8080"
+    assert environment["GATEWAY_DATABASE_REPLICA"] == "http://sqld-replica:8080"
+    environment["GATEWAY_DATABASE_URL"] = primary.url
+    environment["GATEWAY_DATABASE_REPLICA"] = replica.url if replica else ""
+    environment["GATEWAY_DATABASE_AUTH_TOKEN_FILE"] = str(secrets / "database_token")
+    environment["GATEWAY_SERVER_TRUSTED_PROXIES"] = "127.0.0.1/32"
+    return environment
+
+
+def gateway(environment: dict[str, str], *arguments: str) -> str:
+    return run(sys.executable, "-m", "gateway", *arguments, **environment, PYTHONPATH=str(ROOT))
+
+
+async def test_the_parts_of_the_composition_work_together(
+    primary: Deployed, replica: Deployed, secrets: Path, tmp_path: Path, connect: Connect
+) -> None:
+    environment = settings(primary, replica, secrets)
+    gateway(environment, *SERVICES["migrate"]["command"])
+    token = json.loads(gateway(environment, "init", "--demo", "--json"))["token"]
+    nodes = []
+    try:
+        for name in ("gateway-1", "gateway-2"):
+            (tmp_path / name).mkdir()
+            node = GatewayProcess(tmp_path / name)
+            node.environment |= environment
+            nodes.append(node)
+            node.start()
+        with Nginx(tmp_path, nodes, *self_signed(tmp_path)) as proxy:
+            clients = [await connect(token, at=proxy) for _ in range(4)]
+            assert {node.metric("gateway_sessions", kind="user") for node in nodes} == {2.0}
+            for client in clients:
+                await client.until(lambda client=client: client.data)
+            gateway(environment, "user", "plan", "ada", "free")
+            for client in clients:
+                await client.until(lambda client=client: client.data["identity"]["plan"] == "free")
+            gateway(environment, "user", "disable", "ada")
+            for client in clients:
+                assert (await client.end())["code"] == "revoked"
+    finally:
+        for node in nodes:
+            node.end()
+
+
+def test_a_backup_of_the_server_is_put_in_place_of_another(
+    primary: Deployed, replica: Deployed, secrets: Path, tmp_path: Path
+) -> None:
+    """The steps of docs/operations.md, "A libSQL server"."""
+    environment = settings(primary, None, secrets)
+    gateway(environment, "init", "--demo")
+    users = gateway(environment, "user", "list", "--json")
+    gateway(environment, "backup", str(tmp_path / "backup.db"))
+    gateway(environment, "user", "plan", "ada", "free")
+    primary.terminate()
+    gateway({"GATEWAY_DATABASE_URL": f"file:{tmp_path}/restored.db"}, "restore", "--yes", str(tmp_path / "backup.db"))
+    shutil.rmtree(primary.data)
+    (primary.data / "dbs" / "default").mkdir(parents=True)
+    (tmp_path / "restored.db").rename(primary.data / "dbs" / "default" / "data")
+    primary.start()
+    assert gateway(environment, "user", "list", "--json") == users
+    assert gateway(environment, "doctor") == "Nothing is wrong.\n"
+    replica.kill()
+    shutil.rmtree(replica.data)
+    replica.start()
+    gateway(environment, "user", "plan", "ada", "enterprise")
+    wait_for(lambda: replica.execute("SELECT plan FROM users WHERE id = 'u_ada'") == [("enterprise",)])
+    primary.kill()
+    primary.start()
+    assert json.loads(gateway(environment, "user", "show", "ada", "--json"))["plan"] == "enterprise"
