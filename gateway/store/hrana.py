@@ -1,4 +1,4 @@
-"""Hrana 3 over HTTP, its JSON encoding: requests and answers as bytes, and the server's refusals in our words.
+"""Hrana 3 in its JSON encoding: requests, answers, and the server's refusals in our words.
 
 Source: the Hrana 3 specification of libSQL. Integers travel as decimal strings, so that 64 bits survive; blobs as
 base64 without padding.
@@ -7,15 +7,16 @@ base64 without padding.
 from __future__ import annotations
 
 import binascii
+import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import msgspec
 
 from gateway.errors import StoreConflict, StoreCorrupt, StoreError, StoreUnavailable
 from gateway.store.driver import Row, Value, violated
-from gateway.store.stream import Outcome, Step
+from gateway.store.stream import Outcome, Step, Unanswered
 
 
 class _Integer(msgspec.Struct, tag="integer", tag_field="type"):
@@ -113,17 +114,23 @@ def encode_pipeline(baton: str | None, requests: Sequence[dict[str, Any]]) -> by
 
 
 def decode_answer(body: bytes) -> Answer:
-    """Raises `StoreError` for what is no answer to a pipeline."""
-    try:
+    """Raises `Unanswered` for what is no answer to a pipeline."""
+    with _understood():
         return _answers.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise StoreError(f"the server's answer is not Hrana: {error}") from None
 
 
-def outcomes(result: _Result) -> list[Outcome]:
-    """The outcomes of a batch's steps. Raises what the server refused the whole batch with."""
-    batch = _batches.decode(_checked(result).result)
-    return [_outcome(*pair) for pair in zip(batch.step_results, batch.step_errors, strict=True)]
+def outcomes(result: _Result, count: int) -> list[Outcome]:
+    """The outcomes of a batch of `count` steps. Raises what the server refused the whole batch with, `Unanswered` for
+    what is no answer to it."""
+    response = _checked(result)
+    with _understood():
+        return _outcomes(_batches.decode(response.result), count)
+
+
+def decoded_outcomes(result: Any, count: int) -> list[Outcome]:
+    """As `outcomes`, of a batch's result whose JSON was decoded already."""
+    with _understood():
+        return _outcomes(msgspec.convert(result, _BatchResult), count)
 
 
 def check(result: _Result) -> None:
@@ -148,8 +155,23 @@ def _checked(result: _Result) -> _Response:
     if result.error is not None:
         raise refusal(result.error.code, result.error.message)
     if result.response is None:
-        raise StoreError(f"the server's answer is not Hrana: a result of type {result.type[:20]!r}")
+        raise Unanswered(f"the server's answer is not Hrana: a result of type {result.type[:20]!r}")
     return result.response
+
+
+@contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    """Around the reading of an answer: one that makes no sense is as good as none."""
+    try:
+        yield
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Unanswered(f"the server's answer is not Hrana: {error}") from None
+
+
+def _outcomes(batch: _BatchResult, count: int) -> list[Outcome]:
+    if len(batch.step_results) != count:
+        raise ValueError(f"{len(batch.step_results)} results of {count} steps")
+    return [_outcome(*pair) for pair in zip(batch.step_results, batch.step_errors, strict=True)]
 
 
 def _outcome(result: _StatementResult | None, error: _Error | None) -> Outcome:

@@ -77,10 +77,7 @@ class HttpServer:
             raise Unanswered(f"{self.url} did not answer: {_said(error)}") from error
         if status != 200:
             raise self._refused(status, content)
-        try:
-            return decode_answer(content)
-        except StoreError as error:
-            raise Unanswered(f"{self.url}: {error}") from error
+        return decode_answer(content)
 
     @contextlib.asynccontextmanager
     async def changes(self, table: str) -> AsyncIterator[AsyncIterator[None]]:
@@ -148,9 +145,9 @@ class HttpStream:
         """See `Stream.batch`."""
         [result] = (await self._run([Request.batch(steps)], timeout_s)).results
         try:
-            return outcomes(result)
+            return outcomes(result, len(steps))
         except StoreError as error:
-            self.broken = True
+            await self.close()  # a batch that was refused may have begun a transaction
             if isinstance(error, StoreUnavailable):
                 raise Unanswered(str(error)) from error
             raise
@@ -168,7 +165,8 @@ class HttpStream:
                 await self._server.pipeline(self._url, baton, [Request.CLOSE], CLOSE_TIMEOUT_S)
 
     async def _run(self, requests: list[dict[str, Any]], timeout_s: float) -> Answer:
-        assert not self.broken
+        if self.broken:
+            raise StoreUnavailable(f"{self._server.url}: the stream has ended")
         try:
             answer = await self._server.pipeline(self._url, self._baton, requests, timeout_s)
             if len(answer.results) != len(requests):

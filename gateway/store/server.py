@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import ConfigError, StoreUnavailable
 from gateway.store.address import ServerAddress
 from gateway.store.driver import Row, Statement, Written
 from gateway.store.http_streams import HttpServer
@@ -13,19 +14,49 @@ from gateway.store.server_copies import copy_server
 from gateway.store.server_readers import POSITION, READ_TIMEOUT_S, SCAN_TIMEOUT_S, Near, ServerSnapshot, Streams
 from gateway.store.server_wakeup import ServerWakeup
 from gateway.store.server_writer import ServerWriter
+from gateway.store.stream import Server
+
+
+class Primary(NamedTuple):
+    """The ways to one server. By WebSocket, what breaks the connection of one kind spares the other; the stream of
+    changes and whole copies exist by HTTP alone, at the same host and port."""
+
+    reads: Server
+    writes: Server
+    http: HttpServer
+
+    @classmethod
+    def at(cls, address: ServerAddress, token: str | None) -> Primary:
+        """Nothing is connected yet."""
+        if address.transport == "http":
+            http = HttpServer(address.url, token)
+            return cls(http, http, http)
+        reads, writes = _server(address, token), _server(address, token)
+        return cls(reads, writes, HttpServer("http" + address.url.removeprefix("ws"), token))
+
+
+def _server(address: ServerAddress, token: str | None) -> Server:
+    if address.transport == "http":
+        return HttpServer(address.url, token)
+    try:
+        from gateway.store.ws_streams import WsServer  # brings along what nobody else needs
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"database.url: ws:// needs {error.name}; install session-gateway with the extra 'server'"
+        ) from None
+    return WsServer(address.url, token)
 
 
 class ServerDriver:
     """A libSQL server, and the replica beside this process if there is one."""
 
-    def __init__(
-        self, primary: HttpServer, replica: HttpServer | None, *, poll_ms: int, clock: Callable[[], int]
-    ) -> None:
-        self._servers = [server for server in (primary, replica) if server is not None]
-        self._primary = Streams(primary)
+    def __init__(self, primary: Primary, replica: Server | None, *, poll_ms: int, clock: Callable[[], int]) -> None:
+        self._http = primary.http
+        self._servers: set[Server] = {*primary, *([replica] if replica else [])}
+        self._primary = Streams(primary.reads)
         self._near = Near(self._primary, Streams(replica) if replica else None)
-        self._wakeup = ServerWakeup(lambda: primary.changes("change_log"), self._position, poll_s=poll_ms / 1000)
-        self._writer = ServerWriter(primary.stream, self._committed, clock=clock)
+        self._wakeup = ServerWakeup(lambda: primary.http.changes("change_log"), self._position, poll_s=poll_ms / 1000)
+        self._writer = ServerWriter(primary.writes.stream, self._committed, clock=clock)
         self.counts = self._writer.counts
         self._closed = False
 
@@ -40,15 +71,14 @@ class ServerDriver:
         clock: Callable[[], int],
     ) -> ServerDriver:
         """Open the server at `address`. Raises `StoreUnavailable` when it can not be reached or refuses the token."""
-        primary = HttpServer(address.url, address.token or auth_token)
-        near = HttpServer(replica.url, replica.token or auth_token) if replica else None
-        streams = Streams(primary)
+        primary = Primary.at(address, address.token or auth_token)
+        near = _server(replica, replica.token or auth_token) if replica else None
+        streams = Streams(primary.reads)
         try:
             await streams.read([Statement("SELECT 1")], READ_TIMEOUT_S)
         except BaseException:
-            await primary.close()
-            if near is not None:
-                await near.close()
+            for server in {*primary, *([near] if near else [])}:
+                await server.close()
             raise
         finally:
             await streams.close()
@@ -94,7 +124,7 @@ class ServerDriver:
     async def backup(self, path: Path, *, overwrite: bool) -> None:
         """From the primary's dump."""
         self._check_open()
-        await copy_server(self._servers[0], path, overwrite=overwrite)
+        await copy_server(self._http, path, overwrite=overwrite)
 
     async def close(self) -> None:
         """The writer first: what it accepted is still to be committed."""

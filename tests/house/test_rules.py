@@ -44,6 +44,8 @@ IMPURE = {
 OTHER_SQLITES = {"sqlite3", "libsql", "libsql_client", "libsql_experimental", "aiosqlite", "aiolibsql", "pysqlite3"}
 OWN_PROCESSES = {"gateway/bench/writer.py"}
 """Programs that another process runs and nobody imports."""
+OPENS_NO_FILE = {"gateway/store/ws_streams.py": {"libsql_client"}}
+"""What imports another SQLite along with something else: harmless as long as no file is opened with it."""
 
 
 def name(path: Path) -> str:
@@ -137,6 +139,7 @@ def test_one_sqlite_in_a_process() -> None:
     wrong = []
     for path in EVERYTHING:
         roots = {module.split(".")[0] for module in imports(path, for_types_too=False)}
+        roots -= OPENS_NO_FILE.get(name(path), set())
         wrong += [name(path)] if roots & OTHER_SQLITES and name(path) not in OWN_PROCESSES else []
     assert wrong == []
     for path in EVERYTHING:
