@@ -177,7 +177,7 @@ class ServerWriter:
             if not isinstance(error, StoreError):
                 log.exception("a group of writes failed")
                 error = StoreUncertain(f"it is not known whether the write was made: {error!r}")
-            else:
+            elif not isinstance(error, StoreUncertain):
                 log.warning("a group of %d writes was not made: %s", len(group), error)
             return [error for _ in group]
 
@@ -194,6 +194,9 @@ class ServerWriter:
                 if fresh or attempt == BUSY_RETRIES:
                     raise
                 continue  # the server had forgotten the stream
+            except StoreError as error:
+                await self._resolve_doubt(self._number, error)
+                raise  # refused as a whole
             refused = plan.refusal(outcomes)
             if refused is None:
                 return plan.results(outcomes)
@@ -208,13 +211,14 @@ class ServerWriter:
         number = Step(_NUMBER, (self._id, self._number, self._clock()), succeeded(0))
         return await self._kept().batch(plan.steps(number), timeout_s=self._timeout_s)
 
-    async def _resolve_doubt(self, number: int, doubt: Unanswered) -> None:
+    async def _resolve_doubt(self, number: int, doubt: StoreError) -> None:
         """Find out that the group with this number was not committed and never will be. Raises `StoreUncertain` when it
         was, for its answers are lost, or when that can not be found out."""
         try:
             async with asyncio.timeout(self._fence_timeout_s):
                 found = await self._fence()
         except TimeoutError:
+            log.warning("it is not known whether a group of writes was committed: %s", doubt)
             raise StoreUncertain(f"it is not known whether the write was made: {doubt}") from doubt
         if found >= number:
             log.warning("a group of writes was committed and its answers were lost: %s", doubt)
