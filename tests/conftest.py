@@ -5,13 +5,13 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from gateway.store.database import Database
-from tests.support.sqld import SqldServer
+from tests.support.sqld import SqldReplica, SqldServer
 
 # A shared machine is no stopwatch, so no deadline; what ran once in CI runs again the same way.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -42,8 +42,19 @@ def migrated_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return server.data
 
 
+STORAGES = ("file", "server")
+"""On which databases a test is run that asks for one; ``pytest.mark.storages`` names others."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`storage` is ``file``, ``server`` (a libSQL server), or ``replica`` (one with a read replica beside the node)."""
+    if "storage" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("storages")
+        metafunc.parametrize("storage", mark.args if mark else STORAGES, scope="module")
+
+
 class StartServer(Protocol):
-    """Starts a libSQL server with an empty, migrated database for one test; with a name, each has a directory."""
+    """Starts a libSQL server with an empty, migrated database for one test; each needs another name."""
 
     def __call__(self, name: str = "server") -> SqldServer: ...
 
@@ -58,20 +69,37 @@ def start_server(migrated_server: Path, tmp_path: Path) -> Iterator[StartServer]
         yield start
 
 
-@pytest.fixture(params=["file", "server"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a database of one test is: in a file of its own, and on a libSQL server of its own."""
-    if request.param == "file":
-        return f"file:{tmp_path}/gateway.db"
-    start_server: StartServer = request.getfixturevalue("start_server")
-    return start_server().url
+class Place(NamedTuple):
+    """Where a database is: its address, and that of the read replica, if it has one."""
+
+    url: str
+    replica: str | None = None
+
+    def settings(self) -> dict[str, str]:
+        """Those of a gateway that is to use it."""
+        return {"database_url": self.url} | ({"database_replica": self.replica} if self.replica else {})
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
+def database_place(storage: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Where one test's database is: in a file, or on a libSQL server that has the tables already."""
+    if storage == "file":
+        yield Place(f"file:{tmp_path}/gateway.db")
+        return
+    start_server: StartServer = request.getfixturevalue("start_server")
+    server = start_server()
+    if storage == "server":
+        yield Place(server.url)
+        return
+    with SqldReplica(server, tmp_path / "replica") as replica:
+        yield Place(server.url, replica.url)
+
+
+@pytest.fixture
+async def database(database_place: Place) -> AsyncIterator[Database]:
     """A fresh, migrated database."""
     from gateway.store.migrate import migrate
 
-    async with await Database.open(database_url) as opened:
+    async with await Database.open(database_place.url, replica=database_place.replica) as opened:
         await migrate(opened)
         yield opened

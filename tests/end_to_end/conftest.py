@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,40 @@ from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_websocket import RawWebSocket
 from tests.support.seed import Seed
+from tests.support.sqld import SqldReplica, SqldServer
+
+
+@contextmanager
+def _database(storage: str, directory: Path) -> Iterator[dict[str, Any]]:
+    """The settings of a gateway that are about its database. A server is as empty as a file that is not there."""
+    if storage == "file":
+        yield {}
+        return
+    with SqldServer(directory / "server") as server:
+        if storage == "server":
+            yield {"database_url": server.url}
+            return
+        with SqldReplica(server, directory / "replica") as replica:
+            yield {"database_url": server.url, "database_replica": replica.url}
 
 
 @pytest.fixture(scope="module")
-def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """The module's gateway; `SETTINGS` of the module are its settings."""
+def gateway(
+    storage: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayProcess]:
+    """The module's gateway on each kind of database; `SETTINGS` of the module are its settings."""
     settings: dict[str, Any] = getattr(request.module, "SETTINGS", {})
-    with GatewayProcess(tmp_path_factory.mktemp("gateway"), **settings) as process:
-        yield process
-    process.check_log()
+    directory = tmp_path_factory.mktemp("gateway")
+    with _database(storage, directory) as place:
+        with GatewayProcess(directory, **place, **settings) as process:
+            yield process
+        process.check_log()
 
 
 @pytest.fixture(scope="module")
 def foreign(gateway: GatewayProcess) -> Iterator[ForeignWriter]:
     """Another program that writes to the module's database."""
-    with ForeignWriter(gateway.database) as writer:
+    with gateway.foreign_writer() as writer:
         yield writer
 
 
@@ -76,7 +96,7 @@ class OwnGateway:
 
     def __init__(self, process: GatewayProcess) -> None:
         self.process = process
-        self.foreign = ForeignWriter(process.database)
+        self.foreign = process.foreign_writer()
         self.seed = Seed(self.foreign, process.secrets)
 
 
@@ -84,23 +104,25 @@ StartGateway = Callable[..., OwnGateway]
 
 
 @pytest.fixture
-def own_gateway(tmp_path: Path) -> Iterator[StartGateway]:
+def own_gateway(storage: str, tmp_path: Path) -> Iterator[StartGateway]:
     """Starts a gateway with settings for this test alone."""
     started: list[OwnGateway] = []
     processes: list[GatewayProcess] = []
 
-    def start(**settings: Any) -> OwnGateway:
-        process = GatewayProcess(tmp_path, **settings)
-        processes.append(process)
-        process.start()
-        own = OwnGateway(process)
-        started.append(own)
-        return own
+    with _database(storage, tmp_path) as place:
 
-    yield start
-    for own in started:
-        own.foreign.close()
-    for process in processes:
-        process.end()
+        def start(**settings: Any) -> OwnGateway:
+            process = GatewayProcess(tmp_path, **(place | settings))
+            processes.append(process)
+            process.start()
+            own = OwnGateway(process)
+            started.append(own)
+            return own
+
+        yield start
+        for own in started:
+            own.foreign.close()
+        for process in processes:
+            process.end()
     for process in processes:
         process.check_log()

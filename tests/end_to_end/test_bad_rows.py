@@ -198,7 +198,7 @@ async def test_a_writer_killed_in_a_transaction_leaves_nothing_behind(
     person = seed.person()
     client = await connect(person.token)
     await client.until(lambda: client.data)
-    victim = ForeignWriter(gateway.database)
+    victim = gateway.foreign_writer()
     victim.execute("BEGIN IMMEDIATE")
     victim.execute("UPDATE users SET name = 'Never' WHERE id = ?", person.id)
     victim.kill()

@@ -13,6 +13,8 @@ from tests.support.gateway_thread import GatewayThread
 from tests.support.oracle import user_document
 from tests.support.seed import Person, Seed, now_ms
 
+pytestmark = pytest.mark.storages("file")
+
 HOUR_MS = 3_600_000
 
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.end_to_end.conftest import Connect, ConnectRaw, StartGateway
 from tests.support.client import Client, Refused
 from tests.support.foreign_writer import ForeignWriter
@@ -16,6 +18,8 @@ from tests.support.oracle import fresh_document, user_document
 from tests.support.raw_websocket import RawWebSocket
 from tests.support.seed import Person, Seed, now_ms
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.storages("file", "server", "replica")
 
 
 def _numbers(data: dict[str, Any]) -> set[str]:
@@ -123,7 +127,7 @@ class Noise:
         self._stopping = False
 
     async def _write(self) -> None:
-        with ForeignWriter(self._gateway.database) as writer:
+        with self._gateway.foreign_writer() as writer:
             number = 0
             while not self._stopping:
                 number += 1
@@ -203,7 +207,7 @@ async def test_two_nodes_share_a_database_and_one_may_stop_for_a_while(
 ) -> None:
     own = own_gateway()
     person, other = own.seed.people(2)
-    with GatewayProcess(own.process.directory, database=own.process.database) as second:
+    with own.process.sibling() as second:
         first_client, second_client = (
             await connect(person.token, at=own.process),
             await connect(person.token, at=second),
@@ -229,7 +233,7 @@ async def test_two_nodes_share_a_database_and_one_may_stop_for_a_while(
 async def test_a_rolling_restart_costs_each_session_one_reconnect(own_gateway: StartGateway, connect: Connect) -> None:
     own = own_gateway(server_drain_s=0.5)
     people = own.seed.people(6, own.seed.plan([], {"minutes": (500, "month")}))
-    with GatewayProcess(own.process.directory, database=own.process.database, server_drain_s=0.5) as second:
+    with own.process.sibling(server_drain_s=0.5) as second:
         nodes = [own.process, second]
         place = {person: nodes[number % 2] for number, person in enumerate(people)}
         clients = {person: await connect(person.token, at=place[person]) for person in people}

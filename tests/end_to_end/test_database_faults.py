@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.conftest import Connect, StartGateway
 from tests.support.client import Refused
 from tests.support.database_lock import DatabaseLock
@@ -16,6 +18,8 @@ from tests.support.gateway_process import ROOT, GatewayProcess
 from tests.support.oracle import fresh_document, user_document
 from tests.support.seed import Seed, now_ms
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.storages("file")
 
 SETTINGS = {"changes_sweep_s": 1}
 

@@ -16,6 +16,8 @@ from tests.support.oracle import fresh_document, user_document
 from tests.support.seed import Person, Seed, now_ms
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.storages("file", "server", "replica")
+
 PROMPT_S = 2.0
 """A change is there in milliseconds; a busy machine is given more."""
 

@@ -12,6 +12,8 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_websocket import RawWebSocket
 from tests.support.seed import Seed
 
+pytestmark = pytest.mark.storages("file")
+
 
 def _origin(text: str, gateway: GatewayProcess) -> str:
     return text.replace("HOST", gateway.address).replace("PORT", str(gateway.port))

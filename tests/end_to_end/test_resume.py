@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.end_to_end.conftest import Connect
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
 from tests.support.oracle import fresh_document, user_document
 from tests.support.seed import Person, Seed
+
+pytestmark = pytest.mark.storages("file", "server", "replica")
 
 
 async def test_what_did_not_change_is_only_confirmed(seed: Seed, foreign: ForeignWriter, connect: Connect) -> None:

@@ -133,6 +133,7 @@ async def test_all_sessions_of_a_disabled_user_end(foreign: ForeignWriter, seed:
     assert back.data["identity"]["status"] == "active"
 
 
+@pytest.mark.storages("file")
 async def test_a_user_deleted_by_a_program_without_foreign_keys_leaves_no_living_token(
     gateway: GatewayProcess, seed: Seed, connect: Connect
 ) -> None:
@@ -193,7 +194,7 @@ async def test_a_token_revoked_while_its_session_opens_never_stays_open(
             client = await connect(token, by=by)
             assert (await client.end())["code"] in ("revoked", "auth_failed")
 
-    with ForeignWriter(gateway.database) as noise:
+    with gateway.foreign_writer() as noise:
         noise.send_each("UPDATE users SET name = ? WHERE id = ?", names, pause_s=0.001)
         for _ in range(3):
             with seed.transaction():

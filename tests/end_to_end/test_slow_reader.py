@@ -43,7 +43,7 @@ async def test_a_reader_that_never_reads_costs_bounded_memory_and_delays_nobody(
     before = gateway.resident_kib()
     _grow(foreign, busy, 1500)
     delays = []
-    with ForeignWriter(gateway.database) as somebody:
+    with gateway.foreign_writer() as somebody:
         for number in range(20):
             name = f"Quiet {number}"
             await somebody.run("UPDATE users SET name = ? WHERE id = ?", name, quiet.id)

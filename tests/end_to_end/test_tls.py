@@ -21,6 +21,8 @@ from tests.support.raw_websocket import handshake
 from tests.support.seed import GROW, Seed, growth
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.storages("file")
+
 
 class Certificate(NamedTuple):
     """A self-signed certificate for this machine, and its key."""

@@ -15,6 +15,8 @@ from tests.end_to_end.conftest import StartGateway
 from tests.support.gateway_process import GatewayProcess, wait_for
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.storages("file")
+
 DIED = "a worker died and is started again"
 
 

@@ -4,6 +4,8 @@ Tests must not open a file with a second SQLite in their own process (it breaks 
 "somebody else" does is asked of such a process over its standard input::
 
 with ForeignWriter(path) as somebody: somebody.execute("UPDATE users SET plan = ? WHERE id = ?", "pro", "u1")
+
+On a libSQL server, somebody else is a process of its own too, which shares nothing with the gateway's driver.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.support import plain_hrana
 
 _PROGRAM = r"""
 import json, sqlite3, sys, time
@@ -59,10 +63,11 @@ class ForeignWriter:
     """
 
     def __init__(self, path: str | Path, *, foreign_keys: bool = True, timeout_s: float = 10.0) -> None:
-        self.path = Path(path)
-        arguments = [str(path), "ON" if foreign_keys else "OFF", str(timeout_s)]
+        self._start("-c", _PROGRAM, str(path), "ON" if foreign_keys else "OFF", str(timeout_s))
+
+    def _start(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.sqlite_version: str = self.receive()[0][0]
 
@@ -128,3 +133,10 @@ class ForeignWriter:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(task) + "\n")
         self.process.stdin.flush()
+
+
+class ForeignServerWriter(ForeignWriter):
+    """As `ForeignWriter`, on the libSQL server at `url`; foreign keys are always looked after there."""
+
+    def __init__(self, url: str, token: str | None = None, *, timeout_s: float = 10.0) -> None:
+        self._start(plain_hrana.__file__, url, token or "", str(timeout_s))

@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.support.foreign_writer import ForeignServerWriter, ForeignWriter
+
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 20.0
@@ -59,16 +61,24 @@ def wait_for(
 
 
 class GatewayProcess:
-    """One gateway on one database file in `directory`. Settings are named ``section_name`` (``channel_heartbeat_s=1``).
+    """One gateway, on the file `database` (one in `directory`) or on the database at `database_url`. Settings are named
+    ``section_name`` (``channel_heartbeat_s=1``).
 
     What the process writes goes to `log_path`, through restarts too. `secrets` are texts that must not occur there.
     """
 
     def __init__(
-        self, directory: Path, *, database: Path | None = None, tls_ca: Path | None = None, **settings: object
+        self,
+        directory: Path,
+        *,
+        database: Path | None = None,
+        database_url: str | None = None,
+        tls_ca: Path | None = None,
+        **settings: object,
     ) -> None:
         self.directory = directory
         self.database = database or directory / "gateway.db"
+        self.database_url = database_url or f"file:{self.database}"
         self.port = free_port()
         self.log_path = directory / f"gateway-{self.port}.log"
         self.secrets: list[str] = []
@@ -77,7 +87,7 @@ class GatewayProcess:
         self.environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.environment |= {
             "PYTHONPATH": str(ROOT),
-            "GATEWAY_DATABASE_URL": f"file:{self.database}",
+            "GATEWAY_DATABASE_URL": self.database_url,
             "GATEWAY_SERVER_PORT": str(self.port),
         }
         self.environment |= {f"GATEWAY_{name.upper()}": str(value) for name, value in settings.items()}
@@ -88,6 +98,19 @@ class GatewayProcess:
 
     def __exit__(self, *exception: object) -> None:
         self.end()
+
+    def sibling(self, **settings: object) -> GatewayProcess:
+        """Another gateway on the same database, not started."""
+        replica = self.environment.get("GATEWAY_DATABASE_REPLICA")
+        if replica is not None:
+            settings = {"database_replica": replica, **settings}
+        return GatewayProcess(self.directory, database=self.database, database_url=self.database_url, **settings)  # type: ignore[arg-type]
+
+    def foreign_writer(self) -> ForeignWriter:
+        """Another program that writes to its database."""
+        if self.database_url.startswith("file:"):
+            return ForeignWriter(self.database)
+        return ForeignServerWriter(self.database_url, self.environment.get("GATEWAY_DATABASE_AUTH_TOKEN"))
 
     # --- life ---
 

@@ -14,8 +14,8 @@ from tests.support.seed import Person, now_ms
 
 
 def fresh_document(gateway: GatewayProcess, person: Person) -> Held:
-    """What a second gateway, started now on the same file, answers to ``GET /api/document``."""
-    with GatewayProcess(gateway.directory, database=gateway.database) as second:
+    """What a second gateway, started now on the same database, answers to ``GET /api/document``."""
+    with gateway.sibling() as second:
         body = second.request("GET", "/api/document", person.token).json()
         return Held(body["data"], body["rev"], body["seq"])
 
