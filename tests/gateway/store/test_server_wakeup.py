@@ -1,0 +1,224 @@
+"""The wake-up of a libSQL server: streams and positions that the tests make up, on the event loop's real clock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.errors import StoreUnavailable
+from gateway.store.http_streams import HttpServer, NotOffered
+from gateway.store.server_wakeup import ECHOES_S, ServerWakeup
+from tests.support.sqld import SqldReplica, SqldServer
+from tests.support.waiting import eventually
+
+
+class Source:
+    """A stream of changes and a position, in the test's hands. `failures` are raised by the next attempts to open."""
+
+    def __init__(self) -> None:
+        self.events: asyncio.Queue[BaseException | None] = asyncio.Queue()
+        self.failures: list[Exception] = []
+        self.opened = 0
+        self.polls = 0
+        self.at = 0
+        self.away = False
+        self.frozen = False
+
+    @contextlib.asynccontextmanager
+    async def listen(self) -> AsyncIterator[AsyncIterator[None]]:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.opened += 1
+        yield self._events()
+
+    async def _events(self) -> AsyncIterator[None]:
+        while True:
+            event = await self.events.get()
+            if event is not None:
+                raise event
+            yield None
+
+    async def position(self) -> int:
+        self.polls += 1
+        if self.frozen:
+            await asyncio.Event().wait()
+        if self.away:
+            raise StoreUnavailable("away")
+        return self.at
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@contextlib.asynccontextmanager
+async def waking(source: Source, *, stream: bool = True, **times: float) -> AsyncIterator[ServerWakeup]:
+    settings = {"poll_s": 0.005, "net_s": 3600.0, "not_offered_s": 3600.0} | times
+    wakeup = ServerWakeup(source.listen if stream else None, source.position, **settings)
+    try:
+        yield wakeup
+    finally:
+        await wakeup.close()
+
+
+async def quiet(wakeup: ServerWakeup) -> None:
+    """Take every ring there is, until none comes for longer than the echoes last."""
+    with contextlib.suppress(TimeoutError):
+        while True:
+            async with asyncio.timeout(ECHOES_S[-1] + 0.1):
+                await wakeup.wait()
+
+
+async def rings(wakeup: ServerWakeup, within_s: float = 5.0) -> None:
+    async with asyncio.timeout(within_s):
+        await wakeup.wait()
+
+
+class TestStream:
+    async def test_an_event_rings(self, source: Source) -> None:
+        async with waking(source) as wakeup:
+            await eventually(lambda: wakeup.streaming)
+            await quiet(wakeup)
+            source.events.put_nowait(None)
+            await rings(wakeup)
+
+    async def test_it_rings_again_for_what_could_not_be_read_yet(self, source: Source) -> None:
+        async with waking(source) as wakeup:
+            await eventually(lambda: wakeup.streaming)
+            await quiet(wakeup)
+            source.events.put_nowait(None)
+            for _ in range(1 + len(ECHOES_S)):
+                await rings(wakeup)
+            with pytest.raises(TimeoutError):
+                await rings(wakeup, ECHOES_S[-1] + 0.1)
+
+    async def test_an_own_commit_rings_at_once(self, source: Source) -> None:
+        async with waking(source, stream=False, poll_s=3600.0) as wakeup:
+            await quiet(wakeup)
+            wakeup.committed()
+            await rings(wakeup, 0.5)
+
+    async def test_a_stream_that_breaks_is_opened_again(self, source: Source) -> None:
+        async with waking(source) as wakeup:
+            await eventually(lambda: wakeup.streaming)
+            source.failures = [StoreUnavailable("still away")]
+            source.events.put_nowait(StoreUnavailable("gone"))
+            await eventually(lambda: source.opened == 2)
+            await quiet(wakeup)
+            source.events.put_nowait(None)
+            await rings(wakeup)
+
+    async def test_what_was_committed_while_it_was_broken_is_not_missed(self, source: Source) -> None:
+        async with waking(source, poll_s=3600.0) as wakeup:
+            await eventually(lambda: wakeup.streaming)
+            await quiet(wakeup)
+            source.events.put_nowait(StoreUnavailable("gone"))
+            await rings(wakeup)
+            await eventually(lambda: source.opened == 2)
+            await rings(wakeup)
+
+    async def test_one_that_is_not_offered_is_not_asked_for_all_the_time(self, source: Source) -> None:
+        source.failures = [NotOffered("404")]
+        async with waking(source) as wakeup:
+            await eventually(lambda: source.polls > 20)
+            assert source.opened == 0
+            assert not wakeup.streaming
+
+    async def test_a_silent_one_is_noticed_and_opened_again(self, source: Source) -> None:
+        async with waking(source, net_s=0.02) as wakeup:
+            await eventually(lambda: wakeup.streaming and source.polls > 2)
+            source.at = 1
+            await rings(wakeup)
+            await eventually(lambda: source.opened == 2)
+
+    async def test_one_that_speaks_is_trusted(self, source: Source) -> None:
+        async with waking(source, net_s=0.01) as wakeup:
+            await eventually(lambda: wakeup.streaming)
+            for at in range(1, 60):
+                source.at = at
+                source.events.put_nowait(None)
+                polled = source.polls
+                await eventually(lambda polled=polled: source.polls > polled)  # type: ignore[misc]
+            assert source.opened == 1
+            assert wakeup.streaming
+
+
+class TestPolls:
+    async def test_without_a_stream_a_change_is_polled_for(self, source: Source) -> None:
+        async with waking(source, stream=False) as wakeup:
+            await eventually(lambda: source.polls > 1)
+            await quiet(wakeup)
+            source.at = 1
+            await rings(wakeup)
+
+    async def test_they_are_rare_where_the_stream_is_trusted(self, source: Source) -> None:
+        async with waking(source) as wakeup:
+            await eventually(lambda: wakeup.streaming)
+            before = source.polls
+            await quiet(wakeup)
+            assert source.polls - before <= 1
+
+    async def test_they_are_rare_where_nothing_happens(self, source: Source) -> None:
+        async with waking(source, stream=False, poll_s=0.01):
+            await eventually(lambda: source.polls > 0)
+            before, started = source.polls, asyncio.get_running_loop().time()
+            await eventually(lambda: source.polls >= before + 4)
+            assert asyncio.get_running_loop().time() - started > 3 * 0.1
+
+    async def test_a_database_that_is_away_rings(self, source: Source) -> None:
+        """The follower has to meet the failure itself."""
+        async with waking(source, stream=False) as wakeup:
+            await eventually(lambda: source.polls > 1)
+            await quiet(wakeup)
+            source.away = True
+            await rings(wakeup)
+
+    async def test_a_database_that_is_frozen_rings(self, source: Source) -> None:
+        async with waking(source, stream=False) as wakeup:
+            await eventually(lambda: source.polls > 1)
+            await quiet(wakeup)
+            source.frozen = True
+            await rings(wakeup)
+
+
+async def test_closing_lets_go_of_everybody(source: Source) -> None:
+    async with waking(source) as wakeup:
+        await quiet(wakeup)
+        waiting = asyncio.ensure_future(wakeup.wait())
+        await asyncio.sleep(0)
+    await asyncio.wait_for(waiting, 5.0)
+
+
+async def test_a_real_server_announces_its_commits(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with SqldServer(tmp_path_factory.mktemp("p")) as primary:
+        primary.script("CREATE TABLE change_log(seq INTEGER PRIMARY KEY AUTOINCREMENT, doc TEXT)")
+        server, source = HttpServer(primary.url, None), Source()
+        wakeup = ServerWakeup(lambda: server.changes("change_log"), source.position, poll_s=3600.0, net_s=3600.0)
+        await eventually(lambda: wakeup.streaming)
+        await quiet(wakeup)
+        primary.execute("INSERT INTO change_log(doc) VALUES ('x')")
+        await rings(wakeup)
+        primary.restart()
+        await eventually(lambda: wakeup.streaming)
+        await quiet(wakeup)
+        primary.execute("INSERT INTO change_log(doc) VALUES ('y')")
+        await rings(wakeup)
+        await wakeup.close()
+        await server.close()
+
+
+async def test_a_replicas_stream_is_not_followed_to_another_host(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A replica sends who listens on to its primary: another host, which is not to get the token."""
+    with (
+        SqldServer(tmp_path_factory.mktemp("p")) as primary,
+        SqldReplica(primary, tmp_path_factory.mktemp("r")) as near,
+    ):
+        server = HttpServer(near.url, "SECRET")
+        with pytest.raises(NotOffered, match="307"):
+            async with server.changes("change_log"):
+                pass
+        await server.close()
