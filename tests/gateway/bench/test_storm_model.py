@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from client_sdk.options import Options
 from client_sdk.reconnect import Backoff, End, Reconnect
 from gateway.bench import storm_model
-from gateway.bench.storm_model import Scenario, simulate
+from gateway.bench.storm_model import simulate
+from gateway.bench.storm_scenario import Scenario
 from gateway.config import ChannelConfig, ServerConfig
 from gateway.live import node
 from gateway.web import channel
