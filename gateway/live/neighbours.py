@@ -142,7 +142,9 @@ class Neighbours:
             if not beating.done():
                 self._stall("no answer")
             await beating
-        except StoreError as exc:
+        except Exception as exc:
+            if not isinstance(exc, StoreError):
+                log.exception("a sign of life failed")
             self._failing_since = since
             if self._clock.now().mono - since >= self._stall_s:
                 self._stall(str(exc))

@@ -73,8 +73,11 @@ class RollCall:
                     await self.review()
                     review_at = self._clock.now().mono + REVIEW_S * random.uniform(0.9, 1.1)
                 await self.turn()
-            except StoreError as exc:
-                log.debug("counting sessions was put off", extra={"error": str(exc)})
+            except Exception as exc:
+                if isinstance(exc, StoreError):
+                    log.debug("counting sessions was put off", extra={"error": str(exc)})
+                else:
+                    log.exception("counting sessions failed")
                 await asyncio.sleep(RETRY_S * random.uniform(0.5, 1))
                 continue
             poll_s = min(POLL_MAX_S, poll_s * 1.5) if self._suspicions else POLL_MIN_S

@@ -162,7 +162,7 @@ def said(caplog: pytest.LogCaptureFixture, text: str) -> list[logging.LogRecord]
     return [record for record in caplog.records if record.message == text]
 
 
-@pytest.mark.parametrize("database_url", ["file"], indirect=True)
+@pytest.mark.storages("file")
 async def test_a_write_that_hangs_is_told_once_and_so_is_its_end(
     run: Callable[..., Awaitable[Neighbour]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -180,7 +180,7 @@ async def test_a_write_that_hangs_is_told_once_and_so_is_its_end(
     assert len(said(caplog, "the database takes no writes")) == 1
 
 
-@pytest.mark.parametrize("database_url", ["file"], indirect=True)
+@pytest.mark.storages("file")
 async def test_writes_that_fail_are_told_after_a_while(
     run: Callable[..., Awaitable[Neighbour]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -203,7 +203,7 @@ async def test_writes_that_fail_are_told_after_a_while(
     assert node.presence.rows == {"s1": False}, "nobody knows what the writes that failed have left"
 
 
-@pytest.mark.parametrize("database_url", ["file"], indirect=True)
+@pytest.mark.storages("file")
 async def test_one_write_that_fails_is_no_stall(run: Callable[..., Awaitable[Neighbour]]) -> None:
     node = await run(stall_s=STALL_S)
     node.store.fail()
@@ -241,3 +241,18 @@ async def test_what_a_node_writes_of_itself(rig: Rig) -> None:
     await rig.node.neighbours.beat()
     [[row]] = await rig.database.read(Statement("SELECT name, epoch, position, sessions, seen_at FROM nodes"))
     assert row == ("n1", rig.hub.epoch, rig.feed.position, 2, rig.clock.wall)
+
+
+@pytest.mark.storages("file")
+async def test_what_can_not_be_understood_does_not_end_the_signs(
+    run: Callable[..., Awaitable[Neighbour]], database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = await run()
+    await database.write(
+        Statement("INSERT INTO nodes VALUES (CAST(x'ff' AS TEXT), 'v', 0, 0, 1, 'e', 0, 0)"),
+    )
+    await eventually(lambda: said(caplog, "a sign of life failed"))
+    await database.write(Statement("DELETE FROM nodes WHERE version = 'v'"))
+    beats = node.view.beats["n"]
+    await eventually(lambda: node.view.beats["n"] > beats + 3)
+    await eventually(lambda: not node.view.stalled)

@@ -12,17 +12,20 @@ from gateway.live.neighbours import ALIVE_S, BEAT_S
 from gateway.live.rollcall import PATIENCE_S
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Statement
+from tests.conftest import Place
 from tests.support.node_rig import Peer, Rig
 from tests.support.people import token_text
 from tests.support.waiting import eventually
 
 ADA, BOB = token_text("ada"), token_text("bob")
 
+pytestmark = pytest.mark.storages("file", "server", "replica")
+
 Start = Callable[..., Awaitable[list[Rig]]]
 
 
 @pytest.fixture
-async def start(cast: Database, database_url: str) -> AsyncIterator[Start]:
+async def start(cast: Database, database_place: Place) -> AsyncIterator[Start]:
     """Starts so many nodes, n0, n1, ... (after so many others), each with an access of its own to the database; they
     know each other.
     """
@@ -31,7 +34,8 @@ async def start(cast: Database, database_url: str) -> AsyncIterator[Start]:
         async def begin(count: int, maximum: int, after: int = 0) -> list[Rig]:
             rigs = []
             for number in range(after, after + count):
-                database = await stack.enter_async_context(await Database.open(database_url))
+                opened = await Database.open(database_place.url, replica=database_place.replica)
+                database = await stack.enter_async_context(opened)
                 rig = Rig(database, name=f"n{number}", max_sessions_per_user=maximum)
                 rigs.append(await stack.enter_async_context(rig))
             for rig in (*rigs, *rigs):

@@ -16,6 +16,7 @@ from gateway.store.nodes import (
     sessions_of,
     unregister_sessions,
 )
+from tests.conftest import Place
 from tests.support.foreign_writer import ForeignWriter
 
 N1 = NodeRecord("n1", "1.0", 5, "e1", 3, 2)
@@ -81,11 +82,11 @@ async def test_a_new_session_is_logged_and_one_less_is_not(database: Database) -
     assert [change[:3] for change in await read_changes(database, 0)] == [(1, "sessions:ada", "sessions")]
 
 
-@pytest.mark.parametrize("database_url", ["file"], indirect=True)
-async def test_a_node_takes_its_sessions_along_whoever_deletes_it(database: Database, database_url: str) -> None:
+@pytest.mark.storages("file")
+async def test_a_node_takes_its_sessions_along_whoever_deletes_it(database: Database, database_place: Place) -> None:
     await give_sign(database, N1, 1)
     await register_sessions(database, [NodeSession("s1", "ada", "n1", 1)])
-    with ForeignWriter(database_url.removeprefix("file:")) as careless:
+    with ForeignWriter(database_place.url.removeprefix("file:")) as careless:
         careless.execute("DELETE FROM nodes")
     assert await registered(database, "n1") == (set(), [])
 
