@@ -1,4 +1,5 @@
-"""Putting a backup in place of a stopped local database. Backups are made by `Database.backup`."""
+"""Putting a backup in place of a stopped local database. Backups are made by `Database.backup`, and put into a server's
+database by `server_restore`."""
 
 from __future__ import annotations
 
@@ -70,16 +71,23 @@ def _adopted(file: Path, into: Path, epoch: str) -> Iterator[Path]:
             copy = stack.enter_context(temporary_copy(file, into, mode=mode))
             connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE)
             stack.callback(connection.close)
-            ours = connection.execute(_EPOCH).fetchall()
+            epoch_of(connection, file)
         except (apsw.NotADBError, apsw.CorruptError) as error:
             raise NotABackup(f"{file} is damaged or not a database: {error}") from error
-        except apsw.SQLError as error:
-            raise NotABackup(f"{file} is not a database of this program: {error}") from error
-        if not ours:
-            raise NotABackup(f"{file} is not a database of this program: it has no epoch")
         connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (epoch,))
         connection.close()
         yield copy
+
+
+def epoch_of(connection: apsw.Connection, file: Path) -> str:
+    """The epoch that the backup `file`, which is open, has now. Raises `NotABackup` for another program's database."""
+    try:
+        ours = connection.execute(_EPOCH).fetchall()
+    except apsw.SQLError as error:
+        raise NotABackup(f"{file} is not a database of this program: {error}") from error
+    if not ours:
+        raise NotABackup(f"{file} is not a database of this program: it has no epoch")
+    return str(ours[0][0])
 
 
 @contextlib.contextmanager

@@ -63,11 +63,9 @@ def copy_database(source: Path, target: Path, *, overwrite: bool) -> None:
     """
     if belongs_to(target, source):
         raise TargetNotReplaceable(f"{target} belongs to the database that is to be copied")
-    if target.exists() and not target.is_file():
-        raise TargetNotReplaceable(f"{target} is not a file")
-    _refuse_overwriting(target, overwrite)
+    refuse_target(target, overwrite)
     with temporary_copy(source, target, mode=OWNER_ONLY) as copy:
-        _refuse_overwriting(target, overwrite)
+        refuse_target(target, overwrite)
         put_in_place(copy, target)
 
 
@@ -118,7 +116,10 @@ def _with_words(error: apsw.Error) -> apsw.Error:
     return type(error)(next((words for kind, words in _WORDS if isinstance(error, kind)), "it can not be copied"))
 
 
-def _refuse_overwriting(target: Path, overwrite: bool) -> None:
+def refuse_target(target: Path, overwrite: bool) -> None:
+    """Raise `TargetNotReplaceable` for what is no file, and `FileExistsError` for one that is not to be replaced."""
+    if target.exists() and not target.is_file():
+        raise TargetNotReplaceable(f"{target} is not a file")
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} is there already")
 
