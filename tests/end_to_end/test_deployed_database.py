@@ -285,3 +285,17 @@ def test_a_backup_of_the_server_is_put_in_place_of_another(
     primary.kill()
     primary.start()
     assert json.loads(gateway(environment, "user", "show", "ada", "--json"))["plan"] == "enterprise"
+
+
+def test_the_servers_of_the_documents_are_started_as_those_of_the_composition() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    primary, replica = (
+        set(re.findall(r"--[\w-]+", line)) for line in re.findall(r"^    sqld (.+)$", text, re.MULTILINE)
+    )
+    known = re.findall(r"^ +(?:-\w, )?(--[\w-]+)", run(str(sqld_program()), "--help"), re.MULTILINE)
+    assert primary | replica <= set(known)
+    for options, service in ((primary, "sqld"), (replica, "sqld-replica")):
+        variables = set(SERVICES[service]["environment"]) - {"SQLD_NODE"}
+        said = {f"--{name.removeprefix('SQLD_').lower().replace('_', '-')}" for name in variables}
+        said = {option.replace("--primary-url", "--primary-grpc-url") for option in said}
+        assert options == said | set(SERVICES[service]["command"][1:]) | {"--db-path"}

@@ -19,6 +19,7 @@ import yaml
 from gateway.cli.program import gateway as program
 from gateway.config import SECTIONS, Config, environment_name, load_config
 from gateway.serve import STOP_GRACE_S
+from tests.support.markdown import Markdown
 
 TREE = Path(__file__).parents[2]
 DEPLOY = TREE / "deploy"
@@ -321,3 +322,62 @@ def test_the_procfile_runs_commands_that_exist() -> None:
     port = commands["web"].pop()
     assert port == f"${{PORT:-{PORT}}}"
     assert understood([*commands["web"][1:], "5000"]) == "serve"
+
+
+# --- the commands of docs/operations.md ------------------------------------------------------------------------------
+
+
+def shell_lines(program_name: str) -> list[list[str]]:
+    text = (TREE / "docs" / "operations.md").read_text(encoding="utf-8")
+    found = [shlex.split(line) for line in re.findall(rf"^    ({program_name} .+)$", text, re.MULTILINE)]
+    assert found
+    return found
+
+
+def test_what_is_done_to_the_composition_can_be_done() -> None:
+    for line in shell_lines("docker compose"):
+        assert line[2:4] == ["--file", "deploy/compose.yaml"]
+        subcommand, *rest = [word for word in line[4:] if not word.startswith("--") and word != "SIGKILL"]
+        assert subcommand in {"up", "run", "build", "kill"}
+        if subcommand == "run":
+            assert "entrypoint" not in SERVICES[rest[0]]
+            understood(rest[1:] or SERVICES[rest[0]]["command"])
+        else:
+            assert set(rest) <= set(SERVICES)
+
+
+def test_the_image_is_built_and_run_as_it_is_written() -> None:
+    [[*build], [*run]] = shell_lines(r"docker (?:build|run)")
+    assert build[build.index("--file") + 1] == "deploy/Dockerfile"
+    assert build[-1] == "."
+    assert run[-1] == build[build.index("--tag") + 1] == "session-gateway"
+    assert run[run.index("--volume") + 1].split(":")[1] == of_image("VOLUME")[0]
+    assert run[run.index("--publish") + 1].endswith(f":{PORT}")
+    assert float(run[run.index("--stop-timeout") + 1]) > DEFAULTS.server.drain_s + 2 * STOP_GRACE_S
+
+
+def test_the_files_that_are_run_exist() -> None:
+    for line in [*shell_lines("deploy/make-secrets"), *shell_lines("python deploy/durability.py")]:
+        [file] = [word for word in line if word.startswith("deploy/")]
+        assert (TREE / file).exists()
+
+
+def test_the_proxy_of_one_gateway_writes_what_the_shipped_one_does() -> None:
+    [block] = [block.text for block in Markdown("operations.md").blocks_of("nginx")]
+    shipped, written = (
+        {text.split()[0]: text.split()[1].strip('"') for text in directives("proxy_set_header", configuration)}
+        for configuration in (NGINX, block)
+    )
+    assert written == {**shipped, "Connection": "upgrade"}
+    assert {
+        seconds(text) for name in ("proxy_read_timeout", "proxy_send_timeout") for text in directives(name, block)
+    } == {seconds(directives("proxy_read_timeout", location("= /ws"))[0])}
+
+
+def test_the_configuration_of_the_copies_names_a_database() -> None:
+    [block] = Markdown("operations.md").blocks_of("yaml")
+    [database] = yaml.safe_load(block.text)["dbs"]
+    assert Path(database["path"]).name == Path(DEFAULTS.database.url).name
+    assert (
+        database["path"] in (TREE / "docs" / "operations.md").read_text(encoding="utf-8").split("litestream restore")[1]
+    )
