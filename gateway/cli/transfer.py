@@ -12,16 +12,14 @@ from typing import BinaryIO, cast
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from gateway.cli.exits import ExitCode, printable
 from gateway.cli.invocation import invocation, json_option, on_database
-from gateway.cli.printing import show_json, show_sentences, show_table
+from gateway.cli.printing import progress, show_json, show_sentences, show_table
 from gateway.store.address import FileAddress, parse_address
 from gateway.store.database import Database
 from gateway.store.transfer_export import Draft, Exported, Remark, count_records, read_everything, write_export
-from gateway.store.transfer_file import Advance, FileReader, new_file
+from gateway.store.transfer_file import FileReader, new_file
 from gateway.store.transfer_import import Counts, Outcome, Rules, import_file
 
 _STANDARD = "-"
@@ -44,7 +42,7 @@ async def export_command(db: Database, file: str, overwrite: bool) -> int:
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(_target(file, overwrite))
         draft = stack.enter_context(contextlib.closing(Draft()))
-        with _progress("Reading", await count_records(db)) as advance:
+        with progress("Reading", await count_records(db)) as advance:
             position = await read_everything(db, draft, advance)
         exported = await write_export(db, draft, position, out)
         remarks = list(draft.remarks())
@@ -68,10 +66,10 @@ def import_command(file: str, dry_run: bool, overwrite: bool, as_stored: bool) -
     name = "standard input" if file == _STANDARD else file
     with _source(file) as content:
         size = content.seek(0, 2)
-        with _progress("Checking", size) as advance:
+        with progress("Checking", size) as advance:
             header = FileReader(content, name, advance).verify()
         outcomes: list[Outcome] = []
-        with _progress("Importing", size) as advance:
+        with progress("Importing", size) as advance:
             reader = FileReader(content, name, advance)
             rules = Rules(overwrite=overwrite, as_stored=as_stored, dry_run=dry_run)
             counts = on_database(_import)(reader, rules, outcomes)
@@ -112,16 +110,6 @@ def _source(file: str) -> Iterator[BinaryIO]:
     with tempfile.TemporaryFile() as kept:
         shutil.copyfileobj(sys.stdin.buffer, kept)
         yield cast(BinaryIO, kept)
-
-
-@contextlib.contextmanager
-def _progress(what: str, total: int) -> Iterator[Advance]:
-    """A bar on a terminal's standard error."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda size: progress.advance(task, size)
 
 
 def _show_export(file: str, exported: Exported, remarks: list[Remark]) -> None:

@@ -36,6 +36,11 @@ class ServerAddress(NamedTuple):
     url: str
     token: str | None
 
+    @property
+    def http_url(self) -> str:
+        """Where the same server answers by HTTP, which every one does."""
+        return self.url if self.transport == "http" else "http" + self.url.removeprefix("ws")
+
     def __str__(self) -> str:
         return self.url
 
@@ -57,14 +62,6 @@ def parse_address(url: str, setting: str = "database.url") -> Address:
         named = f"the scheme {scheme}" if _SCHEME.fullmatch(scheme) else "this address"
         raise ConfigError(f"{setting}: {named} is not supported; use file:PATH, http(s)://, ws(s):// or libsql://")
     return FileAddress(_path(url, setting))
-
-
-def file_path(url: str) -> Path:
-    """The file that a database address names. Raises `ConfigError` where it names a server."""
-    address = parse_address(url)
-    if isinstance(address, ServerAddress):
-        raise ConfigError("database.url: it names a server, and this works on a local file alone")
-    return address.path
 
 
 def _path(url: str, setting: str) -> Path:

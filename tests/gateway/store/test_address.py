@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.store.address import FileAddress, ServerAddress, file_path, parse_address
+from gateway.store.address import FileAddress, ServerAddress, parse_address
 from gateway.store.database import Database
 
 
@@ -23,7 +23,6 @@ from gateway.store.database import Database
 )
 def test_a_file(url: str, path: str) -> None:
     assert parse_address(url) == FileAddress(Path(path))
-    assert file_path(url) == Path(path)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +87,19 @@ async def test_what_names_no_database_is_refused_and_not_repeated(url: str) -> N
     assert "SECRET" not in str(caught.value)
 
 
-def test_a_server_is_no_file() -> None:
-    with pytest.raises(ConfigError, match="works on a local file alone"):
-        file_path("libsql://x?authToken=SECRET")
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://host:8080", "http://host:8080"),
+        ("ws://host:8080", "http://host:8080"),
+        ("wss://host/db", "https://host/db"),
+        ("libsql://ws.example.org", "https://ws.example.org"),
+    ],
+)
+def test_every_server_has_an_address_by_http(url: str, expected: str) -> None:
+    address = parse_address(url)
+    assert isinstance(address, ServerAddress)
+    assert address.http_url == expected
 
 
 @pytest.mark.parametrize("replica", ["file:a.db", "a.db"])
