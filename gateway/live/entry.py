@@ -10,12 +10,14 @@ from gateway.core.document import Document, canonical
 from gateway.core.facts import NOBODY, Catalog, OrganizationFacts, Plan, UserFacts, UserSections
 from gateway.core.publication import Publication
 from gateway.core.sections import members_section, pool_quotas, user_sections
+from gateway.errors import Unavailable
 from gateway.store.documents import LoadedUser
 
 if TYPE_CHECKING:
     from gateway.live.connection import Connection, Watcher
 
 
+FAULT_RETRY_AFTER_S = 5.0
 USER_SECTIONS = ("identity", "organizations", "permissions", "quotas")
 
 
@@ -185,3 +187,8 @@ _SECTION_CAUSES = {
 def _causes_of(before: Document, after: Document) -> frozenset[str]:
     """What changed, told by the sections that differ: for changes that no row of the log explains."""
     return frozenset(_SECTION_CAUSES[name] for name, content in after.sections if before.section(name) != content)
+
+
+def unbuildable() -> Unavailable:
+    """The failure of a request that needs a document which can not be built from its rows."""
+    return Unavailable("The document can not be built now.", retry_after_s=FAULT_RETRY_AFTER_S)

@@ -27,7 +27,7 @@ from gateway.live.hub import Hub
 from gateway.live.pending import READ_AGAIN, Task, causes_of
 from gateway.metrics import Metrics
 from gateway.store.catalog import load_catalog
-from gateway.store.changes import Change, Position, read_pages, read_position
+from gateway.store.changes import PAGE, Change, Position, read_news, read_pages, read_position
 from gateway.store.database import Database, Snapshot
 from gateway.store.documents import CAUSE_PARTS, BadDocument, LoadedUser, Part, load_organizations, load_users
 
@@ -142,8 +142,8 @@ class Feed:
         self.rounds += 1
         hub, work = self._hub, self._hub.work
         async with self._database.snapshot() as snapshot:
-            end = await read_position(snapshot)
-            await self._follow(snapshot, end)
+            end, news = await read_news(snapshot, self.position)
+            await self._follow(snapshot, end, news)
             await self._credentials.check(snapshot)
             before, tasks = hub.catalog, work.catalog
             if tasks:
@@ -247,35 +247,45 @@ class Feed:
 
     # --- the log ---
 
-    async def _follow(self, snapshot: Snapshot, end: Position) -> None:
-        """Put on the list what the log has beyond the position, or everything where it does not continue there."""
+    async def _follow(self, snapshot: Snapshot, end: Position, news: list[Change]) -> None:
+        """Put on the list what the log has beyond the position, `news` first, or everything where it breaks off."""
         behind = end.last - self.position
         if end.epoch != self._hub.epoch or behind < 0 or end.first > self.position + 1 or behind > BACKLOG_LIMIT:
-            log.warning(
-                "the change log is not followed on; every watched document is read again", extra={"behind": behind}
-            )
+            told = "the change log is not followed on; every watched document is read again"
+            log.warning(told, extra={"behind": behind})
             self._hub.epoch = end.epoch
             self._resync()
             return
-        if behind:
-            async for page in read_pages(snapshot, self.position):
-                for change in page:
-                    self._note_change(change)
+        self._note_changes(news, end.uses)
+        if len(news) == PAGE:
+            async for page in read_pages(snapshot, news[-1].seq):
+                self._note_changes(page, end.uses)
 
-    def _note_change(self, change: Change) -> None:
+    def _note_changes(self, changes: list[Change], uses: range) -> None:
+        entries = self._hub.entries
+        for seq, doc, cause, at in changes:
+            if seq in uses and cause == "profile":
+                continue
+            if doc[:5] != "user:":
+                self._note_shared(doc, cause, at)
+            elif cause in CREDENTIAL_CAUSES or doc in entries:
+                self._note_user(doc, cause, at)
+
+    def _note_user(self, doc: str, cause: str, at: int) -> None:
         hub, work = self._hub, self._hub.work
-        _, doc, cause, at = change
-        if doc.startswith("user:"):
-            if cause in CREDENTIAL_CAUSES:
-                work.recent.add(doc)
-            entry = hub.entries.get(doc)
-            if isinstance(entry, UserEntry):
-                if cause in CREDENTIAL_CAUSES and entry.sessions:
-                    work.credentials.setdefault(doc, at)
-                task = user_task(cause, at)
-                if task.parts:
-                    work.user(doc, task)
-        elif doc.startswith("org:"):
+        entry = hub.entries.get(doc)
+        user = entry if isinstance(entry, UserEntry) and not hub.resting.end(doc) else None
+        if cause in CREDENTIAL_CAUSES:
+            work.recent.add(doc)
+            if user is not None and user.sessions:
+                work.credentials.setdefault(doc, at)
+        task = user_task(cause, at)
+        if user is not None and task.parts:
+            work.user(doc, task)
+
+    def _note_shared(self, doc: str, cause: str, at: int) -> None:
+        hub, work = self._hub, self._hub.work
+        if doc.startswith("org:"):
             if doc[4:] in hub.catalog.organizations or doc in hub.entries or doc[4:] in hub.catalog.bad_organizations:
                 work.organization(doc[4:], Task(Part.ALL, causes_of(cause), at))
         elif doc.startswith(("plan:", "role:")):
@@ -330,6 +340,7 @@ class Feed:
     def clock_moved(self, now: int) -> None:
         """Put what changes by the clock on the list; `now` in milliseconds since 1970 UTC."""
         hub = self._hub
+        hub.resting.clock_moved(now)
         for at, doc in hub.work.take_due(now, DUE_LIMIT):
             entry = hub.entries.get(doc)
             if entry is None or entry.scheduled_at != at:
@@ -366,6 +377,8 @@ class Feed:
         work = self._hub.work
         for doc in docs:
             entry = self._hub.entries.get(doc)
+            if self._hub.resting.end(doc):
+                continue
             if isinstance(entry, UserEntry):
                 work.user(doc, task)
                 if entry.sessions:

@@ -14,20 +14,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from gateway.core.facts import Catalog, OrganizationFacts, Plan, UserFacts
-from gateway.errors import Ending, Unavailable
+from gateway.errors import Ending
 from gateway.live.connection import Connection
 from gateway.live.counters import HubCounters
-from gateway.live.entry import Entry, OrganizationEntry, UserEntry
+from gateway.live.entry import Entry, OrganizationEntry, UserEntry, unbuildable
 from gateway.live.outbox import Outbox
 from gateway.live.pending import NO_CAUSES, READ_AGAIN, PendingWork, Task
 from gateway.live.presence import Presence
 from gateway.live.related import Related
+from gateway.live.resting import Resting
 from gateway.live.watching import Watching, principal_of
 from gateway.store.documents import BadDocument, LoadedUser, Part
 
 log = logging.getLogger("gateway.hub")
 
-FAULT_RETRY_AFTER_S = 5.0
 DUE_SPARE = 1_000
 
 
@@ -44,6 +44,7 @@ class Hub:
         self.counters = HubCounters()
         self.outbox = Outbox()
         self.watching = Watching(self, max_documents)
+        self.resting = Resting(self.forget_if_idle)
         self.presence = Presence(self.entries, max_sessions_per_user)
         self._in_round, self._unneeded = False, set[str]()
 
@@ -52,6 +53,7 @@ class Hub:
     def join(self, connection: Connection) -> UserEntry:
         """Bind a live session to its principal's entry, which is loaded and kept as long as it lives."""
         entry = self._user_entry(principal_of(connection).document)
+        self.resting.discard(entry.doc)
         entry.sessions[connection] = None
         self.recheck(connection)
         self.presence.joined(entry)
@@ -74,7 +76,8 @@ class Hub:
             self.presence.left(connection.session.id)
             self.watching.leave(entry, connection)
             entry.sessions.pop(connection, None)
-            self.forget_if_idle(entry)
+            if self.work.concerns(entry.doc) or not self.resting.add(entry, len(self.entries)):
+                self.forget_if_idle(entry)
 
     def entry_of(self, connection: Connection) -> UserEntry | None:
         """The entry of the session's principal, if it has joined."""
@@ -93,6 +96,7 @@ class Hub:
 
     def entry(self, doc: str) -> Entry:
         """A document that somebody begins to watch: ``user:ID`` or ``org:ID``."""
+        self.resting.discard(doc)
         entry = self.entries.get(doc)
         if entry is not None:
             return entry
@@ -104,17 +108,17 @@ class Hub:
 
     def _user_entry(self, doc: str) -> UserEntry:
         entry = self.entries.get(doc)
-        if isinstance(entry, UserEntry):
-            return entry
-        self.entries[doc] = new = UserEntry(doc, doc[5:])
-        self.work.user(doc, READ_AGAIN)
-        return new
+        if not isinstance(entry, UserEntry):
+            self.entries[doc] = entry = UserEntry(doc, doc[5:])
+            self.work.user(doc, READ_AGAIN)
+        return entry
 
     def forget_if_idle(self, entry: Entry) -> None:
         """Let go of a document that nobody needs any more."""
         if not entry.idle() or self.entries.get(entry.doc) is not entry:
             return
         del self.entries[entry.doc]
+        self.resting.discard(entry.doc)
         self.work.forget(entry.doc)
         self.watching.forget(entry.doc)
         if isinstance(entry, UserEntry):
@@ -382,11 +386,6 @@ class Hub:
         """
         entry = self.entries.get(doc)
         return entry.facts if isinstance(entry, UserEntry) and entry.fault is None else None
-
-
-def unbuildable() -> Unavailable:
-    """The failure of a request that needs a document which can not be built from its rows."""
-    return Unavailable("The document can not be built now.", retry_after_s=FAULT_RETRY_AFTER_S)
 
 
 def _periods(plan: Plan) -> dict[str, str]:

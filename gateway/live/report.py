@@ -22,6 +22,7 @@ def node_metrics(node: Node) -> Iterator[Metric]:
     yield _labelled("gateway_handshakes", "WebSocket handshakes, by outcome.", "outcome", node.handshakes)
     yield _labelled("gateway_sessions_ended", "Sessions that ended, by the code of their end.", "code", node.ended_by)
     counters, feed = node.hub.counters, node.feed
+    held = len(node.hub.entries) - len(node.hub.resting)
     for name, text, value in (
         ("gateway_documents_built", "Documents built from facts.", counters.built),
         ("gateway_documents_suppressed", "Documents built that nobody could tell from before.", counters.suppressed),
@@ -41,7 +42,7 @@ def node_metrics(node: Node) -> Iterator[Metric]:
     ):
         yield CounterMetricFamily(name, text, value=value)
     for name, text, level in (
-        ("gateway_documents", "Documents held because somebody watches them.", len(node.hub.entries)),
+        ("gateway_documents", "Documents held because somebody watches them.", held),
         ("gateway_feed_position", "The seq of the change log that is published.", feed.position),
         ("gateway_feed_pending", "Documents waiting to be read or built.", len(node.hub.work.users)),
         ("gateway_feed_lag", "Rows of the log at this node's last sign of life, not published yet.", _lag(node)),

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from gateway.errors import StoreError
-from gateway.store.database import Database, Reader, Statement
+from gateway.store.database import Database, Reader, Row, Statement
 
 PAGE = 1_000
 """Rows read at once."""
@@ -35,21 +35,44 @@ class Position(NamedTuple):
     epoch: str
     first: int
     last: int
+    uses: range = range(0)
+    """The rows (their `seq`s) that say when tokens were used, the last time that this was written down."""
+
+
+_POSITION = Statement(
+    "SELECT (SELECT value FROM meta WHERE key = 'epoch'),"
+    " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'change_log'), 0),"
+    " (SELECT seq FROM change_log ORDER BY seq LIMIT 1),"
+    " (SELECT value FROM meta WHERE key = 'token_uses')"
+)
+_PAGE = "SELECT seq, doc, cause, at FROM change_log WHERE seq > ? ORDER BY seq LIMIT ?"
+_RAW_PAGE = _PAGE.replace("doc, cause", "CAST(doc AS BLOB), CAST(cause AS BLOB)")
 
 
 async def read_position(reader: Reader) -> Position:
     """The log's epoch and ends, of one moment. Raises `StoreError` where there is no epoch: it was never migrated."""
-    epoch, ends = await reader.read(
-        Statement("SELECT value FROM meta WHERE key = 'epoch'"),
-        Statement(
-            "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'change_log'), 0),"
-            " (SELECT seq FROM change_log ORDER BY seq LIMIT 1)"
-        ),
-    )
-    if not epoch:
+    [position] = await reader.read(_POSITION)
+    return _position(position[0])
+
+
+async def read_news(reader: Reader, after: int) -> tuple[Position, list[Change]]:
+    """Where the log stands and the first page of what it has after `after`, of one moment and in one read."""
+    try:
+        position, rows = await reader.read(_POSITION, Statement(_PAGE, (after, PAGE)))
+    except UnicodeDecodeError:
+        [position], rows = await reader.read(_POSITION), await _raw_rows(reader, after, PAGE)
+    return _position(position[0]), list(map(Change._make, rows))
+
+
+def _position(row: Row) -> Position:
+    epoch, last, first, uses = row
+    if epoch is None:
         raise StoreError("the database has no epoch")
-    last, first = ends[0]
-    return Position(epoch[0][0], last + 1 if first is None else first, last)
+    before, _, end = (uses or "").partition(" ")
+    known = before.isdecimal() and end.isdecimal()
+    return Position(
+        epoch, last + 1 if first is None else first, last, range(int(before) + 1, int(end) + 1) if known else range(0)
+    )
 
 
 async def last_seq(reader: Reader) -> int:
@@ -61,17 +84,16 @@ async def last_seq(reader: Reader) -> int:
 async def read_changes(reader: Reader, after: int, limit: int = PAGE) -> list[Change]:
     """The oldest rows with a `seq` greater than `after`, at most `limit`, in order."""
     try:
-        [rows] = await reader.read(
-            Statement("SELECT seq, doc, cause, at FROM change_log WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))
-        )
+        [rows] = await reader.read(Statement(_PAGE, (after, limit)))
     except UnicodeDecodeError:
-        # An id that is not UTF-8 is nobody whom a client could name, and must not stop the log.
-        columns = "seq, CAST(doc AS BLOB), CAST(cause AS BLOB), at"
-        [raw] = await reader.read(
-            Statement(f"SELECT {columns} FROM change_log WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))  # noqa: S608
-        )
-        rows = [(seq, doc.decode(errors="replace"), cause.decode(errors="replace"), at) for seq, doc, cause, at in raw]
-    return [Change(*row) for row in rows]
+        rows = await _raw_rows(reader, after, limit)
+    return list(map(Change._make, rows))
+
+
+async def _raw_rows(reader: Reader, after: int, limit: int) -> list[Row]:
+    """A page with an id that is not UTF-8: nobody whom a client could name, and it must not stop the log."""
+    [raw] = await reader.read(Statement(_RAW_PAGE, (after, limit)))
+    return [(seq, doc.decode(errors="replace"), cause.decode(errors="replace"), at) for seq, doc, cause, at in raw]
 
 
 async def read_pages(reader: Reader, after: int) -> AsyncIterator[list[Change]]:

@@ -15,6 +15,7 @@ from gateway.core.instant import Instant
 from gateway.core.wire import JSON, Codec
 from gateway.live.connection import Connection
 from gateway.live.node import Node
+from gateway.live.resting import REST_MS
 from gateway.metrics import Metrics
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Statement
@@ -175,6 +176,11 @@ class Rig:
         """Let time pass, and tell the feed."""
         self.clock.advance(seconds)
         self.feed.clock_moved(self.clock.wall)
+
+    def let_rested_go(self) -> None:
+        """Let so much time pass that no document is kept for who may come back."""
+        for _ in range(3):
+            self.advance(REST_MS / 1000)
 
     async def connect(
         self, token: str | None = None, *, watch: list[str] | None = None, codec: Codec = JSON, settle: bool = True

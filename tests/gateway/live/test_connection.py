@@ -129,6 +129,7 @@ async def test_renewal_with_another_users_token_ends_the_session(rig: Rig) -> No
     ada.say(op="auth", token=BOB, id="1")
     await eventually(lambda: ada.ended)
     assert ada.transport.closed_with == (4501, "principal_changed", 5.0)
+    rig.let_rested_go()
     assert rig.hub.entries == {}
 
 
@@ -352,6 +353,7 @@ async def test_a_frame_that_is_no_message_ends_the_session(rig: Rig, frame: byte
     ada.connection.frame_received(frame, True)
     assert ada.transport.closed_with is not None
     assert ada.transport.closed_with[0] == code
+    rig.let_rested_go()
     assert rig.hub.entries == {}
 
 

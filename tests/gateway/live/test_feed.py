@@ -63,17 +63,18 @@ async def test_one_transaction_is_seen_whole_or_not_at_all(rig: Rig) -> None:
     ada, root = await rig.connect(ADA), await rig.connect(ROOT, watch=["user:ada", "org:acme"])
     names = [("pro", "x"), ("free", "xx"), ("pro", "xxx"), ("free", "xxxx"), ("pro", "xxxxx"), ("pro", "xxxxxx")]
     left = list(names)
-    reads = 0
+    reads = written = 0
 
     async def gate() -> None:
-        nonlocal reads
+        nonlocal reads, written
         reads += 1
         if reads % 3 == 0 and left:
             await rig.database.write(*both(*left.pop(0)))
+            written += 1
 
     rig.store.gate = gate
     await rig.database.write(*both("pro", ""))
-    await eventually(lambda: not left)
+    await eventually(lambda: written == len(names))
     await rig.settle()
     for peer in (ada, root):
         peer.take()
@@ -89,7 +90,7 @@ async def test_one_transaction_is_seen_whole_or_not_at_all(rig: Rig) -> None:
         assert state["quotas"]["minutes"]["limit"] == len(state["organization"]["name"])
 
 
-@pytest.mark.parametrize("failing", range(2, 8))
+@pytest.mark.parametrize("failing", range(2, 7))
 async def test_a_failure_in_the_middle_of_a_round_shows_no_mixture(rig: Rig, failing: int) -> None:
     """The plan is read, the store fails, and then the clock changes the document: it must not show the plan alone."""
     await run(

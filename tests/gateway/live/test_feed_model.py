@@ -83,6 +83,7 @@ class Course:
         await self.check()
         for user in tuple(self.peers):
             await self.leave(user)
+        self.rig.let_rested_go()
         assert self.rig.hub.entries == {}
         assert self.rig.hub.catalog.organizations == {}
 

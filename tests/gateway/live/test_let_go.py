@@ -26,6 +26,7 @@ async def test_organizations_that_nobody_mentions_any_more_are_let_go(rig: Rig) 
     assert set(rig.hub.catalog.organizations) == before
     ada.hang_up()
     await rig.settle()
+    rig.let_rested_go()
     assert not rig.hub.catalog.organizations
 
 

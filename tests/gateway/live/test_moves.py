@@ -29,6 +29,7 @@ async def test_who_joins_sees_what_the_others_leave(rig: Rig, together: list[Sta
     assert organizations(ada) == organizations(bob) == {}
     assert organizations(eve)["acme"]["role"] == "member"
     eve.hang_up()
+    rig.let_rested_go()
     assert rig.hub.catalog.organizations == {}
 
 
@@ -42,6 +43,7 @@ async def test_who_joins_sees_it_although_the_last_member_hangs_up_meanwhile(rig
     async def hang_up() -> None:
         if "user:eve" in rig.hub.work.taken and next(accesses) == access:
             ada.hang_up()
+            rig.hub.resting.end("user:ada")
 
     rig.store.gate = hang_up
     await rig.write(JOIN, insert("memberships", org_id="umbra", user_id="eve", role="member"))

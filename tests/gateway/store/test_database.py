@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from gateway.errors import ConfigError, StoreConflict, StoreCorrupt, StoreError, StoreUnavailable
+from gateway.errors import StoreConflict, StoreCorrupt, StoreError, StoreUnavailable
 from gateway.store.database import Database, Statement
 from gateway.store.readers import Readers
 from gateway.store.sqlite import require_sqlite
