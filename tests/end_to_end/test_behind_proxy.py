@@ -161,12 +161,10 @@ async def test_only_the_trusted_proxy_says_that_it_is_asked_by_https(
 
 
 async def test_the_clients_address_reaches_the_log_and_a_forged_one_does_not(site: Site, seed: Seed) -> None:
-    node = GatewayProcess(site.nodes[0].directory, database=site.nodes[0].database)
-    node.port = site.proxy.port
     person = seed.person()
     headers = f"Authorization: Bearer {person.token}\r\nX-Forwarded-For: 203.0.113.7\r\n"
     answer = await asyncio.to_thread(
-        from_address, STRANGER, site.proxy.port, handshake(node, headers=headers), site.proxy.tls
+        from_address, STRANGER, site.proxy.port, handshake(site.proxy, headers=headers), site.proxy.tls
     )
     assert b" 101 " in answer
     ends = f"principal={person.doc} "
@@ -287,7 +285,7 @@ async def test_a_rolling_restart_loses_no_session(tmp_path: Path, certificate: C
             for turn, (node, other) in enumerate([site.nodes, site.nodes[::-1]], start=1):
                 moved += int(node.metric("gateway_sessions", kind="user"))
                 assert await asyncio.to_thread(node.terminate) == 0
-                await eventually(lambda moved=moved: sum(len(each.away_s) for each in followers) == moved)
+                await eventually(lambda moved=moved: sum(len(each.away_s) for each in followers) == moved, 20)
                 assert all(follower.live for follower in followers)
                 assert int(other.metric("gateway_sessions", kind="user")) == SESSIONS
                 foreign.execute("UPDATE users SET name = ?", f"Turn {turn}")
@@ -301,6 +299,6 @@ async def test_a_rolling_restart_loses_no_session(tmp_path: Path, certificate: C
             assert set(reasons) == {"going_away"}
             assert len(reasons) == SESSIONS // 2 + SESSIONS
             assert all(len(follower.reasons) in (1, 2) for follower in followers)
-            assert max(away for follower in followers for away in follower.away_s) < DRAIN_S + 3
+            assert max(away for follower in followers for away in follower.away_s) < DRAIN_S + 5
             log = "".join(node.log() for node in site.nodes)
             assert log.count("reason=going_away") == len(reasons)
