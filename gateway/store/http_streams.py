@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -15,6 +17,9 @@ from gateway.store.stream import Outcome, Step, TimedOut, Unanswered
 
 CONNECTIONS = 16
 """Requests at once: a server answers a few hundred at the most and holds 128 streams."""
+
+LONG_BODY = 2**20
+"""Bytes; aiohttp sends longer ones in pieces, and complains of them when they come as one."""
 
 CONNECT_TIMEOUT_S = 3.0
 CLOSE_TIMEOUT_S = 2.0
@@ -36,10 +41,11 @@ class NotOffered(StoreError):
 
 
 class HttpServer:
-    """A libSQL server by HTTP. `url` is ``http(s)://…`` without a slash at its end."""
+    """A libSQL server by HTTP. `url` is ``http(s)://…`` without a slash at its end; `clock` gives seconds."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.url = url
+        self.clock = clock
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # Cookies would only ever be a stranger's way to mark a node.
         self._session = aiohttp.ClientSession(
@@ -62,7 +68,7 @@ class HttpServer:
         try:
             async with self._session.post(
                 f"{url}/v3/pipeline",
-                data=body,
+                data=io.BytesIO(body) if len(body) > LONG_BODY else body,
                 headers={"Content-Type": "application/json"},
                 timeout=timeout,
                 allow_redirects=False,
@@ -139,7 +145,7 @@ class HttpStream:
     @property
     def expired(self) -> bool:
         """Whether the server may have forgotten the stream: it was idle for too long."""
-        return self._baton is not None and time.monotonic() - self._used_at > BATON_LIFE_S
+        return self._baton is not None and self._server.clock() - self._used_at > BATON_LIFE_S
 
     async def batch(self, steps: Sequence[Step], *, timeout_s: float) -> list[Outcome]:
         """See `Stream.batch`."""
@@ -176,9 +182,9 @@ class HttpStream:
             raise
         self._baton = answer.baton
         self.broken = answer.baton is None
-        if answer.base_url:
+        if answer.base_url and _same_host(answer.base_url, self._server.url):
             self._url = answer.base_url.rstrip("/")
-        self._used_at = time.monotonic()
+        self._used_at = self._server.clock()
         return answer
 
 
@@ -187,6 +193,12 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[None]:
     async for piece in response.content.iter_any():
         if not piece.startswith(b":") or b"data:" in piece:
             yield None
+
+
+def _same_host(moved: str, own: str) -> bool:
+    """Whether an address to which the server sends us may be told the token."""
+    there, here = urlsplit(moved), urlsplit(own)
+    return (there.scheme, there.hostname) == (here.scheme, here.hostname)
 
 
 def _said(error: Exception) -> str:

@@ -41,8 +41,16 @@ class FaultyStream:
     def __init__(self, network: FaultyServer, stream: Stream) -> None:
         self._network = network
         self._stream = stream
-        self.broken = False
+        self._cut = False
         self.expired = False
+
+    @property
+    def broken(self) -> bool:
+        return self._cut or self._stream.broken
+
+    @broken.setter
+    def broken(self, value: bool) -> None:
+        self._cut = value
 
     async def batch(self, steps: Sequence[Step], *, timeout_s: float) -> list[Outcome]:
         network = self._network
@@ -67,6 +75,6 @@ class FaultyStream:
         await self._stream.sequence(sql, timeout_s=timeout_s)
 
     async def close(self) -> None:
-        if not self.broken:
-            self.broken = True
+        if not self._cut:
+            self._cut = True
             await self._stream.close()
