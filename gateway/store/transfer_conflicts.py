@@ -11,19 +11,24 @@ import msgspec
 from gateway.store.database import Database, Row, Statement
 from gateway.store.transfer_records import OrganizationRecord, Record, RevocationRecord, UserRecord
 
+TOKEN = "id of an API token"  # noqa: S105
+IN_FORCE = "credential in force"
+REVOKED = "revoked credential"
+_GIVEN_UP = "given up: "
+
 _NAMED = "SELECT id FROM {table} WHERE id IN (SELECT value FROM json_each(?))"
 _TAKEN = {
     "user name": "SELECT username, id FROM users WHERE username IN (SELECT value FROM json_each(?))",
     "e-mail address": "SELECT email, id FROM users WHERE email IN (SELECT value FROM json_each(?))",
-    "id of an API token": "SELECT id, user_id FROM api_tokens WHERE id IN (SELECT value FROM json_each(?))",
+    TOKEN: "SELECT id, user_id FROM api_tokens WHERE id IN (SELECT value FROM json_each(?))",
     "hash of an API token": (
         "SELECT token_hash, user_id FROM api_tokens WHERE token_hash IN (SELECT value FROM json_each(?))"
     ),
 }
 """By what may be had once only: who has it."""
 
-_REVOKED = "SELECT id FROM revocations WHERE id IN (SELECT value FROM json_each(?))"
-_IN_FORCE = (
+_REVOKED_HERE = "SELECT id FROM revocations WHERE id IN (SELECT value FROM json_each(?))"
+_IN_FORCE_HERE = (
     "SELECT id FROM api_tokens WHERE revoked_at IS NULL AND id IN (SELECT value FROM json_each(?1))"
     " UNION ALL SELECT id FROM login_sessions WHERE revoked_at IS NULL AND id IN (SELECT value FROM json_each(?1))"
 )
@@ -45,12 +50,19 @@ class Claims:
     def line(self, what: str, value: str) -> int | None:
         """The line whose record has taken `value`."""
         query = "SELECT line FROM claims WHERE what = ? AND value = ?"
-        line: int | None = self._connection.execute(query, (what, _key(what, value))).get
+        line: int | None = self._connection.execute(query, (what, _key(what.removeprefix(_GIVEN_UP), value))).get
         return line
 
-    def take(self, record: Record, line: int) -> None:
-        """Note all that the record takes."""
-        rows = [(what, _key(what, value), line) for what, value in _takes(record)]
+    def take(self, record: Record, line: int, standing: Record | None) -> None:
+        """Note all that the record takes, and what it gives up of `standing`, in whose place it comes."""
+        takes = set(_takes(record))
+        rows = [(what, _key(what, value), line) for what, value in takes]
+        for what, value in set(_takes(standing)) - takes if standing else ():
+            if what == TOKEN:
+                # Deleting it revokes it for good: nobody else may have it.
+                rows.append((REVOKED, _key(what, value), line))
+            elif what in _TAKEN:
+                rows.append((_GIVEN_UP + what, _key(what, value), line))
         sql = "INSERT INTO claims(what, value, line) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
         self._connection.executemany(sql, rows)
 
@@ -73,15 +85,15 @@ class Surroundings:
         mentions, takes = _gathered(map(_mentions, records)), _gathered(map(_takes, records))
         tables = {"plan": "plans", "role": "roles", "organization": "organizations"}
         revocations = [record.id for record in records if isinstance(record, RevocationRecord)]
-        tokens = takes.get("id of an API token", [])
+        tokens = takes.get(TOKEN, [])
         answers = await db.scan(
             *(
                 Statement(_NAMED.format(table=table), (_json(mentions.get(kind, [])),))
                 for kind, table in tables.items()
             ),
             *(Statement(sql, (_json(takes.get(what, [])),)) for what, sql in _TAKEN.items()),
-            Statement(_REVOKED, (_json(tokens),)),
-            Statement(_IN_FORCE, (_json(revocations),)),
+            Statement(_REVOKED_HERE, (_json(tokens),)),
+            Statement(_IN_FORCE_HERE, (_json(revocations),)),
         )
         named = {kind: _first(rows) for kind, rows in zip(tables, answers, strict=False)}
         taken = {
@@ -96,7 +108,8 @@ class Surroundings:
             if id not in self._named[kind] and claims.line(kind, id) is None:
                 return f"there is no {kind} {id}"
         for what, value in _takes(record):
-            if (user := self._taken.get(what, {}).get(_key(what, value), record.id)) != record.id:
+            user = self._taken.get(what, {}).get(_key(what, value), record.id)
+            if user != record.id and claims.line(_GIVEN_UP + what, value) is None:
                 return f"the {what} {value} belongs to the user {user} here"
             if what in _TAKEN and (line := claims.line(what, value)) is not None:
                 return f"the {what} {value} is that of line {line} too"
@@ -107,7 +120,7 @@ class Surroundings:
             if revived:
                 return f"the API token {revived[0]} was revoked here"
         if isinstance(record, RevocationRecord) and (
-            record.id in self._in_force or claims.line("credential in force", record.id) is not None
+            record.id in self._in_force or claims.line(IN_FORCE, record.id) is not None
         ):
             return "the credential is in force here: revoke it first"
         return None
@@ -131,10 +144,9 @@ def _takes(record: Record) -> Iterator[tuple[str, str]]:
         if record.email is not None:
             yield "e-mail address", record.email
         for token in record.tokens:
-            yield "id of an API token", token.id
+            yield TOKEN, token.id
             yield "hash of an API token", token.token_hash
-            if token.revoked_at is None:
-                yield "credential in force", token.id
+            yield (IN_FORCE if token.revoked_at is None else REVOKED), token.id
 
 
 def _gathered(pairs: Iterable[Iterable[tuple[str, str]]]) -> dict[str, list[str]]:

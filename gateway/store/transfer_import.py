@@ -15,13 +15,13 @@ import msgspec
 from gateway.errors import NoRowChanged, StoreConflict
 from gateway.store.database import Database
 from gateway.store.transfer_checks import check_record
-from gateway.store.transfer_conflicts import Claims, Surroundings
+from gateway.store.transfer_conflicts import REVOKED, Claims, Surroundings
 from gateway.store.transfer_file import FileReader, Numbered
 from gateway.store.transfer_reading import PAGE, Scans, Unreadable, read_records
-from gateway.store.transfer_records import KIND_OF, KINDS, Kind, OrganizationRoleRecord, Record, line
+from gateway.store.transfer_records import KIND_OF, KINDS, Kind, OrganizationRoleRecord, Record, RevocationRecord, line
 from gateway.store.transfer_writing import add_statements, set_statements
 
-GROUP_BYTES = 2 * 1024 * 1024
+GROUP_BYTES = 512 * 1024
 """How much of the file is in hand at once, but for a single record that is larger."""
 
 What: TypeAlias = Literal["added", "changed", "same", "refused"]
@@ -123,12 +123,15 @@ async def _planned(db: Database, kind: Kind, group: list[Numbered], claims: Clai
     surroundings = await Surroundings.look(db, records)
     plans = []
     for number, record, _ in group:
-        what, reason = _compared(standing.get(record.id), record, rules)
+        found = standing.get(record.id)
+        what, reason = _compared(found, record, rules)
+        if what == "added" and isinstance(record, RevocationRecord) and claims.line(REVOKED, record.id) is not None:
+            what = "same"  # by the triggers, when its user's record went in
         if what in ("added", "changed"):
             if (against := surroundings.against(record, claims)) is not None:
                 what, reason = "refused", against
             else:
-                claims.take(record, number)
+                claims.take(record, number, None if isinstance(found, Unreadable) else found)
         plans.append(_Plan(number, record, what, reason))
     return plans
 
@@ -138,6 +141,8 @@ def _compared(standing: Record | Unreadable | None, record: Record, rules: Rules
         # A role without permissions is no row at all.
         empty = isinstance(record, OrganizationRoleRecord) and not record.permissions
         return ("same" if empty else "added"), ""
+    if isinstance(record, RevocationRecord):
+        return "same", ""  # what counts is that it is revoked
     if isinstance(standing, Unreadable):
         difference = f"what is here can not be read: {standing.reason}"
     elif line(standing) == line(record):
