@@ -53,6 +53,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("storage", mark.args if mark else STORAGES, scope="module")
 
 
+@pytest.fixture(scope="module")
+def storage() -> str:
+    """For who asks for a database in the middle of a test that does not name one of its own: a file."""
+    return "file"
+
+
 class StartServer(Protocol):
     """Starts a libSQL server with an empty, migrated database for one test; each needs another name."""
 

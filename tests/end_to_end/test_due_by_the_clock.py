@@ -172,6 +172,7 @@ class TestCredentials:
         ends = now_ms() + AHEAD_MS
         person = seed.person(expires_at=ends)
         client = await connect(person.token)
+        await client.until(lambda: client.data)
         for token in ("", "nonsense", "gw_" + "0" * 49, seed.unknown_token(), "x\0y", "\U0001f600" * 1000):
             answer = await client.request("auth", token=token)
             assert (answer["op"], answer["code"]) == ("error", "auth_failed")

@@ -14,7 +14,8 @@ from tests.support.raw_websocket import RawWebSocket
 from tests.support.seed import GROW, Person, Seed, growth
 from tests.support.waiting import eventually
 
-SETTINGS = {"channel_send_buffer_bytes": 16384}
+# Who never reads is to be held for as long as the writing takes, on a slow machine too.
+SETTINGS = {"channel_send_buffer_bytes": 16384, "channel_send_timeout_s": 40}
 SLOW = 4096
 """A receive buffer (bytes) that is full at once."""
 

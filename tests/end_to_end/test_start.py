@@ -58,4 +58,4 @@ def test_a_port_that_is_taken(workers: int, tmp_path: Path) -> None:
 def test_settings_that_can_not_be_used(tmp_path: Path) -> None:
     assert "server.drain_s" in _refusal(GatewayProcess(tmp_path, server_drain_s="soon"))
     assert "GATEWAY_SERVER_PROT" in _refusal(GatewayProcess(tmp_path, server_prot="1"))
-    assert "database.url" in _refusal(GatewayProcess(tmp_path, database_url="http://127.0.0.1:1"))
+    assert "database.url" in _refusal(GatewayProcess(tmp_path, database_url="postgres://127.0.0.1:1"))
