@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import StartServer
+from tests.conftest import Place
 from tests.end_to_end.conftest import Connect, StartGateway
 from tests.support.client import Client
 from tests.support.foreign_writer import ForeignServerWriter, ForeignWriter
@@ -34,27 +34,26 @@ class Nodes(NamedTuple):
     def registered(self) -> int:
         return len(self.sql("SELECT 1 FROM node_sessions"))
 
+    def signs(self) -> int:
+        [(count,)] = self.seed.foreign.execute("SELECT sum(beat) FROM nodes")
+        return int(count)
+
 
 def see_each_other(*processes: GatewayProcess) -> None:
     for process in processes:
         wait_for(lambda p=process: p.metric("gateway_nodes") == len(processes), what="the nodes see each other")
 
 
-@pytest.fixture(params=["file", "server"])
-def nodes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Nodes]:
+@pytest.fixture
+def nodes(database_place: Place, tmp_path: Path) -> Iterator[Nodes]:
     directories = [tmp_path / "one", tmp_path / "two"]
     for directory in directories:
         directory.mkdir()
-    url = f"file:{tmp_path}/gateway.db"
-    if request.param == "server":
-        start_server: StartServer = request.getfixturevalue("start_server")
-        url = start_server().url
-    one, two = (GatewayProcess(directory, database_url=url) for directory in directories)
+    one, two = (GatewayProcess(directory, **database_place.settings()) for directory in directories)
     try:
         one.start()
         two.start()
-        foreign = ForeignServerWriter(url) if request.param == "server" else ForeignWriter(tmp_path / "gateway.db")
-        with foreign:
+        with _foreign_writer(database_place) as foreign:
             see_each_other(one, two)
             yield Nodes(one, two, Seed(foreign, one.secrets))
     finally:
@@ -62,6 +61,11 @@ def nodes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Nodes]:
         two.end()
     one.check_log()
     two.check_log()
+
+
+def _foreign_writer(place: Place) -> ForeignWriter:
+    file = place.url.removeprefix("file:")
+    return ForeignWriter(file) if file != place.url else ForeignServerWriter(place.url)
 
 
 async def many(connect: Connect, token: str, count: int, at: GatewayProcess) -> list[Client]:
@@ -118,11 +122,11 @@ async def test_the_clients_of_a_killed_node_come_back_and_nobody_is_replaced(nod
     nodes.two.kill()
     back = await many(connect, person.token, 11, nodes.one)
     await asyncio.to_thread(wait_for, lambda: nodes.registered() == MAXIMUM + 11)
-    deadline = time.monotonic() + 3
-    while time.monotonic() < deadline:
-        assert len(open_ones(first + back)) == MAXIMUM
-        for client in first + back:
-            await client.barrier()
+    # Whoever suspects too many gives signs of life often: by then it has judged several times.
+    signs = nodes.signs()
+    await asyncio.to_thread(wait_for, lambda: nodes.signs() > signs + 5)
+    for client in first + back:
+        await client.barrier()
 
 
 async def test_a_node_that_stood_still_and_was_removed_comes_back(nodes: Nodes, connect: Connect) -> None:
