@@ -198,6 +198,18 @@ async def test_who_does_not_read_is_cut_off_behind_the_proxy_too(
     await reader.barrier()
 
 
+async def test_a_new_certificate_costs_no_session(site: Site, seed: Seed, connect: Connect) -> None:
+    person = seed.person()
+    before = await connect(person.token, at=site.proxy)
+    old = site.proxy.workers()
+    site.proxy.reload()
+    after = await connect(person.token, at=site.proxy)
+    for client in (before, after):
+        await client.barrier()
+        await client.close()
+    await eventually(lambda: not site.proxy.workers() & old, timeout_s=20)
+
+
 def test_plain_http_is_sent_to_tls(site: Site) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", site.proxy.plain_port, timeout=10)
     connection.request("GET", "/api/identity?x=1", headers={"Host": "gateway.example.org"})

@@ -104,6 +104,19 @@ class Nginx:
                 self.process.kill()
                 self.process.wait()
 
+    def reload(self) -> None:
+        """Read the configuration and the certificate anew; returns when new workers have begun."""
+        assert self.process is not None
+        before = self.workers()
+        self.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: self.workers() - before, what="nginx has read its configuration anew")
+
+    def workers(self) -> set[str]:
+        """The process ids of those that serve."""
+        assert self.process is not None
+        pid = self.process.pid
+        return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
