@@ -53,7 +53,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 class Child:
     """One process of the benchmark; `close` ends it. It gets no ^C of its own: the parent decides when it ends."""
 
-    def __init__(self, module: str, *arguments: str, directory: Path) -> None:
+    def __init__(
+        self, module: str, *arguments: str, directory: Path, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.name = module.rpartition(".")[2]
         self._log = directory / f"{self.name}-{os.urandom(4).hex()}.log"
         with self._log.open("wb") as log:
@@ -63,7 +65,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=directory,
-                env=environment(),
+                env=environment(**settings or {}),
                 start_new_session=True,
             )
         assert self._process.stdin is not None

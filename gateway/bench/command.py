@@ -15,6 +15,7 @@ from gateway.bench.broken import BenchBroken
 from gateway.bench.display import Display
 from gateway.bench.result import Result
 from gateway.bench.rig import Rig, Size
+from gateway.bench.server import Place
 from gateway.bench.workloads.connect import connect
 from gateway.bench.workloads.fanout import fanout
 from gateway.bench.workloads.idle import idle
@@ -44,7 +45,7 @@ def bench() -> None:
 
 
 def _sized(default_sessions: int | None = 5000) -> Decorator:
-    """The options of every workload: `Size`."""
+    """The options of every workload: `Size`, and `Place`."""
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
         options = [
@@ -53,6 +54,19 @@ def _sized(default_sessions: int | None = 5000) -> Decorator:
             ),
             click.option(
                 "--loaders", type=click.IntRange(1, 64), default=1, show_default=True, help="Load generators, at least."
+            ),
+            click.option(
+                "--database",
+                "url",
+                default="",
+                metavar="URL",
+                help="A libSQL server in place of a file; its database must be empty, or an earlier run's.",
+            ),
+            click.option(
+                "--replica",
+                default="",
+                metavar="URL",
+                help="A read replica of it: half of the sessions go to a second node that reads it.",
             ),
             click.option(
                 "--concurrency",
@@ -105,27 +119,27 @@ def _rounds(default: int) -> Decorator:
 )
 @_seconds(30)
 @_sized(None)
-def idle_command(steps: tuple[int, ...], seconds: float, **size: int) -> int:
+def idle_command(steps: tuple[int, ...], seconds: float, **size: Any) -> int:
     """Memory and CPU time of sessions at rest."""
     ordered = sorted(set(steps))
-    return _run(lambda rig: idle(rig, steps=ordered, seconds=seconds), Size(sessions=ordered[-1], **size), both=True)
+    return _run(lambda rig: idle(rig, steps=ordered, seconds=seconds), {"sessions": ordered[-1], **size}, both=True)
 
 
 @bench.command("connect")
 @_rounds(5)
 @_sized()
-def connect_command(rounds: int, **size: int) -> int:
+def connect_command(rounds: int, **size: Any) -> int:
     """Authenticated connects a second."""
-    return _run(lambda rig: connect(rig, rounds=rounds), Size(**size))
+    return _run(lambda rig: connect(rig, rounds=rounds), size)
 
 
 @bench.command("push")
 @_rate(1000)
 @_seconds(20)
 @_sized()
-def push_command(rate: float, seconds: float, **size: int) -> int:
+def push_command(rate: float, seconds: float, **size: Any) -> int:
     """From another process's commit to the frame at the client."""
-    return _run(lambda rig: push(rig, rate=rate, seconds=seconds), Size(**size))
+    return _run(lambda rig: push(rig, rate=rate, seconds=seconds), size)
 
 
 @bench.command("push_max")
@@ -138,21 +152,21 @@ def push_command(rate: float, seconds: float, **size: int) -> int:
 )
 @_seconds(10)
 @_sized()
-def push_max_command(batch: int, seconds: float, **size: int) -> int:
+def push_max_command(batch: int, seconds: float, **size: Any) -> int:
     """Updates a second to distinct users."""
     if 3 * batch > size["sessions"]:
         raise click.UsageError(
             "--batch must be at most a third of --sessions: else changes overtake each other and are conflated."
         )
-    return _run(lambda rig: push_max(rig, seconds=seconds, batch=batch), Size(**size))
+    return _run(lambda rig: push_max(rig, seconds=seconds, batch=batch), size)
 
 
 @bench.command("fanout")
 @_rounds(15)
 @_sized()
-def fanout_command(rounds: int, **size: int) -> int:
+def fanout_command(rounds: int, **size: Any) -> int:
     """From one changed plan row to the last session's patch."""
-    return _run(lambda rig: fanout(rig, rounds=rounds), Size(**size), both=True)
+    return _run(lambda rig: fanout(rig, rounds=rounds), size, both=True)
 
 
 @bench.command("storm")
@@ -166,9 +180,9 @@ def fanout_command(rounds: int, **size: int) -> int:
 )
 @_rounds(5)
 @_sized()
-def storm_command(reads_metrics: tuple[str, ...], rounds: int, **size: int) -> int:
+def storm_command(reads_metrics: tuple[str, ...], rounds: int, **size: Any) -> int:
     """All sessions cut at once, and back."""
-    return _run(lambda rig: storm(rig, rounds=rounds, reads_metrics=reads_metrics), Size(**size))
+    return _run(lambda rig: storm(rig, rounds=rounds, reads_metrics=reads_metrics), size)
 
 
 @bench.command("slow")
@@ -182,9 +196,9 @@ def storm_command(reads_metrics: tuple[str, ...], rounds: int, **size: int) -> i
 @_rate(1000)
 @_seconds(30)
 @_sized()
-def slow_command(share: float, rate: float, seconds: float, **size: int) -> int:
+def slow_command(share: float, rate: float, seconds: float, **size: Any) -> int:
     """What clients that never read do to the others."""
-    return _run(lambda rig: slow(rig, rate=rate, seconds=seconds, share=share), Size(**size))
+    return _run(lambda rig: slow(rig, rate=rate, seconds=seconds, share=share), size)
 
 
 @bench.command("revoke")
@@ -198,11 +212,11 @@ def slow_command(share: float, rate: float, seconds: float, **size: int) -> int:
 @_rate(1000)
 @_seconds(15)
 @_sized()
-def revoke_command(revocations: int, rate: float, seconds: float, **size: int) -> int:
+def revoke_command(revocations: int, rate: float, seconds: float, **size: Any) -> int:
     """From a token's revocation to the closed socket."""
     if revocations > size["sessions"]:
         raise click.UsageError("--revocations must be at most --sessions.")
-    return _run(lambda rig: revoke(rig, rate=rate, seconds=seconds, revocations=revocations), Size(**size))
+    return _run(lambda rig: revoke(rig, rate=rate, seconds=seconds, revocations=revocations), size)
 
 
 class _Stopped(BaseException):
@@ -217,14 +231,17 @@ def _stopped(number: int, _frame: Any) -> NoReturn:
     raise _Stopped(number)
 
 
-def _run(workload: Workload, size: Size, *, both: bool = False) -> int:
+def _run(workload: Workload, size: dict[str, Any], *, both: bool = False) -> int:
     """Run one workload; every process that it started has ended when this returns its exit code or raises."""
+    place = Place(size.pop("url"), size.pop("replica"))
+    if place.replica and not place.url:
+        raise click.UsageError("--replica needs --database.")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stopped)
     display = Display()
     results: list[Result] = []
     try:
-        with Rig(size, display, both=both) as rig:
+        with Rig(Size(**size), display, place, both=both) as rig:
             for result in workload(rig):
                 results.append(result)
                 click.echo(result.line())

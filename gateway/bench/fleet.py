@@ -66,7 +66,7 @@ class Fleet:
     def open(
         self,
         target: str,
-        port: int,
+        ports: Sequence[int],
         indexes: Sequence[int],
         *,
         resume: bool = False,
@@ -74,19 +74,21 @@ class Fleet:
         after_cut: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> Opened:
-        """Open a session for each index at ``gateway`` or ``floor``; see `Load.open`."""
+        """Open a session for each index at ``gateway`` or ``floor``, its ports in turn; see `Load.open`."""
         how = {"concurrency": self._concurrency, "resume": resume, "mute": mute, "after_cut": after_cut}
         for load, share in zip(self._loads, self._deal(indexes), strict=True):
-            load.send("open", target=target, port=port, indexes=share, **how)
+            load.send("open", target=target, ports=list(ports), indexes=share, **how)
         answers = self._answers(OPEN_S, on_progress)
         times = [time for answer in answers for time in read_columns(Path(answer["times"]), 1)[0]]
         if len(times) != len(indexes):
             raise BenchBroken(f"{len(times)} of {len(indexes)} sessions were opened")
         return Opened(min(a["started"] for a in answers), max(a["finished"] for a in answers), times)
 
-    def probe(self, target: str, port: int, index: int, *, resume: bool = False) -> list[str]:
+    def probe(self, target: str, ports: Sequence[int], index: int, *, resume: bool = False) -> list[str]:
         """Open one session and return the frames that it got up to its document."""
-        answer = self._of(index).call("probe", target=target, port=port, index=index, resume=resume)
+        answer = self._of(index).call(
+            "probe", target=target, port=ports[index % len(ports)], index=index, resume=resume
+        )
         frames: list[str] = answer["frames"]
         return frames
 

@@ -55,7 +55,14 @@ class Load:
         self._files = 0
 
     async def open(
-        self, target: str, port: int, indexes: list[int], concurrency: int, resume: bool, mute: bool, after_cut: bool
+        self,
+        target: str,
+        ports: list[int],
+        indexes: list[int],
+        concurrency: int,
+        resume: bool,
+        mute: bool,
+        after_cut: bool,
     ) -> dict[str, Any]:
         """Open a session each, `concurrency` at a time, and wait for each one's document.
 
@@ -70,7 +77,7 @@ class Load:
             await self.cut(target)
         async with asyncio.TaskGroup() as group:
             for _ in range(min(concurrency, len(indexes))):
-                group.create_task(self._open_each(waiting, taken, target, port, resume, mute))
+                group.create_task(self._open_each(waiting, taken, target, ports, resume, mute))
         finished = time.monotonic_ns()
         gc.collect()
         gc.freeze()  # the sessions stay: later collections need not look at them, and do not pause a measurement
@@ -136,11 +143,11 @@ class Load:
         return {"ends": [[c.index, c.code, c.ended_at, c.close_frame_at, c.closed_at] for c in clients]}
 
     async def _open_each(
-        self, waiting: Iterator[int], taken: array[int], target: str, port: int, resume: bool, mute: bool
+        self, waiting: Iterator[int], taken: array[int], target: str, ports: list[int], resume: bool, mute: bool
     ) -> None:
         for index in waiting:
             started = time.monotonic_ns()
-            await self._open_one(target, port, index, resume, mute)
+            await self._open_one(target, ports[index % len(ports)], index, resume, mute)
             taken.append(time.monotonic_ns() - started)
             if len(taken) % 100 == 0:
                 progress(len(taken))

@@ -21,6 +21,11 @@ QUOTAS = (("sms_messages", 1_000), ("voice_minutes", 500))
 FIRST_LIMIT = 500
 CHUNK = 1_000
 
+MARK = "UPDATE users SET name = ? WHERE id = ?"
+MARK_AND_PAD = "UPDATE users SET name = ?, attributes = json_object('pad', ?) WHERE id = ?"
+REVOKE = "UPDATE api_tokens SET revoked_at = ? WHERE id = ?"
+LIMIT = "UPDATE plan_quotas SET limit_value = ? WHERE plan = ? AND quota = ?"
+
 
 def user_id(index: int) -> str:
     """The id of user `index`."""
@@ -37,13 +42,19 @@ def read_tokens(path: Path) -> list[str]:
     return path.read_text().split()
 
 
+def new_tokens(count: int, path: Path) -> list[str]:
+    """New API tokens of so many users, written to `path`, one a line."""
+    secrets = [new_api_token(os.urandom(32)) for _ in range(count)]
+    path.write_text("\n".join(secrets))
+    return secrets
+
+
 def populate(connection: sqlite3.Connection, count: int, tokens: Path) -> Iterator[int]:
     """Insert the plan and `count` users with one API token each; yields how many there are after every transaction.
 
     The tokens themselves are written to `tokens`, one a line: the database holds their hashes alone.
     """
-    secrets = [new_api_token(os.urandom(32)) for _ in range(count)]
-    tokens.write_text("\n".join(secrets))
+    secrets = new_tokens(count, tokens)
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("INSERT INTO plans (id, name) VALUES (?, ?)", (PLAN, "Bench"))
     connection.executemany(

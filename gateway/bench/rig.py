@@ -5,6 +5,7 @@ generators, floor.
 from __future__ import annotations
 
 import math
+import os
 import resource
 import tempfile
 import time
@@ -24,7 +25,7 @@ from gateway.bench.columns import read_columns
 from gateway.bench.display import Display
 from gateway.bench.fleet import Fleet, Opened
 from gateway.bench.join import Commits
-from gateway.bench.server import Server, free_port
+from gateway.bench.server import Place, Server, free_port
 
 FD_RESERVE = 500
 """Open files that a process needs besides its sessions."""
@@ -82,11 +83,14 @@ class Meter:
 class Rig:
     """A running gateway with `size.sessions` users and what it takes to measure it; a context manager.
 
-    Session `i` is that of user `i`. `both` says that the sessions of gateway and floor are open at the same time.
+    Session `i` is that of user `i`. `both` says that the sessions of gateway and floor are open at the same time. With
+    a replica there are two nodes, one that reads the primary and one that reads the replica, each with every other
+    session.
     """
 
-    def __init__(self, size: Size, display: Display, *, both: bool = False) -> None:
+    def __init__(self, size: Size, display: Display, place: Place, *, both: bool = False) -> None:
         self.size = size
+        self.place = place
         self.display = display
         self.all = range(size.sessions)
         self._sockets = size.sessions * (2 if both else 1)
@@ -112,13 +116,22 @@ class Rig:
         self.directory = Path(
             self._stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-bench-", ignore_cleanup_errors=True))
         )
-        self.server = Server(self.directory, self.size.workers)
-        self._stack.callback(self.server.close)
-        self.server.migrate()
-        self.writer = self._child("gateway.bench.writer", str(self.server.database), str(self.directory))
+        database = self.directory / "bench.db"
+        url = self.place.url or f"file:{database}"
+        self.servers = [Server(self.directory, self.size.workers, url)]
+        if self.place.replica:
+            self.servers.append(Server(self.directory, self.size.workers, url, self.place.replica))
+        for server in self.servers:
+            self._stack.callback(server.close)
+        self.servers[0].migrate()
+        if self.place.url:
+            self.writer = self._child("gateway.bench.server_writer", str(self.directory), *self.place.addresses)
+        else:
+            self.writer = self._child("gateway.bench.writer", str(database), str(self.directory))
         with self.display.stage("users", self.size.sessions) as done:
             tokens = self.writer.call("populate", count=self.size.sessions, within_s=300, on_progress=done)["tokens"]
-        self.server.start()
+        for server in self.servers:
+            server.start()
         self.board = self.directory / "board"
         count = max(self.size.loaders, math.ceil(self._sockets / (limit - FD_RESERVE)))
         create_board(self.board, count)
@@ -134,10 +147,11 @@ class Rig:
     @property
     def server_pids(self) -> list[int]:
         """The gateway's processes that live now."""
-        return self.server.pids()
+        return [pid for server in self.servers for pid in server.pids()]
 
     def _child(self, module: str, *arguments: str) -> Child:
-        child = Child(module, *arguments, directory=self.directory)
+        token = {name: value for name, value in os.environ.items() if name == "GATEWAY_DATABASE_AUTH_TOKEN"}
+        child = Child(module, *arguments, directory=self.directory, settings=token)
         self._stack.callback(child.close)
         return child
 
@@ -152,15 +166,21 @@ class Rig:
             },
         )
 
-    def port(self, target: str) -> int:
-        """The port of ``gateway`` or ``floor``."""
-        return self.server.port if target == "gateway" else self.floor_port
+    def ports(self, target: str) -> list[int]:
+        """The ports of the ``gateway``'s nodes, or of the ``floor``."""
+        return [server.port for server in self.servers] if target == "gateway" else [self.floor_port]
 
     def open(self, target: str = "gateway", indexes: Sequence[int] | None = None, **how: bool) -> Opened:
         """Open the sessions of all users, or of some, with progress."""
         chosen = self.all if indexes is None else indexes
         with self.display.stage(f"sessions at the {target}", len(chosen)) as done:
-            return self.fleet.open(target, self.port(target), chosen, on_progress=done, **how)
+            return self.fleet.open(target, self.ports(target), chosen, on_progress=done, **how)
+
+    def metric(self, name: str) -> float | None:
+        """The sum of a metric over the nodes; None when one of them does not have it."""
+        counts = [server.metric(name) for server in self.servers]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
 
     def drop(self, target: str) -> None:
         """Cut all sessions and wait until the server is done with them."""
@@ -175,7 +195,7 @@ class Rig:
         """Let both servers meet a few sessions, so that neither is measured loading its code; the floor learns the
         greeting to repeat.
         """
-        self.floor.call("greet", frames=self.fleet.probe("gateway", self.server.port, 0))
+        self.floor.call("greet", frames=self.fleet.probe("gateway", self.ports("gateway"), 0))
         self.fleet.cut("gateway")
         for target in ("gateway", "floor"):
             self.open(target, range(min(sessions, self.size.sessions)))

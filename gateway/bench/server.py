@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.bench import processes
@@ -30,15 +31,30 @@ def free_port() -> int:
         return port
 
 
-class Server:
-    """One gateway with `workers` processes on `database`, with the default configuration; `close` ends it."""
+@dataclass(frozen=True)
+class Place:
+    """Where the data are: a file of the benchmark's own, or the libSQL server at `url`, with a read replica or none."""
 
-    def __init__(self, directory: Path, workers: int) -> None:
+    url: str = ""
+    replica: str = ""
+
+    @property
+    def addresses(self) -> list[str]:
+        """The server's, and the replica's."""
+        return [url for url in (self.url, self.replica) if url]
+
+
+class Server:
+    """One gateway with `workers` processes on the database at `url`, with the default configuration otherwise; `close`
+    ends it."""
+
+    def __init__(self, directory: Path, workers: int, url: str, replica: str = "") -> None:
         self.port = free_port()
-        self.database = directory / "bench.db"
         self._directory = directory
-        self._log = directory / "server.log"
+        self._log = directory / f"server-{self.port}.log"
         self._workers = workers
+        self._url = url
+        self._replica = replica
         self._process: subprocess.Popen[bytes] | None = None
 
     def migrate(self) -> None:
@@ -95,7 +111,9 @@ class Server:
 
     def _spawn(self, *arguments: str) -> None:
         settings = {
-            "GATEWAY_DATABASE_URL": f"file:{self.database}",
+            "GATEWAY_DATABASE_URL": self._url,
+            "GATEWAY_DATABASE_REPLICA": self._replica,
+            "GATEWAY_DATABASE_AUTH_TOKEN": os.environ.get("GATEWAY_DATABASE_AUTH_TOKEN", ""),
             "GATEWAY_SERVER_PORT": str(self.port),
             "GATEWAY_LOGGING_LEVEL": "warning",
         }

@@ -75,7 +75,7 @@ def _floor_storms(rig: Rig, rounds: int, meter: Meter) -> tuple[list[float], lis
     """Seconds that the floor needs to accept all sessions, and to have them back after a cut."""
     rig.open()
     rig.drop("gateway")
-    rig.floor.call("greet", frames=rig.fleet.probe("gateway", rig.server.port, 0, resume=True))
+    rig.floor.call("greet", frames=rig.fleet.probe("gateway", rig.ports("gateway"), 0, resume=True))
     rig.drop("gateway")
     accepted, back = [], []
     for _ in range(rounds):
@@ -87,7 +87,7 @@ def _floor_storms(rig: Rig, rounds: int, meter: Meter) -> tuple[list[float], lis
 
 
 def _counters(rig: Rig, names: Sequence[str]) -> dict[str, float]:
-    counts = {name: rig.server.metric(name) for name in names}
+    counts = {name: rig.metric(name) for name in names}
     if absent := [name for name, count in counts.items() if count is None]:
         raise BenchBroken(f"the gateway has no metric {', '.join(absent)}")
     return {name: count for name, count in counts.items() if count is not None}

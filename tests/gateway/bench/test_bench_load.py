@@ -133,7 +133,7 @@ def test_every_session_has_its_own_token_and_address_and_waits_for_its_document(
     fleet: Fleet, scripted: Scripted
 ) -> None:
     done: list[int] = []
-    opened = fleet.open("gateway", scripted.port, range(20), on_progress=done.append)
+    opened = fleet.open("gateway", [scripted.port], range(20), on_progress=done.append)
     assert len(opened.times) == 20
     assert 0 < max(opened.times) <= opened.finished - opened.started
     assert sorted(scripted.requests) == sorted(("/ws", f"token{index}") for index in range(20))
@@ -142,7 +142,7 @@ def test_every_session_has_its_own_token_and_address_and_waits_for_its_document(
 
 
 def test_updates_are_noted_with_their_commit_session_and_time(fleet: Fleet, scripted: Scripted, board: Path) -> None:
-    fleet.open("gateway", scripted.port, range(4))
+    fleet.open("gateway", [scripted.port], range(4))
     fleet.clear()
     before = time.monotonic_ns()
     for index in range(4):
@@ -160,19 +160,19 @@ def test_updates_are_noted_with_their_commit_session_and_time(fleet: Fleet, scri
 
 
 def test_a_missing_update_breaks_the_run(fleet: Fleet, scripted: Scripted) -> None:
-    fleet.open("gateway", scripted.port, range(2))
+    fleet.open("gateway", [scripted.port], range(2))
     scripted.update(0, "first", marked_name(1))
     with pytest.raises(BenchBroken, match="1 of 2 updates arrived"):
         fleet.await_one_each(range(2), within_s=0.3)
 
 
 def test_a_session_that_comes_back_names_the_revision_it_held(fleet: Fleet, scripted: Scripted) -> None:
-    fleet.open("gateway", scripted.port, range(2))
+    fleet.open("gateway", [scripted.port], range(2))
     for index in range(2):
         scripted.update(index, "first", marked_name(1 + index))
     fleet.await_one_each(range(2), within_s=10)
     scripted.requests.clear()
-    assert len(fleet.open("gateway", scripted.port, range(2), resume=True, after_cut=True).times) == 2
+    assert len(fleet.open("gateway", [scripted.port], range(2), resume=True, after_cut=True).times) == 2
     held = [rev_of(document(index, marked_name(1 + index))) for index in range(2)]
     assert {token: path for path, token in scripted.requests} == {
         f"token{index}": f"/ws?watch=self%40{rev}" for index, rev in enumerate(held)
@@ -181,12 +181,12 @@ def test_a_session_that_comes_back_names_the_revision_it_held(fleet: Fleet, scri
 
 
 def test_the_frames_of_a_greeting_can_be_had(fleet: Fleet, scripted: Scripted) -> None:
-    frames = fleet.probe("gateway", scripted.port, 3)
+    frames = fleet.probe("gateway", [scripted.port], 3)
     assert [json.loads(frame)["op"] for frame in frames] == ["hello", "ready", "snapshot"]
 
 
 def test_the_newest_update_can_be_had_to_repeat_it(fleet: Fleet, scripted: Scripted) -> None:
-    fleet.open("gateway", scripted.port, range(2))
+    fleet.open("gateway", [scripted.port], range(2))
     with pytest.raises(BenchBroken, match="no update arrived"):
         fleet.last_update()
     scripted.update(0, "first", marked_name(1))
@@ -195,21 +195,21 @@ def test_the_newest_update_can_be_had_to_repeat_it(fleet: Fleet, scripted: Scrip
 
 
 def test_an_update_from_another_revision_is_a_fault(fleet: Fleet, scripted: Scripted) -> None:
-    fleet.open("gateway", scripted.port, range(2))
+    fleet.open("gateway", [scripted.port], range(2))
     scripted.update(1, "first", "second", from_rev="0" * 16)
     fleet.await_one_each((1,), within_s=10)
     assert fleet.collect().faults == ["1 updates from another revision"]
 
 
 def test_a_patch_that_does_not_lead_to_its_revision_is_a_fault(fleet: Fleet, scripted: Scripted) -> None:
-    fleet.open("gateway", scripted.port, range(2))
+    fleet.open("gateway", [scripted.port], range(2))
     scripted.update(0, "first", "second", rev="0" * 16)
     fleet.await_one_each((0,), within_s=10)
     assert fleet.collect().faults == ["1 documents that do not have their revision"]
 
 
 def test_a_lost_connection_is_a_fault_and_a_cut_one_is_not(fleet: Fleet, scripted: Scripted) -> None:
-    fleet.open("gateway", scripted.port, range(2))
+    fleet.open("gateway", [scripted.port], range(2))
     fleet.cut("gateway", [0])
     until(lambda: scripted.connections[0].state.name == "CLOSED")
     scripted.connections[1].close()
@@ -218,7 +218,7 @@ def test_a_lost_connection_is_a_fault_and_a_cut_one_is_not(fleet: Fleet, scripte
 
 
 def test_the_end_of_a_session_is_noted_in_its_steps(fleet: Fleet, scripted: Scripted) -> None:
-    fleet.open("gateway", scripted.port, range(2))
+    fleet.open("gateway", [scripted.port], range(2))
     say(scripted.connections[1], "ended", code="revoked", message="", reconnect="never")
     scripted.connections[1].close(4500)
     until(lambda: fleet.ends([1])[0].closed_at > 0)
@@ -230,7 +230,7 @@ def test_the_end_of_a_session_is_noted_in_its_steps(fleet: Fleet, scripted: Scri
 
 
 def test_data_after_the_end_and_unexpected_ends_are_faults(fleet: Fleet, scripted: Scripted) -> None:
-    fleet.open("gateway", scripted.port, range(2))
+    fleet.open("gateway", [scripted.port], range(2))
     say(scripted.connections[1], "ended", code="internal", message="", reconnect="later")
     scripted.update(1, "first", "second")
     fleet.await_one_each((1,), within_s=10)
@@ -242,11 +242,11 @@ def test_a_session_that_is_refused_breaks_the_run(fleet: Fleet) -> None:
         say(connection, "ended", code="overloaded", message="", reconnect="later")
 
     with serving(refuse) as port, pytest.raises(BenchBroken, match="load: ConnectionError: session 0 was closed"):
-        fleet.open("gateway", port, range(1))
+        fleet.open("gateway", [port], range(1))
 
 
 def test_the_end_of_a_mute_session_is_seen_although_its_window_is_shut(fleet: Fleet, scripted: Scripted) -> None:
-    fleet.open("gateway", scripted.port, [4], mute=True)
+    fleet.open("gateway", [scripted.port], [4], mute=True)
     sock = scripted.connections[4].socket
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     fill(sock)
@@ -259,8 +259,8 @@ def test_the_end_of_a_mute_session_is_seen_although_its_window_is_shut(fleet: Fl
 
 
 def test_a_mute_session_does_not_read(fleet: Fleet, scripted: Scripted) -> None:
-    fleet.open("gateway", scripted.port, [4], mute=True)
-    fleet.open("gateway", scripted.port, [6])
+    fleet.open("gateway", [scripted.port], [4], mute=True)
+    fleet.open("gateway", [scripted.port], [6])
     for index in (4, 6):
         scripted.update(index, "first", marked_name(index))
     fleet.await_one_each((6,), within_s=10)

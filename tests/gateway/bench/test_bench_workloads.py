@@ -17,6 +17,7 @@ import pytest
 
 import gateway
 from gateway.bench import processes
+from tests.support.sqld import SqldReplica, SqldServer
 
 ROOT = Path(gateway.__file__).resolve().parent.parent
 LIMIT_S = 50
@@ -148,3 +149,44 @@ def test_a_batch_that_would_be_conflated_is_refused(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 2
     assert "--batch must be at most a third of --sessions" in errors
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SqldServer, SqldServer]]:
+    with (
+        SqldServer(tmp_path_factory.mktemp("primary")) as primary,
+        SqldReplica(primary, tmp_path_factory.mktemp("replica")) as replica,
+    ):
+        yield primary, replica
+
+
+def test_on_a_server_and_its_replica(tmp_path: Path, servers: tuple[SqldServer, SqldServer]) -> None:
+    """Twice on the same database: the second run replaces what the first one left."""
+    where = ("--database", servers[0].url, "--replica", servers[1].url)
+    for workload, more in (("push", ()), ("revoke", ("--revocations", "5"))):
+        (result,) = measured(tmp_path, workload, "--sessions", "20", "--rate", "40", "--seconds", "2", *more, *where)
+        assert result["values"]["commit_to_frame_samples"] > 0
+        assert {target["at_most"] for target in result["targets"]} & {6, 30, 100}
+    (result,) = measured(tmp_path, "storm", "--sessions", "20", "--rounds", "2", *where)
+    assert result["values"]["reconnect_samples"] == 40
+    (result,) = measured(tmp_path, "push_max", "--sessions", "60", "--batch", "20", "--seconds", "1", *where)
+    assert result["values"]["delivered"] > 20
+
+
+def test_a_database_in_use_is_left_alone(tmp_path: Path, servers: tuple[SqldServer, SqldServer]) -> None:
+    servers[0].script(
+        "INSERT OR IGNORE INTO plans(id, name) VALUES ('real', 'Real');"
+        "INSERT INTO users(id, username, name, plan) VALUES ('u_real', 'real', 'Real', 'real')"
+    )
+    with bench(tmp_path, "push", "--sessions", "20", "--database", servers[0].url) as process:
+        _, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
+    assert "users that are not the benchmark's" in errors
+    assert servers[0].execute("SELECT id FROM users WHERE id = 'u_real'") == [("u_real",)]
+
+
+def test_a_replica_is_one_of_a_server(tmp_path: Path) -> None:
+    with bench(tmp_path, "push", "--replica", "http://127.0.0.1:1") as process:
+        _, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 2
+    assert "--replica needs --database" in errors
