@@ -67,8 +67,7 @@ _FROM = f"""
 INSERT INTO meta(key, value) VALUES ('token_uses', CAST({_LAST_SEQ} AS TEXT))
 ON CONFLICT(key) DO UPDATE SET value = excluded.value"""  # noqa: S608 - no input in it
 _USED = """
-UPDATE api_tokens SET last_used_at = (SELECT value FROM json_each(?1) AS used WHERE used.key = api_tokens.id)
-WHERE id IN (SELECT key FROM json_each(?1))"""
+UPDATE api_tokens SET last_used_at = used.value FROM json_each(?1) AS used WHERE api_tokens.id = used.key"""
 _TO = f"""
 UPDATE meta SET value = CASE {_LAST_SEQ} - CAST(value AS INTEGER)
   WHEN (SELECT count(*) FROM api_tokens WHERE id IN (SELECT key FROM json_each(?1)))
