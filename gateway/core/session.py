@@ -379,14 +379,14 @@ class Session:
         """Any message that carries no document."""
         return self._send(message)
 
-    def end(self, ending: Ending, *, retry_after_s: float | None = None) -> list[Effect]:
-        """End the session; the second and later calls do nothing."""
+    def end(self, ending: Ending, *, retry_after_s: float | None = None, message: str = "") -> list[Effect]:
+        """End the session; later calls do nothing. A `message` stands for the ending's own."""
         if self.condition is Condition.ENDED:
             return []
         self.condition = Condition.ENDED
         ended = Ended(
             ending.code,
-            ending.value.message,
+            message or ending.value.message,
             ending.reconnect.value,
             UNSET if retry_after_s is None else retry_after_s,
         )

@@ -270,9 +270,9 @@ class Connection:
         if self.session.condition is Condition.LIVE:
             self._perform([self.session.error(error, request_id, doc)])
 
-    def end(self, ending: Ending, *, retry_after_s: float | None = None) -> None:
+    def end(self, ending: Ending, *, retry_after_s: float | None = None, message: str = "") -> None:
         """End the session; whatever waits to be sent is not waited for."""
-        self._perform(self.session.end(ending, retry_after_s=retry_after_s))
+        self._perform(self.session.end(ending, retry_after_s=retry_after_s, message=message))
 
     # --- time ---
 

@@ -57,7 +57,7 @@ def user_task(cause: str, at: int) -> Task:
 
 
 class Feed:
-    """The follower. `on_stale` and `on_fresh` tell that the database can not be read, and that it can again."""
+    """The follower. It tells when the database can not be read, when it can again, and when it is another one."""
 
     def __init__(
         self,
@@ -68,14 +68,14 @@ class Feed:
         *,
         on_stale: Callable[[], None],
         on_fresh: Callable[[], None],
+        on_replaced: Callable[[], None],
         metrics: Metrics,
     ) -> None:
         self._database = database
         self._hub = hub
         self._credentials = CredentialCheck(hub, authenticator, clock, metrics)
         self._clock = clock
-        self._on_stale = on_stale
-        self._on_fresh = on_fresh
+        self._on_stale, self._on_fresh, self._on_replaced = on_stale, on_fresh, on_replaced
         self._metrics = metrics
         self._wake = asyncio.Event()
         self.rounds = 0
@@ -249,11 +249,13 @@ class Feed:
 
     async def _follow(self, snapshot: Snapshot, end: Position, news: list[Change]) -> None:
         """Put on the list what the log has beyond the position, `news` first, or everything where it breaks off."""
-        behind = end.last - self.position
-        if end.epoch != self._hub.epoch or behind < 0 or end.first > self.position + 1 or behind > BACKLOG_LIMIT:
+        replaced = end.epoch != self._hub.epoch or end.last < self.position
+        if replaced:
+            self._hub.epoch, self._hub.position = end.epoch, end.last
+            self._on_replaced()
+        if replaced or end.first > self.position + 1 or end.last - self.position > BACKLOG_LIMIT:
             told = "the change log is not followed on; every watched document is read again"
-            log.warning(told, extra={"behind": behind})
-            self._hub.epoch = end.epoch
+            log.warning(told, extra={"replaced": replaced})
             self._resync()
             return
         self._note_changes(news, end.uses)

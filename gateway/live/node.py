@@ -44,6 +44,8 @@ CLOCK_JUMP_MS = 2_000
 HOUSEKEEPING_S = 60.0
 WRITERS_KEPT_MS = 7 * 86_400_000
 DRAIN_BATCH = 50
+RETURNS_PER_S = 1_000
+"""How fast the sessions of one node may come back after all of them were ended."""
 STRANGERS_SHARE = 10
 STRANGERS_AT_LEAST = 100
 
@@ -69,7 +71,7 @@ class Node:
         self.metrics = metrics
         self.authenticator = Authenticator(database, lambda: clock.now().wall)
         self.hub = Hub(max_documents=channel.max_documents, max_sessions_per_user=channel.max_sessions_per_user)
-        told = {"on_stale": self._store_stale, "on_fresh": self._store_fresh}
+        told = {"on_stale": self._store_stale, "on_fresh": self._store_fresh, "on_replaced": self._store_replaced}
         self.feed = Feed(database, self.hub, self.authenticator, clock, metrics=metrics, **told)
         self.neighbours = Neighbours(name, database, clock, self.hub.presence, self._record)
         self.roll_call = RollCall(database, clock, self.hub.presence, self.neighbours)
@@ -246,6 +248,15 @@ class Node:
         since, self.stale_since = self.stale_since or 0, None
         for connection in tuple(self.sessions):
             connection.tell_status("fresh", since)
+
+    def _store_replaced(self) -> None:
+        """A backup was restored: whoever is connected would go back in time. All are ended at once, for none may be
+        sent anything of it before; they come back one after the other."""
+        window_s = len(self.sessions) / RETURNS_PER_S
+        log.warning("the database was replaced; every session is ended", extra={"sessions": len(self.sessions)})
+        for connection in tuple(self.sessions):
+            after_s = round(random.uniform(0, window_s), 3)
+            connection.end(Ending.GOING_AWAY, retry_after_s=after_s, message="The database was restored.")
 
     # --- reading without a session ---
 

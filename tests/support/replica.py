@@ -122,8 +122,6 @@ class Replica:
         self.ready: dict[str, Any] | None = None
         self.ended: dict[str, Any] | None = None
         self.close_code: int | None = None
-        self.may_be_renumbered = False
-        """Whether the database may be replaced under the connection by an older one, with another epoch."""
 
     def take(self, message: Any) -> None:
         """A message came; raises `Violation` when it may not."""
@@ -192,7 +190,7 @@ class Replica:
         doc, seq = message["doc"], message["seq"]
         held = self.documents.get(doc)
         if held is not None and doc in self.confirmed:
-            self._require(seq >= held.seq or self.may_be_renumbered, message, f"seq went back from {held.seq}")
+            self._require(seq >= held.seq, message, f"seq went back from {held.seq}")
         self.documents[doc] = Held(data, message["rev"], seq)
         self.states.append(self.documents[doc])
         self.confirmed.add(doc)

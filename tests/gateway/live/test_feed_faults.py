@@ -276,19 +276,7 @@ SILENT = (
 )
 
 
-@pytest.mark.parametrize(
-    "statements",
-    [
-        ["UPDATE meta SET value = 'e1' WHERE key = 'epoch'", "INSERT INTO change_log(doc, cause) VALUES ('x', 'x')"],
-        [
-            "INSERT INTO change_log(doc, cause) VALUES ('x', 'x'), ('x', 'x'), ('x', 'x')",
-            "DELETE FROM change_log WHERE seq < (SELECT max(seq) FROM change_log)",
-        ],
-        ["DELETE FROM change_log WHERE seq > 5", "UPDATE sqlite_sequence SET seq = 5 WHERE name = 'change_log'"],
-    ],
-    ids=["another epoch", "cut off below", "backwards"],
-)
-async def test_a_log_that_does_not_go_on_is_no_log(rig: Rig, statements: list[str]) -> None:
+async def test_a_log_that_was_cut_off_below_is_no_log(rig: Rig) -> None:
     """Everything is read again, credentials too, and what the log did not have is told by what differs."""
     ada, bob = await rig.connect(ADA), await rig.connect(BOB)
     root = await rig.connect(ROOT, watch=["user:ada", "org:acme"])
@@ -297,9 +285,10 @@ async def test_a_log_that_does_not_go_on_is_no_log(rig: Rig, statements: list[st
     await drop_triggers(rig.database)
     await rig.write(*SILENT)
     assert ada.take() + bob.take() + root.take() == []
-    for peer in (ada, root):
-        peer.seqs.clear()
-    await rig.write(*map(Statement, statements))
+    await rig.write(
+        Statement("INSERT INTO change_log(doc, cause) VALUES ('x', 'x'), ('x', 'x'), ('x', 'x')"),
+        Statement("DELETE FROM change_log WHERE seq < (SELECT max(seq) FROM change_log)"),
+    )
     await eventually(lambda: rig.feed.resyncs == 1)
     await rig.settle()
     update = ada.one("update")
@@ -312,6 +301,38 @@ async def test_a_log_that_does_not_go_on_is_no_log(rig: Rig, statements: list[st
     assert root.documents["user:ada"] == ada.documents["user:ada"]
     [[(last,)]] = await rig.database.read(Statement("SELECT seq FROM sqlite_sequence WHERE name = 'change_log'"))
     assert rig.feed.position == last
+    assert rig.feed.resyncs == 1
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["UPDATE meta SET value = 'e1' WHERE key = 'epoch'", "INSERT INTO change_log(doc, cause) VALUES ('x', 'x')"],
+        ["DELETE FROM change_log WHERE seq > 5", "UPDATE sqlite_sequence SET seq = 5 WHERE name = 'change_log'"],
+    ],
+    ids=["another epoch", "backwards"],
+)
+async def test_nobody_goes_back_in_time_on_a_connection(rig: Rig, statements: list[str]) -> None:
+    """Who is connected when the database is replaced is sent nothing of the new one, and comes back to it."""
+    ada, bob = await rig.connect(ADA), await rig.connect(BOB)
+    for peer in (ada, bob):
+        peer.take()
+    await drop_triggers(rig.database)
+    await rig.write(*SILENT)
+    await rig.write(*map(Statement, statements))
+    await eventually(lambda: rig.feed.resyncs == 1)
+    await rig.settle()
+    for peer in (ada, bob):
+        [ended] = peer.take()
+        assert (ended["op"], ended["code"], ended["reconnect"]) == ("ended", "going_away", "now")
+        assert 0 <= ended["retry_after_s"] <= 0.1
+    again = await rig.connect(ADA)
+    await rig.settle()
+    hello, _, snapshot = again.take()
+    assert hello["epoch"] == rig.hub.epoch
+    assert snapshot["data"]["identity"]["name"] == "Silent"
+    [[(last,)]] = await rig.database.read(Statement("SELECT seq FROM sqlite_sequence WHERE name = 'change_log'"))
+    assert snapshot["seq"] == rig.feed.position == last
     assert rig.feed.resyncs == 1
 
 
