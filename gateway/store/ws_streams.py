@@ -36,10 +36,16 @@ from gateway.store.stream import Outcome, Step, Unanswered
 CONNECT_TIMEOUT_S = 3.0
 CLOSE_TIMEOUT_S = 2.0
 HEARTBEAT_S = 20.0
-"""Between pings: a wire that is cut in silence is noticed 10 s after one."""
+"""A wire that is cut in silence is noticed after one and a half of it."""
 
 REPLY_LIMIT = 64 * 1024 * 1024
 """Bytes. A server sends 10 MB of values at the most, each character of which may be six of JSON."""
+
+REQUEST_LIMIT = 16 * 1024 * 1024 - 1024
+"""Bytes. A server closes the socket of a longer message that comes in one frame, and aiohttp sends it so."""
+
+_LONGEST_ESCAPE = 12
+"""Bytes of JSON for one character."""
 
 _PROTOCOL = "hrana3"
 
@@ -48,11 +54,13 @@ class WsServer:
     """A libSQL server by WebSocket. `url` is ``ws(s)://…``.
 
     There is one socket, made when a stream needs it. One on which a call was not answered in time gets no new streams,
-    and is closed as soon as nothing waits on it.
+    and is closed as soon as nothing waits on it; so is one on which a ping, every `heartbeat_s` seconds of silence, is
+    not answered within half of that.
     """
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, *, heartbeat_s: float = HEARTBEAT_S) -> None:
         self.url = url
+        self.heartbeat_s = heartbeat_s
         self.read_only = _is_read_only(token)
         """A server closes the socket when a token that may only read asks to write; so it is not asked."""
         self._token = token
@@ -71,7 +79,7 @@ class WsServer:
         if self._line is None or not self._line.usable:
             if self._line is not None:
                 self._line.retire()
-            self._line = _Line(self.url, self._token, self._lines)
+            self._line = _Line(self, self._token, self._lines)
         line = self._line
         await line.connected(min(CONNECT_TIMEOUT_S, timeout_s))
         return line
@@ -112,6 +120,7 @@ class WsStream:
         if self._server.read_only and steps and steps[0].sql == "BEGIN IMMEDIATE":
             raise StoreUnavailable(f"{self._server.url}: the token does not allow it")
         request = Request.batch(steps)
+        _check_length(steps, request)
         left_s = await self._open(timeout_s)
         try:
             response = await self._ask(request, left_s)
@@ -166,8 +175,8 @@ class WsStream:
 class _Line:
     """One socket, in `lines` until it is closed."""
 
-    def __init__(self, url: str, token: str | None, lines: set[_Line]) -> None:
-        self._url = url
+    def __init__(self, server: WsServer, token: str | None, lines: set[_Line]) -> None:
+        self._url = server.url
         self._lines = lines
         lines.add(self)
         self._session = aiohttp.ClientSession(
@@ -175,7 +184,8 @@ class _Line:
             middlewares=(_without_redirects,),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
         )
-        self._connection = _Connection(self._session, url, token)
+        self._connection = _Connection(self._session, server.url, token)
+        self._connection.heartbeat_s = server.heartbeat_s
         self._ids = itertools.count()
         self._waiting = 0
         self._retired = False
@@ -263,12 +273,14 @@ class _Line:
 class _Connection(HranaConn):  # type: ignore[misc]  # the package has no types
     """The package's connection, with Hrana 3, long replies and an eye for its failures."""
 
+    heartbeat_s = HEARTBEAT_S
+
     async def _do_connect(self, session: aiohttp.ClientSession, url: str) -> aiohttp.ClientWebSocketResponse:
         socket = await session.ws_connect(
             url,
             protocols=[_PROTOCOL],
             autoclose=False,
-            heartbeat=HEARTBEAT_S,
+            heartbeat=self.heartbeat_s,
             max_msg_size=REPLY_LIMIT,
             timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
         )
@@ -304,6 +316,14 @@ def _heard(future: asyncio.Future[Any]) -> None:
     """Whoever asked may have gone: a failure that nobody waits for is not to be reported."""
     if not future.cancelled():
         future.exception()
+
+
+def _check_length(steps: Sequence[Step], request: dict[str, Any]) -> None:
+    """Raise `StoreError` for what would end the socket of all."""
+    rough = sum(len(value) for step in steps for value in (step.sql, *step.args) if isinstance(value, (str, bytes)))
+    # The structure around the values is short; measuring is not, and hardly ever needed.
+    if rough > REQUEST_LIMIT // _LONGEST_ESCAPE // 2 and len(json.dumps(request)) > REQUEST_LIMIT:
+        raise StoreError(f"one request by WebSocket may have {REQUEST_LIMIT:,} bytes, and this one has more")
 
 
 def _is_read_only(token: str | None) -> bool:

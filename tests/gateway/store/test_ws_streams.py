@@ -262,6 +262,34 @@ async def test_streams_share_a_socket_and_a_late_one_is_replaced(sqld: SqldServe
             await eventually(lambda: wire.open == 1)
 
 
+async def test_a_silent_wire_is_noticed_by_pings(sqld: SqldServer) -> None:
+    with TcpProxy(sqld.port) as wire:
+        server = WsServer(f"ws://127.0.0.1:{wire.port}", None, heartbeat_s=0.2)
+        stream = server.stream()
+        await stream.batch(ONE, timeout_s=T)
+        slow = (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500000) SELECT count(*) FROM n"
+        )
+        await stream.batch([Step(slow)], timeout_s=30.0)  # one that is busy answers its pings all the same
+        assert not stream.expired
+        wire.cut(silent=True)
+        await eventually(lambda: stream.expired)
+        wire.restore()
+        await one(server)
+        await server.close()
+
+
+async def test_a_request_that_is_too_long_is_not_sent(sqld: SqldServer) -> None:
+    async with connected(sqld.websocket_url) as server:
+        stream = server.stream()
+        text = "\x01" * 2_700_000
+        with pytest.raises(StoreError, match="16,776,192 bytes") as refused:
+            await stream.batch([Step("SELECT length(?)", (text,)), Step("SELECT ?", (text[:100_000],))], timeout_s=T)
+        assert not isinstance(refused.value, StoreUnavailable)
+        [outcome] = await stream.batch([Step("SELECT length(?)", (text,))], timeout_s=T)
+        assert outcome.rows == [(2_700_000,)]
+
+
 async def test_a_token_is_asked_for_again_at_each_connection(tmp_path: Path) -> None:
     key = JwtKey(tmp_path)
     with SqldServer(tmp_path / "server", jwt_key=key) as sqld:
