@@ -210,22 +210,24 @@ class Node:
             self.feed.sweep(docs)
 
     async def housekeep(self) -> None:
-        """Write down the use of tokens now and then, and if no other node does it, shorten the change log. Runs until
-        cancelled.
-        """
+        """Keep house now and then. Runs until cancelled."""
         # Nodes that were started together do not write together.
         await asyncio.sleep(random.uniform(0, HOUSEKEEPING_S))
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             try:
-                await self.authenticator.record_use()
-                if self.neighbours.first:
-                    now = self.clock.now().wall
-                    await prune(self.database, self._keep_s * 1000, now)
-                    await forget_writers(self.database, now - WRITERS_KEPT_MS)
+                await self.keep_house()
             except StoreError as exc:
                 log.warning("housekeeping was put off", extra={"error": str(exc)})
             self.hub.work.recent.turn()
+
+    async def keep_house(self) -> None:
+        """Write down the use of tokens, and if no other node does it, shorten the change log. Raises `StoreError`."""
+        await self.authenticator.record_use()
+        if self.neighbours.first:
+            now = self.clock.now().wall
+            await prune(self.database, self._keep_s * 1000, now)
+            await forget_writers(self.database, now - WRITERS_KEPT_MS)
 
     def _record(self) -> NodeRecord:
         hub = self.hub

@@ -256,3 +256,24 @@ async def test_what_can_not_be_understood_does_not_end_the_signs(
     beats = node.view.beats["n"]
     await eventually(lambda: node.view.beats["n"] > beats + 3)
     await eventually(lambda: not node.view.stalled)
+
+
+async def test_the_log_is_shortened_by_one_node_and_the_use_of_tokens_written_by_each(rig: Rig, cast: Database) -> None:
+    await rig.node.neighbours.beat()
+    await rig.run("UPDATE change_log SET at = 0")
+    other = Neighbour(cast, "a node that comes first")
+    await other.beat()
+    await rig.node.neighbours.beat()
+    await rig.connect(token_text("ada"))
+    [[(before,)]] = await cast.read(Statement("SELECT count(*) FROM change_log"))
+    await rig.node.keep_house()
+    used, [(after,)] = await cast.read(
+        Statement("SELECT id FROM api_tokens WHERE last_used_at IS NOT NULL"),
+        Statement("SELECT count(*) FROM change_log WHERE at = 0"),
+    )
+    assert (used, after) == ([("t_ada",)], before)
+    await other.view.leave()
+    await rig.node.neighbours.beat()
+    await rig.node.keep_house()
+    [[(left,)]] = await cast.read(Statement("SELECT count(*) FROM change_log WHERE at = 0"))
+    assert left < before
