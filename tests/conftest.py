@@ -75,6 +75,24 @@ def start_server(migrated_server: Path, tmp_path: Path) -> Iterator[StartServer]
         yield start
 
 
+class NewDatabase(Protocol):
+    """Makes an empty database without tables; its address. Each needs another name."""
+
+    def __call__(self, name: str = "empty") -> str: ...
+
+
+@pytest.fixture
+def new_database(storage: str, tmp_path: Path) -> Iterator[NewDatabase]:
+    with ExitStack() as running:
+
+        def make(name: str = "empty") -> str:
+            if storage == "file":
+                return f"file:{tmp_path}/{name}.db"
+            return running.enter_context(SqldServer(tmp_path / name)).url
+
+        yield make
+
+
 class Place(NamedTuple):
     """Where a database is: its address, and that of the read replica, if it has one."""
 

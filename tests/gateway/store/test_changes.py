@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +23,7 @@ from gateway.store.changes import (
 )
 from gateway.store.database import Database, Statement
 from gateway.store.migrate import migrate
+from tests.conftest import NewDatabase
 
 
 def entries(*ats: int) -> list[Statement]:
@@ -34,6 +34,7 @@ async def seqs(db: Database) -> list[int]:
     return [change.seq for page in [await read_changes(db, 0, 10**6)] for change in page]
 
 
+@pytest.mark.storages("file", "server", "replica")
 class TestReading:
     async def test_in_order_from_a_position_on(self, database: Database) -> None:
         assert await read_changes(database, 0) == []
@@ -63,8 +64,8 @@ class TestReading:
 
 class TestPosition:
     @pytest.fixture
-    async def database(self, tmp_path: Path) -> AsyncIterator[Database]:
-        async with await Database.open(str(tmp_path / "a.db")) as opened:
+    async def database(self, new_database: NewDatabase) -> AsyncIterator[Database]:
+        async with await Database.open(new_database()) as opened:
             await migrate(opened, epoch="e0")
             yield opened
 

@@ -24,6 +24,7 @@ from gateway.store.migrate import (
     pending,
     schema_text,
 )
+from tests.conftest import NewDatabase
 
 STEPS = [
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) STRICT;\n"
@@ -48,12 +49,12 @@ async def dump(db: Database) -> list[tuple[object, ...]]:
     return (await db.read(DUMP))[0]
 
 
-async def opened(path: Path) -> Database:
-    return await Database.open(str(path), clock=lambda: 1234)
+async def opened(url: str) -> Database:
+    return await Database.open(url, clock=lambda: 1234)
 
 
-async def test_the_schema_of_the_program(tmp_path: Path) -> None:
-    async with await opened(tmp_path / "a.db") as db:
+async def test_the_schema_of_the_program(new_database: NewDatabase) -> None:
+    async with await opened(new_database("a")) as db:
         applied = await migrate(db, epoch="e1")
         assert [migration.number for migration in applied] == list(range(1, len(applied) + 1))
         assert await migrate(db, epoch="e2") == []
@@ -67,10 +68,10 @@ async def test_the_schema_of_the_program(tmp_path: Path) -> None:
         assert broken == [("ok",)]
 
 
-async def test_a_new_database_has_an_epoch_of_its_own(tmp_path: Path) -> None:
+async def test_a_new_database_has_an_epoch_of_its_own(new_database: NewDatabase) -> None:
     found = set()
-    for name in ("a.db", "b.db"):
-        async with await opened(tmp_path / name) as db:
+    for name in ("a", "b"):
+        async with await opened(new_database(name)) as db:
             await migrate(db)
             found.add((await db.read(Statement("SELECT value FROM meta WHERE key = 'epoch'")))[0][0])
     assert len(found) == 2
@@ -78,8 +79,8 @@ async def test_a_new_database_has_an_epoch_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", range(1, len(STEPS)))
-async def test_fresh_and_migrated_are_identical(tmp_path: Path, stop: int) -> None:
-    async with await opened(tmp_path / "fresh.db") as fresh, await opened(tmp_path / "old.db") as old:
+async def test_fresh_and_migrated_are_identical(new_database: NewDatabase, stop: int) -> None:
+    async with await opened(new_database("fresh")) as fresh, await opened(new_database("old")) as old:
         await migrate(fresh, text=text_of(STEPS))
         await migrate(old, text=text_of(STEPS[:stop]))
         applied = await migrate(old, text=text_of(STEPS))
@@ -89,9 +90,9 @@ async def test_fresh_and_migrated_are_identical(tmp_path: Path, stop: int) -> No
         assert await fresh.read(things) == await old.read(things)
 
 
-async def test_the_programs_schema_step_by_step(tmp_path: Path) -> None:
+async def test_the_programs_schema_step_by_step(new_database: NewDatabase) -> None:
     steps = parse_migrations(schema_text())
-    async with await opened(tmp_path / "fresh.db") as fresh, await opened(tmp_path / "steps.db") as slow:
+    async with await opened(new_database("fresh")) as fresh, await opened(new_database("steps")) as slow:
         await migrate(fresh)
         for count in range(1, len(steps) + 1):
             text = "".join(f"-- migration {step.number}: {step.title}\n{step.sql}\n" for step in steps[:count])
@@ -99,9 +100,9 @@ async def test_the_programs_schema_step_by_step(tmp_path: Path) -> None:
         assert await dump(fresh) == await dump(slow)
 
 
-async def test_a_migration_that_fails_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_migration_that_fails_leaves_nothing(new_database: NewDatabase) -> None:
     broken = [*STEPS[:2], "CREATE TABLE more(id INTEGER) STRICT; INSERT INTO nowhere VALUES (1);", STEPS[2]]
-    async with await opened(tmp_path / "a.db") as db:
+    async with await opened(new_database("a")) as db:
         with pytest.raises(StoreError, match="no such table: nowhere"):
             await migrate(db, text=text_of(broken))
         assert "more" not in {row[1] for row in await dump(db)}
@@ -109,8 +110,8 @@ async def test_a_migration_that_fails_leaves_nothing(tmp_path: Path) -> None:
         assert len(await migrate(db, text=text_of(STEPS))) == 2
 
 
-async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
-    async with await opened(tmp_path / "a.db") as db:
+async def test_a_newer_database_is_refused(new_database: NewDatabase) -> None:
+    async with await opened(new_database("a")) as db:
         await migrate(db, text=text_of(STEPS))
         before = await dump(db)
         with pytest.raises(DatabaseTooNew) as caught:
@@ -119,8 +120,8 @@ async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
         assert await dump(db) == before
 
 
-async def test_an_edited_migration_is_refused(tmp_path: Path) -> None:
-    async with await opened(tmp_path / "a.db") as db:
+async def test_an_edited_migration_is_refused(new_database: NewDatabase) -> None:
+    async with await opened(new_database("a")) as db:
         await migrate(db, text=text_of(STEPS[:2]))
         edited = [STEPS[0], STEPS[1].replace("NOT NULL", ""), *STEPS[2:]]
         with pytest.raises(SchemaMismatch) as caught:
@@ -130,8 +131,8 @@ async def test_an_edited_migration_is_refused(tmp_path: Path) -> None:
         assert (await db.read(Statement("SELECT max(number) FROM migrations")))[0] == [(2,)]
 
 
-async def test_another_programs_database_is_refused(tmp_path: Path) -> None:
-    async with await opened(tmp_path / "a.db") as db:
+async def test_another_programs_database_is_refused(new_database: NewDatabase) -> None:
+    async with await opened(new_database("a")) as db:
         await db.script("CREATE TABLE migrations(name TEXT); CREATE TABLE users(x)")
         with pytest.raises(SchemaMismatch):
             await migrate(db)
@@ -168,8 +169,8 @@ def test_parsing_gives_back_what_was_written(bodies: list[str]) -> None:
     ]
 
 
-async def test_two_connections_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
+async def test_two_connections_at_once(new_database: NewDatabase) -> None:
+    path = new_database()
     async with await opened(path) as one, await opened(path) as two:
         both = await asyncio.gather(migrate(one, text=text_of(STEPS)), migrate(two, text=text_of(STEPS)))
         assert sorted(step.number for applied in both for step in applied) == [1, 2, 3, 4]

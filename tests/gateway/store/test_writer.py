@@ -43,9 +43,9 @@ async def opened(path: Path, connect: Callable[[Path], apsw.Connection] = open_w
 
 
 @pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    async with await opened(tmp_path / "a.db") as database:
-        yield database
+async def db(database: Database) -> Database:
+    await database.script(TABLE)
+    return database
 
 
 class Gated(NamedTuple):
@@ -129,13 +129,20 @@ class TestGroups:
 
 class TestFailing:
     async def test_one_fails_alone(self, db: Database) -> None:
-        nonsense = Statement("nonsense")
-        answers = await together(db, (put(1),), (put(1),), (put(2, 100),), (put(3),), (nonsense,), (put(4),))
+        nowhere = Statement("INSERT INTO nowhere VALUES (1)")
+        answers = await together(db, (put(1),), (put(1),), (put(2, 100),), (put(3),), (nowhere,), (put(4),))
         assert [type(answer) for answer in answers[1:3]] == [StoreConflict, StoreConflict]
         assert [answer.kind for answer in answers[1:3]] == ["unique", "check"]
         assert type(answers[4]) is StoreError
         assert await keys(db) == [1, 3, 4]
         assert db.counts.failed == 3
+
+    @pytest.mark.storages("file")
+    async def test_what_is_no_sql_fails_alone(self, db: Database) -> None:
+        """A server reads every statement of a request before it runs the first."""
+        answers = await together(db, (put(1),), (Statement("nonsense"),), (put(2),))
+        assert type(answers[1]) is StoreError
+        assert await keys(db) == [1, 2]
 
     async def test_an_operation_is_undone_whole(self, db: Database) -> None:
         answers = await together(db, (put(1), put(2)), (put(3), touch(3), put(1)), (put(4), touch(4)))
@@ -150,6 +157,7 @@ class TestFailing:
         assert answers[3].index == 0
         assert (await db.read(KEYS))[0] == [(1, 1)]
 
+    @pytest.mark.storages("file")
     async def test_must_change_takes_a_returned_row_for_a_changed_one(self, db: Database) -> None:
         await db.write(put(1))
         exists = Statement("SELECT 1 FROM t WHERE k = ?", (1,), must_change=True)
@@ -177,7 +185,7 @@ class TestFailing:
         with pytest.raises(StoreConflict):
             await db.script("CREATE TABLE more(x); INSERT INTO t VALUES (1, 0)", put(1))
         with pytest.raises(StoreError):
-            await db.script("CREATE TABLE more(x); nonsense")
+            await db.script("CREATE TABLE more(x); INSERT INTO nowhere VALUES (1)")
         assert await keys(db) == []
         await db.script("CREATE TABLE more(x)", put(1))
         assert await keys(db) == [1]
