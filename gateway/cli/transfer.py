@@ -18,7 +18,17 @@ from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import progress, show_json, show_sentences, show_table
 from gateway.store.address import FileAddress, parse_address
 from gateway.store.database import Database
-from gateway.store.transfer_export import Draft, Exported, Remark, count_records, read_everything, write_export
+from gateway.store.transfer_export import (
+    AS_STORED,
+    LEFT_OUT,
+    REFUSED,
+    Draft,
+    Exported,
+    Remark,
+    count_records,
+    read_everything,
+    write_export,
+)
 from gateway.store.transfer_file import FileReader, new_file
 from gateway.store.transfer_import import Counts, Outcome, Rules, import_file
 
@@ -35,7 +45,7 @@ async def export_command(db: Database, file: str, overwrite: bool) -> int:
     """Write users, organizations, plans and roles to FILE (- is standard output).
 
     JSON Lines, of one moment, with password and token hashes and balances; login sessions stay behind. Exit code 1
-    when a record had to be left out.
+    when a record had to be left out, or no import will take it.
     """
     if file == _STANDARD and invocation().as_json:
         raise click.UsageError("standard output can not take both the file and --json")
@@ -47,7 +57,7 @@ async def export_command(db: Database, file: str, overwrite: bool) -> int:
         exported = await write_export(db, draft, position, out)
         remarks = list(draft.remarks())
     _show_export(file, exported, remarks)
-    return ExitCode.FINDINGS if any(remark.left_out for remark in remarks) else ExitCode.OK
+    return ExitCode.FINDINGS if any(remark.what != AS_STORED for remark in remarks) else ExitCode.OK
 
 
 @click.command("import")
@@ -117,7 +127,7 @@ def _show_export(file: str, exported: Exported, remarks: list[Remark]) -> None:
         notes = [remark._asdict() for remark in remarks]
         show_json({"file": file, **exported._asdict(), "remarks": notes})
         return
-    lines = [f"{remark.kind} {remark.id}: {_remark(remark)}" for remark in remarks]
+    lines = [f"{remark.kind} {remark.id}: {_REMARKS[remark.what]}: {remark.reason}" for remark in remarks]
     counted = ", ".join(f"{count} {kind}" for kind, count in exported.counts.items()) or "nothing"
     to_standard = file == _STANDARD
     lines.append(f"Wrote {'standard output' if to_standard else file}: {counted}.")
@@ -125,10 +135,11 @@ def _show_export(file: str, exported: Exported, remarks: list[Remark]) -> None:
         print(printable(sentence), file=sys.stderr if to_standard else sys.stdout)
 
 
-def _remark(remark: Remark) -> str:
-    if remark.left_out:
-        return f"left out: {remark.reason}"
-    return f"an import takes it with --as-stored only: {remark.reason}"
+_REMARKS = {
+    LEFT_OUT: "left out",
+    AS_STORED: "an import takes it with --as-stored only",
+    REFUSED: "no import takes it",
+}
 
 
 def _show_import(counts: Iterable[Counts], outcomes: list[Outcome], dry_run: bool, source: dict[str, str]) -> None:

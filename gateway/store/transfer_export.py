@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple, TypeAlias
 import apsw
 
 from gateway.core.clock import rfc3339
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreError, StoreUnavailable
 from gateway.store.changes import PAGE as CHANGES
 from gateway.store.changes import Change, Position, read_changes, read_position
 from gateway.store.database import Database, Reader, Statement
@@ -22,6 +22,7 @@ from gateway.store.transfer_file import write_lines
 from gateway.store.transfer_reading import PAGE, Scans, Unreadable, read_ids, read_records, read_revocations
 from gateway.store.transfer_records import (
     FORMAT,
+    KIND_OF,
     KINDS,
     MAX_LINE_BYTES,
     RANK,
@@ -38,21 +39,32 @@ from gateway.store.transfer_records import (
 
 Advance: TypeAlias = Callable[[int], None]
 
+LEFT_OUT, AS_STORED, REFUSED = "left out", "as stored", "refused"
+
+FEW = 20
+"""Changes left for the snapshot at the end; twice as many after each round, so that there is an end to it however busy
+the database is."""
+
 _DRAFT = """
 PRAGMA journal_mode=OFF;
-CREATE TABLE draft(rank INTEGER, id TEXT, owner TEXT, content BLOB, remark TEXT, PRIMARY KEY (rank, id)) WITHOUT ROWID;
+CREATE TABLE draft(
+  rank INTEGER, id TEXT, owner TEXT, content BLOB, what TEXT, reason TEXT, PRIMARY KEY (rank, id)
+) WITHOUT ROWID;
 CREATE INDEX draft_by_owner ON draft(owner) WHERE owner IS NOT NULL;
 BEGIN;
 """
 
 
 class Remark(NamedTuple):
-    """What an operator should know of one record: it was left out, or an import takes it only when told to take values
-    as they are stored."""
+    """What an operator should know of one record.
+
+    `what` is ``left out``: it can not be told, ``as stored``: an import takes it only when told to take values as they
+    are stored, or ``refused``: no import takes it.
+    """
 
     kind: str
     id: str
-    left_out: bool
+    what: str
     reason: str
 
 
@@ -74,21 +86,15 @@ class Draft:
     def put(self, record: Record) -> None:
         """Take a record in the place of what stood under its id."""
         content: bytes | None = line(record)
-        remark = None
+        what, reason = _remark(record)
         if len(content or b"") > MAX_LINE_BYTES:
-            content, remark = None, f"it has more than {MAX_LINE_BYTES} bytes"
-        else:
-            try:
-                check_record(record)
-            except ValueError as error:
-                remark = str(error)
+            content, what, reason = None, LEFT_OUT, f"it has more than {MAX_LINE_BYTES} bytes"
         owner = record.user_id if isinstance(record, RevocationRecord) else None
-        kind = record.__struct_config__.tag
-        self._insert(str(kind), record.id, owner, content, remark)
+        self._insert(KIND_OF[type(record)], record.id, owner, content, what, reason)
 
     def put_unreadable(self, kind: Kind, id: str, reason: str) -> None:
         """Remember what can not be told as a record."""
-        self._insert(kind.name, id, None, None, reason)
+        self._insert(kind, id, None, None, LEFT_OUT, reason)
 
     def drop(self, kind: Kind, id: str) -> None:
         """Forget a record that is not there any more."""
@@ -106,20 +112,32 @@ class Draft:
 
     def remarks(self) -> Iterator[Remark]:
         """What is not as it should be."""
-        query = "SELECT rank, id, content IS NULL, remark FROM draft WHERE remark IS NOT NULL ORDER BY rank, id"
-        for rank, id, left_out, remark in self._connection.execute(query):
-            yield Remark(KINDS[rank].name, id, bool(left_out), remark)
+        query = "SELECT rank, id, what, reason FROM draft WHERE what IS NOT NULL ORDER BY rank, id"
+        for rank, id, what, reason in self._connection.execute(query):
+            yield Remark(KINDS[rank].name, id, what, reason)
 
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
 
-    def _insert(self, kind: str, id: str, owner: str | None, content: bytes | None, remark: str | None) -> None:
+    def _insert(self, kind: Kind, *row: str | bytes | None) -> None:
         self._connection.execute(
-            "INSERT INTO draft(rank, id, owner, content, remark) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
-            " SET owner = excluded.owner, content = excluded.content, remark = excluded.remark",
-            (RANK[kind], id, owner, content, remark),
+            "INSERT INTO draft(rank, id, owner, content, what, reason) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET owner = excluded.owner, content = excluded.content, what = excluded.what, reason = excluded.reason",
+            (RANK[kind.name], *row),
         )
+
+
+def _remark(record: Record) -> tuple[str | None, str | None]:
+    try:
+        check_record(record)
+    except ValueError as error:
+        try:
+            check_record(record, as_stored=True)
+        except ValueError as worse:
+            return REFUSED, str(worse)
+        return AS_STORED, str(error)
+    return None, None
 
 
 async def count_records(db: Database) -> int:
@@ -142,20 +160,34 @@ async def read_everything(db: Database, draft: Draft, advance: Advance = lambda 
         async for ids in _pages(scans, kind, draft):
             await _take(scans, draft, kind, ids)
             advance(len(ids))
+    few = FEW
     while True:
         changes = await read_changes(scans, position.last)
-        if len(changes) < CHANGES:
-            db.seen(position.last)
-            async with db.snapshot() as snapshot:
-                end = await _follows(snapshot, position)
-                rest = await read_changes(snapshot, position.last)
-                if len(rest) < CHANGES:
-                    await _amend(snapshot, draft, rest)
-                    return end
-            continue
+        if len(changes) <= few and (end := await _finished(db, draft, position, few)) is not None:
+            return end
         await _follows(scans, position)
         await _amend(scans, draft, changes)
-        position = position._replace(last=changes[-1].seq)
+        if changes:
+            position = position._replace(last=changes[-1].seq)
+        few = min(2 * few, CHANGES)
+
+
+async def _finished(db: Database, draft: Draft, position: Position, few: int) -> Position | None:
+    """Read what was changed after `position` in one snapshot, and return the moment of that; None when it is too much
+    by now."""
+    db.seen(position.last)
+    try:
+        async with db.snapshot() as snapshot:
+            end = await _follows(snapshot, position)
+            changes = await read_changes(snapshot, position.last)
+            if len(changes) > few:
+                return None
+            await _amend(snapshot, draft, changes)
+            return end
+    except StoreError as error:
+        if type(error) is not StoreError:
+            raise
+        return None  # a server's answer would have been too large
 
 
 async def write_export(db: Database, draft: Draft, position: Position, file: BinaryIO) -> Exported:

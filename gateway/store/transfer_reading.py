@@ -52,8 +52,9 @@ async def read_records(reader: Reader, kind: Kind, ids: Sequence[str]) -> dict[s
     try:
         return await _read(reader, kind, ids)
     except StoreError as error:
-        # A server refuses to give an answer that is too large; every other failure is one that comes again at once.
-        if type(error) is not StoreError or len(ids) < 2:
+        # A server refuses to give an answer that is too large, and ends a snapshot with it. Every other failure of this
+        # kind comes again at once.
+        if type(error) is not StoreError or len(ids) < 2 or not isinstance(reader, Scans):
             raise
     half = len(ids) // 2
     return await read_records(reader, kind, ids[:half]) | await read_records(reader, kind, ids[half:])

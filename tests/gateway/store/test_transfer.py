@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from gateway.errors import StoreUnavailable
 from gateway.store.changes import last_seq
-from gateway.store.database import Database, Statement
+from gateway.store.database import Database, Row, Statement
 from gateway.store.migrate import migrate
 from gateway.store.transfer_checks import MAX_PASSWORD_HASH
-from gateway.store.transfer_export import Draft
 from tests.support.document_model import Tables, canonical_bytes, user_document
 from tests.support.people import add_plan, add_token, add_user, insert, run, token_text
 from tests.support.transfers import FREE, Export, export, import_, sealed, sorted_file, token, user
@@ -254,21 +253,57 @@ async def test_an_export_is_of_one_moment_while_others_write(database: Database)
     await writing
 
 
-async def test_an_export_notices_that_the_database_was_replaced(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Disturbed:
+    """A database in which somebody runs statements once the first users were read."""
+
+    def __init__(self, database: Database, *statements: Statement) -> None:
+        self._database = database
+        self._statements = statements
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    async def scan(self, *statements: Statement) -> list[list[Row]]:
+        answers = await self._database.scan(*statements)
+        if self._statements and "FROM member_caps" in statements[-1].sql:
+            await self._database.write(*self._statements)
+            self._statements = ()
+        return answers
+
+
+async def test_what_is_written_while_it_is_read_is_in_the_export(database: Database) -> None:
     await fill(database)
-    taken = Draft.put
+    await run(database, "INSERT INTO plans(id) VALUES ('late'), ('gone')")
+    disturbed = Disturbed(
+        database,
+        Statement("UPDATE users SET plan = 'late' WHERE id = 'u1'"),
+        Statement("UPDATE roles SET id = 'author'"),
+        Statement("UPDATE organizations SET id = 'o_other'"),
+        Statement("DELETE FROM org_role_permissions"),
+        Statement("DELETE FROM users WHERE id = 'u2'"),
+        Statement("DELETE FROM plans WHERE id = 'gone'"),
+        Statement("UPDATE login_sessions SET revoked_at = NULL"),
+        Statement("DELETE FROM api_tokens WHERE id = 't1'"),
+    )
+    found = await export(disturbed)  # type: ignore[arg-type]
+    assert found.records == (await export(database)).records
+    assert found.of("user").keys() == {"u1"}
+    assert found.of("revocation").keys() == {"t1", "t2", "t3"}
+    assert found.of("organization").keys() == {"o_other"}
+    assert found.of("role").keys() == {"author"}
 
-    def put(draft: Any, record: Any) -> None:
-        taken(draft, record)
-        writes.append(asyncio.ensure_future(run(database, "UPDATE meta SET value = 'another'")))
 
-    writes: list[asyncio.Future[int]] = []
-    monkeypatch.setattr(Draft, "put", put)
+async def test_an_export_notices_that_the_database_was_replaced(database: Database) -> None:
+    await fill(database)
     with pytest.raises(StoreUnavailable, match="replaced"):
-        await export(database)
-    await asyncio.gather(*writes)
+        await export(Disturbed(database, Statement("UPDATE meta SET value = 'new' WHERE key = 'epoch'")))  # type: ignore[arg-type]
+
+
+async def test_an_export_notices_that_the_log_was_cut_off(database: Database) -> None:
+    await fill(database)
+    first, last = Statement("UPDATE plans SET name = 'a'"), Statement("UPDATE roles SET name = 'a'")
+    with pytest.raises(StoreUnavailable, match="cut off"):
+        await export(Disturbed(database, first, Statement("DELETE FROM change_log"), last))  # type: ignore[arg-type]
 
 
 # --- what is there already -------------------------------------------------------------------------------------------
@@ -518,7 +553,7 @@ async def test_values_that_the_commands_do_not_take_move_when_asked(other: Datab
     assert report.reasons == {}
     found = await export(other)
     [remark] = [remark for remark in found.remarks if remark.kind == "user"]
-    assert (remark.left_out, remark.id) == (False, record["id"])
+    assert (remark.what, remark.id) == ("as stored", record["id"])
     assert remark.reason.startswith(reason)
     assert record["id"] in found.of("user")
 
@@ -568,13 +603,21 @@ async def test_what_can_not_be_told_is_left_out_by_name(database: Database, name
     await import_(database, sealed(user("u2")))
     found = await export(database)
     [remark] = found.remarks
-    assert (remark.kind, remark.id, remark.left_out) == ("user", "u1", True)
+    assert (remark.kind, remark.id, remark.what) == ("user", "u1", "left out")
     assert remark.reason.startswith(reason)
     assert found.of("user").keys() == {"u2"}
     report = await import_(database, sealed(user("u1")))
     assert report.reasons["u1"].startswith("what is here can not be read")
     assert (await import_(database, sealed(user("u1")), overwrite=True)).counts == {"user": (0, 1, 0, 0)}
     assert (await export(database)).remarks == []
+
+
+async def test_what_no_import_takes_is_named(database: Database) -> None:
+    await import_(database, sealed(FREE, user("u1"), user("u2")))
+    await run(database, "UPDATE users SET password_hash = 'two words' WHERE id = 'u1'")
+    found = await export(database)
+    assert [(remark.id, remark.what) for remark in found.remarks] == [("u1", "refused")]
+    assert found.of("user").keys() == {"u1", "u2"}
 
 
 async def test_an_id_that_is_not_utf8_is_left_out(database: Database) -> None:
@@ -591,7 +634,11 @@ async def test_large_records_are_read_a_few_at_a_time(database: Database) -> Non
     many = [user(f"u{number:02}", attributes={"a": "x" * 400_000}) for number in range(40)]
     content = sealed(FREE, *many)
     assert (await import_(database, content, as_stored=True)).count("added") == 41
-    assert len((await export(database)).of("user")) == 40
+    changed = Disturbed(database, Statement("UPDATE users SET name = 'changed'"))
+    found = (await export(changed)).of("user").values()  # type: ignore[arg-type]
+    assert [record["name"] for record in found] == ["changed"] * 40
+    await database.write(Statement("UPDATE users SET name = '', updated_at = 2000"))
+    await database.write(Statement("UPDATE users SET updated_at = 2000"))
     assert (await import_(database, content, as_stored=True)).count("same") == 41
 
 
