@@ -13,7 +13,7 @@ import aiohttp
 
 from gateway.errors import StoreError, StoreUnavailable
 from gateway.store.hrana import Answer, Request, check, decode_answer, encode_pipeline, outcomes
-from gateway.store.stream import Outcome, Step, TimedOut, Unanswered
+from gateway.store.stream import Outcome, Step, TimedOut, Unanswered, not_text
 
 CONNECTIONS = 16
 """Requests at once: a server answers a few hundred at the most and holds 128 streams."""
@@ -81,6 +81,8 @@ class HttpServer:
             raise TimedOut(f"{self.url} did not answer within {timeout_s} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unanswered(f"{self.url} did not answer: {_said(error)}") from error
+        if status == 500 and b"invalid utf-8" in content:
+            raise not_text()
         if status != 200:
             raise self._refused(status, content)
         return decode_answer(content)

@@ -198,7 +198,13 @@ class ServerSnapshot:
             self._streams, self._stream, rows = await self._near.begin(statements)
             return rows
         steps = [Step(sql, args, IN_TRANSACTION) for sql, args, _ in statements]
-        outcomes = await self._stream.batch(steps, timeout_s=READ_TIMEOUT_S)
+        try:
+            outcomes = await self._stream.batch(steps, timeout_s=READ_TIMEOUT_S)
+        except UnicodeDecodeError:
+            # The server gave the stream up: who reads around that text does so in a new transaction, of a later moment.
+            stream, self._stream = self._stream, None
+            self._streams.give_back(stream)
+            raise
         if not all(outcome.ran for outcome in outcomes):
             self._stream.broken = True
             raise StoreUnavailable("the server ended the snapshot")

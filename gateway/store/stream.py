@@ -64,6 +64,11 @@ class TimedOut(Unanswered):
     """No answer came in time: asking again would only wait again."""
 
 
+def not_text() -> UnicodeDecodeError:
+    """The server met a text that is not UTF-8 among the rows: as reading a local file does, and the stream is lost."""
+    return UnicodeDecodeError("utf-8", b"?", 0, 1, "the server found a text that is not UTF-8")
+
+
 class Stream(Protocol):
     """One connection of the server's to its database. Not for two callers at once.
 
@@ -81,7 +86,8 @@ class Stream(Protocol):
         """Run a batch; one outcome for each step.
 
         Raises `TimedOut` when no answer came within `timeout_s` seconds, `Unanswered` when the connection broke,
-        `StoreUnavailable` when the server was not reached at all, `StoreError` when it refused the batch as a whole.
+        `StoreUnavailable` when the server was not reached at all, `StoreError` when it refused the batch as a whole,
+        `UnicodeDecodeError` when rows hold a text that is none.
         """
 
     async def sequence(self, sql: str, *, timeout_s: float) -> None:
