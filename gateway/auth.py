@@ -15,6 +15,7 @@ from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.core.tokens import hash_token, is_api_token
 from gateway.errors import AuthFailed, StoreError, Unavailable
 from gateway.store.authentication import TokenRow, record_use, tokens_by_hash, tokens_by_id
+from gateway.store.changes import last_seq
 from gateway.store.database import Database, Reader
 
 log = logging.getLogger("gateway.auth")
@@ -77,7 +78,7 @@ class Authenticator:
             while self._waiting:
                 batch = {key: self._waiting.pop(key) for key in list(self._waiting)[:BATCH]}
                 try:
-                    rows = await tokens_by_hash(self._database, batch)
+                    rows = await self._read(batch)
                     self.looked_up += len(batch)
                 except Exception as exc:
                     if not isinstance(exc, StoreError):
@@ -89,6 +90,18 @@ class Authenticator:
                     self._settle(futures, rows.get(key), now)
         finally:
             self._reading = None
+
+    async def _read(self, hashes: Iterable[str]) -> dict[str, TokenRow]:
+        """Nearby, and what is not there where it must be: a token that was just made is good at once, everywhere."""
+        database = self._database
+        rows = await tokens_by_hash(database.near, hashes)
+        if database.lags and (unknown := [key for key in hashes if key not in rows]):
+            new = await tokens_by_hash(database, unknown)
+            if new:
+                # Nearby there may be no such user yet, which would look like a deleted one.
+                database.seen(await last_seq(database))
+            rows |= new
+        return rows
 
     def _settle_all(self, batch: dict[str, list[asyncio.Future[Principal]]]) -> None:
         for futures in batch.values():

@@ -113,6 +113,11 @@ class Database:
         local file is read on the event loop, a server by one request."""
         return await self._driver.read(statements)
 
+    @property
+    def lags(self) -> bool:
+        """Whether `near` may show less than `read`."""
+        return self._driver.lags
+
     def seen(self, seq: int) -> None:
         """What this process knows is of this position of the change log: near reads and snapshots show nothing
         older from now on."""

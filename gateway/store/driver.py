@@ -79,6 +79,7 @@ class Driver(Protocol):
     """One opened database. Every method raises the `StoreError` family and nothing of the library underneath."""
 
     counts: WriteCounts
+    lags: bool
 
     async def read(self, statements: tuple[Statement, ...]) -> list[list[Row]]:
         """Short, indexed reads in one snapshot."""

@@ -23,6 +23,8 @@ from gateway.store.writer import Writer
 class EmbeddedDriver:
     """A SQLite file that any number of processes share."""
 
+    lags = False
+
     def __init__(
         self, path: Path, readers: Readers, *, poll_ms: int, connect: Callable[[Path], apsw.Connection]
     ) -> None:

@@ -58,6 +58,7 @@ class ServerDriver:
         self._wakeup = ServerWakeup(lambda: primary.http.changes("change_log"), self._position, poll_s=poll_ms / 1000)
         self._writer = ServerWriter(primary.writes.stream, self._committed, clock=clock)
         self.counts = self._writer.counts
+        self.lags = replica is not None
         self._closed = False
 
     @classmethod

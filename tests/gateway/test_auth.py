@@ -11,6 +11,7 @@ from gateway.core.clock import rfc3339
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.errors import AuthFailed, GatewayError, StoreUnavailable, Unavailable
 from gateway.store.database import Database, Statement
+from tests.conftest import Place
 from tests.support.flaky_store import FlakyStore
 from tests.support.people import add_plan, add_token, add_user, run, token_text
 
@@ -273,3 +274,20 @@ async def test_use_that_could_not_be_written_is_written_later(rig: Rig) -> None:
     rig.store.recover()
     await rig.authenticator.record_use()
     assert await used(rig) == NOW
+
+
+@pytest.mark.storages("replica")
+async def test_beside_a_replica_a_token_is_good_at_once_and_its_user_known(
+    database: Database, database_place: Place
+) -> None:
+    authenticator = Authenticator(database, lambda: NOW)
+    async with await Database.open(database_place.url) as elsewhere:
+        await elsewhere.write(*add_plan("free"))
+        for number in range(20):
+            token = token_text(f"user{number}")
+            await elsewhere.write(add_user(f"user{number}"), add_token(f"user{number}", token))
+            principal = await authenticator.authenticate(token)
+            [users] = await database.near.read(Statement("SELECT id FROM users WHERE id = ?", (principal.id,)))
+            assert users == [(f"user{number}",)]
+        with pytest.raises(AuthFailed):
+            await authenticator.authenticate(token_text("nobody"))

@@ -29,6 +29,10 @@ class FlakyStore:
         """Be there again."""
         self.broken = None
 
+    @property
+    def near(self) -> FlakyStore:
+        return self
+
     async def read(self, *statements: Statement) -> list[list[Row]]:
         await self._access()
         return await self._database.read(*statements)
