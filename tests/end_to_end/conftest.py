@@ -15,6 +15,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_websocket import RawWebSocket
 from tests.support.seed import Seed
 from tests.support.sqld import SqldReplica, SqldServer
+from tests.support.waiting import eventually
 
 
 @contextmanager
@@ -54,6 +55,12 @@ def foreign(gateway: GatewayProcess) -> Iterator[ForeignWriter]:
 @pytest.fixture(scope="module")
 def seed(gateway: GatewayProcess, foreign: ForeignWriter) -> Seed:
     return Seed(foreign, gateway.secrets)
+
+
+async def caught_up(gateway: GatewayProcess, seed: Seed) -> None:
+    """Wait until the gateway has seen every commit so far: beside a read replica that takes some milliseconds."""
+    position = seed.last_seq()
+    await eventually(lambda: gateway.metric("gateway_feed_position") >= position)
 
 
 Connect = Callable[..., Awaitable[Client]]

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.end_to_end.conftest import Connect
+from tests.end_to_end.conftest import Connect, caught_up
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
 from tests.support.oracle import fresh_document, user_document
@@ -28,12 +28,15 @@ async def test_what_did_not_change_is_only_confirmed(seed: Seed, foreign: Foreig
     assert back.messages()[-1]["op"] == "update"
 
 
-async def test_what_changed_meanwhile_is_sent_whole(seed: Seed, foreign: ForeignWriter, connect: Connect) -> None:
+async def test_what_changed_meanwhile_is_sent_whole(
+    gateway: GatewayProcess, seed: Seed, foreign: ForeignWriter, connect: Connect
+) -> None:
     person = seed.person()
     first = await connect(person.token)
     await first.until(lambda: first.data)
     first.cut()
     foreign.execute("UPDATE users SET name = 'Meanwhile' WHERE id = ?", person.id)
+    await caught_up(gateway, seed)
     back = await connect(person.token, held=first.replica.documents)
     await back.until(lambda: back.data)
     assert [message["op"] for message in back.messages()] == ["hello", "ready", "snapshot"]
@@ -41,7 +44,7 @@ async def test_what_changed_meanwhile_is_sent_whole(seed: Seed, foreign: Foreign
 
 
 async def test_a_change_that_was_undone_meanwhile_is_no_change(
-    seed: Seed, foreign: ForeignWriter, connect: Connect
+    gateway: GatewayProcess, seed: Seed, foreign: ForeignWriter, connect: Connect
 ) -> None:
     person = seed.person()
     first = await connect(person.token)
@@ -49,6 +52,7 @@ async def test_a_change_that_was_undone_meanwhile_is_no_change(
     first.cut()
     foreign.execute("INSERT INTO user_permissions(user_id, permission) VALUES (?, 'can_fly')", person.id)
     foreign.execute("DELETE FROM user_permissions WHERE user_id = ?", person.id)
+    await caught_up(gateway, seed)
     back = await connect(person.token, by="message", held=first.replica.documents)
     await back.until(lambda: back.data)
     assert [message["op"] for message in back.messages()] == ["hello", "ready", "current"]
@@ -60,7 +64,9 @@ async def test_a_revision_that_never_was_is_answered_by_the_whole(seed: Seed, co
     assert client.messages("snapshot")
 
 
-async def test_each_of_several_documents_is_answered_once(seed: Seed, foreign: ForeignWriter, connect: Connect) -> None:
+async def test_each_of_several_documents_is_answered_once(
+    gateway: GatewayProcess, seed: Seed, foreign: ForeignWriter, connect: Connect
+) -> None:
     plan = seed.plan([], {"minutes": (10, "month")})
     person, other = seed.people(2, plan, is_admin=1)
     organization = f"org:{seed.organization(plan, {person.id: 'member'})}"
@@ -69,6 +75,7 @@ async def test_each_of_several_documents_is_answered_once(seed: Seed, foreign: F
     await first.until(lambda: len(first.replica.confirmed) == 3)
     first.cut()
     foreign.execute("UPDATE users SET name = 'Meanwhile' WHERE id = ?", other.id)
+    await caught_up(gateway, seed)
     back = await connect(person.token, held=first.replica.documents)
     await back.until(lambda: len(back.replica.confirmed) == 3)
     await back.barrier()
