@@ -16,6 +16,7 @@ import msgspec
 from gateway.cli.exits import ExitCode, printable
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import progress, show_json, show_sentences, show_table
+from gateway.errors import StoreUnavailable, StoreUncertain
 from gateway.store.address import FileAddress, parse_address
 from gateway.store.database import Database
 from gateway.store.transfer_export import (
@@ -94,7 +95,10 @@ async def _import(db: Database, reader: FileReader, rules: Rules, outcomes: list
         else:
             show_sentences([_sentence(outcome, rules.dry_run)])
 
-    return await import_file(db, reader, rules, told)
+    try:
+        return await import_file(db, reader, rules, told)
+    except (StoreUnavailable, StoreUncertain) as error:
+        raise StoreUnavailable(f"{error}; what went in stays, and the same command goes on") from error
 
 
 @contextlib.contextmanager
@@ -112,13 +116,14 @@ def _target(file: str, overwrite: bool) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _source(file: str) -> Iterator[BinaryIO]:
-    """The file, so that it can be read twice: what comes by standard input is kept in one without a name."""
-    if file != _STANDARD:
-        with Path(file).open("rb") as content:
+    """The file, so that it can be read twice: what comes through a pipe is kept in one without a name."""
+    with contextlib.ExitStack() as stack:
+        content = sys.stdin.buffer if file == _STANDARD else stack.enter_context(Path(file).open("rb"))
+        if file != _STANDARD and content.seekable():
             yield content
-        return
-    with tempfile.TemporaryFile() as kept:
-        shutil.copyfileobj(sys.stdin.buffer, kept)
+            return
+        kept = stack.enter_context(tempfile.TemporaryFile())
+        shutil.copyfileobj(content, kept)
         yield cast(BinaryIO, kept)
 
 

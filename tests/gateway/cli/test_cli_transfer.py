@@ -159,6 +159,25 @@ def test_standard_output_and_input(demo: Cli, monkeypatch: pytest.MonkeyPatch) -
     demo("export", "-", "--json", code=2)
 
 
+def test_a_pipe_is_a_file_too(demo: Cli) -> None:
+    demo("export", "a.jsonl")
+    os.mkfifo("pipe")
+    with subprocess.Popen(["cp", "a.jsonl", "pipe"]) as copying:
+        assert demo("import", "pipe").out.endswith("Done.\n")
+    assert copying.returncode == 0
+
+
+def test_a_database_that_is_away_is_said_with_what_to_do(demo: Cli) -> None:
+    demo("export", "a.jsonl")
+    demo("user", "delete", "grace", "--yes")
+    connection = apsw.Connection(str(demo.database))
+    connection.execute("BEGIN IMMEDIATE")
+    error = demo("import", "a.jsonl", code=7).err
+    assert error == "gateway: database is locked; what went in stays, and the same command goes on\n"
+    connection.execute("ROLLBACK")
+    demo("import", "a.jsonl")
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of 20,000 users."""

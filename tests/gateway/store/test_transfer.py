@@ -455,6 +455,30 @@ async def test_records_of_one_file_against_each_other(database: Database, first:
         assert report.count("added") == 2
 
 
+async def test_a_name_that_somebody_gives_up_is_free_for_who_comes_later(database: Database) -> None:
+    before = [user("u1", username="ada", email="a@example.org", tokens=[token("t1")]), user("u2", username="bob")]
+    await import_(database, sealed(FREE, *before))
+    same_hash = token("t2", token_hash=token("t1")["token_hash"])
+    after = sealed(user("u1"), user("u2", username="Ada", email="A@example.org", tokens=[same_hash]))
+    for dry_run in (True, False):
+        report = await import_(database, after, overwrite=True, dry_run=dry_run)
+        assert report.counts == {"user": (0, 2, 0, 0)}, report.told
+    swapped = sealed(user("u1", username="Ada"), user("u2", username="u1"))
+    for dry_run in (True, False):
+        report = await import_(database, swapped, overwrite=True, dry_run=dry_run)
+        assert report.reasons["u1"] == "the user name Ada belongs to the user u2 here"
+        assert report.counts == {"user": (0, 0, 0, 2)}
+
+
+async def test_a_token_moves_to_nobody_else(database: Database) -> None:
+    await import_(database, sealed(FREE, user("u1", tokens=[token("t1")]), user("u2")))
+    moved = sealed(user("u1"), user("u2", tokens=[token("t1")]))
+    for dry_run in (True, False):
+        report = await import_(database, moved, overwrite=True, dry_run=dry_run)
+        assert report.reasons == {"u2": "the id of an API token t1 belongs to the user u1 here"}
+    assert (await import_(database, moved, overwrite=True)).reasons == {"u2": "the API token t1 was revoked here"}
+
+
 async def test_two_ids_that_differ_in_case_are_two(database: Database) -> None:
     records = [FREE, FREE | {"id": "FREE"}, user("U1", username="a", tokens=[token("T")])]
     records += [user("u1", username="b", tokens=[token("t")])]
