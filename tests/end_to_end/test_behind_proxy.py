@@ -252,12 +252,54 @@ async def test_a_node_that_is_full_passes_the_handshake_on(
         assert refused.value.answer.status in (502, 503)
 
 
+async def test_strangers_who_fill_a_node_close_it_for_nobody_else(
+    tmp_path: Path, certificate: Certificate, connect: Connect
+) -> None:
+    settings = {"channel_max_sessions": 1000, "channel_auth_timeout_s": 60}
+    with running_site(tmp_path, certificate, settings, settings) as (site, foreign):
+        person = Seed(foreign, site.secrets).person()
+        for _ in range(10):
+            await asyncio.gather(*(connect(at=site.proxy) for _ in range(20)))
+        for _ in range(20):
+            with pytest.raises(Refused) as refused:
+                await connect(at=site.proxy)
+            assert refused.value.answer.status == 503
+            assert "retry-after" in refused.value.answer.headers
+        for _ in range(10):
+            await connect(person.token, at=site.proxy)
+
+
+async def test_a_node_that_stood_still_is_ended_and_everybody_is_on_the_other(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    with running_site(tmp_path, certificate) as (site, foreign):
+        people = Seed(foreign, site.secrets).people(40)
+        async with following(site, people[:20]) as before:
+            assert site.sessions() == [10, 10]
+            site.nodes[0].pause()
+            later = [Follower(site, person, connect_timeout_s=1.0) for person in people[20:]]
+            opening = [asyncio.create_task(follower.channel.open()) for follower in later]
+            # Those whose handshake goes to the other one get in.
+            await eventually(lambda: any(task.done() for task in opening))
+            site.nodes[0].kill()
+            await asyncio.gather(*opening)
+            await eventually(lambda: all(follower.live for follower in before), 20)
+            assert int(site.nodes[1].metric("gateway_sessions", kind="user")) == 40
+            await asyncio.gather(*(follower.channel.close() for follower in later))
+
+
 class Follower:
     """A client of the SDK that remembers how long it was away, and why."""
 
-    def __init__(self, site: Site, person: Person) -> None:
-        self.person = person
-        self.channel = Channel(site.url, person.token, ssl=site.proxy.tls, proxy=None, open_timeout_s=30.0)
+    def __init__(self, site: Site, person: Person, connect_timeout_s: float) -> None:
+        self.channel = Channel(
+            site.url,
+            person.token,
+            ssl=site.proxy.tls,
+            proxy=None,
+            open_timeout_s=30.0,
+            connect_timeout_s=connect_timeout_s,
+        )
         self.reasons: list[str] = []
         self.away_s: list[float] = []
         self._since: float | None = None
@@ -278,8 +320,10 @@ class Follower:
 
 
 @asynccontextmanager
-async def following(site: Site, people: Sequence[Person]) -> AsyncIterator[list[Follower]]:
-    followers = [Follower(site, person) for person in people]
+async def following(
+    site: Site, people: Sequence[Person], *, connect_timeout_s: float = 10.0
+) -> AsyncIterator[list[Follower]]:
+    followers = [Follower(site, person, connect_timeout_s) for person in people]
     try:
         for start in range(0, len(followers), 20):
             await asyncio.gather(*(follower.channel.open() for follower in followers[start : start + 20]))
