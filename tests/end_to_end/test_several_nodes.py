@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import Place
+from tests.conftest import Place, StartServer
 from tests.end_to_end.conftest import Connect, StartGateway
 from tests.support.client import Client
 from tests.support.foreign_writer import ForeignServerWriter, ForeignWriter
@@ -178,3 +178,35 @@ async def test_a_lock_that_somebody_keeps_makes_a_node_unready(tmp_path: Path, c
         for told in ("the database takes no writes", "the database takes writes again"):
             assert process.log().count(told) == 1
         process.check_log()
+
+
+def test_a_server_that_stands_still_makes_nodes_unready_and_takes_none_off_the_list(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_server()
+    directories = [tmp_path / "one", tmp_path / "two"]
+    for directory in directories:
+        directory.mkdir()
+    one, two = (GatewayProcess(directory, database_url=server.url) for directory in directories)
+    with one, two:
+        see_each_other(one, two)
+        server.freeze()
+        for node in (one, two):
+            wait_for(lambda n=node: "database_writes_stalled" in _reasons(n), 20.0, "the stall is noticed")
+        server.resume()
+        for node in (one, two):
+            wait_for(lambda n=node: _reasons(n) == [], 20.0, "the node is ready again")
+        assert len(server.execute("SELECT 1 FROM nodes")) == 2
+        server.restart()
+        [(signs,)] = server.execute("SELECT min(beat) FROM nodes")
+        wait_for(
+            lambda: server.execute("SELECT min(beat) FROM nodes")[0][0] >= signs + 2, 20.0, "signs after a restart"
+        )
+    for node in (one, two):
+        assert "off the list" not in node.log()
+        node.check_log()
+
+
+def _reasons(node: GatewayProcess) -> list[str]:
+    reasons: list[str] = node.request("GET", "/ready").json().get("reasons", [])
+    return reasons
