@@ -31,11 +31,11 @@ class Primary(NamedTuple):
         if address.transport == "http":
             http = HttpServer(address.url, token)
             return cls(http, http, http)
-        reads, writes = _server(address, token), _server(address, token)
+        reads, writes = _server(address, token), _server(address, token, only_reads=False)
         return cls(reads, writes, HttpServer("http" + address.url.removeprefix("ws"), token))
 
 
-def _server(address: ServerAddress, token: str | None) -> Server:
+def _server(address: ServerAddress, token: str | None, *, only_reads: bool = True) -> Server:
     if address.transport == "http":
         return HttpServer(address.url, token)
     try:
@@ -44,7 +44,7 @@ def _server(address: ServerAddress, token: str | None) -> Server:
         raise ConfigError(
             f"database.url: ws:// needs {error.name}; install session-gateway with the extra 'server'"
         ) from None
-    return WsServer(address.url, token)
+    return WsServer(address.url, token, only_reads=only_reads)
 
 
 class ServerDriver:

@@ -31,7 +31,8 @@ from libsql_client.hrana.conn import HranaConn
 
 from gateway.errors import StoreError, StoreUnavailable
 from gateway.store.hrana import Request, decoded_outcomes, refusal
-from gateway.store.stream import Outcome, Step, Unanswered
+from gateway.store.http_streams import HttpServer
+from gateway.store.stream import Outcome, Step, TimedOut, Unanswered
 
 CONNECT_TIMEOUT_S = 3.0
 CLOSE_TIMEOUT_S = 2.0
@@ -56,16 +57,23 @@ class WsServer:
     There is one socket, made when a stream needs it. One on which a call was not answered in time gets no new streams,
     and is closed as soon as nothing waits on it; so is one on which a ping, every `heartbeat_s` seconds of silence, is
     not answered within half of that.
+
+    A server closes the socket without a word when it can not encode an answer. With `only_reads`, who was asking then
+    asks by HTTP why: what reads may be asked twice.
     """
 
-    def __init__(self, url: str, token: str | None, *, heartbeat_s: float = HEARTBEAT_S) -> None:
+    def __init__(
+        self, url: str, token: str | None, *, only_reads: bool = False, heartbeat_s: float = HEARTBEAT_S
+    ) -> None:
         self.url = url
+        self.only_reads = only_reads
         self.heartbeat_s = heartbeat_s
         self.read_only = _is_read_only(token)
         """A server closes the socket when a token that may only read asks to write; so it is not asked."""
         self._token = token
         self._line: _Line | None = None
         self._lines: set[_Line] = set()
+        self._http: HttpServer | None = None
         self._closed = False
 
     def stream(self) -> WsStream:
@@ -84,9 +92,26 @@ class WsServer:
         await line.connected(min(CONNECT_TIMEOUT_S, timeout_s))
         return line
 
+    async def explain(self, steps: Sequence[Step], timeout_s: float) -> None:
+        """Raise `UnicodeDecodeError` if that is why these steps, which only read, got no answer."""
+        if self._closed:
+            return
+        if self._http is None:
+            self._http = HttpServer("http" + self.url.removeprefix("ws"), self._token)
+        stream = self._http.stream()
+        try:
+            with contextlib.suppress(StoreError):
+                if steps[0].sql != "BEGIN":
+                    await stream.batch([Step("BEGIN")], timeout_s=timeout_s)
+                await stream.batch(steps, timeout_s=timeout_s)
+        finally:
+            await stream.close()
+
     async def close(self) -> None:
         """Close every socket."""
         self._closed = True
+        if self._http is not None:
+            await self._http.close()
         await asyncio.gather(*(line.close() for line in list(self._lines)))
 
 
@@ -127,6 +152,8 @@ class WsStream:
             return decoded_outcomes(response.get("result"), len(steps))
         except StoreError as error:
             self.broken = True
+            if isinstance(error, Unanswered) and not isinstance(error, TimedOut) and self._server.only_reads:
+                await self._server.explain(steps, left_s)
             if isinstance(error, StoreUnavailable) and not isinstance(error, Unanswered):
                 raise Unanswered(str(error)) from error
             raise
@@ -221,7 +248,7 @@ class _Line:
         return stream
 
     async def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        """The response to a request. Raises `Unanswered`, or the server's refusal."""
+        """The response to a request. Raises `TimedOut`, `Unanswered`, or the server's refusal."""
         future = self.send(request)
         self._waiting += 1
         try:
@@ -232,7 +259,7 @@ class _Line:
                 self.retire()
         if not future.done():
             self.retire()
-            raise Unanswered(f"{self._url} did not answer within {timeout_s:.1f} s")
+            raise TimedOut(f"{self._url} did not answer within {timeout_s:.1f} s")
         error = future.exception()
         if error is None:
             response: dict[str, Any] = future.result()

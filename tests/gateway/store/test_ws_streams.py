@@ -20,7 +20,7 @@ from gateway.store.address import ServerAddress, parse_address
 from gateway.store.database import Database, Statement
 from gateway.store.migrate import migrate
 from gateway.store.server import ServerDriver
-from gateway.store.stream import IN_TRANSACTION, Step, Unanswered
+from gateway.store.stream import IN_TRANSACTION, Step, TimedOut, Unanswered, succeeded
 from gateway.store.ws_streams import CONNECT_TIMEOUT_S, WsServer
 from tests.support.sqld import JwtKey, SqldServer
 from tests.support.tcp_proxy import TcpProxy
@@ -250,7 +250,7 @@ async def test_streams_share_a_socket_and_a_late_one_is_replaced(sqld: SqldServe
             assert wire.accepted == 1
             sqld.freeze()
             patient = asyncio.create_task(kept.batch(ONE, timeout_s=20.0))
-            with pytest.raises(Unanswered, match=r"within 0\.\d s"):
+            with pytest.raises(TimedOut, match=r"within 0\.\d s"):
                 await hasty.batch(ONE, timeout_s=0.2)
             sqld.resume()
             # Who still waits on the old socket is answered there; then it is closed.
@@ -288,6 +288,31 @@ async def test_a_request_that_is_too_long_is_not_sent(sqld: SqldServer) -> None:
         assert not isinstance(refused.value, StoreUnavailable)
         [outcome] = await stream.batch([Step("SELECT length(?)", (text,))], timeout_s=T)
         assert outcome.rows == [(2_700_000,)]
+
+
+NOT_TEXT = "SELECT CAST(x'6aff' AS TEXT)"
+
+
+async def test_a_text_that_is_none_is_told_from_a_lost_connection(sqld: SqldServer) -> None:
+    server = WsServer(sqld.websocket_url, None, only_reads=True)
+    for steps in ([Step(NOT_TEXT)], [Step("BEGIN"), Step(NOT_TEXT, (), succeeded(0))]):
+        stream = server.stream()
+        with pytest.raises(UnicodeDecodeError):
+            await stream.batch(steps, timeout_s=T)
+        assert stream.broken
+    stream = server.stream()
+    await stream.batch([Step("BEGIN")], timeout_s=T)
+    with pytest.raises(UnicodeDecodeError):
+        await stream.batch([Step(NOT_TEXT, (), IN_TRANSACTION)], timeout_s=T)
+    await one(server)
+    await server.close()
+
+
+async def test_a_text_that_is_none_ends_a_writing_socket(sqld: SqldServer) -> None:
+    async with connected(sqld.websocket_url) as server:
+        with pytest.raises(Unanswered):
+            await server.stream().batch([Step(NOT_TEXT)], timeout_s=T)
+        await one(server)
 
 
 async def test_a_token_is_asked_for_again_at_each_connection(tmp_path: Path) -> None:
