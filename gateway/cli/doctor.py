@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import click
@@ -10,9 +11,10 @@ from rich.console import Console
 from gateway.cli.exits import ExitCode
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_json, show_sentences
-from gateway.config import Config
+from gateway.config import Config, DatabaseConfig
+from gateway.store.address import FileAddress, ServerAddress, parse_address
 from gateway.store.database import Database
-from gateway.store.inspection import Finding, inspect
+from gateway.store.inspection import Finding, Note, inspect
 
 
 @click.command()
@@ -21,20 +23,37 @@ from gateway.store.inspection import Finding, inspect
 def doctor(context: click.Context) -> int:
     """Look for what is wrong.
 
-    Checks the configuration, the database (damage, triggers, rows that no document can be built from) and the clock.
-    Exit code 1 when something is wrong.
+    Checks the configuration, the database (damage, triggers, rows that no document can be built from) and the clock; of
+    a libSQL server also its writes, its stream of changes and the replica. Exit code 1 when something is wrong.
     """
-    findings = [*_configuration(invocation().config), *on_database(_database, migrated=False)()]
+    config = invocation().config
+    findings = [*_configuration(config), *on_database(_database, migrated=False)()]
+    told = asyncio.run(_server(config.database))
+    findings += [each for each in told if isinstance(each, Finding)]
+    notes = [each for each in told if isinstance(each, Note)]
     if invocation().as_json:
-        show_json({"findings": findings})
+        show_json({"findings": findings, "notes": notes})
     else:
-        show_sentences([f"{finding.check}: {finding.message}" for finding in findings] or ["Nothing is wrong."])
+        lines = [f"{note.about}: {note.message}" for note in notes]
+        lines += [f"{finding.check}: {finding.message}" for finding in findings] or ["Nothing is wrong."]
+        show_sentences(lines)
     return ExitCode.FINDINGS if findings else ExitCode.OK
 
 
 async def _database(db: Database) -> list[Finding]:
     with Console(stderr=True).status("Looking at every row ..."):
         return [finding async for finding in inspect(db, db.clock())]
+
+
+async def _server(settings: DatabaseConfig) -> list[Finding | Note]:
+    primary = parse_address(settings.url)
+    replica = parse_address(settings.replica, "database.replica") if settings.replica else None
+    if not isinstance(primary, ServerAddress) or isinstance(replica, FileAddress):
+        return []
+    # Not before it is needed: a database in a file does without what a server takes.
+    from gateway.store.server_inspection import inspect_server
+
+    return [told async for told in inspect_server(primary, replica, settings.auth_token or None)]
 
 
 def _configuration(config: Config) -> list[Finding]:

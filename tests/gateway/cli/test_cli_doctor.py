@@ -16,7 +16,7 @@ def meddle(cli: Cli, script: str) -> None:
 
 def test_a_sound_database(demo: Cli) -> None:
     assert demo("doctor").out == "Nothing is wrong.\n"
-    assert demo.json("doctor") == {"findings": []}
+    assert demo.json("doctor") == {"findings": [], "notes": []}
 
 
 NO_JSON = "PRAGMA ignore_check_constraints=ON;"
