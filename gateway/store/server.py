@@ -11,7 +11,7 @@ from gateway.store.address import ServerAddress
 from gateway.store.driver import Row, Statement, Written
 from gateway.store.http_streams import HttpServer
 from gateway.store.server_copies import copy_server
-from gateway.store.server_readers import POSITION, READ_TIMEOUT_S, SCAN_TIMEOUT_S, Near, ServerSnapshot, Streams
+from gateway.store.server_readers import READ_TIMEOUT_S, SCAN_TIMEOUT_S, Near, ServerSnapshot, Streams
 from gateway.store.server_wakeup import ServerWakeup
 from gateway.store.server_writer import ServerWriter
 from gateway.store.stream import Server
@@ -55,7 +55,9 @@ class ServerDriver:
         self._servers: set[Server] = {*primary, *([replica] if replica else [])}
         self._primary = Streams(primary.reads)
         self._near = Near(self._primary, Streams(replica) if replica else None)
-        self._wakeup = ServerWakeup(lambda: primary.http.changes("change_log"), self._position, poll_s=poll_ms / 1000)
+        self._wakeup = ServerWakeup(
+            lambda: primary.http.changes("change_log"), self._near.confirm, poll_s=poll_ms / 1000
+        )
         self._writer = ServerWriter(primary.writes.stream, self._committed, clock=clock)
         self.counts = self._writer.counts
         self.lags = replica is not None
@@ -140,10 +142,6 @@ class ServerDriver:
     def _committed(self, seq: int) -> None:
         self.seen(seq)
         self._wakeup.committed()
-
-    async def _position(self) -> int:
-        [[(position,)]] = await self._near.read([POSITION])
-        return int(position)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -1,9 +1,10 @@
 """Reads from a libSQL server: from the primary what is newest, from a replica what is near.
 
-A replica lags by milliseconds, may be replaced by one that lags more, and may be away. What is read near never goes
-back in time within this process all the same, nor behind this process's own writes: every near read learns the
-position of the change log in its snapshot, is repeated while that is behind what was seen before, and goes to the
-primary when that takes too long.
+A replica lags by milliseconds, may be replaced by one that lags more, be cut off from its primary, and be away. What is
+read near never goes back in time within this process all the same, nor behind this process's own writes: every near
+read learns the position of the change log in its snapshot, is repeated while that is behind what was seen before, and
+goes to the primary when that takes too long. Who asks the primary for its position now and then (`Near.confirm`) bounds
+how old it can be; a replica that is not confirmed so is not believed at all.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ STREAMS = 16
 
 LAG_PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Between the looks at a replica that is behind; its lag is 4 ms on a good day."""
+
+TRUST_S = 5.0
+"""So long after the primary was last heard of a replica is believed: it may be cut off, and revocations with it."""
 
 REPLICA_REST_S = 2.0
 """How long a replica that failed is left alone."""
@@ -98,11 +102,13 @@ class Streams:
 class Near:
     """Reads that may lag, from the replica where there is one; they never go back in time."""
 
-    def __init__(self, primary: Streams, replica: Streams | None) -> None:
+    def __init__(self, primary: Streams, replica: Streams | None, *, trust_s: float = TRUST_S) -> None:
         self._primary = primary
         self._replica = replica
+        self._trust_s = trust_s
         self._rest_until = 0.0
         self._away = False
+        self._confirmed_at = time.monotonic()
         self.floor = 0
         """The newest position of the change log that this process has seen: no read is behind it."""
         self.from_primary = 0
@@ -115,6 +121,18 @@ class Near:
         streams, stream, rows = await self.begin(statements, Step(_END, (), IN_TRANSACTION))
         streams.give_back(stream)
         return rows
+
+    async def confirm(self) -> int:
+        """Ask the primary for the position of the change log: nothing older is read from now on."""
+        before = self.floor
+        [[(position,)]] = await self._primary.read([POSITION], READ_TIMEOUT_S)
+        self._learn(int(position), before)
+        return int(position)
+
+    def _learn(self, position: int, before: int) -> None:
+        """The primary said so, asked when the floor was `before`. It is right, also when its numbering went back."""
+        self._confirmed_at = time.monotonic()
+        self.floor = position if position < before else max(self.floor, position)
 
     def snapshot(self) -> ServerSnapshot:
         """A read transaction for the length of an ``async with`` block."""
@@ -133,7 +151,8 @@ class Near:
         steps += ending
         if self._replica is not None:
             for pause_s in (0.0, *LAG_PAUSES_S):
-                if time.monotonic() < self._rest_until:
+                now = time.monotonic()
+                if now < self._rest_until or now - self._confirmed_at > self._trust_s:
                     break
                 await asyncio.sleep(pause_s)
                 stream, outcomes = await self._ask(self._replica, steps)
@@ -142,8 +161,9 @@ class Near:
                 if stream is not None:
                     await end(self._replica, stream)
             self.from_primary += 1
+        floor = self.floor
         stream, outcomes = await self._primary.first(steps, READ_TIMEOUT_S)
-        self.floor = 0  # what the primary says is so, a position that went back after a restore too
+        self._learn(_position(outcomes), floor)
         return self._begun(self._primary, stream, outcomes, len(statements))
 
     async def _ask(self, replica: Streams, steps: Sequence[Step]) -> tuple[Stream | None, list[Outcome]]:

@@ -120,6 +120,49 @@ class TestNear:
         with pytest.raises(StoreUnavailable):
             await seen(near)
 
+    async def test_the_primarys_position_bounds_how_old_it_can_be(
+        self, near: Near, primary: SqldServer, replica: SqldServer
+    ) -> None:
+        """A replica that is cut off from its primary goes on answering as if nothing had happened."""
+        advance(primary, 5)
+        advance(replica, 3)
+        assert await seen(near) == 3
+        assert await near.confirm() == 5
+        assert await seen(near) == 5
+        assert near.from_primary == 1
+
+    async def test_a_numbering_that_began_anew_is_learnt(
+        self, near: Near, primary: SqldServer, replica: SqldServer
+    ) -> None:
+        advance(primary, 4)
+        advance(replica, 4)
+        near.floor = 1_000
+        assert await near.confirm() == 4
+        assert await seen(near) == 4
+        assert (near.floor, near.from_primary) == (4, 0)
+
+    async def test_a_commit_meanwhile_is_not_forgotten(
+        self, near: Near, primary: SqldServer, replica: SqldServer
+    ) -> None:
+        advance(primary, 4)
+        confirming = asyncio.ensure_future(near.confirm())
+        await asyncio.sleep(0)
+        near.floor = 6  # this process committed while the answer was on its way
+        assert await confirming == 4
+        assert near.floor == 6
+
+    async def test_a_replica_is_not_believed_without_its_primary(
+        self, near: Near, primary: SqldServer, replica: SqldServer
+    ) -> None:
+        advance(primary, 4)
+        advance(replica, 4)
+        strict = Near(near._primary, near._replica, trust_s=0.0)
+        assert await seen(strict) == 4
+        assert strict.from_primary == 1
+        primary.kill()
+        with pytest.raises(StoreUnavailable):
+            await seen(strict)
+
     async def test_a_snapshot_is_of_one_moment(self, near: Near, primary: SqldServer, replica: SqldServer) -> None:
         advance(primary, 2)
         advance(replica, 2)
