@@ -15,7 +15,7 @@ from gateway.store.transfer_records import ColumnType, Kind, Part, Record
 PAGE = 200
 """Records read at once: a server's answers are bounded (10 MB)."""
 
-USAGE_PAGE = 20_000
+USAGE_PAGE = 10_000
 """Balances read at once: old ones are kept for good, so a user may have any number."""
 
 

@@ -221,6 +221,30 @@ def test_an_import_that_was_killed_is_finished_by_the_next_one(cli: Cli, many: P
         assert int(done.stderr) < 80 * 1024
 
 
+def test_a_server_that_is_killed_meanwhile(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, start_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_server()
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", server.url)
+    users = (user(f"u{number:05}", tokens=[token(f"t{number}")]) for number in range(1_500))
+    Path("a.jsonl").write_bytes(sealed(FREE, *users))
+
+    def count() -> int:
+        return int(server.execute("SELECT count(*) FROM users")[0][0])
+
+    command = [*PROGRAM, "import", "a.jsonl"]
+    process = subprocess.Popen(command, env=program_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_for(lambda: count() >= 200, 60, "some users are there")
+    server.kill()
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.count(b"\n")) == (7, 1)
+    assert said.endswith(b"; what went in stays, and the same command goes on\n")
+    server.start()
+    assert 200 <= count() < 1_500
+    cli("import", "a.jsonl")
+    assert cli("import", "a.jsonl", "--dry-run").out.splitlines()[-2].split() == ["user", "0", "0", "1500", "0"]
+
+
 def test_progress_is_for_terminals_alone(demo: Cli) -> None:
     assert demo("export", "a.jsonl").err == ""
     assert demo("import", "a.jsonl").err == ""

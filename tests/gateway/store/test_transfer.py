@@ -369,12 +369,12 @@ async def test_balances_are_set_and_never_added(database: Database) -> None:
 
 
 async def test_thousands_of_balances_of_one_user(database: Database) -> None:
-    usage = [{"quota": "q", "period_start": moment, "used": moment} for moment in range(0, 6_000)]
+    usage = [{"quota": "q", "period_start": moment, "used": moment} for moment in range(12_000)]
     content = sealed(FREE, user("u1", usage=usage), user("u2", usage=usage[:10]))
     assert (await import_(database, content)).count("added") == 3
-    assert [len(record["usage"]) for record in (await export(database)).of("user").values()] == [6_000, 10]
+    assert [len(record["usage"]) for record in (await export(database)).of("user").values()] == [12_000, 10]
     assert (await import_(database, content)).count("same") == 3
-    shorter = sealed(FREE, user("u1", usage=usage[1:5_000]), user("u2"))
+    shorter = sealed(FREE, user("u1", usage=usage[1:11_000]), user("u2"))
     assert (await import_(database, shorter, overwrite=True)).counts["user"] == (0, 2, 0, 0)
     assert (await import_(database, shorter)).count("same") == 3
 
@@ -664,6 +664,15 @@ async def test_large_records_are_read_a_few_at_a_time(database: Database) -> Non
     await database.write(Statement("UPDATE users SET name = '', updated_at = 2000"))
     await database.write(Statement("UPDATE users SET updated_at = 2000"))
     assert (await import_(database, content, as_stored=True)).count("same") == 41
+
+
+async def test_a_record_that_no_line_can_hold_is_left_out(other: Database) -> None:
+    await import_(other, sealed(FREE, user("u1"), user("u2")))
+    await run(other, "UPDATE users SET attributes = json_object('a', hex(zeroblob(9000000))) WHERE id = 'u1'")
+    found = await export(other)
+    assert [(remark.id, remark.what) for remark in found.remarks] == [("u1", "left out")]
+    assert "it has more than" in found.remarks[0].reason
+    assert found.of("user").keys() == {"u2"}
 
 
 async def test_an_organization_role_without_permissions_is_nothing(database: Database) -> None:
