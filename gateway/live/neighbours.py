@@ -33,6 +33,8 @@ STALL_S = 6.0
 
 SOON_S = 0.25
 RETRY_S = 1.0
+RETRY_OF_EACH_S = 0.05
+"""Many nodes try again over a longer time: a server that was away must not meet all their writes at once."""
 LEAVE_S = 2.0
 REMEDY = (
     "a file: look for a full disk, or a program that holds the lock; a libSQL server: restart it, with SIGKILL if need"
@@ -84,6 +86,10 @@ class Neighbours:
         """Whether this is the node that does what only one has to do."""
         return min(self.beats, default=self.name) >= self.name
 
+    def retry_s(self) -> float:
+        """How long to wait before the next attempt to write, when one has failed."""
+        return max(RETRY_S, self.living * RETRY_OF_EACH_S) * random.uniform(0.5, 1)
+
     def beat_soon(self) -> None:
         """Somebody waits to see that this node lives."""
         self._soon.set()
@@ -93,7 +99,7 @@ class Neighbours:
         pause_s = random.uniform(0, self._beat_s)
         while True:
             await self._watched_beat()
-            await self._pause(min(RETRY_S, self._beat_s) if self._failing_since is not None else pause_s)
+            await self._pause(pause_s if self._failing_since is None else min(self._beat_s, self.retry_s()))
             pause_s = self._beat_s * random.uniform(0.9, 1.1)
 
     async def beat(self) -> None:

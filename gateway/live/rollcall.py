@@ -30,7 +30,6 @@ GROUP = 200
 REVIEW_S = 60.0
 POLL_MIN_S = 0.1
 POLL_MAX_S = 1.0
-RETRY_S = 1.0
 PATIENCE_S = 2.0
 """After so long a node that gives no sign is waited for no more: those who do are asked anew, without it."""
 
@@ -78,7 +77,7 @@ class RollCall:
                     log.debug("counting sessions was put off", extra={"error": str(exc)})
                 else:
                     log.exception("counting sessions failed")
-                await asyncio.sleep(RETRY_S * random.uniform(0.5, 1))
+                await asyncio.sleep(self._neighbours.retry_s())
                 continue
             poll_s = min(POLL_MAX_S, poll_s * 1.5) if self._suspicions else POLL_MIN_S
             await self._pause(poll_s if self._suspicions else review_at - self._clock.now().mono)

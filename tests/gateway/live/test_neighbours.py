@@ -204,6 +204,15 @@ async def test_writes_that_fail_are_told_after_a_while(
 
 
 @pytest.mark.storages("file")
+async def test_many_nodes_try_again_over_a_longer_time(database: Database) -> None:
+    node = Neighbour(database, "n")
+    assert 0.5 <= min(node.view.retry_s() for _ in range(100)) <= max(node.view.retry_s() for _ in range(100)) <= 1
+    node.view.beats = {f"n{number}": 1 for number in range(199)}
+    waits = [node.view.retry_s() for _ in range(200)]
+    assert (5 <= min(waits) < 6, 9 < max(waits) <= 10) == (True, True)
+
+
+@pytest.mark.storages("file")
 async def test_one_write_that_fails_is_no_stall(run: Callable[..., Awaitable[Neighbour]]) -> None:
     node = await run(stall_s=STALL_S)
     node.store.fail()
