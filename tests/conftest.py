@@ -47,7 +47,8 @@ STORAGES = ("file", "server")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`storage` is ``file``, ``server`` (a libSQL server), or ``replica`` (one with a read replica beside the node)."""
+    """`storage` is ``file``, ``server`` (a libSQL server by HTTP), ``websocket`` (by WebSocket), or ``replica`` (with a
+    read replica beside the node)."""
     if "storage" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("storages")
         metafunc.parametrize("storage", mark.args if mark else STORAGES, scope="module")
@@ -88,7 +89,8 @@ def new_database(storage: str, tmp_path: Path) -> Iterator[NewDatabase]:
         def make(name: str = "empty") -> str:
             if storage == "file":
                 return f"file:{tmp_path}/{name}.db"
-            return running.enter_context(SqldServer(tmp_path / name)).url
+            server = running.enter_context(SqldServer(tmp_path / name))
+            return server.websocket_url if storage == "websocket" else server.url
 
         yield make
 
@@ -112,8 +114,8 @@ def database_place(storage: str, tmp_path: Path, request: pytest.FixtureRequest)
         return
     start_server: StartServer = request.getfixturevalue("start_server")
     server = start_server()
-    if storage == "server":
-        yield Place(server.url)
+    if storage != "replica":
+        yield Place(server.url if storage == "server" else server.websocket_url)
         return
     with SqldReplica(server, tmp_path / "replica") as replica:
         yield Place(server.url, replica.url)

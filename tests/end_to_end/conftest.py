@@ -25,8 +25,8 @@ def _database(storage: str, directory: Path) -> Iterator[dict[str, Any]]:
         yield {}
         return
     with SqldServer(directory / "server") as server:
-        if storage == "server":
-            yield {"database_url": server.url}
+        if storage != "replica":
+            yield {"database_url": server.url if storage == "server" else server.websocket_url}
             return
         with SqldReplica(server, directory / "replica") as replica:
             yield {"database_url": server.url, "database_replica": replica.url}

@@ -151,6 +151,7 @@ async def _back(connect: Connect, gateway: GatewayProcess, person: Person, befor
                 await asyncio.sleep(0.02)
 
 
+@pytest.mark.storages("file", "server", "websocket", "replica")
 async def test_cuts_kills_and_pauses_under_load_end_in_the_truth(
     own_gateway: StartGateway, connect: Connect, connect_raw: ConnectRaw
 ) -> None:

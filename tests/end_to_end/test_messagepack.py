@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.end_to_end.conftest import Connect
 from tests.support.client import MESSAGEPACK
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.oracle import user_document
 from tests.support.seed import Seed
+
+pytestmark = pytest.mark.storages("file", "server", "websocket")
 
 ATTRIBUTES = """{"text":"ключ \U0001f600","float":1.5,"tiny":5e-324,"int":9007199254740991,
 "negative":-9007199254740991,"zero":-0.0,"list":[1,[],{}],"deep":{"a":{"b":{"c":true}}},"empty":""}"""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.end_to_end.conftest import Connect
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.seed import Seed
+
+pytestmark = pytest.mark.storages("file", "server", "websocket")
 
 PROMPT_S = 2.0
 

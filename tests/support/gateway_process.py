@@ -110,7 +110,8 @@ class GatewayProcess:
         """Another program that writes to its database."""
         if self.database_url.startswith("file:"):
             return ForeignWriter(self.database)
-        return ForeignServerWriter(self.database_url, self.environment.get("GATEWAY_DATABASE_AUTH_TOKEN"))
+        url = self.database_url.replace("ws://", "http://")
+        return ForeignServerWriter(url, self.environment.get("GATEWAY_DATABASE_AUTH_TOKEN"))
 
     # --- life ---
 

@@ -34,7 +34,7 @@ async def seqs(db: Database) -> list[int]:
     return [change.seq for page in [await read_changes(db, 0, 10**6)] for change in page]
 
 
-@pytest.mark.storages("file", "server", "replica")
+@pytest.mark.storages("file", "server", "websocket", "replica")
 class TestReading:
     async def test_in_order_from_a_position_on(self, database: Database) -> None:
         assert await read_changes(database, 0) == []

@@ -18,6 +18,7 @@ from tests.conftest import Place
 from tests.support.foreign_writer import ForeignWriter
 
 TABLE = "CREATE TABLE t(k TEXT PRIMARY KEY NOT NULL, v) STRICT".replace("v)", "v ANY)")
+SERVERS_TOO = pytest.mark.storages("file", "server", "websocket")
 COUNT = Statement("SELECT count(*) FROM t")
 
 
@@ -92,6 +93,7 @@ class TestOpening:
             require_sqlite("3.51.2")
 
 
+@SERVERS_TOO
 class TestReading:
     async def test_values_come_back_as_they_were(self, database_place: Place) -> None:
         values = [None, 0, -(2**63), 2**63 - 1, 2**53 + 1, 1.5, "", "a\0b", "\U0001f600", b"", b"\0\xff"]
@@ -159,6 +161,7 @@ class TestReading:
             impatient.close()
 
 
+@SERVERS_TOO
 class TestSnapshot:
     async def test_sees_one_moment(self, database_place: Place) -> None:
         async with await opened(database_place.url) as db:
@@ -215,6 +218,7 @@ async def test_a_scan_leaves_the_event_loop_free(database_place: Place) -> None:
         assert turns > 20
 
 
+@SERVERS_TOO
 class TestErrors:
     @pytest.mark.parametrize(
         ("sql", "kind", "what"),

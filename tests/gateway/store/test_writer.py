@@ -25,6 +25,7 @@ from tests.support.failing_disk import FailingDisk
 from tests.support.foreign_writer import ForeignWriter
 
 TABLE = "CREATE TABLE t(k INTEGER PRIMARY KEY, v INTEGER NOT NULL DEFAULT 0 CHECK (v < 100)) STRICT"
+SERVERS_TOO = pytest.mark.storages("file", "server", "websocket")
 KEYS = Statement("SELECT k, v FROM t ORDER BY k")
 
 
@@ -82,6 +83,7 @@ async def keys(db: Database) -> list[int]:
     return [key for key, _ in (await db.read(KEYS))[0]]
 
 
+@SERVERS_TOO
 class TestGroups:
     async def test_what_waits_together_commits_together(self, db: Database) -> None:
         before = db.counts.groups
@@ -127,6 +129,7 @@ class TestGroups:
         assert counts.sizes == [1, 1, 2, 1, 0, 0, 0, 0, 0, 0, 1]
 
 
+@SERVERS_TOO
 class TestFailing:
     async def test_one_fails_alone(self, db: Database) -> None:
         nowhere = Statement("INSERT INTO nowhere VALUES (1)")
