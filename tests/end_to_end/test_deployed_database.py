@@ -276,7 +276,7 @@ def test_a_backup_of_the_server_is_put_in_place_of_another(
     (tmp_path / "restored.db").rename(primary.data / "dbs" / "default" / "data")
     primary.start()
     assert gateway(environment, "user", "list", "--json") == users
-    assert gateway(environment, "doctor") == "Nothing is wrong.\n"
+    assert gateway(environment, "doctor").endswith("Nothing is wrong.\n")
     replica.kill()
     shutil.rmtree(replica.data)
     replica.start()
