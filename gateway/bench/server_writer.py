@@ -35,6 +35,7 @@ from gateway.bench.population import (
     user_id,
 )
 from gateway.core.tokens import hash_token
+from gateway.errors import StoreUnavailable
 from gateway.store.http_streams import HttpServer
 from gateway.store.stream import IN_TRANSACTION, Step, Stream, both, succeeded
 
@@ -43,6 +44,8 @@ STREAMS = 3
 
 TIMEOUT_S = 10.0
 STALLED_S = 1.0
+BUSY_RETRIES = 5
+"""A server refuses a commit now and then while it tidies its log; nothing was done then."""
 
 _USERS = (
     "INSERT INTO users (id, username, name, plan) SELECT value ->> 0, value ->> 1, value ->> 2, ? FROM json_each(?)"
@@ -173,9 +176,12 @@ class ServerWriter:
             await self._commit(stream, commit)
 
     async def _commit(self, stream: Stream, commit: Commit) -> None:
-        before = time.monotonic_ns()
-        [outcome] = await stream.batch([commit.step], timeout_s=TIMEOUT_S)
-        after = time.monotonic_ns()
+        for _ in range(BUSY_RETRIES):
+            before = time.monotonic_ns()
+            [outcome] = await stream.batch([commit.step], timeout_s=TIMEOUT_S)
+            after = time.monotonic_ns()
+            if not isinstance(outcome.error, StoreUnavailable):
+                break
         if outcome.error is not None:
             raise outcome.error
         if outcome.changed != 1:
