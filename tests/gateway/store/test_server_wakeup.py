@@ -222,3 +222,26 @@ async def test_a_replicas_stream_is_not_followed_to_another_host(tmp_path_factor
             async with server.changes("change_log"):
                 pass
         await server.close()
+
+
+async def test_events_that_pour_in_ring_now_and_then(source: Source) -> None:
+    """A hundred events within a moment are a few looks, and the last of them is followed by one."""
+    async with waking(source) as wakeup:
+        await eventually(lambda: wakeup.streaming)
+        await quiet(wakeup)
+        looks = 0
+
+        async def look() -> None:
+            nonlocal looks
+            while True:
+                await wakeup.wait()
+                looks += 1
+
+        looking = asyncio.ensure_future(look())
+        for _ in range(100):
+            source.events.put_nowait(None)
+        await eventually(source.events.empty)
+        assert looks <= 3
+        before = looks
+        await eventually(lambda: looks > before)
+        looking.cancel()
