@@ -85,7 +85,7 @@ async def _looked(check: _Check, db: Database, now: int) -> AsyncIterator[Findin
 
 async def _integrity(db: Database) -> AsyncIterator[Finding]:
     try:
-        [rows] = await db.scan(Statement("PRAGMA integrity_check(20)"))
+        [rows] = await db.scan(Statement("SELECT integrity_check FROM pragma_integrity_check LIMIT 20"))
     except StoreError as error:
         # A server may refuse to look, to a token that can only read for instance: that is no damage.
         rows = [(str(error) if isinstance(error, StoreCorrupt) else f"{_NOT_LOOKED_AT}: {error}",)]
@@ -121,7 +121,7 @@ async def _schema(db: Database, now: int) -> AsyncIterator[Finding]:
 
 
 async def _references(db: Database, now: int) -> AsyncIterator[Finding]:
-    [rows] = await db.scan(Statement("PRAGMA foreign_key_check"))
+    [rows] = await db.scan(Statement("SELECT \"table\", rowid, parent, fkid FROM pragma_foreign_key_check"))
     for table, _, parent, _ in rows[:PAGE]:
         yield Finding("references", f"a row of {table} names a row of {parent} that is not there")
 
