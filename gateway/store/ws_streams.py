@@ -100,10 +100,11 @@ class WsServer:
             self._http = HttpServer("http" + self.url.removeprefix("ws"), self._token)
         stream = self._http.stream()
         try:
-            with contextlib.suppress(StoreError):
-                if steps[0].sql != "BEGIN":
-                    await stream.batch([Step("BEGIN")], timeout_s=timeout_s)
-                await stream.batch(steps, timeout_s=timeout_s)
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    if steps[0].sql != "BEGIN":
+                        await stream.batch([Step("BEGIN")], timeout_s=timeout_s)
+                    await stream.batch(steps, timeout_s=timeout_s)
         finally:
             await stream.close()
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import shutil
+import ssl
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,7 +21,7 @@ from gateway.store.http_streams import HttpServer
 from gateway.store.stream import IN_TRANSACTION, Server, Step, Stream, TimedOut, Unanswered, both, failed, succeeded
 from gateway.store.ws_streams import WsServer
 from tests.support.gateway_process import free_port
-from tests.support.sqld import JwtKey, SqldServer
+from tests.support.sqld import JwtKey, SqldServer, missing
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
@@ -52,12 +55,9 @@ class Transport:
         self.kind = kind
         self.servers: list[Server] = []
 
-    def to(self, port: int, token: str | None = None) -> Server:
-        server: Server
-        if self.kind == "http":
-            server = HttpServer(f"http://127.0.0.1:{port}", token)
-        else:
-            server = WsServer(f"ws://127.0.0.1:{port}", token)
+    def to(self, port: int, token: str | None = None, *, host: str = "127.0.0.1", tls: bool = False) -> Server:
+        url = f"{self.kind}{'s' if tls else ''}://{host}:{port}"
+        server: Server = HttpServer(url, token) if self.kind == "http" else WsServer(url, token)
         self.servers.append(server)
         return server
 
@@ -377,6 +377,35 @@ async def test_closed_with_questions_open(transport: Transport, own_sqld: SqldSe
     await server.close()
     with pytest.raises(StoreUnavailable):
         await asked
+
+
+@pytest.fixture
+def self_signed(tmp_path: Path) -> ssl.SSLContext:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        missing("openssl is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    request = ["req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=localhost", "-keyout", str(key)]
+    made = [str(openssl), *request, "-addext", "subjectAltName=DNS:localhost", "-out", str(certificate)]
+    subprocess.run(made, check=True, capture_output=True, timeout=30)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+async def test_a_certificate_of_nobody_known(transport: Transport, self_signed: ssl.SSLContext) -> None:
+    told: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told.append(await reader.read(1))
+
+    listener = await asyncio.start_server(listen, "127.0.0.1", 0, ssl=self_signed)
+    async with listener:
+        port = listener.sockets[0].getsockname()[1]
+        with pytest.raises(StoreUnavailable, match="certificate") as refused:
+            await rows(transport.to(port, "secret", host="localhost", tls=True).stream(), "SELECT 1")
+    assert not isinstance(refused.value, Unanswered)
+    assert told == []
 
 
 # --- tokens ---

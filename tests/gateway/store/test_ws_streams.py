@@ -264,11 +264,11 @@ async def test_streams_share_a_socket_and_a_late_one_is_replaced(sqld: SqldServe
 
 async def test_a_silent_wire_is_noticed_by_pings(sqld: SqldServer) -> None:
     with TcpProxy(sqld.port) as wire:
-        server = WsServer(f"ws://127.0.0.1:{wire.port}", None, heartbeat_s=0.2)
+        server = WsServer(f"ws://127.0.0.1:{wire.port}", None, heartbeat_s=1.0)
         stream = server.stream()
         await stream.batch(ONE, timeout_s=T)
         slow = (
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500000) SELECT count(*) FROM n"
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 6000000) SELECT count(*) FROM n"
         )
         await stream.batch([Step(slow)], timeout_s=30.0)  # one that is busy answers its pings all the same
         assert not stream.expired
