@@ -209,8 +209,10 @@ class SqldServer:
             # Between choosing a port and listening somebody else may have taken it.
             if not fresh or "Address already in use" not in self.log():
                 break
+            self.kill()
             self._choose_ports()
             self.log_path.unlink()
+        self.kill()
         assert self.process is not None
         raise RuntimeError(f"sqld ended with {self.process.returncode}:\n{self.log()[-4000:]}")
 
@@ -254,7 +256,7 @@ class SqldServer:
 
     def kill(self) -> None:
         """SIGKILL; nothing happens when it does not run."""
-        if self.process is not None and self.process.returncode is None:
+        if self.process is not None:
             self.process.kill()
             self.process.wait()
             lifeline.go(self.process.pid)
