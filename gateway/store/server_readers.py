@@ -31,8 +31,14 @@ LAG_PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 TRUST_S = 5.0
 """So long after the primary was last heard of a replica is believed: it may be cut off, and revocations with it."""
 
+NEAR_TIMEOUT_S = 1.0
+"""A replica that takes longer hangs: everybody behind that read waits too, and the primary can be asked."""
+
 REPLICA_REST_S = 2.0
 """How long a replica that failed is left alone."""
+
+HANGING_REST_S = 30.0
+"""The most, where each attempt hangs: the rest is doubled from one to the next."""
 
 POSITION = Statement("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'change_log'), 0)")
 
@@ -107,6 +113,7 @@ class Near:
         self._replica = replica
         self._trust_s = trust_s
         self._rest_until = 0.0
+        self._rest_s = REPLICA_REST_S
         self._away = False
         self._confirmed_at = time.monotonic()
         self.floor = 0
@@ -168,17 +175,26 @@ class Near:
 
     async def _ask(self, replica: Streams, steps: Sequence[Step]) -> tuple[Stream | None, list[Outcome]]:
         try:
-            stream, outcomes = await replica.first(steps, READ_TIMEOUT_S)
+            stream, outcomes = await replica.first(steps, NEAR_TIMEOUT_S)
         except StoreUnavailable as error:
-            self._rest_until = time.monotonic() + REPLICA_REST_S
+            self._rest(hung=isinstance(error, TimedOut))
             if not self._away:
                 self._away = True
                 log.warning("the replica can not be read; the primary is: %s", error)
             return None, []
+        self._rest_s = REPLICA_REST_S
         if self._away:
             self._away = False
             log.warning("the replica can be read again")
         return stream, outcomes
+
+    def _rest(self, *, hung: bool) -> None:
+        """Leave the replica alone for a while. Who waited beside the one that hung does not make it longer."""
+        now = time.monotonic()
+        if now < self._rest_until:
+            return
+        self._rest_until = now + self._rest_s
+        self._rest_s = min(HANGING_REST_S, self._rest_s * 2) if hung else REPLICA_REST_S
 
     def _begun(
         self, streams: Streams, stream: Stream, outcomes: list[Outcome], count: int
