@@ -238,21 +238,22 @@ class Document:
 
     def __init__(self, sections: Iterable[tuple[str, bytes]]) -> None:
         ordered = _sorted(sections)
-        self._become(tuple(name for name, _ in ordered), tuple(content for _, content in ordered))
+        self.names = tuple(name for name, _ in ordered)
+        self.contents = tuple(content for _, content in ordered)
+        whole = self.json()
+        self.rev = revision(whole)
+        self.size = len(whole)
 
     @classmethod
     def of(cls, names: tuple[str, ...], contents: tuple[bytes, ...]) -> Document:
         """A document whose section names the caller has sorted already and gives apart: the quick way."""
         document = cls.__new__(cls)
-        document._become(names, contents)
+        document.names = names
+        document.contents = contents
+        whole = _form(names) % contents
+        document.rev = sha256(whole).hexdigest()[:16]
+        document.size = len(whole)
         return document
-
-    def _become(self, names: tuple[str, ...], contents: tuple[bytes, ...]) -> None:
-        self.names = names
-        self.contents = contents
-        whole = self.json()
-        self.rev = revision(whole)
-        self.size = len(whole)
 
     @property
     def sections(self) -> tuple[tuple[str, bytes], ...]:
@@ -261,9 +262,7 @@ class Document:
 
     def json(self) -> bytes:
         """The canonical JSON of the whole."""
-        pieces = list(_heads(self.names))
-        pieces[1::2] = self.contents
-        return b"".join(pieces)
+        return _form(self.names) % self.contents
 
     def data(self) -> dict[str, Any]:
         """The whole, decoded: a new object at every call."""
@@ -290,13 +289,9 @@ def _key(name: str) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _heads(names: tuple[str, ...]) -> tuple[bytes, ...]:
-    """What stands before each member of an object with these names, with a place after each, and the end."""
-    heads: list[bytes] = []
-    for name in names:
-        heads += (b"," if heads else b"{", b"")
-        heads[-2] += _key(name)
-    return (*heads, b"}" if heads else b"{}")
+def _form(names: tuple[str, ...]) -> bytes:
+    """An object with these names, and a place for each member's value."""
+    return b"{" + b",".join(_key(name).replace(b"%", b"%%") + b"%b" for name in names) + b"}"
 
 
 def _sorted(members: Iterable[tuple[str, bytes]]) -> tuple[tuple[str, bytes], ...]:
@@ -312,30 +307,18 @@ def _sorted(members: Iterable[tuple[str, bytes]]) -> tuple[tuple[str, bytes], ..
     return tuple(ordered)
 
 
-def _pieces(members: Iterable[tuple[str, bytes]]) -> list[bytes]:
-    """The canonical JSON of an object with these members (sorted by name), in pieces to be joined."""
-    pieces: list[bytes] = []
-    before = b"{"
-    for name, value in members:
-        pieces += (before, _key(name), value)
-        before = b","
-    pieces.append(b"}" if pieces else b"{}")
-    return pieces
-
-
 def patch_between(old: Document, new: Document) -> bytes:
     """The merge patch (RFC 7396) that leads from `old` to `new`, as canonical JSON; ``{}`` when they are equal.
 
     Members are compared as bytes, in two levels; only what differs is decoded.
     """
     if old.names != new.names:
-        return _changes(dict(old.sections), new.sections, _section_patch)
-    pieces: list[bytes] = []
+        return _changes(dict(old.sections), dict(new.sections), _section_patch)
+    changes: list[bytes] = []
     for name, before, after in zip(new.names, old.contents, new.contents, strict=True):
         if before is not after and before != after:
-            pieces += (b"," if pieces else b"{", _key(name), _section_patch(before, after))
-    pieces.append(b"}" if pieces else b"{}")
-    return b"".join(pieces)
+            changes.append(_key(name) + _section_patch(before, after))
+    return b"{" + b",".join(changes) + b"}"
 
 
 def _section_patch(old: bytes, new: bytes) -> bytes:
@@ -351,7 +334,7 @@ def _kept_patch(old: bytes, new: bytes) -> bytes:
 
 def _made_patch(old: bytes, new: bytes) -> bytes:
     if old[:1] == b"{" == new[:1]:
-        return _changes(_decode_raw(old), _decode_raw(new).items(), _member_patch)
+        return _changes(_decode_raw(old), _decode_raw(new), _member_patch)
     return new
 
 
@@ -363,18 +346,21 @@ def _member_patch(old: msgspec.Raw, new: msgspec.Raw) -> bytes:
     return after
 
 
-def _changes(old: dict[str, _Json], new: Iterable[tuple[str, _Json]], patch: Callable[[_Json, _Json], bytes]) -> bytes:
-    """The merge patch from the members `old` (which is used up) to `new` (sorted).
+def _changes(old: dict[str, _Json], new: dict[str, _Json], patch: Callable[[_Json, _Json], bytes]) -> bytes:
+    """The merge patch from the members `old` to `new` (sorted).
 
     `patch` gives the value for a member that both have.
     """
     changes: list[tuple[str, bytes]] = []
-    for name, value in new:
-        before = old.pop(name, None)
-        if before == value:
+    kept = 0
+    for name, value in new.items():
+        before = old.get(name)
+        if before is None:
+            changes.append((name, bytes(value)))
             continue
-        changes.append((name, bytes(value) if before is None else patch(before, value)))
-    if old:
-        changes += [(name, b"null") for name in old]
-        return b"".join(_pieces(_sorted(changes)))
-    return b"".join(_pieces(changes))
+        kept += 1
+        if before != value:
+            changes.append((name, patch(before, value)))
+    if kept < len(old):
+        changes = list(_sorted([*changes, *((name, b"null") for name in old if name not in new)]))
+    return b"{" + b",".join([_key(name) + value for name, value in changes]) + b"}"

@@ -32,18 +32,22 @@ class Publication:
         self.causes = frozenset(causes)
         self._frames: dict[tuple[str, str, frozenset[str]], bytes] | None = None
 
-    def update_frame(self, codec: Codec, from_: Document, causes: frozenset[str], *, shared: bool) -> bytes:
-        """The frame that leads from `from_` here: a patch, or the whole document where that is smaller. `shared`
-        keeps it for the next watcher.
-        """
-        if not shared:
-            return self._encode_update(codec, from_, causes)
+    def update_frame(self, codec: Codec, from_: Document, causes: frozenset[str]) -> bytes:
+        """The frame that leads from `from_` here: a patch, or the whole document where that is smaller."""
+        document = self.document
+        patch = patch_between(from_, document)
+        if len(patch) > document.size:
+            return self.snapshot_frame(codec)
+        return codec.update(self.name, from_.rev, document.rev, self.seq, patch, _listed(causes))
+
+    def shared_frame(self, codec: Codec, from_: Document, causes: frozenset[str]) -> bytes:
+        """The same, kept for the next watcher."""
         if self._frames is None:
             self._frames = {}
         key = (codec.subprotocol, from_.rev, causes)
         frame = self._frames.get(key)
         if frame is None:
-            frame = self._frames[key] = self._encode_update(codec, from_, causes)
+            frame = self._frames[key] = self.update_frame(codec, from_, causes)
         return frame
 
     def snapshot_frame(self, codec: Codec) -> bytes:
@@ -53,12 +57,6 @@ class Publication:
     def forget_frames(self) -> None:
         """Free the frames kept for sharing; they are made again if somebody who lagged needs one."""
         self._frames = None
-
-    def _encode_update(self, codec: Codec, from_: Document, causes: frozenset[str]) -> bytes:
-        patch = patch_between(from_, self.document)
-        if len(patch) > self.document.size:
-            return self.snapshot_frame(codec)
-        return codec.update(self.name, from_.rev, self.document.rev, self.seq, patch, _listed(causes))
 
 
 class View:
@@ -102,4 +100,6 @@ class View:
         if before.rev == document.rev:
             return None
         self.sent = document
-        return publication.update_frame(codec, before, causes, shared=shared)
+        if shared:
+            return publication.shared_frame(codec, before, causes)
+        return publication.update_frame(codec, before, causes)

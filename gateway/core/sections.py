@@ -9,6 +9,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
+from msgspec import UNSET
+
 from gateway.core.clock import rfc3339
 from gateway.core.document import canonical, parse_object
 from gateway.core.facts import Catalog, Membership, OrganizationFacts, Section, UserFacts, UserSections
@@ -43,25 +46,44 @@ class OrganizationRow(NamedTuple):
     updated_at: int
 
 
+class _Identity(msgspec.Struct):
+    """The section as it is written: its members in the order of RFC 8785 §3.2.3."""
+
+    attributes: msgspec.Raw
+    created_at: str
+    email: str | msgspec.UnsetType
+    id: str
+    is_admin: bool
+    name: str
+    plan: str
+    status: str
+    updated_at: str
+    username: str
+
+
 EMPTY = b"{}"
+NO_ATTRIBUTES = msgspec.Raw(EMPTY)
+
+_encode = msgspec.json.Encoder().encode
 
 
 def identity_section(row: UserRow) -> bytes:
     """The identity of a user; raises ValueError for attributes that a document can not hold."""
-    identity: dict[str, Any] = {
-        "id": row.id,
-        "username": row.username,
-        "name": row.name,
-        "plan": row.plan,
-        "status": row.status,
-        "is_admin": bool(row.is_admin),
-        "created_at": rfc3339(row.created_at),
-        "updated_at": rfc3339(row.updated_at),
-        "attributes": {} if row.attributes == "{}" else parse_object(row.attributes),
-    }
-    if row.email is not None:
-        identity["email"] = row.email
-    return canonical(identity)
+    id, username, name, email, plan, status, is_admin, attributes, created_at, updated_at = row
+    return _encode(
+        _Identity(
+            NO_ATTRIBUTES if attributes == "{}" else msgspec.Raw(canonical(parse_object(attributes))),
+            rfc3339(created_at),
+            UNSET if email is None else email,
+            id,
+            bool(is_admin),
+            name,
+            plan,
+            status,
+            rfc3339(updated_at),
+            username,
+        )
+    )
 
 
 def organization_section(row: OrganizationRow) -> bytes:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from gateway.core.facts import OrganizationFacts, UserFacts
 from gateway.errors import StoreError
 from gateway.live.clock import Clock
 from gateway.live.credentials import CredentialCheck
-from gateway.live.entry import UserEntry
+from gateway.live.entry import Entry, UserEntry
 from gateway.live.hub import Hub
 from gateway.live.pending import READ_AGAIN, Task, causes_of
 from gateway.metrics import Metrics
@@ -215,7 +214,7 @@ class Feed:
         now: int,
     ) -> None:
         publish = self._hub.publish_user
-        reached: Counter[int] = Counter()
+        reached: dict[int, int] = {}
         for doc, task in taken:
             user = doc[5:]
             facts = wanted[user][1]
@@ -223,7 +222,7 @@ class Feed:
             if not publish(doc, loaded, seq, task.causes, now):
                 continue
             if task.since is not None:
-                reached[task.since] += 1
+                reached[task.since] = reached.get(task.since, 0) + 1
             if task.swept and not task.causes:
                 self._count_drift((doc,))
         done = self._clock.now().wall
@@ -266,24 +265,24 @@ class Feed:
     def _note_changes(self, changes: list[Change], uses: range) -> None:
         entries = self._hub.entries
         for seq, doc, cause, at in changes:
-            if seq in uses and cause == "profile":
+            if cause == "profile" and seq in uses:
                 continue
             if doc[:5] != "user:":
                 self._note_shared(doc, cause, at)
-            elif cause in CREDENTIAL_CAUSES or doc in entries:
-                self._note_user(doc, cause, at)
+                continue
+            if cause in CREDENTIAL_CAUSES:
+                self._hub.work.recent.add(doc)
+            if (entry := entries.get(doc)) is not None:
+                self._note_entry(entry, cause, at)
 
-    def _note_user(self, doc: str, cause: str, at: int) -> None:
-        hub, work = self._hub, self._hub.work
-        entry = hub.entries.get(doc)
-        user = entry if isinstance(entry, UserEntry) and not hub.resting.end(doc) else None
-        if cause in CREDENTIAL_CAUSES:
-            work.recent.add(doc)
-            if user is not None and user.sessions:
+    def _note_entry(self, entry: Entry, cause: str, at: int) -> None:
+        hub, work, doc = self._hub, self._hub.work, entry.doc
+        if isinstance(entry, UserEntry) and not hub.resting.end(doc):
+            if cause in CREDENTIAL_CAUSES and entry.sessions:
                 work.credentials.setdefault(doc, at)
-        task = user_task(cause, at)
-        if user is not None and task.parts:
-            work.user(doc, task)
+            task = user_task(cause, at)
+            if task.parts:
+                work.user(doc, task)
 
     def _note_shared(self, doc: str, cause: str, at: int) -> None:
         hub, work = self._hub, self._hub.work

@@ -116,7 +116,7 @@ class Watching:
     def published(self, entry: UserEntry, *, changed: bool) -> None:
         """A user's document was published, or can not be: its sessions' rights are known, as well as they can be."""
         self._hub.work.taken.discard(entry.doc)
-        if entry.facts is not None:
+        if self._deferred and entry.facts is not None:
             for connection, request, pending in self._deferred.pop(entry.doc, ()):
                 if connection in entry.sessions:
                     self._watch_one(connection, request, pending)
@@ -124,7 +124,7 @@ class Watching:
             for connection in tuple(entry.sessions):
                 if len(connection.watchers) > 1 or entry.doc not in connection.watchers:
                     self.check_access(connection)
-        if not self._hub.work.concerns(entry.doc):
+        if self._held and not self._hub.work.concerns(entry.doc):
             for watcher in self._held.pop(entry.doc, ()):
                 publication = watcher.entry.publication_for(watcher)
                 if publication is not None and watcher.connection.watchers.get(watcher.entry.doc) is watcher:

@@ -200,13 +200,11 @@ def _assemble(
     facts = before
     identity = None
     if row is not None:
-        identity = identity_section(UserRow(*row[:10]))
-        plan, active, is_admin, timezone, anchor_at = row[4], row[5] == "active", bool(row[6]), row[10], row[11]
-        period_bounds("day", None, timezone, 0)
-        if facts is None:
-            facts = UserFacts(plan, active, is_admin, timezone, anchor_at)
-        elif facts[:5] != (plan, active, is_admin, timezone, anchor_at):
-            facts = UserFacts(plan, active, is_admin, timezone, anchor_at, *facts[5:])
+        identity = identity_section(UserRow._make(row[:10]))
+        own: tuple[Any, ...] = (row[4], row[5] == "active", bool(row[6]), row[10], row[11])
+        if facts is None or facts[:5] != own:
+            period_bounds("day", None, own[3], 0)
+            facts = UserFacts(*own, *(facts[5:] if facts is not None else ()))
     if facts is None:
         raise ValueError("parts of a document that was never read whole")
     if parts & ~(Part.IDENTITY | Part.USAGES):
