@@ -44,49 +44,50 @@ def bench() -> None:
     """Measure this machine: a gateway, its clients and a bare server side by side."""
 
 
+def _size_options(default_sessions: int | None) -> list[Decorator]:
+    sessions = click.option(
+        "--sessions", type=SESSIONS, default=default_sessions, show_default=True, help="Sessions, one a user."
+    )
+    options = [
+        click.option(
+            "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes of the gateway."
+        ),
+        click.option(
+            "--loaders", type=click.IntRange(1, 64), default=1, show_default=True, help="Load generators, at least."
+        ),
+        click.option(
+            "--concurrency",
+            type=click.IntRange(1, 4000),
+            default=128,
+            show_default=True,
+            help="Sessions opened at a time.",
+        ),
+    ]
+    return options if default_sessions is None else [*options, sessions]
+
+
+_PLACE_OPTIONS: list[Decorator] = [
+    click.option(
+        "--replica",
+        default="",
+        metavar="URL",
+        help="A read replica of it: half of the sessions go to a second node that reads it.",
+    ),
+    click.option(
+        "--database",
+        "url",
+        default="",
+        metavar="URL",
+        help="A libSQL server in place of a file; its database must be empty, or an earlier run's.",
+    ),
+]
+
+
 def _sized(default_sessions: int | None = 5000) -> Decorator:
-    """The options of every workload: `Size`, and `Place`."""
+    """The options of every workload: `Place` and `Size`."""
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
-        options = [
-            click.option(
-                "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes of the gateway."
-            ),
-            click.option(
-                "--loaders", type=click.IntRange(1, 64), default=1, show_default=True, help="Load generators, at least."
-            ),
-            click.option(
-                "--database",
-                "url",
-                default="",
-                metavar="URL",
-                help="A libSQL server in place of a file; its database must be empty, or an earlier run's.",
-            ),
-            click.option(
-                "--replica",
-                default="",
-                metavar="URL",
-                help="A read replica of it: half of the sessions go to a second node that reads it.",
-            ),
-            click.option(
-                "--concurrency",
-                type=click.IntRange(1, 4000),
-                default=128,
-                show_default=True,
-                help="Sessions opened at a time.",
-            ),
-        ]
-        if default_sessions is not None:
-            options.append(
-                click.option(
-                    "--sessions",
-                    type=SESSIONS,
-                    default=default_sessions,
-                    show_default=True,
-                    help="Sessions, one a user.",
-                )
-            )
-        for option in options:
+        for option in (*_PLACE_OPTIONS, *_size_options(default_sessions)):
             command = option(command)
         return command
 

@@ -253,8 +253,9 @@ class Feed:
             self._hub.epoch, self._hub.position = end.epoch, end.last
             self._on_replaced()
         if replaced or end.first > self.position + 1 or end.last - self.position > BACKLOG_LIMIT:
-            told = "the change log is not followed on; every watched document is read again"
-            log.warning(told, extra={"replaced": replaced})
+            log.warning(
+                "the change log is not followed on; every watched document is read again", extra={"replaced": replaced}
+            )
             self._resync()
             return
         self._note_changes(news, end.uses)

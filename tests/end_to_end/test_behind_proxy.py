@@ -336,7 +336,7 @@ async def test_a_rolling_restart_loses_no_session(tmp_path: Path, certificate: C
     with running_site(tmp_path, certificate) as (site, foreign):
         people = Seed(foreign, site.secrets).people(SESSIONS)
         async with following(site, people) as followers:
-            assert site.sessions() == [SESSIONS // 2] * 2, "least_conn spreads them evenly"
+            assert site.sessions() == [SESSIONS // 2] * 2, "the better of two spreads them evenly"
             moved = 0
             for turn, (node, other) in enumerate([site.nodes, site.nodes[::-1]], start=1):
                 moved += int(node.metric("gateway_sessions", kind="user"))

@@ -235,7 +235,7 @@ def test_the_nodes_believe_the_proxy_and_nobody_else() -> None:
 def test_the_proxy_knows_every_node(upstream: str) -> None:
     block = re.search(rf"upstream {upstream} {{(.*?)}}", NGINX, re.DOTALL)
     assert block is not None
-    assert "least_conn;" in block[1]
+    assert "random two least_conn;" in block[1]
     assert re.findall(r"server ([\w-]+):(\d+)", block[1]) == [(name, str(PORT)) for name in NODES]
     assert SERVICES["proxy"]["extra_hosts"] == [f"{name}:{address(node)}" for name, node in NODES.items()]
 
