@@ -48,7 +48,7 @@ def _size_options(default_sessions: int | None) -> list[Decorator]:
     sessions = click.option(
         "--sessions", type=SESSIONS, default=default_sessions, show_default=True, help="Sessions, one a user."
     )
-    options = [
+    options: list[Decorator] = [
         click.option(
             "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes of the gateway."
         ),
