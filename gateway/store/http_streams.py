@@ -109,18 +109,6 @@ class HttpServer:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise StoreUnavailable(f"{self.url}: the stream of changes broke off: {_said(error)}") from error
 
-    async def dump(self, timeout_s: float) -> AsyncIterator[bytes]:
-        """The whole database as an SQL script, of one moment. Raises `StoreUnavailable`, `StoreError`."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=timeout_s)
-        try:
-            async with self._session.get(f"{self.url}/dump", timeout=timeout, allow_redirects=False) as response:
-                if response.status != 200:
-                    raise self._refused(response.status, await response.read())
-                async for piece in response.content.iter_any():
-                    yield piece
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise StoreUnavailable(f"{self.url}: the copy broke off: {_said(error)}") from error
-
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()

@@ -125,7 +125,7 @@ class ServerDriver:
         await self._wakeup.wait()
 
     async def backup(self, path: Path, *, overwrite: bool) -> None:
-        """From the primary's dump."""
+        """All of the primary, read in one transaction."""
         self._check_open()
         await copy_server(self._http, path, overwrite=overwrite)
 
