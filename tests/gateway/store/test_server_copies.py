@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
 
-from gateway.errors import StoreError, StoreUnavailable
+from gateway.errors import StoreError, StoreUnavailable, StoreUncertain
 from gateway.store import backup as files
 from gateway.store.backup import DatabaseInUse, NotABackup
 from gateway.store.changes import read_changes, read_position
@@ -22,6 +22,7 @@ from gateway.store.database import Database, Statement
 from gateway.store.http_streams import HttpServer
 from gateway.store.server_copies import NotCopied
 from gateway.store.server_restore import Backup, restore_server
+from gateway.store.stream import Outcome, Server, Step, Stream, Unanswered
 from tests.conftest import StartServer
 from tests.support.sqld import JwtKey, SqldServer
 
@@ -106,6 +107,35 @@ async def filled(server: SqldServer, db: Database) -> Database:
     server.script(ODD)
     await db.write(Statement("INSERT INTO plans(id) VALUES ('old')"))
     return db
+
+
+class LosingServer:
+    """A server whose answer to a ``COMMIT`` is lost, or that never hears of it; `then` is called at that moment."""
+
+    def __init__(self, server: Server, *, arrives: bool, then: Callable[[], None] = lambda: None) -> None:
+        self._server = server
+        self._arrives = arrives
+        self._then = then
+
+    def stream(self) -> Stream:
+        stream = self._server.stream()
+        batch = stream.batch
+
+        async def losing(steps: Sequence[Step], *, timeout_s: float) -> list[Outcome]:
+            lost = steps[-1].sql == "COMMIT"
+            if not lost or self._arrives:
+                outcomes = await batch(steps, timeout_s=timeout_s)
+            if lost:
+                await stream.close()
+                self._then()
+                raise Unanswered("the wire was cut")
+            return outcomes
+
+        stream.batch = losing  # type: ignore[method-assign]
+        return stream
+
+    async def close(self) -> None:
+        """It is closed by whoever opened it."""
 
 
 async def restored(server: SqldServer, file: Path, **options: Any) -> str:
@@ -357,6 +387,30 @@ class TestRestore:
         await http.close()
         server.start()
         assert server.execute("SELECT id FROM plans ORDER BY id") == [("new",), ("old",)]
+
+    @pytest.mark.parametrize("arrives", [True, False])
+    async def test_finds_out_what_became_of_a_commit_without_an_answer(
+        self, server: SqldServer, filled: Database, target: Path, arrives: bool
+    ) -> None:
+        await filled.backup(target)
+        await filled.write(Statement("INSERT INTO plans(id) VALUES ('new')"))
+        http = HttpServer(server.url, None)
+        with Backup(target) as backup:
+            restoring = restore_server(backup, LosingServer(http, arrives=arrives), lambda rows: None, epoch="e9")
+            if arrives:
+                assert await restoring == "e9"
+            else:
+                with pytest.raises(Unanswered):
+                    await restoring
+        await http.close()
+        assert await plans(filled) == (["old"] if arrives else ["new", "old"])
+
+    async def test_says_so_when_nobody_knows(self, server: SqldServer, filled: Database, target: Path) -> None:
+        await filled.backup(target)
+        http = HttpServer(server.url, None)
+        with Backup(target) as backup, pytest.raises(StoreUncertain, match="not known whether"):
+            await restore_server(backup, LosingServer(http, arrives=True, then=server.kill), lambda rows: None)
+        await http.close()
 
     async def test_rows_that_name_nothing_are_refused_before(
         self, server: SqldServer, filled: Database, target: Path
