@@ -24,6 +24,7 @@ from gateway.store.tables import (
     OBJECTS,
     SEQUENCE_VALUES,
     SEQUENCES,
+    SHADOWS,
     TABLES,
     Object,
     Table,
@@ -102,7 +103,14 @@ class Backup:
         tables = [
             table(name, bool(without_rowid), self._rows(columns_of(name))) for name, without_rowid in self._rows(TABLES)
         ]
-        return [Object(*row) for row in self._rows(OBJECTS)], tables
+        objects = [Object(*row) for row in self._rows(OBJECTS)]
+        ordinary = {each.name for each in tables}
+        for made in objects:
+            if made.kind == "table" and quoted(made.name) not in ordinary:
+                raise NotABackup(
+                    f"{self.file}: table {made.name} is not an ordinary one, and no server can be given it"
+                )
+        return objects, tables
 
     @contextlib.contextmanager
     def _refusing(self) -> Iterator[None]:
@@ -150,8 +158,9 @@ class _Transaction:
         """Take the write lock, and drop what is there."""
         # Rows may come before those that they name: all are there in the end.
         opening = [Step("BEGIN IMMEDIATE"), Step("PRAGMA defer_foreign_keys = ON", (), succeeded(0))]
-        outcomes = await self.run([*opening, Step(OBJECTS.sql, (), succeeded(1))])
-        standing = [Object(*row) for row in outcomes[2].rows]
+        looking = [Step(OBJECTS.sql, (), succeeded(1)), Step(SHADOWS.sql, (), succeeded(2))]
+        *_, objects, shadows = await self.run([*opening, *looking])
+        standing = [Object(*row) for row in objects.rows if (row[1],) not in shadows.rows]
         drops = []
         # Triggers first, so that nothing is noted; then the newest table, which nobody names, and so on.
         for kind in ("trigger", "view", "table"):

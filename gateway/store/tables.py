@@ -26,6 +26,9 @@ TABLES = Statement(
 )
 """The tables and whether they are ``WITHOUT ROWID``."""
 
+SHADOWS = Statement("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'")
+"""The tables that virtual ones keep their rows in: they come and go with those."""
+
 SEQUENCES = Statement("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'")
 """Whether the table of the sequences is there: the first AUTOINCREMENT brings it."""
 

@@ -388,6 +388,19 @@ class TestRestore:
         server.start()
         assert server.execute("SELECT id FROM plans ORDER BY id") == [("new",), ("old",)]
 
+    async def test_tables_that_are_not_ordinary_go_and_do_not_come(
+        self, server: SqldServer, filled: Database, target: Path
+    ) -> None:
+        await filled.backup(target)
+        server.script("CREATE VIRTUAL TABLE found USING fts5(text); INSERT INTO found VALUES ('words')")
+        await restored(server, target)
+        assert server.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'found%'") == []
+        connection = apsw.Connection(str(target))
+        connection.execute("CREATE VIRTUAL TABLE found USING fts5(text)").fetchall()
+        connection.close()
+        with pytest.raises(NotABackup, match="table found is not an ordinary one"):
+            await restored(server, target)
+
     @pytest.mark.parametrize("arrives", [True, False])
     async def test_finds_out_what_became_of_a_commit_without_an_answer(
         self, server: SqldServer, filled: Database, target: Path, arrives: bool
