@@ -59,6 +59,14 @@ class HttpServer:
         """A new stream."""
         return HttpStream(self)
 
+    async def once(self, steps: Sequence[Step], *, timeout_s: float) -> list[Outcome]:
+        """See `Server.once`: one request."""
+        requests = [Request.batch(steps), Request.CLOSE]
+        results = (await self.pipeline(self.url, None, requests, timeout_s)).results
+        if not results:
+            raise Unanswered("the server did not answer every request")
+        return outcomes(results[0], len(steps))
+
     async def pipeline(
         self, url: str, baton: str | None, requests: Sequence[dict[str, Any]], timeout_s: float
     ) -> Answer:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from gateway.errors import StoreError, StoreUnavailable
 from gateway.store.driver import Row, Statement
-from gateway.store.stream import IN_TRANSACTION, Outcome, Server, Step, Stream, TimedOut, succeeded
+from gateway.store.stream import IN_TRANSACTION, Outcome, Server, Step, Stream, TimedOut, Unanswered, succeeded
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,9 @@ READ_TIMEOUT_S = 3.0
 SCAN_TIMEOUT_S = 60.0
 STREAMS = 16
 """Streams in use at once; a server holds 128 for all its clients."""
+
+IDLE_S = 1.0
+"""How long a stream that nobody uses is kept."""
 
 LAG_PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Between the looks at a replica that is behind; its lag is 4 ms on a good day."""
@@ -46,27 +50,43 @@ _BEGIN, _END = "BEGIN", "ROLLBACK"
 
 
 class Streams:
-    """The streams of one server that are kept for reading."""
+    """The streams of one server for reading: kept while they are used, and let go of soon after, for a server holds few
+    for all its clients together."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, idle_s: float = IDLE_S) -> None:
         self._server = server
-        self._idle: list[Stream] = []
+        self._idle: list[tuple[Stream, float]] = []
+        self._idle_s = idle_s
+        self._sweep: asyncio.TimerHandle | None = None
         self._free = asyncio.Semaphore(STREAMS)
 
     async def borrow(self) -> tuple[Stream, bool]:
         """A stream, and whether it is new; give it back."""
         await self._free.acquire()
         while self._idle:
-            stream = self._idle.pop()
+            stream, _ = self._idle.pop()
             if not stream.expired:
                 return stream, False
         return self._server.stream(), True
 
     def give_back(self, stream: Stream) -> None:
-        """Keep the stream for the next reader, unless it broke."""
+        """Keep the stream for the next reader for a while, unless it broke."""
         if not stream.broken:
-            self._idle.append(stream)
+            loop = asyncio.get_running_loop()
+            self._idle.append((stream, loop.time()))
+            if self._sweep is None:
+                self._sweep = loop.call_later(self._idle_s, self._let_go)
         self._free.release()
+
+    def _let_go(self) -> None:
+        """Close the streams that nobody used for a while."""
+        loop = asyncio.get_running_loop()
+        before = loop.time() - self._idle_s
+        old = [stream for stream, since in self._idle if since <= before]
+        self._idle = [(stream, since) for stream, since in self._idle if since > before]
+        self._sweep = loop.call_later(self._idle_s, self._let_go) if self._idle else None
+        for stream in old:
+            _behind(stream.close())
 
     async def first(self, steps: Sequence[Step], timeout_s: float) -> tuple[Stream, list[Outcome]]:
         """Run the first batch on a stream, on a new one when an old one fails: a read may be repeated. The stream is
@@ -90,19 +110,30 @@ class Streams:
         """The rows of each statement, all of one moment."""
         steps = [Step(sql, args) for sql, args, _ in statements]
         if len(steps) == 1:
+            return [rows_of(outcome) for outcome in await self._once(steps, timeout_s)]
+        begun = [step._replace(condition=succeeded(i)) for i, step in enumerate(steps)]
+        outcomes = await self._once([Step(_BEGIN), *begun, Step(_END, (), IN_TRANSACTION)], timeout_s)
+        return [rows_of(outcome) for outcome in outcomes[:-1]][1:]
+
+    async def _once(self, steps: Sequence[Step], timeout_s: float) -> list[Outcome]:
+        if self._idle:
             stream, outcomes = await self.first(steps, timeout_s)
-        else:
-            begun = [step._replace(condition=succeeded(i)) for i, step in enumerate(steps)]
-            stream, outcomes = await self.first([Step(_BEGIN), *begun, Step(_END, (), IN_TRANSACTION)], timeout_s)
-            outcomes = outcomes[:-1]
-        self.give_back(stream)
-        found = [rows_of(outcome) for outcome in outcomes]
-        return found if len(steps) == 1 else found[1:]
+            self.give_back(stream)
+            return outcomes
+        async with self._free:
+            try:
+                return await self._server.once(steps, timeout_s=timeout_s)
+            except TimedOut:
+                raise
+            except Unanswered:  # the connection was an old one: a read may be repeated
+                return await self._server.once(steps, timeout_s=timeout_s)
 
     async def close(self) -> None:
         """Close the streams that are idle."""
+        if self._sweep is not None:
+            self._sweep.cancel()
         idle, self._idle = self._idle, []
-        await asyncio.gather(*(stream.close() for stream in idle))
+        await asyncio.gather(*(stream.close() for stream, _ in idle))
 
 
 class Near:
@@ -223,10 +254,8 @@ class ServerSnapshot:
 
     async def __aexit__(self, *exception: object) -> None:
         if self._stream is not None:
-            # Not waited for: whoever read is not to pay for the good-bye.
-            ending = asyncio.create_task(end(self._streams, self._stream))
-            _endings.add(ending)
-            ending.add_done_callback(_endings.discard)
+            # Whoever read is not to pay for the good-bye.
+            _behind(end(self._streams, self._stream))
 
     async def read(self, *statements: Statement) -> list[list[Row]]:
         """The rows of each statement; the first read fixes the moment."""
@@ -247,7 +276,14 @@ class ServerSnapshot:
         return [rows_of(outcome) for outcome in outcomes]
 
 
-_endings: set[asyncio.Task[None]] = set()
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def _behind(work: Coroutine[Any, Any, None]) -> None:
+    """Do this without waiting for it."""
+    task = asyncio.create_task(work)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
 
 
 async def end(streams: Streams, stream: Stream) -> None:

@@ -40,6 +40,9 @@ FENCE_TIMEOUT_S = 10.0
 """How long is tried to find out what became of a group that was not answered."""
 
 SCRIPT_TIMEOUT_S = 60.0
+IDLE_S = 1.0
+"""How long a stream is kept that nothing is written on: a server holds few for all its clients together."""
+
 BUSY_RETRIES = 3
 BUSY_PAUSE_S = 0.02
 FENCE_PAUSE_S = (0.05, 1.0)
@@ -81,6 +84,7 @@ class ServerWriter:
         clock: Callable[[], int],
         timeout_s: float = TIMEOUT_S,
         fence_timeout_s: float = FENCE_TIMEOUT_S,
+        idle_s: float = IDLE_S,
         queue_limit: int = QUEUE_LIMIT,
     ) -> None:
         self.counts = WriteCounts()
@@ -89,6 +93,7 @@ class ServerWriter:
         self._clock = clock
         self._timeout_s = timeout_s
         self._fence_timeout_s = fence_timeout_s
+        self._idle_s = idle_s
         self._queue_limit = queue_limit
         self._id = secrets.token_hex(8)
         self._number = 0
@@ -143,8 +148,7 @@ class ServerWriter:
         self._closing = True
         self._wake.set()
         await asyncio.gather(self._task, return_exceptions=True)
-        if self._stream is not None:
-            await self._stream.close()
+        await self._drop()
 
     def _check_open(self) -> None:
         if self._closing:
@@ -154,8 +158,7 @@ class ServerWriter:
 
     async def _run(self) -> None:
         while self._queue or not self._closing:
-            await self._wake.wait()
-            self._wake.clear()
+            await self._woken()
             while self._queue:
                 async with self._turn:
                     group = self._take()
@@ -163,6 +166,23 @@ class ServerWriter:
                         started = time.perf_counter()
                         results = await self._settled(group)
                         self._resolve(group, results, time.perf_counter() - started)
+
+    async def _woken(self) -> None:
+        """Until there is something to do; a stream that is not used is not kept."""
+        if self._stream is not None:
+            try:
+                async with asyncio.timeout(self._idle_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                async with self._turn:
+                    await self._drop()
+        await self._wake.wait()
+        self._wake.clear()
+
+    async def _drop(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.close()
 
     def _take(self) -> list[Operation]:
         queue = self._queue

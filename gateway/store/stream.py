@@ -103,5 +103,8 @@ class Server(Protocol):
     def stream(self) -> Stream:
         """A new stream; the server hears of it with its first batch."""
 
+    async def once(self, steps: Sequence[Step], *, timeout_s: float) -> list[Outcome]:
+        """Run a batch on a stream of its own, which ends with it. Raises as `Stream.batch` does."""
+
     async def close(self) -> None:
         """Let go of every connection."""

@@ -92,6 +92,14 @@ class WsServer:
         await line.connected(min(CONNECT_TIMEOUT_S, timeout_s))
         return line
 
+    async def once(self, steps: Sequence[Step], *, timeout_s: float) -> list[Outcome]:
+        """See `Server.once`."""
+        stream = self.stream()
+        try:
+            return await stream.batch(steps, timeout_s=timeout_s)
+        finally:
+            await stream.close()
+
     async def explain(self, steps: Sequence[Step], timeout_s: float) -> None:
         """Raise `UnicodeDecodeError` if that is why these steps, which only read, got no answer."""
         if self._closed:

@@ -22,10 +22,18 @@ class FaultyServer:
         self._server = server
         self.faults = deque(faults)
         self.batches = 0
+        self.open = 0
         self.late: list[tuple[Stream, list[Step]]] = []
 
     def stream(self) -> FaultyStream:
+        self.open += 1
         return FaultyStream(self, self._server.stream())
+
+    async def once(self, steps: Sequence[Step], *, timeout_s: float) -> list[Outcome]:
+        return await self._server.once(steps, timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        await self._server.close()
 
     async def arrive(self) -> list[list[Outcome]]:
         """Let what is late arrive now; how the server answers it."""
@@ -77,4 +85,5 @@ class FaultyStream:
     async def close(self) -> None:
         if not self._cut:
             self._cut = True
+            self._network.open -= 1
             await self._stream.close()

@@ -12,6 +12,7 @@ from gateway.errors import StoreError, StoreUnavailable
 from gateway.store.driver import Statement
 from gateway.store.http_streams import HttpServer
 from gateway.store.server_readers import STREAMS, Near, Streams
+from tests.support.faulty_streams import FaultyServer
 from tests.support.sqld import SqldReplica, SqldServer
 from tests.support.waiting import eventually
 
@@ -257,3 +258,23 @@ async def test_a_real_replica_never_shows_less_than_this_process_wrote(
             assert near.from_primary < 50
             for server in opened:
                 await server.close()
+
+
+async def test_streams_that_are_not_used_are_not_kept(primary: SqldServer) -> None:
+    """A server holds few for all its clients together."""
+    if not primary.running:
+        primary.start()
+    server = HttpServer(primary.url, None)
+    network = FaultyServer(server)
+    streams = Streams(network, idle_s=0.05)
+    near = Near(streams, None)
+    assert await near.read([Statement("SELECT 1")]) == [[(1,)]]
+    assert network.open == 0  # one read alone keeps none
+    for _ in range(2):
+        async with near.snapshot() as first, near.snapshot() as second:
+            await asyncio.gather(first.read(Statement("SELECT 1")), second.read(Statement("SELECT 2")))
+            assert network.open == 2
+        assert await near.read([Statement("SELECT 3")]) == [[(3,)]]
+        await eventually(lambda: network.open == 0)
+    await streams.close()
+    await server.close()

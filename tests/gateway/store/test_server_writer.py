@@ -143,6 +143,14 @@ class TestGroups:
         with pytest.raises(StoreUnavailable):
             await rig.make("late")
 
+    async def test_a_stream_that_is_not_used_is_not_kept(self, server: HttpServer, sqld: SqldServer) -> None:
+        async with Rig(server, idle_s=0.05) as rig:
+            for name in "abc":
+                await rig.make(name)
+                assert rig.network.open == 1
+                await eventually(lambda: rig.network.open == 0)
+        assert made(sqld) == {"a": 1, "b": 1, "c": 1}
+
     async def test_too_many_that_wait_are_refused(self, server: HttpServer) -> None:
         async with Rig(server, queue_limit=2) as rig:
             waiting = [rig.writer.submit([Statement(MAKE, (name,))]) for name in "ab"]
