@@ -121,7 +121,7 @@ async def _schema(db: Database, now: int) -> AsyncIterator[Finding]:
 
 
 async def _references(db: Database, now: int) -> AsyncIterator[Finding]:
-    [rows] = await db.scan(Statement("SELECT \"table\", rowid, parent, fkid FROM pragma_foreign_key_check"))
+    [rows] = await db.scan(Statement('SELECT "table", rowid, parent, fkid FROM pragma_foreign_key_check'))
     for table, _, parent, _ in rows[:PAGE]:
         yield Finding("references", f"a row of {table} names a row of {parent} that is not there")
 
