@@ -93,6 +93,11 @@ class TcpProxy:
         if silent:
             return
         if self._server is not None:
+            # Who has just been accepted becomes a wire first: a server that is closed under them forgets them, open.
+            for plug in self._server.sockets:
+                self._loop.remove_reader(plug.fileno())
+            for _ in range(5):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
         wires = list(self._wires)
