@@ -177,7 +177,8 @@ class StoreUnavailable(StoreError):
 
 
 class StoreUncertain(StoreError):
-    """The database did not say whether it made a write, or its answer was lost: look, or repeat what may be repeated."""
+    """The database did not say whether it made a write, or its answer was lost: look, or repeat what may be
+    repeated."""
 
 
 class StoreCorrupt(StoreError):

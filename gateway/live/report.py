@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from gateway.core.session import Condition
 from gateway.live.node import Node
@@ -21,8 +22,12 @@ def node_metrics(node: Node) -> Iterator[Metric]:
     yield _labelled_gauge("gateway_sessions", "Sessions connected now, by kind of principal.", "kind", kinds)
     yield _labelled("gateway_handshakes", "WebSocket handshakes, by outcome.", "outcome", node.handshakes)
     yield _labelled("gateway_sessions_ended", "Sessions that ended, by the code of their end.", "code", node.ended_by)
-    counters, feed = node.hub.counters, node.feed
-    held = len(node.hub.entries) - len(node.hub.resting)
+    yield from _counters(node)
+    yield from _levels(node)
+
+
+def _counters(node: Node) -> Iterator[Metric]:
+    counters, feed, store = node.hub.counters, node.feed, node.database.counts
     for name, text, value in (
         ("gateway_documents_built", "Documents built from facts.", counters.built),
         ("gateway_documents_suppressed", "Documents built that nobody could tell from before.", counters.suppressed),
@@ -35,12 +40,24 @@ def node_metrics(node: Node) -> Iterator[Metric]:
         ("gateway_feed_resyncs", "Times every watched document was read again.", feed.resyncs),
         ("gateway_documents_read", "Documents read from the database.", feed.documents_read),
         ("gateway_credentials_read", "Bearer tokens looked up in the database.", node.authenticator.looked_up),
-        ("gateway_store_writes", "Writes that were answered.", node.database.counts.operations),
-        ("gateway_store_write_failures", "Writes that were answered with an error.", node.database.counts.failed),
-        ("gateway_store_commits", "Transactions in which writes were committed together.", node.database.counts.groups),
-        ("gateway_store_commit_seconds", "Time spent in these transactions.", node.database.counts.seconds),
+        ("gateway_store_writes", "Writes that were answered.", store.operations),
+        ("gateway_store_write_failures", "Writes that were answered with an error.", store.failed),
+        ("gateway_store_commits", "Transactions in which writes were committed together.", store.groups),
+        ("gateway_store_reads_past_replica", "Reads that the replica was too late or away for.", store.past_replica),
+        ("gateway_store_commit_seconds", "Time spent in these transactions.", store.seconds),
     ):
         yield CounterMetricFamily(name, text, value=value)
+
+    sizes = itertools.accumulate(store.sizes)
+    buckets = [(str(2**power), float(count)) for power, count in enumerate(sizes)]
+    buckets[-1] = ("+Inf", buckets[-1][1])
+    text = "Writes that were committed together."
+    yield HistogramMetricFamily("gateway_store_commit_size", text, buckets, sum_value=store.operations)
+
+
+def _levels(node: Node) -> Iterator[Metric]:
+    feed = node.feed
+    held = len(node.hub.entries) - len(node.hub.resting)
     for name, text, level in (
         ("gateway_documents", "Documents held because somebody watches them.", held),
         ("gateway_feed_position", "The seq of the change log that is published.", feed.position),

@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.store.address import Address, FileAddress, ServerAddress, parse_address
-from gateway.store.driver import Driver, Reader, Row, Snapshot, Statement, Value, WriteCounts, Written
+from gateway.store.driver import Driver, Reader, Row, Snapshot, Statement, StoreCounts, Value, Written
 from gateway.store.embedded import EmbeddedDriver
 
 __all__ = [
@@ -22,8 +22,8 @@ __all__ = [
     "Row",
     "Snapshot",
     "Statement",
+    "StoreCounts",
     "Value",
-    "WriteCounts",
     "Written",
     "wall_clock",
 ]
@@ -104,7 +104,7 @@ class Database:
         await self.close()
 
     @property
-    def counts(self) -> WriteCounts:
+    def counts(self) -> StoreCounts:
         """What was written so far, for metrics; it goes on counting."""
         return self._driver.counts
 

@@ -44,8 +44,8 @@ class Snapshot(Reader, Protocol):
 
 
 @dataclass(slots=True)
-class WriteCounts:
-    """What the writer did since it was opened: plain numbers for whoever publishes metrics."""
+class StoreCounts:
+    """What the driver did since it was opened: plain numbers for whoever publishes metrics."""
 
     groups: int = 0
     """Transactions that were tried."""
@@ -55,6 +55,8 @@ class WriteCounts:
     """Writes that were answered with an error."""
     seconds: float = 0.0
     """Time spent in transactions, waiting for locks and syncing included."""
+    past_replica: int = 0
+    """Near reads that the primary had to answer because the replica was behind or away."""
     sizes: list[int] = field(default_factory=lambda: [0] * 11)
     """How many groups had up to 1, 2, 4, ..., 1,024 operations."""
 
@@ -78,7 +80,7 @@ def violated(message: str) -> str:
 class Driver(Protocol):
     """One opened database. Every method raises the `StoreError` family and nothing of the library underneath."""
 
-    counts: WriteCounts
+    counts: StoreCounts
     lags: bool
 
     async def read(self, statements: tuple[Statement, ...]) -> list[list[Row]]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from gateway.errors import ConfigError, StoreUnavailable
 from gateway.store.address import ServerAddress
-from gateway.store.driver import Row, Statement, Written
+from gateway.store.driver import Row, Statement, StoreCounts, Written
 from gateway.store.http_streams import HttpServer
 from gateway.store.server_copies import copy_server
 from gateway.store.server_readers import READ_TIMEOUT_S, SCAN_TIMEOUT_S, Near, ServerSnapshot, Streams
@@ -54,12 +54,12 @@ class ServerDriver:
         self._http = primary.http
         self._servers: set[Server] = {*primary, *([replica] if replica else [])}
         self._primary = Streams(primary.reads)
-        self._near = Near(self._primary, Streams(replica) if replica else None)
+        self.counts = StoreCounts()
+        self._near = Near(self._primary, Streams(replica) if replica else None, counts=self.counts)
         self._wakeup = ServerWakeup(
             lambda: primary.http.changes("change_log"), self._near.confirm, poll_s=poll_ms / 1000
         )
-        self._writer = ServerWriter(primary.writes.stream, self._committed, clock=clock)
-        self.counts = self._writer.counts
+        self._writer = ServerWriter(primary.writes.stream, self._committed, clock=clock, counts=self.counts)
         self.lags = replica is not None
         self._closed = False
 

@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from gateway.errors import StoreError, StoreUnavailable
-from gateway.store.driver import Row, Statement
+from gateway.store.driver import Row, Statement, StoreCounts
 from gateway.store.stream import IN_TRANSACTION, Outcome, Server, Step, Stream, TimedOut, Unanswered, succeeded
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,9 @@ class Streams:
 class Near:
     """Reads that may lag, from the replica where there is one; they never go back in time."""
 
-    def __init__(self, primary: Streams, replica: Streams | None, *, trust_s: float = TRUST_S) -> None:
+    def __init__(
+        self, primary: Streams, replica: Streams | None, *, counts: StoreCounts | None = None, trust_s: float = TRUST_S
+    ) -> None:
         self._primary = primary
         self._replica = replica
         self._trust_s = trust_s
@@ -149,8 +151,7 @@ class Near:
         self._confirmed_at = time.monotonic()
         self.floor = 0
         """The newest position of the change log that this process has seen: no read is behind it."""
-        self.from_primary = 0
-        """How many reads the primary had to answer because the replica was behind or away."""
+        self.counts = counts if counts is not None else StoreCounts()
 
     async def read(self, statements: Sequence[Statement]) -> list[list[Row]]:
         """All statements in one snapshot."""
@@ -198,7 +199,7 @@ class Near:
                     return self._begun(self._replica, stream, outcomes, len(statements))
                 if stream is not None:
                     await end(self._replica, stream)
-            self.from_primary += 1
+            self.counts.past_replica += 1
         floor = self.floor
         stream, outcomes = await self._primary.first(steps, READ_TIMEOUT_S)
         self._learn(_position(outcomes), floor)

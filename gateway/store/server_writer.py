@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gateway.errors import NoRowChanged, StoreError, StoreUnavailable, StoreUncertain
-from gateway.store.driver import Row, Statement, WriteCounts, Written
+from gateway.store.driver import Row, Statement, StoreCounts, Written
 from gateway.store.hrana import Request
 from gateway.store.stream import IN_TRANSACTION, Condition, Outcome, Step, Stream, Unanswered, both, succeeded
 
@@ -82,12 +82,13 @@ class ServerWriter:
         committed: Callable[[int], None],
         *,
         clock: Callable[[], int],
+        counts: StoreCounts | None = None,
         timeout_s: float = TIMEOUT_S,
         fence_timeout_s: float = FENCE_TIMEOUT_S,
         idle_s: float = IDLE_S,
         queue_limit: int = QUEUE_LIMIT,
     ) -> None:
-        self.counts = WriteCounts()
+        self.counts = counts if counts is not None else StoreCounts()
         self._open_stream = open_stream
         self._committed = committed
         self._clock = clock

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 import apsw
 
 from gateway.errors import NoRowChanged, StoreUnavailable
-from gateway.store.driver import Row, Statement, WriteCounts, Written
+from gateway.store.driver import Row, Statement, StoreCounts, Written
 from gateway.store.sqlite import file_identity, open_writer, store_error
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Writer:
         connect: Callable[[Path], apsw.Connection] = open_writer,
         queue_limit: int = QUEUE_LIMIT,
     ) -> None:
-        self.counts = WriteCounts()
+        self.counts = StoreCounts()
         self._path = path
         self._connect = connect
         self._committed = committed

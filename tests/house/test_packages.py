@@ -68,6 +68,6 @@ def test_the_top_level_is_what_a_newcomer_expects() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=TREE, capture_output=True, text=True, check=True, timeout=30)
     top = {line.split("/")[0] for line in listed.stdout.splitlines()}
     assert top <= {
-        *("gateway", "client_sdk", "tests", "docs", "deploy", ".ci", ".gitignore", "schema.sql", "config.toml", "Procfile"),
-        *("pyproject.toml", "requirements.lock", "Makefile", "README.md", "CHANGELOG.md"),
+        *("gateway", "client_sdk", "tests", "docs", "deploy", ".ci", ".gitignore", "schema.sql", "config.toml"),
+        *("Procfile", "pyproject.toml", "requirements.lock", "Makefile", "README.md", "CHANGELOG.md"),
     }

@@ -66,7 +66,7 @@ class TestNear:
         advance(primary, 5)
         advance(replica, 3)
         assert await seen(near) == 3
-        assert (near.floor, near.from_primary) == (3, 0)
+        assert (near.floor, near.counts.past_replica) == (3, 0)
 
     async def test_a_replica_that_catches_up_is_waited_for(
         self, near: Near, primary: SqldServer, replica: SqldServer
@@ -77,7 +77,7 @@ class TestNear:
         reading = asyncio.ensure_future(seen(near))
         await asyncio.to_thread(advance, replica, 8)
         assert await reading == 8
-        assert near.from_primary == 0
+        assert near.counts.past_replica == 0
 
     async def test_a_replica_that_does_not_is_not_believed(
         self, near: Near, primary: SqldServer, replica: SqldServer
@@ -86,7 +86,7 @@ class TestNear:
         advance(replica, 3)
         near.floor = 7
         assert await seen(near) == 9
-        assert (near.floor, near.from_primary) == (9, 1)
+        assert (near.floor, near.counts.past_replica) == (9, 1)
 
     async def test_what_the_primary_says_is_so(self, near: Near, primary: SqldServer, replica: SqldServer) -> None:
         """After a restore the numbering begins anew: nothing would ever reach the old position."""
@@ -95,7 +95,7 @@ class TestNear:
         near.floor = 1_000
         assert await seen(near) == 4
         assert await seen(near) == 4
-        assert (near.floor, near.from_primary) == (4, 1)
+        assert (near.floor, near.counts.past_replica) == (4, 1)
 
     async def test_a_replica_that_is_away_costs_one_attempt(
         self, near: Near, primary: SqldServer, replica: SqldServer, caplog: pytest.LogCaptureFixture
@@ -105,7 +105,7 @@ class TestNear:
         assert await seen(near) == 6
         replica.kill()
         assert [await seen(near) for _ in range(5)] == [6] * 5
-        assert near.from_primary == 5
+        assert near.counts.past_replica == 5
         assert [record.message.partition(":")[0] for record in caplog.records] == [
             "the replica can not be read; the primary is"
         ]
@@ -130,7 +130,7 @@ class TestNear:
         assert await seen(near) == 3
         assert await near.confirm() == 5
         assert await seen(near) == 5
-        assert near.from_primary == 1
+        assert near.counts.past_replica == 1
 
     async def test_a_numbering_that_began_anew_is_learnt(
         self, near: Near, primary: SqldServer, replica: SqldServer
@@ -140,7 +140,7 @@ class TestNear:
         near.floor = 1_000
         assert await near.confirm() == 4
         assert await seen(near) == 4
-        assert (near.floor, near.from_primary) == (4, 0)
+        assert (near.floor, near.counts.past_replica) == (4, 0)
 
     async def test_a_commit_meanwhile_is_not_forgotten(
         self, near: Near, primary: SqldServer, replica: SqldServer
@@ -159,7 +159,7 @@ class TestNear:
         advance(replica, 4)
         strict = Near(near._primary, near._replica, trust_s=0.0)
         assert await seen(strict) == 4
-        assert strict.from_primary == 1
+        assert strict.counts.past_replica == 1
         primary.kill()
         with pytest.raises(StoreUnavailable):
             await seen(strict)
@@ -225,7 +225,7 @@ class TestNear:
         await asyncio.gather(*(seen(near) for _ in range(STREAMS)))  # streams that the server is about to forget
         replica.restart()
         assert await seen(near) == 1
-        assert near.from_primary == 0
+        assert near.counts.past_replica == 0
 
     async def test_a_snapshot_over_a_restart_fails_and_the_next_does_not(
         self, near: Near, primary: SqldServer, replica: SqldServer
@@ -255,7 +255,7 @@ async def test_a_real_replica_never_shows_less_than_this_process_wrote(
                 near.floor = number
                 assert await seen(near) == number
             writing.close()
-            assert near.from_primary < 50
+            assert near.counts.past_replica < 50
             for server in opened:
                 await server.close()
 

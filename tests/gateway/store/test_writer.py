@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import NoRowChanged, StoreConflict, StoreError, StoreUnavailable
 from gateway.store.database import Database, Statement
-from gateway.store.driver import WriteCounts
+from gateway.store.driver import StoreCounts
 from gateway.store.embedded import EmbeddedDriver
 from gateway.store.migrate import migrate
 from gateway.store.sqlite import open_writer
@@ -122,7 +122,7 @@ class TestGroups:
         assert [answer.rows[0][0][0] for answer in answers] == wanted
 
     def test_counts(self) -> None:
-        counts = WriteCounts()
+        counts = StoreCounts()
         for size in (1, 2, 3, 4, 5, 1000):
             counts.add(size, 1, 0.5)
         assert (counts.groups, counts.operations, counts.failed, counts.seconds) == (6, 1015, 6, 3.0)
