@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.end_to_end.conftest import Connect
+from tests.end_to_end.conftest import Connect, caught_up
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
 from tests.support.oracle import fresh_document, user_document
 from tests.support.seed import Person, Seed, now_ms
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.storages("file", "server", "replica")
 
@@ -33,7 +32,7 @@ class World(NamedTuple):
 
 
 @pytest.fixture
-def world(seed: Seed) -> World:
+async def world(gateway: GatewayProcess, seed: Seed) -> World:
     plan = seed.plan(["can_use_voice", "can_use_sms"], {"minutes": (500, "month"), "messages": (None, "day")})
     organization_plan = seed.plan([], {"minutes": (10_000, "month")})
     person = seed.person(plan, attributes='{"persona":"boss","old":[1,2]}', email=None)
@@ -41,6 +40,7 @@ def world(seed: Seed) -> World:
     seed.insert("user_roles", user_id=person.id, role=role)
     organization = seed.organization(organization_plan, {person.id: "admin"})
     seed.insert("quota_usage", owner=person.doc, quota="minutes", period_start=now_ms(), used=12, reserved=5)
+    await caught_up(gateway, seed)
     return World(person, plan, role, organization, organization_plan)
 
 
@@ -337,7 +337,7 @@ async def test_a_commit_that_leaves_the_document_as_it_was_sends_nothing(
     for statement in _sql(sql, world).split(";"):
         foreign.execute(statement)
     foreign.execute("COMMIT")
-    await eventually(lambda: gateway.metric("gateway_feed_position") >= seed.last_seq())
+    await caught_up(gateway, seed)
     await client.barrier()
     assert not client.messages("update", since=mark)
     assert not client.messages("snapshot", since=mark)
