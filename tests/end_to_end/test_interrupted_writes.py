@@ -38,14 +38,13 @@ def test_who_writes_is_killed(storage: str, tmp_path: Path, request: pytest.Fixt
     with a_site(tmp_path, template) as site:
         if storage == "file":
             assert site.command("migrate").returncode == 0, "the file is made by its own program"
-        url = site.server.url if storage == "server" else f"file:{tmp_path}/gateway.db"
         with site.writer() as foreign:
             foreign.execute(TABLE)
         chance = random.Random(3)
         told: dict[str, list[str]] = {}
         acknowledged = []
         for number in range(ROUNDS):
-            writer = InterruptedWriter(url, f"round{number}", str(ROOT))
+            writer = InterruptedWriter(site.url, f"round{number}", str(ROOT))
             try:
                 wait_for(lambda w=writer: w.made or w.process.poll() is not None, 20.0)
                 time.sleep(chance.uniform(0, 0.1))  # the moment of the kill is any one
@@ -66,8 +65,7 @@ def test_the_server_is_killed_or_the_wire_is_cut(
 ) -> None:
     site = server_site
     chance = random.Random(4)
-    url = site.server.url if victim == "server" else site.wire.url
-    writer = InterruptedWriter(url, "writer", str(ROOT))
+    writer = InterruptedWriter(site.url, "writer", str(ROOT))
     slowest = 0.0
     try:
         for _ in range(ROUNDS):

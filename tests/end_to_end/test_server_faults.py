@@ -129,7 +129,7 @@ async def test_the_network_to_the_server_is_cut(kind: str, site: Site, request: 
     nodes = [site.add(), site.add()]
     people = numbered_people(site.seed, int(scaled(20, 200)))
     site.server.execute(MARKS)
-    async with Crowd(people, nodes) as crowd, await Database.open(site.wire.url) as database:
+    async with Crowd(people, nodes) as crowd, await Database.open(site.url) as database:
         outcomes = Outcomes(database)
         await outcomes.until_acknowledged()
         with Noise(people, [patient(site.server.url)]) as noise:
@@ -151,7 +151,6 @@ async def test_the_network_to_the_server_is_cut(kind: str, site: Site, request: 
         report(request, known=known.status, stale_s=stale_s, fresh_s=fresh_s, **figures, **outcomes.check(site))
         assert crowd.reconnects == 0
         assert known.status in (200, 503), "a token that can not be looked up is not a bad one"
-        assert kind == "silent" or outcomes.not_made
         assert figures["reads"] <= len(people) * 2 + noise.commits, "each document once for what was missed"
         assert figures["connections"] < 60, "a stampede"
     await ready(*nodes)
@@ -180,7 +179,7 @@ async def test_a_frozen_server_is_said_and_what_it_was_asked_is_not_lost(
     nodes = [site.add(), site.add()]
     people = numbered_people(site.seed, int(scaled(20, 200)))
     site.server.execute(MARKS)
-    async with Crowd(people, nodes) as crowd, await Database.open(site.wire.url) as database:
+    async with Crowd(people, nodes) as crowd, await Database.open(site.url) as database:
         outcomes = Outcomes(database)
         await outcomes.until_acknowledged()
         with Noise(people, [patient(site.server.url)]) as noise:
@@ -258,7 +257,7 @@ async def test_a_transaction_that_holds_the_write_lock(
     node = site.add()
     [person] = people = numbered_people(site.seed, 1)
     site.server.execute(MARKS)
-    async with Crowd(people, [node]) as crowd, await Database.open(site.wire.url) as database:
+    async with Crowd(people, [node]) as crowd, await Database.open(site.url) as database:
         outcomes = Outcomes(database)
         await outcomes.until_acknowledged()
         holder = site.foreign

@@ -24,6 +24,9 @@ SCALE = int(os.environ.get("FAULT_SCALE", "1"))
 It is read when the tests are collected: no test sees what is set in the developer's shell.
 """
 
+TRANSPORT = os.environ.get("FAULT_TRANSPORT", "http")
+"""By which transport the gateways speak to a server: ``http``, or ``ws`` by hand."""
+
 
 def scaled(small: float, large: float) -> float:
     """A figure of a test: the small one in the suite, growing up to the large one at ten times the scale."""
@@ -73,12 +76,18 @@ class Site:
     def replica(self) -> SqldReplica:
         return self._stack.enter_context(SqldReplica(self.server, self.directory / "replica"))
 
+    @property
+    def url(self) -> str:
+        """The database's address for gateways: through the wire."""
+        if self._wire is None:
+            return f"file:{self.directory}/gateway.db"
+        return f"{TRANSPORT}://127.0.0.1:{self._wire.port}"
+
     def add(self, **settings: object) -> GatewayProcess:
         """Start one more gateway."""
-        url = self._wire.url if self._wire else f"file:{self.directory}/gateway.db"
         directory = self.directory / f"node{len(self.nodes)}"
         directory.mkdir()
-        node = GatewayProcess(directory, database=self.directory / "gateway.db", database_url=url, **settings)  # type: ignore[arg-type]
+        node = GatewayProcess(directory, database=self.directory / "gateway.db", database_url=self.url, **settings)  # type: ignore[arg-type]
         self.nodes.append(self._stack.enter_context(node))
         return node
 
