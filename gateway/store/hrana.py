@@ -102,11 +102,6 @@ class Request:
         """Run these steps. Raises `TypeError`, `ValueError` or `OverflowError` for a value that no column holds."""
         return {"type": "batch", "batch": {"steps": [_step(step) for step in steps]}}
 
-    @staticmethod
-    def sequence(sql: str) -> dict[str, Any]:
-        """Run a script."""
-        return {"type": "sequence", "sql": sql}
-
 
 def encode_pipeline(baton: str | None, requests: Sequence[dict[str, Any]]) -> bytes:
     """The body of ``POST /v3/pipeline``."""
@@ -131,11 +126,6 @@ def decoded_outcomes(result: Any, count: int) -> list[Outcome]:
     """As `outcomes`, of a batch's result whose JSON was decoded already."""
     with _understood():
         return _outcomes(msgspec.convert(result, _BatchResult), count)
-
-
-def check(result: _Result) -> None:
-    """Raise what the server refused a request with, if it did."""
-    _checked(result)
 
 
 def refusal(code: str | None, message: str) -> StoreError:

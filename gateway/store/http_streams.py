@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from gateway.errors import StoreError, StoreUnavailable
-from gateway.store.hrana import Answer, Request, check, decode_answer, encode_pipeline, outcomes
+from gateway.store.hrana import Answer, Request, decode_answer, encode_pipeline, outcomes
 from gateway.store.stream import Outcome, Step, TimedOut, Unanswered, not_text
 
 CONNECTIONS = 16
@@ -155,11 +155,6 @@ class HttpStream:
             if isinstance(error, StoreUnavailable):
                 raise Unanswered(str(error)) from error
             raise
-
-    async def sequence(self, sql: str, *, timeout_s: float) -> None:
-        """See `Stream.sequence`."""
-        [result] = (await self._run([Request.sequence(sql)], timeout_s)).results
-        check(result)
 
     async def close(self) -> None:
         """See `Stream.close`."""

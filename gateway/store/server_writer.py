@@ -23,6 +23,7 @@ from typing import NamedTuple
 from gateway.errors import NoRowChanged, StoreError, StoreUnavailable, StoreUncertain
 from gateway.store.driver import Row, Statement, StoreCounts, Written
 from gateway.store.hrana import Request
+from gateway.store.sqlite import split_script
 from gateway.store.stream import IN_TRANSACTION, Condition, Outcome, Step, Stream, Unanswered, both, succeeded
 
 log = logging.getLogger(__name__)
@@ -111,9 +112,8 @@ class ServerWriter:
         self._check_open()
         if len(self._queue) >= self._queue_limit:
             raise StoreUnavailable(f"{self._queue_limit} writes are waiting already")
-        Request.batch(
-            Step(statement.sql, statement.args) for statement in statements
-        )  # what can not be sent harms no other
+        # What can not be sent fails here, and not the group that it would be in.
+        Request.batch(Step(statement.sql, statement.args) for statement in statements)
         future: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
         self._queue.append(Operation(future, statements))
         self._wake.set()
@@ -122,26 +122,24 @@ class ServerWriter:
     async def script(self, sql: str, statements: Sequence[Statement]) -> None:
         """A script, then statements, in one transaction of its own."""
         self._check_open()
+        # Statement by statement: what a server makes of a whole script may end at the first that it can not read.
+        steps = [Step("BEGIN IMMEDIATE")]
+        for text, args in (*((text, ()) for text in split_script(sql)), *((s.sql, s.args) for s in statements)):
+            steps.append(Step(text, args, succeeded(len(steps) - 1)))
+        steps.append(Step("COMMIT", (), both(succeeded(len(steps) - 1), IN_TRANSACTION)))
+        steps.append(Step("ROLLBACK", (), IN_TRANSACTION))
         async with self._turn:
-            stream = self._kept()
+            stream = self._open_stream()
             try:
-                [begun] = await stream.batch([Step("BEGIN IMMEDIATE")], timeout_s=self._timeout_s)
-                _raise(begun)
-                await stream.sequence(sql, timeout_s=SCRIPT_TIMEOUT_S)
-                steps = [Step(statement.sql, statement.args, IN_TRANSACTION) for statement in statements]
-                chained = [step._replace(condition=succeeded(i - 1)) if i else step for i, step in enumerate(steps)]
-                last = succeeded(len(steps) - 1) if steps else IN_TRANSACTION
-                outcomes = await stream.batch([*chained, Step("COMMIT", (), last)], timeout_s=self._timeout_s)
-                for outcome in outcomes:
-                    _raise(outcome)
-                if not outcomes[-1].ran:
-                    raise StoreUnavailable("the server ended the transaction")
+                outcomes = await stream.batch(steps, timeout_s=SCRIPT_TIMEOUT_S)
             except Unanswered as error:
                 raise StoreUncertain(f"it is not known whether a script was run: {error}") from error
             finally:
-                # Whatever became of it: no transaction may be left on a stream that is used again.
-                self._stream = None
                 await stream.close()
+        for outcome in outcomes:
+            _raise(outcome)
+        if not outcomes[-2].ok:
+            raise StoreUnavailable("the server ended the transaction")
         self._committed(0)
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -116,6 +117,22 @@ def rows_of(connection: apsw.Connection, statements: Sequence[Statement]) -> lis
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def split_script(script: str) -> list[str]:
+    """The statements of a script, triggers whole. Raises `StoreError` where it ends in the middle of one."""
+    statements: list[str] = []
+    text = ""
+    for piece in re.findall(r"[^;]*;|[^;]+$", script):
+        text += piece
+        if apsw.complete(text):
+            statements.append(text.strip())
+            text = ""
+    if any(line and not line.startswith("--") for line in map(str.strip, text.splitlines())):
+        if not apsw.complete(f"{text}\n;"):
+            raise StoreError("the script ends in the middle of a statement")
+        statements.append(text.strip())
+    return statements
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:

@@ -72,7 +72,7 @@ def not_text() -> UnicodeDecodeError:
 class Stream(Protocol):
     """One connection of the server's to its database. Not for two callers at once.
 
-    After an exception of `batch` or `sequence` other than a refusal it is `broken`: its transaction, if there was one,
+    After an exception of `batch` it is `broken`: its transaction, if there was one,
     is lost, and another stream has to be used.
     """
 
@@ -89,9 +89,6 @@ class Stream(Protocol):
         `StoreUnavailable` when the server was not reached at all, `StoreError` when it refused the batch as a whole,
         `UnicodeDecodeError` when rows hold a text that is none.
         """
-
-    async def sequence(self, sql: str, *, timeout_s: float) -> None:
-        """Run a script of statements, up to the first that is refused; raises that refusal."""
 
     async def close(self) -> None:
         """End the stream, and its transaction with it. Never raises for a server that can not be reached."""

@@ -167,11 +167,6 @@ class WsStream:
                 raise Unanswered(str(error)) from error
             raise
 
-    async def sequence(self, sql: str, *, timeout_s: float) -> None:
-        """See `Stream.sequence`."""
-        left_s = await self._open(timeout_s)
-        await self._ask(Request.sequence(sql), left_s)
-
     async def close(self) -> None:
         """See `Stream.close`."""
         self._broken = True

@@ -79,9 +79,6 @@ class FaultyStream:
             await self._stream.close()
         raise Unanswered("no answer came")
 
-    async def sequence(self, sql: str, *, timeout_s: float) -> None:
-        await self._stream.sequence(sql, timeout_s=timeout_s)
-
     async def close(self) -> None:
         if not self._cut:
             self._cut = True

@@ -132,7 +132,8 @@ class Peer:
             assert message["from"] == self.revs[doc], "an update from elsewhere"
             assert message["patch"]
             assert message["causes"]
-            self.documents[doc] = apply(self.documents[doc], message["patch"])
+            if doc in self.documents:  # who resumed here holds it elsewhere
+                self.documents[doc] = apply(self.documents[doc], message["patch"])
         elif op == "snapshot":
             self.documents[doc] = message["data"]
         self.revs[doc] = message["rev"]

@@ -313,13 +313,6 @@ async def test_what_a_stream_of_changes_says(server: HttpServer, scripted: Scrip
     assert scripted.heard[0].line == "GET /beta/listen?table=change_log&action=insert HTTP/1.1"
 
 
-@pytest.mark.parametrize(("said", "why"), [(http("401 U"), "token"), (http("404 N"), "no such"), (None, "broke off")])
-async def test_a_copy_that_fails(server: HttpServer, scripted: Scripted, said: bytes | None, why: str) -> None:
-    scripted.answers.append(said)
-    with pytest.raises(StoreUnavailable, match=why):
-        [piece async for piece in server.dump(T)]
-
-
 # --- a real server that forgets streams ---
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import NoRowChanged, StoreConflict, StoreUnavailable, StoreUncertain
+from gateway.errors import NoRowChanged, StoreConflict, StoreError, StoreUnavailable, StoreUncertain
 from gateway.store.driver import Statement, Written
 from gateway.store.http_streams import HttpServer
 from gateway.store.server_writer import GROUP_LIMIT, ServerWriter
@@ -267,12 +267,14 @@ class TestScripts:
                 )
             with pytest.raises(StoreConflict):
                 await rig.writer.script(f"INSERT INTO made VALUES ('t', 1); {INSERT_R}", [])
+            with pytest.raises(StoreError, match="parsed"):
+                await rig.writer.script("INSERT INTO made VALUES ('t', 1); nonsense; SELECT 1", [])
             assert made(sqld) == {"s": 1, "r": 1}
             await rig.make("after")
         assert made(sqld) == {"s": 1, "r": 1, "after": 1}
 
     async def test_a_script_that_was_not_answered_is_uncertain(self, server: HttpServer, sqld: SqldServer) -> None:
-        async with Rig(server, ("works", "lost")) as rig:
+        async with Rig(server, ("lost",)) as rig:
             with pytest.raises(StoreUncertain):
                 await rig.writer.script("INSERT INTO made VALUES ('s', 1)", [])
         assert made(sqld) == {"s": 1}

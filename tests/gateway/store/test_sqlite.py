@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 from gateway.errors import StoreConflict, StoreCorrupt, StoreError, StoreUnavailable
-from gateway.store.sqlite import file_identity, file_lock, store_error
+from gateway.store.sqlite import file_identity, file_lock, split_script, store_error
 
 HOLDER = """
 import sys
@@ -98,3 +98,24 @@ def test_identity_tells_a_replaced_file(tmp_path: Path) -> None:
     assert file_identity(path) == first
     other.rename(path)
     assert file_identity(path) not in (first, None)
+
+
+def test_a_script_is_split_into_its_statements() -> None:
+    script = "-- it's; a\nCREATE TABLE t(x); INSERT INTO t VALUES (';');\nCREATE TRIGGER a AFTER INSERT ON t BEGIN\n"
+    script += "  DELETE FROM t; SELECT 1;\nEND;\n -- the end; of it\n"
+    first, second, third = split_script(script)
+    assert first.endswith("CREATE TABLE t(x);")
+    assert second == "INSERT INTO t VALUES (';');"
+    assert third.startswith("CREATE TRIGGER a")
+    assert third.endswith("END;")
+
+
+def test_its_last_statement_needs_no_end() -> None:
+    assert split_script("SELECT 1; SELECT 2 -- two") == ["SELECT 1;", "SELECT 2 -- two"]
+    assert split_script("") == split_script(" -- nothing\n") == []
+
+
+@pytest.mark.parametrize("script", ["CREATE TRIGGER a AFTER INSERT ON b BEGIN SELECT 1;", "SELECT 1; SELECT ';"])
+def test_a_script_that_breaks_off_is_refused(script: str) -> None:
+    with pytest.raises(StoreError, match="in the middle of a statement"):
+        split_script(script)

@@ -215,19 +215,6 @@ async def test_a_batch_that_can_not_be_read_is_refused_whole_and_ends_the_transa
     await other.close()
 
 
-async def test_scripts_run_to_the_first_refusal(server: Server) -> None:
-    stream = server.stream()
-    await stream.sequence("INSERT INTO things(id) VALUES (1); INSERT INTO things(id) VALUES (2);", timeout_s=T)
-    with pytest.raises(StoreConflict) as refused:
-        await stream.sequence(
-            "INSERT INTO things(id) VALUES (3); INSERT INTO things(id, at) VALUES (4, -1)", timeout_s=T
-        )
-    assert refused.value.kind == "check"
-    other = server.stream()
-    assert await rows(other, "SELECT id FROM things ORDER BY id") == [(1,), (2,), (3,)]
-    await asyncio.gather(stream.close(), other.close())
-
-
 # --- sizes ---
 
 
