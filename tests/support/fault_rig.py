@@ -59,6 +59,7 @@ class Site:
         self._server: SqldServer | None = None
         self._wire: TcpProxy | None = None
         self._foreign: ForeignWriter | None = None
+        self._seed: Seed | None = None
         if template is not None:
             self._server = stack.enter_context(SqldServer(directory / "primary", template=template))
             self._wire = stack.enter_context(TcpProxy(self._server.port))
@@ -103,7 +104,10 @@ class Site:
 
     @property
     def seed(self) -> Seed:
-        return Seed(self.foreign, self.nodes[0].secrets)
+        """The first one: what it made has numbers that no other knows of."""
+        if self._seed is None:
+            self._seed = Seed(self.foreign, self.nodes[0].secrets)
+        return self._seed
 
     def endpoint(self) -> Endpoint:
         """One more way for noise, past the wire."""
