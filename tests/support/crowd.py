@@ -227,6 +227,19 @@ class Crowd:
         self.check()
         return time.monotonic() - began
 
+    def longest_stale(self) -> float:
+        """The longest time for which anybody was told that the database can not be read; seconds."""
+        longest = 0.0
+        for client in (client for visitor in self.visitors for client in visitor.connections):
+            since: float | None = None
+            for message, at in client.replica.received:
+                if message["op"] == "status" and "doc" not in message:
+                    longest = max(longest, at - (since or at))
+                    since = at if message["store"] == "stale" else None
+            if since is not None:
+                longest = max(longest, time.monotonic() - since)
+        return longest
+
     def check(self) -> None:
         """What every connection was shown."""
         for visitor in self.visitors:
