@@ -19,19 +19,23 @@ from gateway.cli.printing import progress, show_json, show_sentences, show_table
 from gateway.errors import StoreUnavailable, StoreUncertain
 from gateway.store.address import FileAddress, parse_address
 from gateway.store.database import Database
-from gateway.store.transfer_export import (
+from gateway.store.transfer import (
     AS_STORED,
     LEFT_OUT,
     REFUSED,
+    Counts,
     Draft,
     Exported,
+    FileReader,
+    Outcome,
     Remark,
+    Rules,
     count_records,
+    import_file,
+    new_file,
     read_everything,
     write_export,
 )
-from gateway.store.transfer_file import FileReader, new_file
-from gateway.store.transfer_import import Counts, Outcome, Rules, import_file
 
 _STANDARD = "-"
 _FILE = click.Path(dir_okay=False, allow_dash=True)

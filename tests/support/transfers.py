@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from gateway.store.database import Database
-from gateway.store.transfer_export import Draft, Remark, read_everything, write_export
-from gateway.store.transfer_file import FileReader
-from gateway.store.transfer_import import Outcome, Rules, import_file
-from gateway.store.transfer_records import RANK, TABLES
+from gateway.store.transfer.export import Draft, Remark, read_everything, write_export
+from gateway.store.transfer.file import FileReader
+from gateway.store.transfer.imports import Outcome, Rules, import_file
+from gateway.store.transfer.records import RANK, TABLES
 
 HEADER = {
     "kind": "header",

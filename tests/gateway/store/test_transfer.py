@@ -17,7 +17,7 @@ from gateway.errors import StoreUnavailable
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Row, Statement
 from gateway.store.migrate import migrate
-from gateway.store.transfer_checks import MAX_PASSWORD_HASH
+from gateway.store.transfer.checks import MAX_PASSWORD_HASH
 from tests.support.document_model import Tables, canonical_bytes, user_document
 from tests.support.people import add_plan, add_token, add_user, insert, run, token_text
 from tests.support.transfers import FREE, Export, export, import_, sealed, sorted_file, token, user

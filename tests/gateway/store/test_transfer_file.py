@@ -10,9 +10,9 @@ import pytest
 
 from gateway.errors import BadRequest
 from gateway.store.copies import TargetNotReplaceable
-from gateway.store.transfer_file import FileReader, new_file, write_lines
-from gateway.store.transfer_records import KINDS, MAX_LINE_BYTES, TABLES, Header, PlanRecord, RoleRecord, UserRecord
-from gateway.store.transfer_records import line as line_of
+from gateway.store.transfer.file import FileReader, new_file, write_lines
+from gateway.store.transfer.records import KINDS, MAX_LINE_BYTES, TABLES, Header, PlanRecord, RoleRecord, UserRecord
+from gateway.store.transfer.records import line as line_of
 from tests.support.transfers import ACME, FREE, HEADER, line, sealed, token, user
 
 SMALL = sealed(FREE, ACME, user("u1", tokens=[token("t1")]), user("u2"))

@@ -24,7 +24,7 @@ from gateway.core.text import (
     check_timezone,
     check_username,
 )
-from gateway.store.transfer_records import KIND_OF, Part, Record
+from gateway.store.transfer.records import KIND_OF, Part, Record
 
 MAX_PASSWORD_HASH = 1024
 """Characters; those in use have 60 to 200."""

@@ -10,7 +10,7 @@ import msgspec
 from gateway.core.document import parse_object
 from gateway.errors import StoreError
 from gateway.store.database import Database, Reader, Row, Statement, Value
-from gateway.store.transfer_records import ColumnType, Kind, Part, Record
+from gateway.store.transfer.records import ColumnType, Kind, Part, Record
 
 PAGE = 200
 """Records read at once: a server's answers are bounded (10 MB)."""

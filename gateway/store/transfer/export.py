@@ -17,10 +17,10 @@ from gateway.errors import StoreError, StoreUnavailable
 from gateway.store.changes import PAGE as CHANGES
 from gateway.store.changes import Change, Position, read_changes, read_position
 from gateway.store.database import Database, Reader, Statement
-from gateway.store.transfer_checks import check_record
-from gateway.store.transfer_file import write_lines
-from gateway.store.transfer_reading import PAGE, Scans, Unreadable, read_ids, read_records, read_revocations
-from gateway.store.transfer_records import (
+from gateway.store.transfer.checks import check_record
+from gateway.store.transfer.file import write_lines
+from gateway.store.transfer.reading import PAGE, Scans, Unreadable, read_ids, read_records, read_revocations
+from gateway.store.transfer.records import (
     FORMAT,
     KIND_OF,
     KINDS,

@@ -14,12 +14,12 @@ import msgspec
 
 from gateway.errors import NoRowChanged, StoreConflict
 from gateway.store.database import Database
-from gateway.store.transfer_checks import check_record
-from gateway.store.transfer_conflicts import REVOKED, Claims, Surroundings
-from gateway.store.transfer_file import FileReader, Numbered
-from gateway.store.transfer_reading import PAGE, Scans, Unreadable, read_records
-from gateway.store.transfer_records import KIND_OF, KINDS, Kind, OrganizationRoleRecord, Record, RevocationRecord, line
-from gateway.store.transfer_writing import add_statements, set_statements
+from gateway.store.transfer.checks import check_record
+from gateway.store.transfer.conflicts import REVOKED, Claims, Surroundings
+from gateway.store.transfer.file import FileReader, Numbered
+from gateway.store.transfer.reading import PAGE, Scans, Unreadable, read_records
+from gateway.store.transfer.records import KIND_OF, KINDS, Kind, OrganizationRoleRecord, Record, RevocationRecord, line
+from gateway.store.transfer.writing import add_statements, set_statements
 
 GROUP_BYTES = 512 * 1024
 """How much of the file is in hand at once, but for a single record that is larger."""

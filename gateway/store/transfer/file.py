@@ -18,7 +18,7 @@ import msgspec
 
 from gateway.errors import BadRequest
 from gateway.store.copies import TargetNotReplaceable, belongs_to, create_private, put_in_place
-from gateway.store.transfer_records import (
+from gateway.store.transfer.records import (
     FORMAT,
     KIND_OF,
     MAX_LINE_BYTES,

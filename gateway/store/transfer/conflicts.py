@@ -9,7 +9,7 @@ import apsw
 import msgspec
 
 from gateway.store.database import Database, Row, Statement
-from gateway.store.transfer_records import OrganizationRecord, Record, RevocationRecord, UserRecord
+from gateway.store.transfer.records import OrganizationRecord, Record, RevocationRecord, UserRecord
 
 TOKEN = "id of an API token"  # noqa: S105
 IN_FORCE = "credential in force"

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from gateway.store.database import Statement, Value
-from gateway.store.transfer_records import KIND_OF, Kind, Part, Record, own_row, part_rows
+from gateway.store.transfer.records import KIND_OF, Kind, Part, Record, own_row, part_rows
 
 CHUNK = 2_000
 """Rows in one statement: a server's values are bounded (5 MB)."""
