@@ -503,7 +503,7 @@ CREATE TRIGGER api_tokens_delete AFTER DELETE ON api_tokens BEGIN
     ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, user_id = excluded.user_id, expires_at = excluded.expires_at;
 END;
 
--- migration 2: nodes and writers
+-- migration 2: nodes, writers and the use of credentials
 
 -- Private: the number of the last group of writes that each process committed on a libSQL server; `found` is the one
 -- that its last fence found. It answers what a connection that broke during a commit left open.
@@ -544,4 +544,54 @@ END;
 -- Calls upon the other nodes to register theirs of the same user. A session less needs nobody to do anything.
 CREATE TRIGGER node_sessions_insert AFTER INSERT ON node_sessions BEGIN
   INSERT INTO change_log(doc, cause) VALUES ('sessions:' || NEW.user_id, 'sessions');
+END;
+
+-- When a credential was used last is a cause of its own: a storm of reconnects logs it for every user, and nothing that
+-- anybody is shown hangs on it. All else is as in migration 1.
+DROP TRIGGER login_sessions_update;
+CREATE TRIGGER login_sessions_update AFTER UPDATE ON login_sessions BEGIN
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.user_id, 'revocation'
+    WHERE (NEW.id, NEW.user_id, NEW.expires_at, NEW.revoked_at)
+      IS NOT (OLD.id, OLD.user_id, OLD.expires_at, OLD.revoked_at);
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || OLD.user_id, 'revocation' WHERE OLD.user_id IS NOT NEW.user_id;
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.user_id, 'profile'
+    WHERE (NEW.created_at, NEW.instance_id, NEW.ip, NEW.user_agent)
+      IS NOT (OLD.created_at, OLD.instance_id, OLD.ip, OLD.user_agent);
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.user_id, 'use'
+    WHERE NEW.last_seen_at IS NOT OLD.last_seen_at;
+  INSERT INTO change_log(doc, cause) SELECT 'revocations', 'revocation'
+    WHERE (NEW.revoked_at IS NULL) <> (OLD.revoked_at IS NULL) OR NEW.id IS NOT OLD.id
+      OR (NEW.revoked_at IS NOT NULL AND NEW.expires_at IS NOT OLD.expires_at);
+  INSERT INTO revocations(id, kind, user_id, expires_at)
+    SELECT OLD.id, 'login_session', OLD.user_id, OLD.expires_at WHERE NEW.id IS NOT OLD.id
+    ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, user_id = excluded.user_id, expires_at = excluded.expires_at;
+  DELETE FROM revocations WHERE id = NEW.id AND NEW.revoked_at IS NULL
+    AND (OLD.revoked_at IS NOT NULL OR NEW.id IS NOT OLD.id);
+  INSERT INTO revocations(id, kind, user_id, expires_at)
+    SELECT NEW.id, 'login_session', NEW.user_id, NEW.expires_at WHERE NEW.revoked_at IS NOT NULL
+      AND (OLD.revoked_at IS NULL OR (NEW.id, NEW.user_id, NEW.expires_at) IS NOT (OLD.id, OLD.user_id, OLD.expires_at))
+    ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, user_id = excluded.user_id, expires_at = excluded.expires_at;
+END;
+DROP TRIGGER api_tokens_update;
+CREATE TRIGGER api_tokens_update AFTER UPDATE ON api_tokens BEGIN
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.user_id, 'revocation'
+    WHERE (NEW.id, NEW.user_id, NEW.token_hash, NEW.scopes, NEW.expires_at, NEW.revoked_at)
+      IS NOT (OLD.id, OLD.user_id, OLD.token_hash, OLD.scopes, OLD.expires_at, OLD.revoked_at);
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || OLD.user_id, 'revocation' WHERE OLD.user_id IS NOT NEW.user_id;
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.user_id, 'profile'
+    WHERE (NEW.name, NEW.created_at) IS NOT (OLD.name, OLD.created_at);
+  INSERT INTO change_log(doc, cause) SELECT 'user:' || NEW.user_id, 'use'
+    WHERE NEW.last_used_at IS NOT OLD.last_used_at;
+  INSERT INTO change_log(doc, cause) SELECT 'revocations', 'revocation'
+    WHERE (NEW.revoked_at IS NULL) <> (OLD.revoked_at IS NULL) OR NEW.id IS NOT OLD.id
+      OR (NEW.revoked_at IS NOT NULL AND NEW.expires_at IS NOT OLD.expires_at);
+  INSERT INTO revocations(id, kind, user_id, expires_at)
+    SELECT OLD.id, 'api_token', OLD.user_id, OLD.expires_at WHERE NEW.id IS NOT OLD.id
+    ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, user_id = excluded.user_id, expires_at = excluded.expires_at;
+  DELETE FROM revocations WHERE id = NEW.id AND NEW.revoked_at IS NULL
+    AND (OLD.revoked_at IS NOT NULL OR NEW.id IS NOT OLD.id);
+  INSERT INTO revocations(id, kind, user_id, expires_at)
+    SELECT NEW.id, 'api_token', NEW.user_id, NEW.expires_at WHERE NEW.revoked_at IS NOT NULL
+      AND (OLD.revoked_at IS NULL OR (NEW.id, NEW.user_id, NEW.expires_at) IS NOT (OLD.id, OLD.user_id, OLD.expires_at))
+    ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, user_id = excluded.user_id, expires_at = excluded.expires_at;
 END;

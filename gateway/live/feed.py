@@ -40,6 +40,8 @@ BACKOFF_MAX_S = 0.8
 """Between attempts while the database is away. Below a second: what the clock changes is due in that time, then too."""
 SWEEP = READ_AGAIN._replace(swept=True)
 CREDENTIAL_CAUSES = frozenset(("revocation", "status"))
+USE = "use"
+"""That a credential was used: after a storm of reconnects, a row for each user, and nothing that anybody is shown."""
 
 
 class Taken(NamedTuple):
@@ -258,15 +260,15 @@ class Feed:
             )
             self._resync()
             return
-        self._note_changes(news, end.uses)
+        self._note_changes(news)
         if len(news) == PAGE:
             async for page in read_pages(snapshot, news[-1].seq):
-                self._note_changes(page, end.uses)
+                self._note_changes(page)
 
-    def _note_changes(self, changes: list[Change], uses: range) -> None:
+    def _note_changes(self, changes: list[Change]) -> None:
         entries = self._hub.entries
-        for seq, doc, cause, at in changes:
-            if cause == "profile" and seq in uses:
+        for _, doc, cause, at in changes:
+            if cause == USE:
                 continue
             if doc[:5] != "user:":
                 self._note_shared(doc, cause, at)

@@ -62,24 +62,13 @@ async def _tokens(reader: Reader, sql: str, keys: Iterable[str]) -> dict[str, To
     return found
 
 
-_LAST_SEQ = "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'change_log'), 0)"
-_FROM = f"""
-INSERT INTO meta(key, value) VALUES ('token_uses', CAST({_LAST_SEQ} AS TEXT))
-ON CONFLICT(key) DO UPDATE SET value = excluded.value"""  # noqa: S608 - no input in it
 _USED = """
 UPDATE api_tokens SET last_used_at = used.value FROM json_each(?1) AS used WHERE api_tokens.id = used.key"""
-_TO = f"""
-UPDATE meta SET value = CASE {_LAST_SEQ} - CAST(value AS INTEGER)
-  WHEN (SELECT count(*) FROM api_tokens WHERE id IN (SELECT key FROM json_each(?1)))
-  THEN value || ' ' || {_LAST_SEQ} ELSE '' END
-WHERE key = 'token_uses'"""  # noqa: S608 - no input in it
 
 
 async def record_use(database: Database, used: dict[str, int]) -> None:
     """Note when tokens were used last: ``{token id: milliseconds since 1970 UTC}``.
 
-    Which rows of the change log say so, and nothing that a document shows, is noted with it: ``token_uses`` of `meta`
-    holds the `seq` before the first and that of the last; nothing, if other rows came between.
+    The change log has it as `use`, which no document and no right hangs on.
     """
-    uses = (msgspec.json.encode(used).decode(),)
-    await database.write(Statement(_FROM), Statement(_USED, uses), Statement(_TO, uses))
+    await database.write(Statement(_USED, (msgspec.json.encode(used).decode(),)))

@@ -17,7 +17,9 @@ PRUNE_GROUP = 500
 
 class Change(NamedTuple):
     """One row: `doc` covers what changed (``user:ID``, ``org:ID``, ``plan:ID``, ``role:ID``, ``revocations``),
-    `cause` is a word of the protocol's vocabulary, `at` the writer's clock in milliseconds since 1970 UTC."""
+    `cause` is a word of the protocol's vocabulary or, for nodes alone, `sessions` or `use`. `at` is the writer's clock
+    in milliseconds since 1970 UTC.
+    """
 
     seq: int
     doc: str
@@ -35,15 +37,12 @@ class Position(NamedTuple):
     epoch: str
     first: int
     last: int
-    uses: range = range(0)
-    """The rows (their `seq`s) that say when tokens were used, the last time that this was written down."""
 
 
 _POSITION = Statement(
     "SELECT (SELECT value FROM meta WHERE key = 'epoch'),"
     " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'change_log'), 0),"
-    " (SELECT seq FROM change_log ORDER BY seq LIMIT 1),"
-    " (SELECT value FROM meta WHERE key = 'token_uses')"
+    " (SELECT seq FROM change_log ORDER BY seq LIMIT 1)"
 )
 _PAGE = "SELECT seq, doc, cause, at FROM change_log WHERE seq > ? ORDER BY seq LIMIT ?"
 _RAW_PAGE = _PAGE.replace("doc, cause", "CAST(doc AS BLOB), CAST(cause AS BLOB)")
@@ -65,14 +64,10 @@ async def read_news(reader: Reader, after: int) -> tuple[Position, list[Change]]
 
 
 def _position(row: Row) -> Position:
-    epoch, last, first, uses = row
+    epoch, last, first = row
     if epoch is None:
         raise StoreError("the database has no epoch")
-    before, _, end = (uses or "").partition(" ")
-    known = before.isdecimal() and end.isdecimal()
-    return Position(
-        epoch, last + 1 if first is None else first, last, range(int(before) + 1, int(end) + 1) if known else range(0)
-    )
+    return Position(epoch, last + 1 if first is None else first, last)
 
 
 async def last_seq(reader: Reader) -> int:

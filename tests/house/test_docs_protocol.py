@@ -207,7 +207,7 @@ def test_the_table_of_errors_is_that_of_the_code() -> None:
     assert described == {(f"`{kind.code}`", str(kind.status)) for kind in subclasses(GatewayError)}
 
 
-BETWEEN_NODES = {"sessions"}
+BETWEEN_NODES = {"sessions", "use"}
 """Causes of rows that touch no document: no client ever sees them."""
 
 

@@ -140,3 +140,10 @@ async def test_the_use_of_tokens_is_written_down_without_reading_anybody_again(r
     assert rig.feed.documents_read == read
     await rig.run("UPDATE users SET name = 'New' WHERE id = 'ada'")
     assert ada.one("update")["patch"]["identity"]["name"] == "New"
+
+
+async def test_what_else_is_done_to_a_token_that_is_used_is_not_passed_over(rig: Rig) -> None:
+    ada = await rig.connect(ADA)
+    ada.take()
+    await rig.run("UPDATE api_tokens SET last_used_at = 5, revoked_at = 5 WHERE id = 't_ada'")
+    assert ada.ended == "revoked"

@@ -62,7 +62,9 @@ CAUSES = {
 }  # fmt: skip
 
 DECIDING = {"id", "user_id", "expires_at", "revoked_at", "scopes", "token_hash"}
-"""Columns of a credential that decide what it may do; the others are its profile."""
+"""Columns of a credential that decide what it may do."""
+USE = {"last_seen_at", "last_used_at"}
+"""Those that say when it was used; the others are its profile."""
 
 
 @pytest.fixture
@@ -125,7 +127,7 @@ def expected(table: str, column: str, old: Row, new: Row) -> Logged:
     if table == "users" and column in ("plan", "status"):
         cause = column
     if table in ("login_sessions", "api_tokens") and column not in DECIDING:
-        cause = "profile"
+        cause = "use" if column in USE else "profile"
     result = [(document, cause) for document in documents(table, old, new)]
     if (table, column) == ("organizations", "plan"):
         result.append(("org:o9", "plan"))
@@ -190,6 +192,20 @@ def test_a_change_of_case_is_a_change(db: apsw.Connection, change: str) -> None:
 def test_one_update_with_several_causes(db: apsw.Connection) -> None:
     found = logged(db, "UPDATE users SET name = 'Ada', plan = 'p2', status = 'disabled' WHERE id = 'u1'")
     assert sorted(found) == [("user:u1", "plan"), ("user:u1", "profile"), ("user:u1", "status")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "causes"),
+    [
+        ("last_used_at = 7", ["use"]),
+        ("last_used_at = 7, revoked_at = 7", ["revocation", "use", "revocation"]),
+        ("last_used_at = 7, name = 'Phone'", ["profile", "use"]),
+        ("last_used_at = last_used_at", []),
+    ],
+)
+def test_a_use_is_logged_beside_what_else_the_update_did(db: apsw.Connection, changes: str, causes: list[str]) -> None:
+    db.execute(ROWS["api_tokens"])
+    assert [cause for _, cause in logged(db, f"UPDATE api_tokens SET {changes}")] == causes
 
 
 def test_an_upsert_logs_what_it_did(db: apsw.Connection) -> None:
