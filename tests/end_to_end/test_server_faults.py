@@ -27,7 +27,7 @@ MOMENT_S = 1.0
 """The round that was reading a replica when that died has failed, and is told as any that fails; the next one reads the
 primary."""
 
-STALE_WITHIN_S = 6.0
+STALE_WITHIN_S = 7.0
 """A poll within 1 s, half a second of patience, 3 s for a read, and the machine's own slowness."""
 
 
