@@ -23,9 +23,9 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.timeout(60 * SCALE)
 
 MARKS = "CREATE TABLE marks(id INTEGER)"
-MOMENT_S = 1.0
+MOMENT_S = 3.0
 """The round that was reading a replica when that died has failed, and is told as any that fails; the next one reads the
-primary."""
+primary, after it gave a replica that hangs 1 s to answer."""
 
 STALE_WITHIN_S = 7.0
 """A poll within 1 s, half a second of patience, 3 s for a read, and the machine's own slowness."""
