@@ -12,7 +12,7 @@ import msgspec
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_json, show_record, show_sentences, show_table
 from gateway.cli.values import PLAN
-from gateway.core.text import check_name, check_permission, check_quota, check_text
+from gateway.core.text import TEXT_CHECKS, check_permission, check_quota
 from gateway.errors import BadRequest
 from gateway.store import plans
 from gateway.store.database import Database
@@ -96,11 +96,11 @@ def read_plans(file: Path) -> list[Plan]:
 
 
 def _plan(plan_id: str, table: Any) -> Plan:
-    check_name(plan_id, "the plan")
+    TEXT_CHECKS["plan"](plan_id)
     if not isinstance(table, dict) or "id" in table:
         raise ValueError("must be a section with name, permissions and quotas")
     found = msgspec.convert(table | {"id": plan_id}, Plan)
-    check_text(found.name, "the name", 200)
+    TEXT_CHECKS["name"](found.name)
     for permission in found.permissions:
         check_permission(permission)
     for quota in found.quotas:

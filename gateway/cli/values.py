@@ -12,18 +12,7 @@ import click
 import msgspec
 
 from gateway.core.clock import parse_rfc3339
-from gateway.core.text import (
-    check_attributes,
-    check_email,
-    check_id,
-    check_name,
-    check_permission,
-    check_quota,
-    check_text,
-    check_timezone,
-    check_username,
-    make_id,
-)
+from gateway.core.text import MAX_EMAIL, TEXT_CHECKS, check_attributes, check_text, make_id
 from gateway.store.database import wall_clock
 
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([mhdw])")
@@ -117,15 +106,15 @@ def limit_value(limit: int | str) -> int | None:
     return limit if isinstance(limit, int) else None
 
 
-USERNAME = _Checked("username", check_username)
-EMAIL = _Checked("email", check_email)
-ID = _Checked("id", check_id)
-PERMISSION = _Checked("permission", check_permission)
-QUOTA = _Checked("quota", check_quota)
-TIMEZONE = _Checked("zone", check_timezone)
-NAME = _Checked("name", lambda value: check_text(value, "the name", 200))
-PLAN = _Checked("plan", lambda value: check_name(value, "the plan"))
-WHO = _Checked("user", lambda value: check_text(unicodedata.normalize("NFKC", value), "the user", 254))
+USERNAME = _Checked("username", TEXT_CHECKS["username"])
+EMAIL = _Checked("email", TEXT_CHECKS["email"])
+ID = _Checked("id", TEXT_CHECKS["id"])
+PERMISSION = _Checked("permission", TEXT_CHECKS["permission"])
+QUOTA = _Checked("quota", TEXT_CHECKS["quota"])
+TIMEZONE = _Checked("zone", TEXT_CHECKS["timezone"])
+NAME = _Checked("name", TEXT_CHECKS["name"])
+PLAN = _Checked("plan", TEXT_CHECKS["plan"])
+WHO = _Checked("user", lambda value: check_text(unicodedata.normalize("NFKC", value), "the user", MAX_EMAIL))
 MOMENT = _Moment()
 LIMIT = _Limit()
 ATTRIBUTE = _Attribute()

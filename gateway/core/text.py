@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from gateway.core.clock import zone
@@ -15,6 +17,7 @@ from gateway.core.document import canonical, plain_object
 
 MAX_USERNAME = 64
 MAX_EMAIL = 254
+MAX_LABEL = 200
 MAX_ATTRIBUTE_KEY = 64
 MAX_ATTRIBUTES_BYTES = 16_384
 MAX_ATTRIBUTES_DEPTH = 8
@@ -119,6 +122,20 @@ def check_timezone(value: str) -> str:
     except ValueError:
         raise ValueError("the time zone must be a name of the IANA database, such as Europe/Berlin") from None
     return value
+
+
+TEXT_CHECKS: Mapping[str, Callable[[str], str]] = {
+    "id": check_id,
+    "username": check_username,
+    "email": check_email,
+    "name": partial(check_text, what="the name", longest=MAX_LABEL),
+    "plan": partial(check_name, what="the plan"),
+    "role": partial(check_name, what="the role"),
+    "permission": check_permission,
+    "quota": check_quota,
+    "timezone": check_timezone,
+}
+"""The check of each kind of text, by the field that holds it: the same for whoever fills the field."""
 
 
 def check_attributes(value: Any) -> dict[str, Any]:

@@ -5,25 +5,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from typing import Any
 
 import msgspec
 
 from gateway.core.clock import rfc3339
 from gateway.core.document import MAX_INTEGER, canonical, plain_object
-from gateway.core.text import (
-    MAX_ATTRIBUTES_BYTES,
-    check_attributes,
-    check_email,
-    check_id,
-    check_name,
-    check_permission,
-    check_quota,
-    check_text,
-    check_timezone,
-    check_username,
-)
+from gateway.core.text import MAX_ATTRIBUTES_BYTES, TEXT_CHECKS, check_attributes
 from gateway.store.transfer.records import KIND_OF, Part, Record
 
 MAX_PASSWORD_HASH = 1024
@@ -164,19 +152,10 @@ _ALWAYS: Mapping[str, Check] = {
 _EDGE: Mapping[str, Check] = {
     **dict.fromkeys(("created_at", "updated_at", "expires_at", "revoked_at", "last_used_at"), _moment),
     **dict.fromkeys(("starts_at", "anchor_at", "period_start"), _moment),
-    "id": check_id,
-    "PlanRecord.id": partial(check_name, what="the plan"),
-    "RoleRecord.id": partial(check_name, what="the role"),
-    "user_id": check_id,
-    "org_id": check_id,
-    "plan": partial(check_name, what="the plan"),
-    "role": partial(check_name, what="the role"),
-    "permission": check_permission,
-    "quota": check_quota,
-    "username": check_username,
-    "email": check_email,
-    "name": lambda value: check_text(value, "it", 200),
-    "timezone": check_timezone,
+    **TEXT_CHECKS,
+    **dict.fromkeys(("user_id", "org_id"), TEXT_CHECKS["id"]),
+    "PlanRecord.id": TEXT_CHECKS["plan"],
+    "RoleRecord.id": TEXT_CHECKS["role"],
     "attributes": check_attributes,
     "scopes": _scopes,
     "token_hash": _token_hash,

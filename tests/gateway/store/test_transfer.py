@@ -533,7 +533,7 @@ async def test_what_was_taken_meanwhile_is_refused_by_the_database(database: Dat
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "id": ({"id": "a b"}, "id: the id must have"),
     "username": ({"username": "ada@x"}, "username: the user name must"),
-    "control": ({"name": "a\nb"}, "name: it must not contain control"),
+    "control": ({"name": "a\nb"}, "name: the name must not contain control"),
     "email": ({"email": "ada"}, "email: the e-mail address must"),
     "timezone": ({"timezone": "Mars/Base"}, "timezone: the time zone must"),
     "attributes": ({"attributes": {"é": 1}}, "attributes: an attribute's name must"),
