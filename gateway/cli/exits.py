@@ -17,6 +17,7 @@ from gateway.errors import (
     StoreConflict,
     StoreCorrupt,
     StoreError,
+    StoreUncertain,
     Unavailable,
 )
 from gateway.store.backup import DatabaseInUse, NotABackup
@@ -37,9 +38,15 @@ class ExitCode(enum.IntEnum):
     UNAVAILABLE = 7
     DAMAGED = 8
     REFUSED = 9
+    UNCERTAIN = 10
     INTERNAL = 70
     INTERRUPTED = 130
     PIPE_CLOSED = 141
+
+
+class Repeatable(StoreUncertain):
+    """It is not known whether something was written, and writing it again is right in either case: the text says how
+    to go on."""
 
 
 _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
@@ -59,6 +66,7 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (DatabaseTooNew, ExitCode.DAMAGED),
     (SchemaMismatch, ExitCode.DAMAGED),
     (NotMigrated, ExitCode.DAMAGED),
+    (StoreUncertain, ExitCode.UNCERTAIN),
     (StoreError, ExitCode.UNAVAILABLE),
     (click.ClickException, ExitCode.USAGE),
     (FileExistsError, ExitCode.CONFLICT),
@@ -80,6 +88,8 @@ def sentence(error: Exception) -> str:
         text = error.format_message()
     elif isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    elif isinstance(error, StoreUncertain) and not isinstance(error, Repeatable):
+        text = f"{error}; it may have been made: look before you repeat it"
     elif exit_code(error) is ExitCode.INTERNAL:
         text = f"internal error: {type(error).__name__}: {error}"
     else:

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 import click
 import msgspec
 
-from gateway.cli.exits import ExitCode, printable
+from gateway.cli.exits import ExitCode, Repeatable, printable
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import progress, show_json, show_sentences, show_table
 from gateway.errors import StoreUnavailable, StoreUncertain
@@ -102,7 +102,15 @@ async def _import(db: Database, reader: FileReader, rules: Rules, outcomes: list
     try:
         return await import_file(db, reader, rules, told)
     except (StoreUnavailable, StoreUncertain) as error:
-        raise StoreUnavailable(f"{error}; what went in stays, and the same command goes on") from error
+        raise going_on(error) from error
+
+
+def going_on(error: StoreUnavailable | StoreUncertain) -> StoreUnavailable | StoreUncertain:
+    """The error that broke an import off, with what to do: run it again, also where a record may be in already."""
+    if isinstance(error, StoreUncertain):
+        again = "the same command goes on: a record that is in already is left alone, and balances are set, not added"
+        return Repeatable(f"{error}; what went in stays, and {again}")
+    return StoreUnavailable(f"{error}; what went in stays, and the same command goes on")
 
 
 @contextlib.contextmanager

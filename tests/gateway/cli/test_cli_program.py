@@ -13,6 +13,7 @@ from gateway import __version__
 from gateway.cli import exits, program
 from gateway.cli.exits import ExitCode
 from gateway.cli.program import COMMANDS, gateway
+from gateway.errors import StoreUnavailable, StoreUncertain
 from tests.gateway.cli.conftest import PROGRAM, Cli, program_environment
 
 
@@ -194,4 +195,7 @@ def test_each_exit_code_means_one_thing() -> None:
     assert len({code.value for code in ExitCode}) == len(ExitCode)
     assert exits.exit_code(RuntimeError()) is ExitCode.INTERNAL
     assert exits.sentence(RuntimeError("a\nb")) == "internal error: RuntimeError: a b"
+    doubt = StoreUncertain("the answer was lost")
+    assert exits.exit_code(doubt) is ExitCode.UNCERTAIN is not exits.exit_code(StoreUnavailable("gone"))
+    assert exits.sentence(doubt) == "the answer was lost; it may have been made: look before you repeat it"
     assert exits.printable("a\x1b\u202e") == "a\\x1b\\u202e"
