@@ -54,6 +54,15 @@ class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True):
     auth_token_file: str = ""
     auth_token: Annotated[str, Meta(max_length=16_384)] = ""
 
+    def __repr__(self) -> str:
+        """Without tokens, of which the addresses may carry one too: it stands in tracebacks and logs."""
+        url, replica = (address.partition("?")[0] for address in (self.url, self.replica))
+        token = "set" if self.auth_token else ""
+        return (
+            f"DatabaseConfig(url={url!r}, replica={replica!r}, auth_token_file={self.auth_token_file!r},"
+            f" auth_token={token!r})"
+        )
+
 
 class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds of one connection and of one node."""
@@ -262,7 +271,7 @@ def _check_origins(value: tuple[str, ...]) -> None:
 def _check_replica(value: str) -> None:
     if value:
         _check_url(value)
-        if not value.startswith(("http://", "https://", "ws://", "wss://", "libsql://")):
+        if value.partition("://")[0].lower() not in ("http", "https", "ws", "wss", "libsql"):
             raise ValueError("must be http(s)://, ws(s):// or libsql://")
 
 
@@ -278,7 +287,7 @@ def _check_url(value: str) -> None:
         raise ValueError("is not an address") from None
     if scheme not in ("", "file", "http", "https", "ws", "wss", "libsql"):
         raise ValueError("must be file:PATH, http(s)://, ws(s):// or libsql://")
-    if scheme == "file" and not value.removeprefix("file:").lstrip("/"):
+    if scheme == "file" and not value[len("file:") :].lstrip("/"):
         raise ValueError("file: needs a path")
     if not value.isprintable():
         raise ValueError("must not hold control characters")

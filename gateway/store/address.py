@@ -44,6 +44,10 @@ class ServerAddress(NamedTuple):
     def __str__(self) -> str:
         return self.url
 
+    def __repr__(self) -> str:
+        """Without the token: it stands in tracebacks and logs."""
+        return f"ServerAddress({self.transport!r}, {self.url!r}, token={'set' if self.token else None})"
+
 
 Address: TypeAlias = FileAddress | ServerAddress
 
@@ -66,7 +70,7 @@ def parse_address(url: str, setting: str = "database.url") -> Address:
 
 def _path(url: str, setting: str) -> Path:
     name = url
-    if url.startswith("file:"):
+    if url[:5].lower() == "file:":
         parts = _split(url, setting)
         if parts.query or parts.fragment:
             raise ConfigError(f"{setting}: parameters are not supported after file:PATH")

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.config import SECRETS, SECTIONS, Config, ServerConfig, environment_name, load_config
 from gateway.errors import ConfigError
+from gateway.store.address import FileAddress, ServerAddress, parse_address
 
 TREE = Path(__file__).parents[2]
 SHIPPED = TREE / "config.toml"
@@ -220,6 +221,36 @@ def test_a_secret_comes_from_the_environment_or_a_file_of_its_own(tmp_path: Path
     assert load_config(None, named).database.auth_token == "from-the-file"
     both = named | {"GATEWAY_DATABASE_AUTH_TOKEN": "from-the-environment"}
     assert load_config(None, both).database.auth_token == "from-the-environment"
+
+
+def test_a_configuration_is_shown_without_secrets() -> None:
+    named = {
+        "GATEWAY_DATABASE_AUTH_TOKEN": "SECRET",
+        "GATEWAY_DATABASE_URL": "http://db:8080?authToken=SECRET",
+        "GATEWAY_DATABASE_REPLICA": "WS://near?authToken=SECRET",
+    }
+    shown = repr(load_config(None, named))
+    assert "SECRET" not in shown
+    assert "DatabaseConfig(url='http://db:8080', replica='WS://near', auth_token_file='', auth_token='set')" in shown
+    assert "auth_token=''" in repr(Config())
+
+
+@pytest.mark.parametrize("scheme", ["http", "HTTPS", "Ws", "wSS", "LIBSQL"])
+def test_a_servers_scheme_may_be_written_in_any_case(scheme: str) -> None:
+    """As the addresses themselves are read."""
+    url = f"{scheme}://db"
+    database = load_config(None, {"GATEWAY_DATABASE_URL": url, "GATEWAY_DATABASE_REPLICA": url}).database
+    assert isinstance(parse_address(database.url), ServerAddress)
+    assert parse_address(database.replica) == parse_address(url.lower())
+
+
+def test_a_files_scheme_may_be_written_in_any_case() -> None:
+    url = "FILE:///tmp/a.db"
+    assert parse_address(load_config(None, {"GATEWAY_DATABASE_URL": url}).database.url) == FileAddress(
+        Path("/tmp/a.db")
+    )
+    assert "database.replica" in refused(None, {"GATEWAY_DATABASE_REPLICA": url})
+    assert "database.url" in refused(None, {"GATEWAY_DATABASE_URL": "FILE:///"})
 
 
 @pytest.mark.parametrize("content", [b"", b"  \n", b"two\nlines", b"\xff", "schl\u00fcssel".encode(), b"x" * 20_000])

@@ -47,6 +47,9 @@ def test_a_server(url: str, expected: ServerAddress) -> None:
 def test_an_address_is_shown_without_its_token() -> None:
     assert str(parse_address("libsql://db.turso.io?authToken=SECRET")) == "https://db.turso.io"
     assert str(parse_address("data/gateway.db")) == "file:data/gateway.db"
+    shown = repr(parse_address("wss://db.turso.io?authToken=SECRET"))
+    assert shown == "ServerAddress('ws', 'wss://db.turso.io', token=set)"
+    assert repr(parse_address("http://db")) == "ServerAddress('http', 'http://db', token=None)"
 
 
 @pytest.mark.parametrize(
