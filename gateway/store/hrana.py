@@ -103,6 +103,13 @@ class Request:
         return {"type": "batch", "batch": {"steps": [_step(step) for step in steps]}}
 
 
+def value_size(value: Value) -> int:
+    """About how many bytes a value takes. Raises `TypeError`, `ValueError` or `OverflowError` for one that no column
+    holds."""
+    _value(value)
+    return len(value) if isinstance(value, str | bytes) else 8
+
+
 def encode_pipeline(baton: str | None, requests: Sequence[dict[str, Any]]) -> bytes:
     """The body of ``POST /v3/pipeline``."""
     return _encoder.encode({"baton": baton, "requests": requests})

@@ -71,6 +71,8 @@ class HttpServer:
         self, url: str, baton: str | None, requests: Sequence[dict[str, Any]], timeout_s: float
     ) -> Answer:
         """One pipeline. Raises as `Stream.batch` does."""
+        if self._session.closed:
+            raise StoreUnavailable("the database is closed")
         body = encode_pipeline(baton, requests)
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, timeout_s))
         try:

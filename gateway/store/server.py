@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,8 @@ from gateway.store.address import ServerAddress
 from gateway.store.driver import Row, Statement, StoreCounts, Written
 from gateway.store.http_streams import HttpServer
 from gateway.store.server_copies import copy_server
-from gateway.store.server_readers import READ_TIMEOUT_S, SCAN_TIMEOUT_S, Near, ServerSnapshot, Streams
+from gateway.store.server_readers import Near, ServerSnapshot
+from gateway.store.server_streams import READ_TIMEOUT_S, Streams
 from gateway.store.server_wakeup import ServerWakeup
 from gateway.store.server_writer import ServerWriter
 from gateway.store.stream import Server
@@ -29,8 +31,8 @@ class Primary(NamedTuple):
     def at(cls, address: ServerAddress, token: str | None) -> Primary:
         """Nothing is connected yet."""
         if address.transport == "http":
-            http = HttpServer(address.url, token)
-            return cls(http, http, http)
+            # Apart, so that no number of slow reads keeps a write or the stream of changes waiting for a connection.
+            return cls(*(HttpServer(address.url, token) for _ in cls._fields))
         reads, writes = _server(address, token), _server(address, token, only_reads=False)
         return cls(reads, writes, HttpServer("http" + address.url.removeprefix("ws"), token))
 
@@ -47,6 +49,9 @@ def _server(address: ServerAddress, token: str | None, *, only_reads: bool = Tru
     return WsServer(address.url, token, only_reads=only_reads)
 
 
+SCAN_TIMEOUT_S = 60.0
+
+
 class ServerDriver:
     """A libSQL server, and the replica beside this process if there is one."""
 
@@ -54,8 +59,10 @@ class ServerDriver:
         self._http = primary.http
         self._servers: set[Server] = {*primary, *([replica] if replica else [])}
         self._primary = Streams(primary.reads)
+        self._replica = Streams(replica) if replica else None
+        self._scanning = asyncio.Lock()
         self.counts = StoreCounts()
-        self._near = Near(self._primary, Streams(replica) if replica else None, counts=self.counts)
+        self._near = Near(self._primary, self._replica, counts=self.counts)
         self._wakeup = ServerWakeup(
             lambda: primary.http.changes("change_log"), self._near.confirm, poll_s=poll_ms / 1000
         )
@@ -75,7 +82,7 @@ class ServerDriver:
     ) -> ServerDriver:
         """Open the server at `address`. Raises `StoreUnavailable` when it can not be reached or refuses the token."""
         primary = Primary.at(address, address.token or auth_token)
-        near = _server(replica, replica.token or auth_token) if replica else None
+        near = _server(replica, replica.token or address.token or auth_token) if replica else None
         streams = Streams(primary.reads)
         try:
             await streams.read([Statement("SELECT 1")], READ_TIMEOUT_S)
@@ -109,7 +116,8 @@ class ServerDriver:
     async def scan(self, statements: tuple[Statement, ...]) -> list[list[Row]]:
         """From the primary, with more patience."""
         self._check_open()
-        return await self._primary.read(statements, SCAN_TIMEOUT_S)
+        async with self._scanning:
+            return await self._primary.read(statements, SCAN_TIMEOUT_S)
 
     async def write(self, statements: tuple[Statement, ...]) -> Written:
         """With the writer's next group."""
@@ -136,6 +144,9 @@ class ServerDriver:
         self._closed = True
         await self._writer.close()
         await self._wakeup.close()
+        for streams in (self._primary, self._replica):
+            if streams is not None:
+                await streams.close()
         for server in self._servers:
             await server.close()
 

@@ -6,14 +6,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from gateway.errors import StoreError, StoreUnavailable
 from gateway.store.address import ServerAddress
 from gateway.store.driver import Statement
 from gateway.store.http_streams import HttpServer, NotOffered
 from gateway.store.inspection import Finding, Note
-from gateway.store.server_readers import Streams
+from gateway.store.server_streams import Streams
+from gateway.store.stream import Server, Step
 
 SLOW_WRITE_S = 1.0
 FOLLOW_S = 5.0
@@ -26,10 +27,15 @@ _UNMARK = Statement("DELETE FROM writers WHERE id = ?")
 
 
 async def inspect_server(
-    primary: ServerAddress, replica: ServerAddress | None, token: str | None
+    primary: ServerAddress,
+    replica: ServerAddress | None,
+    token: str | None,
+    *,
+    connect: Callable[[str, str | None], HttpServer] = HttpServer,
 ) -> AsyncIterator[Finding | Note]:
-    """What is wrong with the server, and what it is. `token` is for addresses that carry none."""
-    server = HttpServer(primary.http_url, primary.token or token)
+    """What is wrong with the server, and what it is. `token` is for addresses that carry none; `connect` makes a server
+    of an address and its token."""
+    server = connect(primary.http_url, primary.token or token)
     streams = Streams(server)
     mark = f"doctor-{secrets.token_hex(8)}"
     try:
@@ -38,7 +44,7 @@ async def inspect_server(
         yield await _changes(server)
         begun = time.monotonic()
         try:
-            await _write(streams, _MARK, mark)
+            await _write(server, _MARK, mark)
         except StoreError as error:
             if "no such table" not in str(error):  # which is found elsewhere
                 yield Finding("writes", f"the server does not write: {error}")
@@ -50,7 +56,7 @@ async def inspect_server(
             if replica is not None:
                 yield await _followed(replica, token, mark)
         finally:
-            await _write(streams, _UNMARK, mark)
+            await _write(server, _UNMARK, mark)
         yield Note(
             "durability", "a server syncs at checkpoints only unless its durability_mode is strong (see the docs)"
         )
@@ -69,8 +75,15 @@ async def _changes(server: HttpServer) -> Finding | Note:
         return Finding("changes", f"the stream of changes can not be opened: {str(error) or 'no answer'}")
 
 
-async def _write(streams: Streams, statement: Statement, mark: str) -> None:
-    await streams.read([statement._replace(args=(mark,))], TIMEOUT_S)
+async def _write(server: Server, statement: Statement, mark: str) -> None:
+    """On a stream of its own, once: what is read is asked for again when an answer is lost, and a write must not be."""
+    stream = server.stream()
+    try:
+        [outcome] = await stream.batch([Step(statement.sql, (mark,))], timeout_s=TIMEOUT_S)
+    finally:
+        await stream.close()
+    if outcome.error is not None:
+        raise outcome.error
 
 
 async def _followed(replica: ServerAddress, token: str | None, mark: str) -> Finding | Note:

@@ -1,36 +1,33 @@
-"""Reads from a libSQL server: from the primary what is newest, from a replica what is near.
+"""Near reads from a libSQL server: from the replica beside this process where there is one.
 
 A replica lags by milliseconds, may be replaced by one that lags more, be cut off from its primary, and be away. What is
 read near never goes back in time within this process all the same, nor behind this process's own writes: every near
-read learns the position of the change log in its snapshot, is repeated while that is behind what was seen before, and
-goes to the primary when that takes too long. Who asks the primary for its position now and then (`Near.confirm`) bounds
-how old it can be; a replica that is not confirmed so is not believed at all.
+read learns in its snapshot where the change log stands, is repeated while that is behind what was seen before, or of
+another epoch, and goes to the primary when that takes too long. Who asks the primary where it stands now and then
+(`Near.confirm`) bounds how old it can be; a replica that is not confirmed so is not believed at all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from gateway.errors import StoreError, StoreUnavailable
 from gateway.store.driver import Row, Statement, StoreCounts
-from gateway.store.stream import IN_TRANSACTION, Outcome, Server, Step, Stream, TimedOut, Unanswered, succeeded
+from gateway.store.server_streams import BEGIN, END, READ_TIMEOUT_S, Streams, rows_of
+from gateway.store.stream import IN_TRANSACTION, Outcome, Step, Stream, TimedOut, succeeded
 
 log = logging.getLogger(__name__)
 
-READ_TIMEOUT_S = 3.0
-SCAN_TIMEOUT_S = 60.0
-STREAMS = 16
-"""Streams in use at once; a server holds 128 for all its clients."""
-
-IDLE_S = 1.0
-"""How long a stream that nobody uses is kept."""
-
-LAG_PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+LAG_PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Between the looks at a replica that is behind; its lag is 4 ms on a good day."""
+
+LAG_REST_S = 1.0
+"""How long a replica is left alone that is still behind after these: the looks are load, too."""
 
 TRUST_S = 5.0
 """So long after the primary was last heard of a replica is believed: it may be cut off, and revocations with it."""
@@ -44,96 +41,21 @@ REPLICA_REST_S = 2.0
 HANGING_REST_S = 30.0
 """The most, where each attempt hangs: the rest is doubled from one to the next."""
 
-POSITION = Statement("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'change_log'), 0)")
+_STANDING = Statement(
+    "SELECT coalesce((SELECT value FROM meta WHERE key = 'epoch'), ''),"
+    " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'change_log'), 0)"
+)
 
-_BEGIN, _END = "BEGIN", "ROLLBACK"
+
+class Standing(NamedTuple):
+    """Where a change log stands."""
+
+    epoch: str
+    position: int
 
 
-class Streams:
-    """The streams of one server for reading: kept while they are used, and let go of soon after, for a server holds few
-    for all its clients together."""
-
-    def __init__(self, server: Server, *, idle_s: float = IDLE_S) -> None:
-        self._server = server
-        self._idle: list[tuple[Stream, float]] = []
-        self._idle_s = idle_s
-        self._sweep: asyncio.TimerHandle | None = None
-        self._free = asyncio.Semaphore(STREAMS)
-
-    async def borrow(self) -> tuple[Stream, bool]:
-        """A stream, and whether it is new; give it back."""
-        await self._free.acquire()
-        while self._idle:
-            stream, _ = self._idle.pop()
-            if not stream.expired:
-                return stream, False
-        return self._server.stream(), True
-
-    def give_back(self, stream: Stream) -> None:
-        """Keep the stream for the next reader for a while, unless it broke."""
-        if not stream.broken:
-            loop = asyncio.get_running_loop()
-            self._idle.append((stream, loop.time()))
-            if self._sweep is None:
-                self._sweep = loop.call_later(self._idle_s, self._let_go)
-        self._free.release()
-
-    def _let_go(self) -> None:
-        """Close the streams that nobody used for a while."""
-        loop = asyncio.get_running_loop()
-        before = loop.time() - self._idle_s
-        old = [stream for stream, since in self._idle if since <= before]
-        self._idle = [(stream, since) for stream, since in self._idle if since > before]
-        self._sweep = loop.call_later(self._idle_s, self._let_go) if self._idle else None
-        for stream in old:
-            _behind(stream.close())
-
-    async def first(self, steps: Sequence[Step], timeout_s: float) -> tuple[Stream, list[Outcome]]:
-        """Run the first batch on a stream, on a new one when an old one fails: a read may be repeated. The stream is
-        the caller's to give back; none is taken when this raises."""
-        while True:
-            stream, new = await self.borrow()
-            try:
-                return stream, await stream.batch(steps, timeout_s=timeout_s)
-            except StoreUnavailable as error:
-                stream.broken = True
-                self.give_back(stream)
-                if new or isinstance(error, TimedOut):
-                    raise
-            except BaseException:
-                stream.broken = True
-                self.give_back(stream)
-                raise
-            self._idle.clear()  # they are as old as the one that failed
-
-    async def read(self, statements: Sequence[Statement], timeout_s: float) -> list[list[Row]]:
-        """The rows of each statement, all of one moment."""
-        steps = [Step(sql, args) for sql, args, _ in statements]
-        if len(steps) == 1:
-            return [rows_of(outcome) for outcome in await self._once(steps, timeout_s)]
-        begun = [step._replace(condition=succeeded(i)) for i, step in enumerate(steps)]
-        outcomes = await self._once([Step(_BEGIN), *begun, Step(_END, (), IN_TRANSACTION)], timeout_s)
-        return [rows_of(outcome) for outcome in outcomes[:-1]][1:]
-
-    async def _once(self, steps: Sequence[Step], timeout_s: float) -> list[Outcome]:
-        if self._idle:
-            stream, outcomes = await self.first(steps, timeout_s)
-            self.give_back(stream)
-            return outcomes
-        async with self._free:
-            try:
-                return await self._server.once(steps, timeout_s=timeout_s)
-            except TimedOut:
-                raise
-            except Unanswered:  # the connection was an old one: a read may be repeated
-                return await self._server.once(steps, timeout_s=timeout_s)
-
-    async def close(self) -> None:
-        """Close the streams that are idle."""
-        if self._sweep is not None:
-            self._sweep.cancel()
-        idle, self._idle = self._idle, []
-        await asyncio.gather(*(stream.close() for stream, _ in idle))
+NOWHERE = Standing("", 0)
+"""Of a database that has no change log yet."""
 
 
 class Near:
@@ -148,7 +70,8 @@ class Near:
         self._rest_until = 0.0
         self._rest_s = REPLICA_REST_S
         self._away = False
-        self._confirmed_at = time.monotonic()
+        self._epoch = ""
+        self._confirmed_at = -math.inf
         self.floor = 0
         """The newest position of the change log that this process has seen: no read is behind it."""
         self.counts = counts if counts is not None else StoreCounts()
@@ -157,21 +80,22 @@ class Near:
         """All statements in one snapshot."""
         if self._replica is None:
             return await self._primary.read(statements, READ_TIMEOUT_S)
-        streams, stream, rows = await self.begin(statements, Step(_END, (), IN_TRANSACTION))
+        streams, stream, rows = await self.begin(statements, Step(END, (), IN_TRANSACTION))
         streams.give_back(stream)
         return rows
 
-    async def confirm(self) -> int:
-        """Ask the primary for the position of the change log: nothing older is read from now on."""
-        before = self.floor
-        [[(position,)]] = await self._primary.read([POSITION], READ_TIMEOUT_S)
-        self._learn(int(position), before)
-        return int(position)
-
-    def _learn(self, position: int, before: int) -> None:
-        """The primary said so, asked when the floor was `before`. It is right, also when its numbering went back."""
-        self._confirmed_at = time.monotonic()
-        self.floor = position if position < before else max(self.floor, position)
+    async def confirm(self) -> Standing:
+        """Ask the primary where its change log stands: nothing older is read from now on."""
+        asked_at, floor = time.monotonic(), self.floor
+        try:
+            [[row]] = await self._primary.read([_STANDING], READ_TIMEOUT_S)
+            standing = Standing(*row)
+        except StoreUnavailable:
+            raise
+        except StoreError:  # there are no tables yet
+            standing = NOWHERE
+        self._learn(standing, asked_at, floor)
+        return standing
 
     def snapshot(self) -> ServerSnapshot:
         """A read transaction for the length of an ``async with`` block."""
@@ -182,63 +106,106 @@ class Near:
 
         Answers the stream, to be given back, and the statements' rows.
         """
-        steps = [Step(_BEGIN), Step(POSITION.sql)]
+        steps = [Step(BEGIN), Step(_STANDING.sql)]
         before = 0
         for sql, args, _ in statements:
             steps.append(Step(sql, args, succeeded(before)))
             before = len(steps) - 1
         steps += ending
         if self._replica is not None:
-            for pause_s in (0.0, *LAG_PAUSES_S):
-                now = time.monotonic()
-                if now < self._rest_until or now - self._confirmed_at > self._trust_s:
-                    break
-                await asyncio.sleep(pause_s)
-                stream, outcomes = await self._ask(self._replica, steps)
-                if stream is not None and _position(outcomes) >= self.floor:
-                    return self._begun(self._replica, stream, outcomes, len(statements))
-                if stream is not None:
-                    await end(self._replica, stream)
+            begun = await self._begin_near(self._replica, steps)
+            if begun is not None:
+                return self._replica, begun[0], self._rows(self._replica, *begun, len(statements))
             self.counts.past_replica += 1
-        floor = self.floor
+        asked_at, floor = time.monotonic(), self.floor
         stream, outcomes = await self._primary.first(steps, READ_TIMEOUT_S)
-        self._learn(_position(outcomes), floor)
-        return self._begun(self._primary, stream, outcomes, len(statements))
+        self._learn(_standing(outcomes), asked_at, floor)
+        return self._primary, stream, self._rows(self._primary, stream, outcomes, len(statements))
 
-    async def _ask(self, replica: Streams, steps: Sequence[Step]) -> tuple[Stream | None, list[Outcome]]:
+    def _learn(self, standing: Standing, asked_at: float, floor: int) -> None:
+        """The primary said so, asked at that time, when the floor was that. It is right, also when its numbering went
+        back or began anew; only an answer that was overtaken by another is not.
+        """
+        if standing.epoch != self._epoch and asked_at < self._confirmed_at:
+            return
+        self._confirmed_at = max(self._confirmed_at, asked_at)
+        if standing.epoch != self._epoch or standing.position < floor:
+            self._epoch, self.floor = standing
+        else:
+            self.floor = max(self.floor, standing.position)
+
+    # --- the replica ---
+
+    async def _begin_near(self, replica: Streams, steps: Sequence[Step]) -> tuple[Stream, list[Outcome]] | None:
+        """Begin at the replica; None when it is not to be asked, or does not catch up in time."""
+        if not self._believed():
+            return None
+        begun = await self._try(replica, steps)
+        if begun is not None or not self._believed() or not await self._caught_up(replica):
+            return begun
+        return await self._try(replica, steps)
+
+    def _believed(self) -> bool:
+        now = time.monotonic()
+        return now >= self._rest_until and now - self._confirmed_at <= self._trust_s
+
+    async def _try(self, replica: Streams, steps: Sequence[Step]) -> tuple[Stream, list[Outcome]] | None:
         try:
             stream, outcomes = await replica.first(steps, NEAR_TIMEOUT_S)
         except StoreUnavailable as error:
-            self._rest(hung=isinstance(error, TimedOut))
-            if not self._away:
-                self._away = True
-                log.warning("the replica can not be read; the primary is: %s", error)
-            return None, []
+            self._failed(error)
+            return None
+        self._answered()
+        if self._reached(_standing(outcomes)):
+            return stream, outcomes
+        replica.behind(replica.end(stream))
+        return None
+
+    async def _caught_up(self, replica: Streams) -> bool:
+        """Look at where the replica stands until it is where this process is; not for long."""
+        for pause_s in LAG_PAUSES_S:
+            await asyncio.sleep(pause_s)
+            try:
+                [[row]] = await replica.read([_STANDING], NEAR_TIMEOUT_S)
+            except StoreError as error:
+                self._failed(error)
+                return False
+            if self._reached(Standing(*row)):
+                return True
+        self._rest_until = max(self._rest_until, time.monotonic() + LAG_REST_S)
+        return False
+
+    def _reached(self, standing: Standing) -> bool:
+        return standing.epoch == self._epoch and standing.position >= self.floor
+
+    def _failed(self, error: StoreError) -> None:
+        """Leave the replica alone for a while. Who waited beside the one that hung does not make it longer."""
+        now = time.monotonic()
+        if now >= self._rest_until:
+            self._rest_until = now + self._rest_s
+            hung = isinstance(error, TimedOut)
+            self._rest_s = min(HANGING_REST_S, self._rest_s * 2) if hung else REPLICA_REST_S
+        if not self._away:
+            self._away = True
+            log.warning("the replica can not be read; the primary is: %s", error)
+
+    def _answered(self) -> None:
         self._rest_s = REPLICA_REST_S
         if self._away:
             self._away = False
             log.warning("the replica can be read again")
-        return stream, outcomes
 
-    def _rest(self, *, hung: bool) -> None:
-        """Leave the replica alone for a while. Who waited beside the one that hung does not make it longer."""
-        now = time.monotonic()
-        if now < self._rest_until:
-            return
-        self._rest_until = now + self._rest_s
-        self._rest_s = min(HANGING_REST_S, self._rest_s * 2) if hung else REPLICA_REST_S
-
-    def _begun(
-        self, streams: Streams, stream: Stream, outcomes: list[Outcome], count: int
-    ) -> tuple[Streams, Stream, list[list[Row]]]:
+    def _rows(self, streams: Streams, stream: Stream, outcomes: list[Outcome], count: int) -> list[list[Row]]:
+        """The rows of the statements, which follow BEGIN and the standing."""
         try:
-            rows = [rows_of(outcome) for outcome in outcomes[: count + 2] if outcome is not outcomes[1]][1:]
+            rows_of(outcomes[0])
+            rows = [rows_of(outcome) for outcome in outcomes[2 : 2 + count]]
         except StoreError:
             stream.broken = True  # its transaction is of no use to anybody
             streams.give_back(stream)
             raise
-        self.floor = max(self.floor, _position(outcomes))
-        return streams, stream, rows
+        self.floor = max(self.floor, _standing(outcomes).position)
+        return rows
 
 
 class ServerSnapshot:
@@ -256,7 +223,7 @@ class ServerSnapshot:
     async def __aexit__(self, *exception: object) -> None:
         if self._stream is not None:
             # Whoever read is not to pay for the good-bye.
-            _behind(end(self._streams, self._stream))
+            self._streams.behind(self._streams.end(self._stream))
 
     async def read(self, *statements: Statement) -> list[list[Row]]:
         """The rows of each statement; the first read fixes the moment."""
@@ -277,37 +244,6 @@ class ServerSnapshot:
         return [rows_of(outcome) for outcome in outcomes]
 
 
-_tasks: set[asyncio.Task[None]] = set()
-
-
-def _behind(work: Coroutine[Any, Any, None]) -> None:
-    """Do this without waiting for it."""
-    task = asyncio.create_task(work)
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
-
-
-async def end(streams: Streams, stream: Stream) -> None:
-    """End a read transaction and give the stream back."""
-    try:
-        if not stream.broken:
-            [ended] = await stream.batch([Step(_END)], timeout_s=READ_TIMEOUT_S)
-            stream.broken = stream.broken or not ended.ok
-    except StoreError:
-        stream.broken = True
-    finally:
-        streams.give_back(stream)
-
-
-def rows_of(outcome: Outcome) -> list[Row]:
-    """The rows of a step that had to be run. Raises what it was refused with."""
-    if outcome.error is not None:
-        raise outcome.error
-    if not outcome.ran:
-        raise StoreUnavailable("the server ended the transaction")
-    return outcome.rows
-
-
-def _position(outcomes: Sequence[Outcome]) -> int:
-    """The position of the change log, step 1; 0 in a database without one."""
-    return int(outcomes[1].rows[0][0]) if outcomes[1].ok else 0
+def _standing(outcomes: Sequence[Outcome]) -> Standing:
+    """Where the change log stands: step 1 of a transaction that was begun here."""
+    return Standing(*outcomes[1].rows[0]) if outcomes[1].ok else NOWHERE

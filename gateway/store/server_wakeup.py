@@ -48,14 +48,14 @@ ECHOES_S = (0.003, 0.008, 0.02, 0.06, 0.15, 0.4)
 class ServerWakeup(Bell):
     """`wait` returns when the database may hold something new.
 
-    `listen` opens the stream of changes (None: there is none); `position` reads the newest `seq` where the follower
-    reads it; `poll_s` is the pause between polls while something happens.
+    `listen` opens the stream of changes (None: there is none); `standing` tells where the change log stands;
+    `poll_s` is the pause between polls while something happens.
     """
 
     def __init__(
         self,
         listen: Listen | None,
-        position: Callable[[], Awaitable[int]],
+        standing: Callable[[], Awaitable[object]],
         *,
         poll_s: float,
         net_s: float = NET_S,
@@ -64,7 +64,7 @@ class ServerWakeup(Bell):
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self._listen = listen
-        self._position = position
+        self._standing = standing
         self._poll_s = poll_s
         self._net_s = net_s
         self._not_offered_s = not_offered_s
@@ -128,9 +128,10 @@ class ServerWakeup(Bell):
             pause_s = backoff_s * (0.5 + random.random() / 2)
             try:
                 async with self._listen() as events:
-                    self._trusted, backoff_s = True, least_s
+                    self._trusted = True
                     self.ring()  # what was committed before it was open has not been announced
                     async for _ in events:
+                        backoff_s = least_s  # it does not end at once, as one behind a bad proxy may
                         self._heard += 1
                         self._event()
             except NotOffered as error:
@@ -139,6 +140,8 @@ class ServerWakeup(Bell):
             except StoreError as error:
                 if self._trusted:
                     log.info("the stream of changes ended: %s", error)
+            except Exception:
+                log.exception("the stream of changes failed")
             self._trusted = False
             self.ring()
             await asyncio.sleep(pause_s)
@@ -147,23 +150,35 @@ class ServerWakeup(Bell):
     # --- the polls ---
 
     async def _poll(self) -> None:
-        seen, heard = -1, 0
+        while True:
+            try:
+                await self._look_on()
+            except Exception:  # nothing else would notice a silent stream, or that a replica lags
+                log.exception("looking for changes failed")
+                self.ring()
+
+    async def _look_on(self) -> None:
+        """Look again and again. An event may come before its change can be read, or a little after: it counts for two
+        looks."""
+        seen: object = None
+        heard = earlier = self._heard
         while True:
             trusted = self._trusted
             await asyncio.sleep(self._pause())
+            earlier, heard = heard, self._heard
             try:
                 async with asyncio.timeout(POLL_TIMEOUT_S):
-                    position = await self._position()
+                    standing = await self._standing()
             except (StoreError, TimeoutError):
                 self.ring()  # the follower meets the failure itself
                 continue
-            if position != seen and seen >= 0:
+            if standing != seen and seen is not None:
                 self.ring()
                 if not trusted:
                     self._active_until = self._loop.time() + ACTIVE_S
-                elif heard == self._heard:
-                    await self._suspect(heard)
-            seen, heard = position, self._heard
+                elif earlier == self._heard:
+                    await self._suspect(earlier)
+            seen = standing
 
     async def _suspect(self, heard: int) -> None:
         """There was a change of which the stream said nothing: open it again, unless it only was slower."""

@@ -18,18 +18,21 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
-from gateway.errors import NoRowChanged, StoreError, StoreUnavailable, StoreUncertain
-from gateway.store.driver import Row, Statement, StoreCounts, Written
-from gateway.store.hrana import Request
+from gateway.errors import StoreError, StoreUnavailable, StoreUncertain
+from gateway.store.driver import Statement, StoreCounts, Written
+from gateway.store.hrana import value_size
+from gateway.store.server_groups import Group, Operation
 from gateway.store.sqlite import split_script
-from gateway.store.stream import IN_TRANSACTION, Condition, Outcome, Step, Stream, Unanswered, both, succeeded
+from gateway.store.stream import IN_TRANSACTION, Outcome, Step, Stream, Unanswered, both, succeeded
 
 log = logging.getLogger(__name__)
 
 GROUP_LIMIT = 200
 """Operations in one request: more would not be faster, and all wait for the last."""
+
+GROUP_BYTES = 4 * 1024 * 1024
+"""Of texts and blobs in one request: by WebSocket a server takes 16 MiB, in which they grow by a third or more."""
 
 QUEUE_LIMIT = 20_000
 """Operations that may wait; beyond, a write is refused at once."""
@@ -37,7 +40,7 @@ QUEUE_LIMIT = 20_000
 TIMEOUT_S = 8.0
 """For one request. A server takes the write lock from a stream that held it for 5 s, so an honest wait is shorter."""
 
-FENCE_TIMEOUT_S = 10.0
+FENCE_TIMEOUT_S = 6.0
 """How long is tried to find out what became of a group that was not answered."""
 
 SCRIPT_TIMEOUT_S = 60.0
@@ -47,10 +50,6 @@ IDLE_S = 1.0
 BUSY_RETRIES = 3
 BUSY_PAUSE_S = 0.02
 FENCE_PAUSE_S = (0.05, 1.0)
-
-_SEQ = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'change_log'), 0)"
-_GUARD = "SELECT json(iif(changes() = 0, 'no row changed', '0'))"
-"""Refused by the server when the statement before it changed no row."""
 
 _NUMBER = (
     "INSERT INTO writers(id, batch, at) VALUES (?, ?, ?) ON CONFLICT(id) DO UPDATE"
@@ -63,18 +62,11 @@ _FENCE = (
 _FOUND = "SELECT found FROM writers WHERE id = ?"
 
 
-class Operation(NamedTuple):
-    """What is committed whole or not at all."""
-
-    future: asyncio.Future[Written]
-    statements: Sequence[Statement]
-
-
 class ServerWriter:
     """Takes operations and commits them, group by group.
 
-    `open_stream` makes a stream; again after one broke. `committed` is called after each commit, when its futures are
-    resolved. `clock` gives milliseconds since 1970 UTC.
+    `open_stream` makes a stream; again after one broke. `committed` is called with the newest position after each
+    commit, when its futures are resolved; with 0 when answers were lost. `clock` gives milliseconds since 1970 UTC.
     """
 
     def __init__(
@@ -113,9 +105,9 @@ class ServerWriter:
         if len(self._queue) >= self._queue_limit:
             raise StoreUnavailable(f"{self._queue_limit} writes are waiting already")
         # What can not be sent fails here, and not the group that it would be in.
-        Request.batch(Step(statement.sql, statement.args) for statement in statements)
+        size = sum(len(sql) + sum(map(value_size, args)) for sql, args, _ in statements)
         future: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
-        self._queue.append(Operation(future, statements))
+        self._queue.append(Operation(future, statements, size))
         self._wake.set()
         return future
 
@@ -157,14 +149,13 @@ class ServerWriter:
 
     async def _run(self) -> None:
         while self._queue or not self._closing:
-            await self._woken()
-            while self._queue:
-                async with self._turn:
-                    group = self._take()
-                    if group:
-                        started = time.perf_counter()
-                        results = await self._settled(group)
-                        self._resolve(group, results, time.perf_counter() - started)
+            try:
+                await self._woken()
+                while self._queue:
+                    async with self._turn:
+                        await self._commit_next()
+            except Exception:  # without this task no write would ever be answered again
+                log.exception("the writer failed")
 
     async def _woken(self) -> None:
         """Until there is something to do; a stream that is not used is not kept."""
@@ -183,29 +174,49 @@ class ServerWriter:
         if stream is not None:
             await stream.close()
 
-    def _take(self) -> list[Operation]:
-        queue = self._queue
-        group = [queue.popleft() for _ in range(min(len(queue), GROUP_LIMIT))]
-        return [operation for operation in group if not operation.future.cancelled()]
+    async def _commit_next(self) -> None:
+        if not (operations := self._take()):
+            return
+        started = time.perf_counter()
+        results = await self._settled(operations)
+        self._resolve(operations, results, time.perf_counter() - started)
+        last = results[-1]
+        if isinstance(last, StoreUnavailable | _NotKnown):
+            # The next group would wait as long: what was never sent can be refused for sure.
+            waiting, self._queue = list(self._queue), deque()
+            refusal = StoreUnavailable(f"not sent: {last}")
+            self._resolve([each for each in waiting if not each.future.cancelled()], [refusal] * len(waiting), 0.0)
 
-    async def _settled(self, group: list[Operation]) -> list[Written | Exception]:
+    def _take(self) -> list[Operation]:
+        """The first that wait: not too many, and not too many bytes, but one in any case."""
+        queue, taken, size = self._queue, list[Operation](), 0
+        while queue and len(taken) < GROUP_LIMIT and (not taken or size + queue[0].size <= GROUP_BYTES):
+            operation = queue.popleft()
+            if not operation.future.cancelled():
+                taken.append(operation)
+                size += operation.size
+        return taken
+
+    async def _settled(self, operations: list[Operation]) -> list[Written | Exception]:
         """The results of a group, whatever happens: the writer must outlive every failure."""
         try:
-            return await self._commit(group)
+            return await self._commit(Group(operations))
         except Exception as error:
-            if not isinstance(error, StoreError):
+            if not isinstance(error, StoreError | UnicodeDecodeError):
                 log.exception("a group of writes failed")
-                error = StoreUncertain(f"it is not known whether the write was made: {error!r}")
-            elif not isinstance(error, StoreUncertain):
-                log.warning("a group of %d writes was not made: %s", len(group), error)
-            return [error for _ in group]
+                return [StoreUncertain(f"it is not known whether the write was made: {error!r}")] * len(operations)
+            if len(operations) > 1 and not isinstance(error, StoreUnavailable | StoreUncertain):
+                # One of them is to blame: what the server can not read, or answers that it can not send.
+                return [(await self._settled([operation]))[0] for operation in operations]
+            if not isinstance(error, StoreUncertain):
+                log.warning("a group of %d writes was not made: %s", len(operations), error)
+            return [error] * len(operations)
 
-    async def _commit(self, group: list[Operation]) -> list[Written | Exception]:
-        plan = _Plan(group)
+    async def _commit(self, group: Group) -> list[Written | Exception]:
         for attempt in range(BUSY_RETRIES + 1):
             fresh = self._stream is None or self._stream.broken
             try:
-                outcomes = await self._send(plan)
+                outcomes = await self._send(group)
             except Unanswered as error:
                 await self._resolve_doubt(self._number, error)
                 continue
@@ -213,24 +224,24 @@ class ServerWriter:
                 if fresh or attempt == BUSY_RETRIES:
                     raise
                 continue  # the server had forgotten the stream
-            except StoreError as error:
+            except (StoreError, UnicodeDecodeError) as error:
                 await self._resolve_doubt(self._number, error)
                 raise  # refused as a whole
-            refused = plan.refusal(outcomes)
+            refused = group.refusal(outcomes)
             if refused is None:
-                return plan.results(outcomes)
-            self._stream = None
+                return group.results(outcomes)
+            await self._drop()
             if not isinstance(refused, StoreUnavailable) or attempt == BUSY_RETRIES:
                 raise refused
             await asyncio.sleep(BUSY_PAUSE_S * (attempt + random.random()))
         raise StoreUnavailable("the server broke off each attempt")
 
-    async def _send(self, plan: _Plan) -> list[Outcome]:
+    async def _send(self, group: Group) -> list[Outcome]:
         self._number += 1
         number = Step(_NUMBER, (self._id, self._number, self._clock()), succeeded(0))
-        return await self._kept().batch(plan.steps(number), timeout_s=self._timeout_s)
+        return await self._kept().batch(group.steps(number), timeout_s=self._timeout_s)
 
-    async def _resolve_doubt(self, number: int, doubt: StoreError) -> None:
+    async def _resolve_doubt(self, number: int, doubt: Exception) -> None:
         """Find out that the group with this number was not committed and never will be. Raises `StoreUncertain` when it
         was, for its answers are lost, or when that can not be found out."""
         try:
@@ -238,7 +249,7 @@ class ServerWriter:
                 found = await self._fence()
         except TimeoutError:
             log.warning("it is not known whether a group of writes was committed: %s", doubt)
-            raise StoreUncertain(f"it is not known whether the write was made: {doubt}") from doubt
+            raise _NotKnown(f"it is not known whether the write was made: {doubt}") from doubt
         if found >= number:
             log.warning("a group of writes was committed and its answers were lost: %s", doubt)
             self._committed(0)
@@ -268,105 +279,28 @@ class ServerWriter:
             self._stream = self._open_stream()
         return self._stream
 
-    def _resolve(self, group: list[Operation], results: list[Written | Exception], seconds: float) -> None:
-        self.counts.add(len(group), sum(isinstance(result, Exception) for result in results), seconds)
-        seq = 0
-        for operation, result in zip(group, results, strict=True):
-            if operation.future.done():  # cancelled by its caller
+    def _resolve(self, operations: Sequence[Operation], results: Sequence[Written | Exception], seconds: float) -> None:
+        if not operations:
+            return
+        failed = sum(isinstance(result, Exception) for result in results)
+        self.counts.add(len(operations), failed, seconds)
+        newest = -1
+        for operation, result in zip(operations, results, strict=False):
+            future = operation.future
+            if isinstance(result, Written):
+                newest = max(newest, result.seq)
+            if future.done():  # cancelled by its caller
                 continue
             if isinstance(result, Exception):
-                operation.future.set_exception(result)
+                future.set_exception(result)
             else:
-                seq = result.seq
-                operation.future.set_result(result)
-        self._committed(seq)
+                future.set_result(result)
+        if newest >= 0:
+            self._committed(newest)
 
 
-class _Plan:
-    """A group as the steps of one batch: step 0 begins, 1 and 2 are the group's number, then come the operations, and
-    the last three are the position, ``COMMIT``, and ``ROLLBACK`` where that was not possible."""
-
-    def __init__(self, group: list[Operation]) -> None:
-        self._group = group
-        self._places: list[range] = []
-        self._steps: list[Step] = []
-        for operation in group:
-            first = len(self._steps) + 3
-            if len(operation.statements) == 1:
-                self._single(operation.statements[0])
-            else:
-                self._savepoint(operation.statements)
-            self._places.append(range(first, len(self._steps) + 3))
-
-    def steps(self, number: Step) -> list[Step]:
-        """The whole batch."""
-        position = len(self._steps) + 3
-        return [
-            Step("BEGIN IMMEDIATE"),
-            number,
-            Step(_GUARD, (), succeeded(1)),
-            *self._steps,
-            Step(_SEQ, (), _STARTED),
-            Step("COMMIT", (), both(succeeded(position), IN_TRANSACTION)),
-            Step("ROLLBACK", (), both(succeeded(0), IN_TRANSACTION)),
-        ]
-
-    def refusal(self, outcomes: list[Outcome]) -> StoreError | None:
-        """Why the group was not committed; None when it was."""
-        if outcomes[-2].ok:
-            return None
-        errors = [outcome.error for outcome in outcomes[:3] if outcome.error]
-        errors += [outcome.error for outcome in outcomes if isinstance(outcome.error, StoreUnavailable)]
-        return errors[0] if errors else StoreUnavailable("the server ended the transaction")
-
-    def results(self, outcomes: list[Outcome]) -> list[Written | Exception]:
-        """Each operation's result, of a group that was committed."""
-        seq = int(outcomes[-3].rows[0][0]) if outcomes[-3].ok else 0
-        return [
-            self._result(operation.statements, [outcomes[i] for i in place], seq)
-            for operation, place in zip(self._group, self._places, strict=True)
-        ]
-
-    def _single(self, statement: Statement) -> None:
-        """One statement that fails undoes itself."""
-        self._steps.append(Step(statement.sql, statement.args, _STARTED))
-
-    def _savepoint(self, statements: Sequence[Statement]) -> None:
-        """Each step is run when the one before succeeded; when one did not, all of them are undone."""
-        self._steps.append(Step("SAVEPOINT operation", (), _STARTED))
-        first = before = len(self._steps) + 2
-        for statement in statements:
-            self._steps.append(Step(statement.sql, statement.args, succeeded(before)))
-            before += 1
-            if statement.must_change:
-                self._steps.append(Step(_GUARD, (), succeeded(before)))
-                before += 1
-        undone: Condition = both(succeeded(first), {"type": "not", "cond": succeeded(before)}, IN_TRANSACTION)
-        self._steps.append(Step("ROLLBACK TO operation", (), undone))
-        self._steps.append(Step("RELEASE operation", (), both(succeeded(first), IN_TRANSACTION)))
-
-    @staticmethod
-    def _result(statements: Sequence[Statement], outcomes: list[Outcome], seq: int) -> Written | Exception:
-        if len(statements) == 1:
-            outcome = outcomes[0]
-            if outcome.error is not None:
-                return outcome.error
-            if statements[0].must_change and not outcome.changed and not outcome.rows:
-                return NoRowChanged(0)
-            return Written(seq, [outcome.rows])
-        rows: list[list[Row]] = []
-        following = iter(outcomes[1:])
-        for index, statement in enumerate(statements):
-            outcome = next(following)
-            if outcome.error is not None:
-                return outcome.error
-            rows.append(outcome.rows)
-            if statement.must_change and next(following).error is not None:
-                return NoRowChanged(index)
-        return Written(seq, rows)
-
-
-_STARTED: Condition = both(succeeded(2), IN_TRANSACTION)
+class _NotKnown(StoreUncertain):
+    """The server says nothing at all."""
 
 
 def _raise(outcome: Outcome) -> None:

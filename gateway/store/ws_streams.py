@@ -98,7 +98,7 @@ class WsServer:
         try:
             return await stream.batch(steps, timeout_s=timeout_s)
         finally:
-            await stream.close()
+            stream.broken = True  # says good-bye, and waits for no answer
 
     async def explain(self, steps: Sequence[Step], timeout_s: float) -> None:
         """Raise `UnicodeDecodeError` if that is why these steps, which only read, got no answer."""

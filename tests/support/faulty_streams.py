@@ -10,9 +10,9 @@ from typing import Literal, TypeAlias
 from gateway.errors import StoreUnavailable
 from gateway.store.stream import Outcome, Server, Step, Stream, Unanswered
 
-Fault: TypeAlias = Literal["works", "unreachable", "unanswered", "lost", "late"]
-"""What becomes of one batch: it works; it can not be sent; it is lost on the way; it is done and the answer is lost;
-nothing is heard of it, and it arrives when `FaultyServer.arrive` is called."""
+Fault: TypeAlias = Literal["works", "busy", "unreachable", "unanswered", "lost", "late"]
+"""What becomes of one batch: it works; the database is locked; it can not be sent; it is lost on the way; it is done
+and the answer is lost; nothing is heard of it, and it arrives when `FaultyServer.arrive` is called."""
 
 
 class FaultyServer:
@@ -23,6 +23,7 @@ class FaultyServer:
         self.faults = deque(faults)
         self.batches = 0
         self.open = 0
+        self.singles = 0
         self.late: list[tuple[Stream, list[Step]]] = []
 
     def stream(self) -> FaultyStream:
@@ -30,6 +31,7 @@ class FaultyServer:
         return FaultyStream(self, self._server.stream())
 
     async def once(self, steps: Sequence[Step], *, timeout_s: float) -> list[Outcome]:
+        self.singles += 1
         return await self._server.once(steps, timeout_s=timeout_s)
 
     async def close(self) -> None:
@@ -66,6 +68,8 @@ class FaultyStream:
         fault = network.faults.popleft() if network.faults else "works"
         if fault == "works":
             return await self._stream.batch(steps, timeout_s=timeout_s)
+        if fault == "busy":
+            return [Outcome([], 0, StoreUnavailable("locked"), True), *[Outcome([], 0, None, False)] * (len(steps) - 1)]
         self.broken = True
         if fault == "unreachable":
             await self._stream.close()

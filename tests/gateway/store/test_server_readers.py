@@ -4,6 +4,7 @@ far as the test says."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -11,12 +12,17 @@ import pytest
 from gateway.errors import StoreError, StoreUnavailable
 from gateway.store.driver import Statement
 from gateway.store.http_streams import HttpServer
-from gateway.store.server_readers import STREAMS, Near, Streams
+from gateway.store.server_readers import LAG_PAUSES_S, Near, Standing
+from gateway.store.server_streams import STREAMS, Streams
 from tests.support.faulty_streams import FaultyServer
 from tests.support.sqld import SqldReplica, SqldServer
 from tests.support.waiting import eventually
 
-TABLES = "CREATE TABLE change_log(seq INTEGER PRIMARY KEY AUTOINCREMENT, doc TEXT)"
+TABLES = """
+CREATE TABLE change_log(seq INTEGER PRIMARY KEY AUTOINCREMENT, doc TEXT);
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT);
+INSERT INTO meta VALUES ('epoch', 'first');
+"""
 LAST = Statement("SELECT coalesce(max(seq), 0) FROM change_log")
 
 
@@ -46,10 +52,12 @@ async def near(primary: SqldServer, replica: SqldServer) -> AsyncIterator[Near]:
     for server in (primary, replica):
         if not server.running:
             server.start()
-        server.script(f"DROP TABLE IF EXISTS change_log; {TABLES}")
+        server.script(f"DROP TABLE IF EXISTS change_log; DROP TABLE IF EXISTS meta; {TABLES}")
     opened = [HttpServer(primary.url, None), HttpServer(replica.url, None)]
     streams = [Streams(server) for server in opened]
-    yield Near(*streams)
+    confirmed = Near(*streams)
+    await confirmed.confirm()
+    yield confirmed
     for kept in streams:
         await kept.close()
     for server in opened:
@@ -95,7 +103,7 @@ class TestNear:
         near.floor = 1_000
         assert await seen(near) == 4
         assert await seen(near) == 4
-        assert (near.floor, near.counts.past_replica) == (4, 1)
+        assert (near.floor, near.counts.past_replica) == (4, 2)
 
     async def test_a_replica_that_is_away_costs_one_attempt(
         self, near: Near, primary: SqldServer, replica: SqldServer, caplog: pytest.LogCaptureFixture
@@ -128,7 +136,7 @@ class TestNear:
         advance(primary, 5)
         advance(replica, 3)
         assert await seen(near) == 3
-        assert await near.confirm() == 5
+        assert (await near.confirm()).position == 5
         assert await seen(near) == 5
         assert near.counts.past_replica == 1
 
@@ -138,7 +146,7 @@ class TestNear:
         advance(primary, 4)
         advance(replica, 4)
         near.floor = 1_000
-        assert await near.confirm() == 4
+        assert (await near.confirm()).position == 4
         assert await seen(near) == 4
         assert (near.floor, near.counts.past_replica) == (4, 0)
 
@@ -149,7 +157,7 @@ class TestNear:
         confirming = asyncio.ensure_future(near.confirm())
         await asyncio.sleep(0)
         near.floor = 6  # this process committed while the answer was on its way
-        assert await confirming == 4
+        assert (await confirming).position == 4
         assert near.floor == 6
 
     async def test_a_replica_is_not_believed_without_its_primary(
@@ -158,11 +166,61 @@ class TestNear:
         advance(primary, 4)
         advance(replica, 4)
         strict = Near(near._primary, near._replica, trust_s=0.0)
+        await strict.confirm()
         assert await seen(strict) == 4
         assert strict.counts.past_replica == 1
         primary.kill()
         with pytest.raises(StoreUnavailable):
             await seen(strict)
+
+    async def test_a_new_process_asks_the_primary_first(
+        self, near: Near, primary: SqldServer, replica: SqldServer
+    ) -> None:
+        """What an earlier process of this node saw is not to be taken back."""
+        advance(primary, 9)
+        advance(replica, 3)
+        new = Near(near._primary, near._replica)
+        assert await seen(new) == 9
+        assert await seen(new) == 9
+        assert new.floor == 9
+
+    async def test_a_replica_of_another_epoch_is_behind_however_far_it_is(
+        self, near: Near, primary: SqldServer, replica: SqldServer
+    ) -> None:
+        """The primary was restored: its numbers are smaller, and the replica still shows what is no more."""
+        advance(primary, 1_000)
+        advance(replica, 1_000)
+        assert await seen(near) == 1_000
+        primary.script("UPDATE meta SET value = 'second'; DELETE FROM change_log; UPDATE sqlite_sequence SET seq = 100")
+        assert (await near.confirm()).position == 100
+        assert [await seen(near) for _ in range(3)] == [0, 0, 0]  # the rows are gone
+        assert near.floor == 100
+        replica.script("UPDATE meta SET value = 'second'; DELETE FROM change_log; UPDATE sqlite_sequence SET seq = 100")
+        await eventually(lambda: near._rest_until < time.monotonic())
+        before = near.counts.past_replica
+        assert await seen(near) == 0
+        assert near.counts.past_replica == before
+
+    async def test_an_answer_that_was_overtaken_is_not_believed(
+        self, near: Near, primary: SqldServer, replica: SqldServer
+    ) -> None:
+        old = asyncio.ensure_future(near.confirm())
+        await asyncio.sleep(0)
+        near._learn(Standing("second", 3), time.monotonic(), 0)
+        await old
+        assert (near._epoch, near.floor) == ("second", 3)
+
+    async def test_one_that_stays_behind_is_left_alone_for_a_while(
+        self, near: Near, primary: SqldServer, replica: SqldServer
+    ) -> None:
+        """It may be behind because it has too much to do."""
+        advance(primary, 9)
+        advance(replica, 3)
+        near.floor = 7
+        counted = FaultyServer(near._replica._server)  # type: ignore[union-attr]
+        near._replica._server = counted  # type: ignore[union-attr]
+        assert [await seen(near) for _ in range(20)] == [9] * 20
+        assert counted.batches + counted.singles <= 2 + len(LAG_PAUSES_S)
 
     async def test_a_snapshot_is_of_one_moment(self, near: Near, primary: SqldServer, replica: SqldServer) -> None:
         advance(primary, 2)
@@ -248,6 +306,7 @@ async def test_a_real_replica_never_shows_less_than_this_process_wrote(
         with SqldReplica(primary, tmp_path_factory.mktemp("r")) as replica:
             opened = [HttpServer(primary.url, None), HttpServer(replica.url, None)]
             near = Near(*map(Streams, opened))
+            await near.confirm()
             await eventually(lambda: replica.execute("SELECT count(*) FROM change_log") == [(0,)])
             writing = await asyncio.to_thread(primary.client)
             for number in range(1, 151):

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.store.http_streams import HttpServer, NotOffered
-from gateway.store.server_wakeup import ECHOES_S, ServerWakeup
+from gateway.store.server_wakeup import ECHOES_S, SILENT_S, ServerWakeup
 from tests.support.sqld import SqldReplica, SqldServer
 from tests.support.waiting import eventually
 
@@ -26,6 +26,8 @@ class Source:
         self.at = 0
         self.away = False
         self.frozen = False
+        self.held: asyncio.Event | None = None
+        self.waiting = False
 
     @contextlib.asynccontextmanager
     async def listen(self) -> AsyncIterator[AsyncIterator[None]]:
@@ -43,6 +45,12 @@ class Source:
 
     async def position(self) -> int:
         self.polls += 1
+        at = self.at
+        if self.held is not None:
+            self.waiting = True
+            await self.held.wait()
+            self.waiting = False
+            return at
         if self.frozen:
             await asyncio.Event().wait()
         if self.away:
@@ -134,6 +142,23 @@ class TestStream:
             source.at = 1
             await rings(wakeup)
             await eventually(lambda: source.opened == 2)
+
+    async def test_an_event_that_comes_while_its_change_can_not_be_read_yet_counts(self, source: Source) -> None:
+        async with waking(source, net_s=0.02) as wakeup:
+            await eventually(lambda: wakeup.streaming and source.polls > 1)
+            for at in range(1, 8):
+                source.held = asyncio.Event()
+                await eventually(lambda: source.waiting)
+                source.events.put_nowait(None)  # while the answer, an old one, is on its way
+                await eventually(source.events.empty)
+                await asyncio.sleep(0)
+                source.held.set()
+                source.held = None
+                source.at = at
+                polled = source.polls
+                await eventually(lambda polled=polled: source.polls > polled + 1)  # type: ignore[misc]
+            with pytest.raises(TimeoutError):
+                await eventually(lambda: source.opened > 1, SILENT_S + 0.3)
 
     async def test_one_that_speaks_is_trusted(self, source: Source) -> None:
         async with waking(source, net_s=0.01) as wakeup:
