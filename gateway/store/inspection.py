@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -17,9 +17,10 @@ from gateway.core.text import check_permission, check_quota
 from gateway.errors import StoreCorrupt, StoreError, StoreUnavailable
 from gateway.store.catalog import load_catalog
 from gateway.store.changes import read_position
-from gateway.store.database import Database, Reader, Statement
+from gateway.store.database import Database, Row, Statement, Value
 from gateway.store.documents import BadDocument, LoadedUser, Part, load_organizations, load_users
 from gateway.store.migrate import migrate, parse_migrations, pending, schema_text
+from gateway.store.tables import Table, exact_row
 
 __all__ = ["Finding", "Note", "inspect"]
 
@@ -121,8 +122,8 @@ async def _schema(db: Database, now: int) -> AsyncIterator[Finding]:
 
 
 async def _references(db: Database, now: int) -> AsyncIterator[Finding]:
-    [rows] = await db.scan(Statement('SELECT "table", rowid, parent, fkid FROM pragma_foreign_key_check'))
-    for table, _, parent, _ in rows[:PAGE]:
+    [rows] = await db.scan(Statement('SELECT "table", parent FROM pragma_foreign_key_check LIMIT ?', (PAGE,)))
+    for table, parent in rows:
         yield Finding("references", f"a row of {table} names a row of {parent} that is not there")
 
 
@@ -155,12 +156,31 @@ async def _revocations(db: Database, now: int) -> AsyncIterator[Finding]:
 
 async def _scopes(db: Database, now: int) -> AsyncIterator[Finding]:
     """A token whose scopes can not be read may do nothing."""
-    [rows] = await db.scan(Statement("SELECT id, scopes FROM api_tokens WHERE scopes <> '{}'"))
-    for token, scopes in rows:
-        try:
-            parse_object(scopes)
-        except ValueError as error:
-            yield Finding("documents", f"the scopes of API token {token} can not be read: {error}")
+    found = 0
+    page = _SCOPES.first()
+    while rows := [exact_row(row) for row in (await db.scan(page))[0]]:
+        for token, scopes in rows:
+            if reason := _unreadable(scopes):
+                found += 1
+                yield Finding("documents", f"the scopes of API token {_shown(token)} can not be read: {reason}")
+            if found == PAGE:
+                return
+        page = _SCOPES.after(rows[-1])
+
+
+_SCOPES = Table("api_tokens", ("id",), ("scopes",))
+
+
+def _unreadable(scopes: Value) -> str | None:
+    try:
+        parse_object(scopes.decode() if isinstance(scopes, bytes) else str(scopes))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _shown(id: Value) -> str:
+    return repr(id) if isinstance(id, bytes) else str(id)
 
 
 _NAMES: tuple[tuple[str, str, Callable[[str], str]], ...] = (
@@ -175,20 +195,24 @@ _NAMES: tuple[tuple[str, str, Callable[[str], str]], ...] = (
 
 async def _names(db: Database, now: int) -> AsyncIterator[Finding]:
     """Names of permissions and quotas become keys of documents."""
+    found = 0
     for table, column, check in _NAMES:
-        [rows] = await db.scan(Statement(f"SELECT DISTINCT {column} FROM {table}"))  # noqa: S608
-        for (name,) in rows:
-            try:
-                check(name)
-            except ValueError as error:
-                yield Finding("names", f"{table}: {name!r}: {error}")
+        async for names in _pages(db.scan, table, column):
+            for name in names:
+                try:
+                    check(name)
+                except ValueError as error:
+                    found += 1
+                    yield Finding("names", f"{table}: {name!r}: {error}")
+                if found == PAGE:
+                    return
 
 
 async def _users(db: Database, now: int) -> AsyncIterator[Finding]:
     """Whether every user's document can be built."""
     async with db.snapshot() as snapshot:
         catalog = await load_catalog(snapshot)
-        async for ids in _pages(snapshot, "users"):
+        async for ids in _pages(snapshot.read, "users"):
             loaded = await load_users(snapshot, dict.fromkeys(ids, (Part.ALL, None)), catalog, now)
             for user_id, found in loaded.items():
                 reason = found.reason if isinstance(found, BadDocument) else _fault(found, catalog, now)
@@ -211,21 +235,20 @@ async def _organizations(db: Database, now: int) -> AsyncIterator[Finding]:
     """Whether every organization's document can be built."""
     async with db.snapshot() as snapshot:
         catalog = await load_catalog(snapshot)
-        async for ids in _pages(snapshot, "organizations"):
+        async for ids in _pages(snapshot.read, "organizations"):
             loaded = await load_organizations(snapshot, dict.fromkeys(ids, True), catalog, now)
             for organization, found in loaded.items():
                 if isinstance(found, BadDocument):
                     yield Finding("documents", f"org:{organization} can not be built: {found.reason}")
 
 
-async def _pages(reader: Reader, table: str) -> AsyncIterator[list[str]]:
-    """All ids of a table, some at a time."""
-    after = ""
-    while True:
-        sql = f"SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608
-        [rows] = await reader.read(Statement(sql, (after, PAGE)))
-        if not rows:
-            return
+async def _pages(
+    read: Callable[[Statement], Awaitable[list[list[Row]]]], table: str, column: str = "id"
+) -> AsyncIterator[list[str]]:
+    """All values of a column, each once, some at a time."""
+    sql = f"SELECT DISTINCT {column} FROM {table} WHERE {column} > ? ORDER BY {column} LIMIT ?"  # noqa: S608
+    after: Value = ""
+    while rows := (await read(Statement(sql, (after, PAGE))))[0]:
         yield [row[0] for row in rows]
         after = rows[-1][0]
 

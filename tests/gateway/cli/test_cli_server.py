@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gateway.store.inspection import PAGE
 from tests.gateway.cli.conftest import Cli
 from tests.support.sqld import JwtKey, SqldReplica, SqldServer
 
@@ -131,6 +133,33 @@ class TestDoctor:
         lines = demo("doctor", code=1).out.splitlines()
         [line] = [line for line in lines if line.startswith(f"{check}: ")]
         assert named in line
+
+    def test_more_than_one_answer_can_hold_is_looked_at_in_pages(self, demo: Cli, server: SqldServer) -> None:
+        """A server's answer ends at 10 MB."""
+        server.execute(
+            "INSERT INTO api_tokens(id, user_id, token_hash, scopes, created_at)"
+            " SELECT 't_' || value, 'u_ada', 'hash ' || value, json_object('note', ?), 0 FROM json_each(?)",
+            "x" * 16_000,
+            str(list(range(800))),
+        )
+        assert demo.json("doctor")["findings"] == []
+        server.execute("UPDATE api_tokens SET scopes = json_object('n', 9e999) WHERE id LIKE 't_7__'")
+        findings = json.loads(demo("doctor", "--json", code=1).out)["findings"]
+        assert len(findings) == 100
+        assert findings[0]["message"].startswith("the scopes of API token t_700 can not be read: ")
+
+    def test_findings_of_one_kind_come_to_an_end(self, demo: Cli, server: SqldServer) -> None:
+        server.execute(
+            "INSERT INTO api_tokens(id, user_id, token_hash, scopes, created_at)"
+            " SELECT 't_' || value, 'u_ada', 'hash ' || value, json_object('n', 9e999), 0 FROM json_each(?)",
+            str(list(range(PAGE + 100))),
+        )
+        server.execute(
+            "INSERT INTO plan_permissions SELECT 'pro', 'no ' || value FROM json_each(?)", str(list(range(PAGE + 100)))
+        )
+        findings = json.loads(demo("doctor", "--json", code=1).out)["findings"]
+        checks = Counter(finding["check"] for finding in findings)
+        assert checks == {"documents": PAGE, "names": PAGE}
 
     def test_a_server_without_tables(self, cli: Cli) -> None:
         findings = json.loads(cli("doctor", "--json", code=1).out)["findings"]
