@@ -36,6 +36,8 @@ class TcpProxy:
         self.port = free_port()
         self.accepted = 0
         """Connections that were made so far."""
+        self.asked = 0
+        """Bytes that were handed on to the target so far."""
         self._wires: set[_Wire] = set()
         self._silent = False
         self._delay_s = 0.0
@@ -162,6 +164,8 @@ class TcpProxy:
             if not data:
                 return None if wire.lost else writer.write_eof()
             writer.write(data)
+            if writer is not wire.writers[0]:
+                self.asked += len(data)
             await writer.drain()
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from gateway.store.changes import read_changes, read_position
 from gateway.store.copies import TargetNotReplaceable
 from gateway.store.database import Database, Statement
 from gateway.store.http_streams import HttpServer
-from gateway.store.server_copies import NotCopied
+from gateway.store.server_copies import NotCopied, copy_server
 from gateway.store.server_restore import Backup, restore_server
 from gateway.store.stream import Outcome, Server, Step, Stream, Unanswered
 from tests.conftest import StartServer
@@ -134,8 +134,44 @@ class LosingServer:
         stream.batch = losing  # type: ignore[method-assign]
         return stream
 
+    async def once(self, steps: Sequence[Step], *, timeout_s: float) -> list[Outcome]:
+        return await self._server.once(steps, timeout_s=timeout_s)
+
     async def close(self) -> None:
         """It is closed by whoever opened it."""
+
+
+class WatchedServer:
+    """A server that every batch is told of before it is sent, and waits for who was told."""
+
+    def __init__(self, server: Server, told: Callable[[Sequence[Step]], Awaitable[None]]) -> None:
+        self._server = server
+        self._told = told
+
+    def stream(self) -> Stream:
+        return WatchedStream(self._server.stream(), self._told)
+
+    async def once(self, steps: Sequence[Step], *, timeout_s: float) -> list[Outcome]:
+        await self._told(steps)
+        return await self._server.once(steps, timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        await self._server.close()
+
+
+class WatchedStream:
+    def __init__(self, stream: Stream, told: Callable[[Sequence[Step]], Awaitable[None]]) -> None:
+        self._stream = stream
+        self._told = told
+        self.broken = False
+        self.expired = False
+
+    async def batch(self, steps: Sequence[Step], *, timeout_s: float) -> list[Outcome]:
+        await self._told(steps)
+        return await self._stream.batch(steps, timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        await self._stream.close()
 
 
 async def restored(server: SqldServer, file: Path, **options: Any) -> str:
@@ -232,27 +268,26 @@ class TestBackup:
             await db.backup(target.parent / "absent" / "a.db")
         assert names(target.parent) == {"a.db"}
 
-    async def test_leaves_nothing_behind_when_it_is_broken_off(
-        self, server: SqldServer, db: Database, target: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """By the server's end in the middle, and by whoever asked for it."""
+    async def test_leaves_nothing_behind_when_it_is_broken_off(self, server: SqldServer, target: Path) -> None:
+        """By whoever asked for it, and by the server's end in the middle."""
         server.script("CREATE TABLE many(v)")
         server.execute("INSERT INTO many SELECT value FROM json_each(?)", str(list(range(20_000))))
-        halfway = asyncio.Event()
-        from gateway.store import server_copies
+        halfway, pages = asyncio.Event(), 0
 
-        page = server_copies.exact_row
-        seen = 0
-
-        def counting(row: Any) -> Any:
-            nonlocal seen
-            seen += 1
-            if seen == 5_000:
+        async def counting(steps: Sequence[Step]) -> None:
+            nonlocal pages
+            pages += 'FROM "many"' in steps[-1].sql
+            if pages == 4:
                 halfway.set()
-            return page(row)
 
-        monkeypatch.setattr(server_copies, "exact_row", counting)
-        copying = asyncio.create_task(db.backup(target))
+        async def killing(steps: Sequence[Step]) -> None:
+            await counting(steps)
+            if halfway.is_set():
+                assert len(names(target.parent)) == 1
+                server.kill()
+
+        http = HttpServer(server.url, None)
+        copying = asyncio.create_task(copy_server(WatchedServer(http, counting), target, overwrite=False))
         await halfway.wait()
         assert len(names(target.parent)) == 1
         copying.cancel()
@@ -260,13 +295,12 @@ class TestBackup:
             await copying
         assert copying.cancelled()
         assert names(target.parent) == set()
-        seen, halfway = 0, asyncio.Event()
-        copying = asyncio.create_task(db.backup(target))
-        await halfway.wait()
-        server.kill()
+        halfway, pages = asyncio.Event(), 0
         with pytest.raises(StoreUnavailable):
-            await copying
+            await copy_server(WatchedServer(http, killing), target, overwrite=False)
+        assert pages == 4
         assert names(target.parent) == set()
+        await http.close()
 
     async def test_what_is_no_ordinary_table_is_said(self, server: SqldServer, db: Database, target: Path) -> None:
         server.script("CREATE VIRTUAL TABLE found USING fts5(text)")
@@ -341,24 +375,21 @@ class TestRestore:
         assert server.execute("SELECT rowid, length(v), substr(v, -8) FROM big") == before
 
     async def test_changes_nothing_when_the_server_takes_the_lock_away(
-        self, server: SqldServer, filled: Database, target: Path, monkeypatch: pytest.MonkeyPatch
+        self, server: SqldServer, filled: Database, target: Path
     ) -> None:
         """Another writer waits for as long as a server lets a transaction live then."""
         await filled.backup(target)
         await filled.write(Statement("INSERT INTO plans(id) VALUES ('new')"))
         epoch = (await read_position(filled)).epoch
-        from gateway.store import server_restore
 
-        original = server_restore._Transaction.finish
+        async def after_the_other(steps: Sequence[Step]) -> None:
+            if any(step.sql.startswith("UPDATE meta") for step in steps):
+                await filled.write(Statement("INSERT INTO plans(id) VALUES ('waited')"))
 
-        async def after_the_other(self: Any, *arguments: Any) -> None:
-            waiting = asyncio.create_task(filled.write(Statement("INSERT INTO plans(id) VALUES ('waited')")))
-            await waiting
-            await original(self, *arguments)
-
-        monkeypatch.setattr(server_restore._Transaction, "finish", after_the_other)
-        with pytest.raises(DatabaseInUse, match="stop every gateway"):
-            await restored(server, target)
+        http = HttpServer(server.url, None)
+        with Backup(target) as backup, pytest.raises(DatabaseInUse, match="stop every gateway"):
+            await restore_server(backup, WatchedServer(http, after_the_other), lambda rows: None)
+        await http.close()
         assert await plans(filled) == ["new", "old", "waited"]
         assert (await read_position(filled)).epoch == epoch
 

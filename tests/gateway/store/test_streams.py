@@ -8,7 +8,7 @@ import shutil
 import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,12 @@ async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
 
 
 @pytest.fixture
+def wire(own_sqld: SqldServer) -> Iterator[TcpProxy]:
+    with TcpProxy(own_sqld.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
 async def server(transport: Transport, sqld: SqldServer) -> Server:
     sqld.execute("DELETE FROM things")
     return transport.to(sqld.port)
@@ -89,6 +95,15 @@ async def rows(stream: Stream, sql: str, *args: Any) -> list[tuple[Any, ...]]:
     [outcome] = await stream.batch([Step(sql, args)], timeout_s=T)
     assert outcome.ok, outcome
     return outcome.rows
+
+
+async def open_question(wire: TcpProxy, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Work that has asked the server behind the wire something, which does not answer."""
+    before = wire.asked
+    task = asyncio.create_task(work)
+    await eventually(lambda: wire.asked > before)
+    assert not task.done()
+    return task
 
 
 async def works(server: Server) -> None:
@@ -274,13 +289,12 @@ async def test_a_server_that_was_killed_is_found_again(transport: Transport, own
         await rows(old, "SELECT 1")
 
 
-async def test_killed_with_a_question_open(transport: Transport, own_sqld: SqldServer) -> None:
-    server = transport.to(own_sqld.port)
+async def test_killed_with_a_question_open(wire: TcpProxy, transport: Transport, own_sqld: SqldServer) -> None:
+    server = transport.to(wire.port)
     stream = server.stream()
     await rows(stream, "SELECT 1")
     own_sqld.freeze()
-    asked = asyncio.create_task(stream.batch([Step("SELECT 1")], timeout_s=20.0))
-    await asyncio.sleep(0.05)
+    asked = await open_question(wire, stream.batch([Step("SELECT 1")], timeout_s=20.0))
     own_sqld.kill()
     with pytest.raises(Unanswered):
         await asked
@@ -323,16 +337,15 @@ async def test_a_wire_that_is_cut(transport: Transport, sqld: SqldServer) -> Non
         await works(server)
 
 
-async def test_cancelled_in_mid_call(transport: Transport, own_sqld: SqldServer) -> None:
+async def test_cancelled_in_mid_call(wire: TcpProxy, transport: Transport, own_sqld: SqldServer) -> None:
     """The transport's fixture looks for what would be complained about."""
-    server = transport.to(own_sqld.port)
+    server = transport.to(wire.port)
     stream, other = server.stream(), server.stream()
     await rows(other, "SELECT 1")
     await rows(stream, "BEGIN IMMEDIATE")
     own_sqld.freeze()
-    asked = asyncio.create_task(rows(stream, "INSERT INTO things(id) VALUES (1)"))
-    new = asyncio.create_task(rows(server.stream(), "SELECT 1"))
-    await asyncio.sleep(0.05)
+    asked = await open_question(wire, rows(stream, "INSERT INTO things(id) VALUES (1)"))
+    new = await open_question(wire, rows(server.stream(), "SELECT 1"))
     for task in (asked, new):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -342,11 +355,10 @@ async def test_cancelled_in_mid_call(transport: Transport, own_sqld: SqldServer)
     await works(server)
 
 
-async def test_cancelled_while_it_connects(transport: Transport, own_sqld: SqldServer) -> None:
+async def test_cancelled_while_it_connects(wire: TcpProxy, transport: Transport, own_sqld: SqldServer) -> None:
     own_sqld.freeze()
-    server = transport.to(own_sqld.port)
-    asked = asyncio.create_task(rows(server.stream(), "SELECT 1"))
-    await asyncio.sleep(0.05)
+    server = transport.to(wire.port)
+    asked = await open_question(wire, rows(server.stream(), "SELECT 1"))
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
@@ -354,13 +366,12 @@ async def test_cancelled_while_it_connects(transport: Transport, own_sqld: SqldS
     await works(server)
 
 
-async def test_closed_with_questions_open(transport: Transport, own_sqld: SqldServer) -> None:
-    server = transport.to(own_sqld.port)
+async def test_closed_with_questions_open(wire: TcpProxy, transport: Transport, own_sqld: SqldServer) -> None:
+    server = transport.to(wire.port)
     stream = server.stream()
     await rows(stream, "SELECT 1")
     own_sqld.freeze()
-    asked = asyncio.create_task(rows(stream, "SELECT 1"))
-    await asyncio.sleep(0.05)
+    asked = await open_question(wire, rows(stream, "SELECT 1"))
     await server.close()
     with pytest.raises(StoreUnavailable):
         await asked
