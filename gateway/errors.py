@@ -176,6 +176,11 @@ class StoreUnavailable(StoreError):
     """Busy, locked, unreachable, disk full or an I/O error: nothing was written, trying again can help."""
 
 
+class SnapshotLost(StoreUnavailable):
+    """What several reads were to see of one moment can not be seen any more, where it was begun; a new snapshot is
+    read elsewhere."""
+
+
 class StoreUncertain(StoreError):
     """The database did not say whether it made a write, or its answer was lost: look, or repeat what may be
     repeated."""

@@ -150,6 +150,11 @@ class Database:
         migration and its record."""
         await self._driver.script(sql, statements)
 
+    def calm_s(self) -> float:
+        """Seconds since it was last known that nothing had been committed but what `wait_for_change` told of: 0 for a
+        file, and more than a second only where a server can not be reached."""
+        return self._driver.calm_s()
+
     async def wait_for_change(self) -> None:
         """Return at once if something may have been committed since the last return, else as soon as it may have been.
 

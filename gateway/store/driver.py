@@ -104,6 +104,9 @@ class Driver(Protocol):
     async def script(self, sql: str, statements: tuple[Statement, ...]) -> None:
         """A script of any statements, then `statements`, in one transaction."""
 
+    def calm_s(self) -> float:
+        """See `Database.calm_s`."""
+
     async def wait_for_change(self) -> None:
         """See `Database.wait_for_change`."""
 

@@ -82,6 +82,10 @@ class EmbeddedDriver:
         """With the writer's next group."""
         await self._writer.submit(statements, sql)
 
+    def calm_s(self) -> float:
+        """A file tells of each commit."""
+        return 0.0
+
     async def wait_for_change(self) -> None:
         """Until this process or another one committed."""
         self._check_open()

@@ -141,6 +141,8 @@ def refusal(code: str | None, message: str) -> StoreError:
     for start, kind in _CONFLICTS.items():
         if start in text:
             return StoreConflict(kind, violated(text))
+    if "too big" in text:
+        return StoreConflict("check", text)
     if any(mark in text for mark in _DAMAGED):
         return StoreCorrupt(text)
     if code in _PASSING or any(mark in text for mark in _PASSING_TEXTS):

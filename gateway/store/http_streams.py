@@ -113,6 +113,8 @@ class HttpServer:
                 kind = response.headers.get("Content-Type", "")
                 if response.status >= 500:
                     raise StoreUnavailable(f"{self.url}: the stream of changes answers {response.status}")
+                if response.status in (307, 308):
+                    raise NotOffered(f"{self.url} is a read replica ({response.status}): name its primary instead")
                 if response.status != 200 or not kind.startswith("text/event-stream"):
                     raise NotOffered(f"{self.url} offers no stream of changes ({response.status})")
                 yield _events(response)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple
 
 from gateway.store.database import Database, Reader, Row, Statement
@@ -48,7 +48,10 @@ _BEAT = (
     " position = excluded.position, sessions = excluded.sessions"
 )
 _OF_USERS = "SELECT id, user_id, node, opened_at FROM node_sessions WHERE user_id IN (SELECT value FROM json_each(?))"
-_OF_NODE = "SELECT id, user_id, node, opened_at FROM node_sessions WHERE node = ?"
+_PAGE = 1_000
+"""Rows read at once: what a server answers is limited."""
+_USERS = "SELECT DISTINCT user_id FROM node_sessions WHERE user_id > ? ORDER BY user_id LIMIT ?"
+_OF_NODE = "SELECT id, user_id, node, opened_at FROM node_sessions WHERE node = ? AND id > ? ORDER BY id LIMIT ?"
 
 
 async def give_sign(db: Database, record: NodeRecord, now_ms: int) -> Census:
@@ -97,14 +100,28 @@ async def sessions_of(db: Reader, users: Sequence[str]) -> tuple[dict[str, int],
 
 
 async def registered(db: Reader, node: str) -> tuple[set[str], list[NodeSession]]:
-    """The users of whom any node registered sessions, and what is registered for this node."""
-    users, own = await db.read(Statement("SELECT DISTINCT user_id FROM node_sessions"), Statement(_OF_NODE, (node,)))
-    return {user for (user,) in users}, list(_sessions(own))
+    """The users of whom any node registered sessions, and what is registered for this node; page by page, so that
+    what others write meanwhile may be in it or not.
+    """
+    users = {str(user) async for (user,) in _pages(db, _USERS, ())}
+    return users, list(_sessions([row async for row in _pages(db, _OF_NODE, (node,))]))
 
 
 async def forget_writers(db: Database, before_ms: int) -> None:
     """Delete what processes that wrote nothing since `before_ms` noted of their last group."""
     await db.write(Statement("DELETE FROM writers WHERE at < ?", (before_ms,)))
+
+
+async def _pages(db: Reader, sql: str, args: tuple[str, ...]) -> AsyncIterator[Row]:
+    """All rows of a statement that ends with ``after`` (of the first column, a text) and a limit."""
+    after = ""
+    while True:
+        [rows] = await db.read(Statement(sql, (*args, after, _PAGE)))
+        for row in rows:
+            yield row
+        if len(rows) < _PAGE:
+            return
+        after = rows[-1][0]
 
 
 def _sessions(rows: Iterable[Row]) -> Iterable[NodeSession]:

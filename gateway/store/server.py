@@ -127,6 +127,10 @@ class ServerDriver:
         """In a transaction of its own."""
         await self._writer.script(sql, statements)
 
+    def calm_s(self) -> float:
+        """By the polls."""
+        return self._wakeup.calm_s()
+
     async def wait_for_change(self) -> None:
         """Until somebody committed."""
         self._check_open()

@@ -14,9 +14,9 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
-from gateway.errors import StoreError, StoreUnavailable
+from gateway.errors import SnapshotLost, StoreError, StoreUnavailable
 from gateway.store.driver import Row, Statement, StoreCounts
 from gateway.store.server_streams import BEGIN, END, READ_TIMEOUT_S, Streams, rows_of
 from gateway.store.stream import IN_TRANSACTION, Outcome, Step, Stream, TimedOut, succeeded
@@ -25,9 +25,6 @@ log = logging.getLogger(__name__)
 
 LAG_PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Between the looks at a replica that is behind; its lag is 4 ms on a good day."""
-
-LAG_REST_S = 1.0
-"""How long a replica is left alone that is still behind after these: the looks are load, too."""
 
 TRUST_S = 5.0
 """So long after the primary was last heard of a replica is believed: it may be cut off, and revocations with it."""
@@ -38,8 +35,8 @@ NEAR_TIMEOUT_S = 1.0
 REPLICA_REST_S = 2.0
 """How long a replica that failed is left alone."""
 
-HANGING_REST_S = 30.0
-"""The most, where each attempt hangs: the rest is doubled from one to the next."""
+LONG_REST_S = 30.0
+"""The most, where it hangs or stays behind: the rest is doubled from one attempt to the next."""
 
 _STANDING = Statement(
     "SELECT coalesce((SELECT value FROM meta WHERE key = 'epoch'), ''),"
@@ -136,6 +133,10 @@ class Near:
 
     # --- the replica ---
 
+    def is_replica(self, streams: Streams) -> bool:
+        """Whether these lead to the replica."""
+        return streams is self._replica
+
     async def _begin_near(self, replica: Streams, steps: Sequence[Step]) -> tuple[Stream, list[Outcome]] | None:
         """Begin at the replica; None when it is not to be asked, or does not catch up in time."""
         if not self._believed():
@@ -153,10 +154,13 @@ class Near:
         try:
             stream, outcomes = await replica.first(steps, NEAR_TIMEOUT_S)
         except StoreUnavailable as error:
-            self._failed(error)
+            self.failed(error)
             return None
-        self._answered()
+        if self._away:
+            self._away = False
+            log.warning("the replica can be read again")
         if self._reached(_standing(outcomes)):
+            self._rest_s = REPLICA_REST_S
             return stream, outcomes
         replica.behind(replica.end(stream))
         return None
@@ -168,32 +172,30 @@ class Near:
             try:
                 [[row]] = await replica.read([_STANDING], NEAR_TIMEOUT_S)
             except StoreError as error:
-                self._failed(error)
+                self.failed(error)
                 return False
             if self._reached(Standing(*row)):
                 return True
-        self._rest_until = max(self._rest_until, time.monotonic() + LAG_REST_S)
+        self._rest(longer=True)
         return False
 
     def _reached(self, standing: Standing) -> bool:
         return standing.epoch == self._epoch and standing.position >= self.floor
 
-    def _failed(self, error: StoreError) -> None:
-        """Leave the replica alone for a while. Who waited beside the one that hung does not make it longer."""
-        now = time.monotonic()
-        if now >= self._rest_until:
-            self._rest_until = now + self._rest_s
-            hung = isinstance(error, TimedOut)
-            self._rest_s = min(HANGING_REST_S, self._rest_s * 2) if hung else REPLICA_REST_S
+    def failed(self, error: StoreError) -> None:
+        """The replica did not answer, or broke off a snapshot."""
+        self._rest(longer=isinstance(error, TimedOut))
         if not self._away:
             self._away = True
             log.warning("the replica can not be read; the primary is: %s", error)
 
-    def _answered(self) -> None:
-        self._rest_s = REPLICA_REST_S
-        if self._away:
-            self._away = False
-            log.warning("the replica can be read again")
+    def _rest(self, *, longer: bool) -> None:
+        """Leave the replica alone for a while, and next time for longer where each attempt holds readers up. Who waited
+        beside the first does not make it longer."""
+        now = time.monotonic()
+        if now >= self._rest_until:
+            self._rest_until = now + self._rest_s
+            self._rest_s = min(LONG_REST_S, self._rest_s * 2) if longer else REPLICA_REST_S
 
     def _rows(self, streams: Streams, stream: Stream, outcomes: list[Outcome], count: int) -> list[list[Row]]:
         """The rows of the statements, which follow BEGIN and the standing."""
@@ -225,8 +227,16 @@ class ServerSnapshot:
             # Whoever read is not to pay for the good-bye.
             self._streams.behind(self._streams.end(self._stream))
 
+    def _lost(self, error: StoreUnavailable) -> NoReturn:
+        """Its moment is gone. A replica that broke it off (it does at a text that is not UTF-8) is not asked next."""
+        if self._near.is_replica(self._streams):
+            self._near.failed(error)
+            raise SnapshotLost(str(error)) from error
+        raise error
+
     async def read(self, *statements: Statement) -> list[list[Row]]:
-        """The rows of each statement; the first read fixes the moment."""
+        """The rows of each statement; the first read fixes the moment. Raises `SnapshotLost` where a new one will be
+        better off."""
         if self._stream is None:
             self._streams, self._stream, rows = await self._near.begin(statements)
             return rows
@@ -238,9 +248,11 @@ class ServerSnapshot:
             stream, self._stream = self._stream, None
             self._streams.give_back(stream)
             raise
+        except StoreUnavailable as error:
+            self._lost(error)
         if not all(outcome.ran for outcome in outcomes):
             self._stream.broken = True
-            raise StoreUnavailable("the server ended the snapshot")
+            self._lost(StoreUnavailable("the server ended the snapshot"))
         return [rows_of(outcome) for outcome in outcomes]
 
 

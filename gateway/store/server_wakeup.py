@@ -7,6 +7,7 @@ open and says nothing while the polls find changes is as bad as none, and is ope
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -44,6 +45,9 @@ GAP_S = 0.004
 ECHOES_S = (0.003, 0.008, 0.02, 0.06, 0.15, 0.4)
 """How long after the last event the bell is rung again: the event comes before the commit, and a replica lags."""
 
+EARLY_STEP = 2
+"""With this echo the primary is asked where it stands, so that a replica that is cut off is found out."""
+
 
 class ServerWakeup(Bell):
     """`wait` returns when the database may hold something new.
@@ -72,7 +76,9 @@ class ServerWakeup(Bell):
         self._rang_at = 0.0
         self._heard = 0
         self._active_until = 0.0
-        self._trusted = False
+        self._trusted = self._silent = False
+        self._early = asyncio.Event()
+        self._calm_at = self._loop.time()
         self._poller = asyncio.create_task(self._poll())
         self._follower = asyncio.create_task(self._follow()) if listen is not None else None
 
@@ -80,6 +86,10 @@ class ServerWakeup(Bell):
     def streaming(self) -> bool:
         """Whether the stream of changes is open and has not been caught silent."""
         return self._trusted
+
+    def calm_s(self) -> float:
+        """Seconds since it was last known that nothing had been committed that had not rung."""
+        return self._loop.time() - self._calm_at
 
     def committed(self) -> None:
         """This process committed."""
@@ -115,6 +125,8 @@ class ServerWakeup(Bell):
     def _echoed(self, step: int) -> None:
         self._echo = None
         self.ring()
+        if step == EARLY_STEP:
+            self._early.set()
         if step + 1 < len(ECHOES_S):
             self._echo_after(step + 1)
 
@@ -128,9 +140,10 @@ class ServerWakeup(Bell):
             pause_s = backoff_s * (0.5 + random.random() / 2)
             try:
                 async with self._listen() as events:
-                    self._trusted = True
+                    self._trusted = not self._silent
                     self.ring()  # what was committed before it was open has not been announced
                     async for _ in events:
+                        self._trusted, self._silent = True, False
                         backoff_s = least_s  # it does not end at once, as one behind a bad proxy may
                         self._heard += 1
                         self._event()
@@ -164,14 +177,16 @@ class ServerWakeup(Bell):
         heard = earlier = self._heard
         while True:
             trusted = self._trusted
-            await asyncio.sleep(self._pause())
-            earlier, heard = heard, self._heard
+            await self._until_next_look()
+            earlier, heard, asked_at = heard, self._heard, self._loop.time()
             try:
                 async with asyncio.timeout(POLL_TIMEOUT_S):
                     standing = await self._standing()
             except (StoreError, TimeoutError):
                 self.ring()  # the follower meets the failure itself
                 continue
+            if standing == seen:
+                self._calm_at = asked_at
             if standing != seen and seen is not None:
                 self.ring()
                 if not trusted:
@@ -185,9 +200,16 @@ class ServerWakeup(Bell):
         await asyncio.sleep(SILENT_S)
         if self._trusted and heard == self._heard and self._follower is not None:
             log.warning("the stream of changes is silent although there are changes: it is opened again")
-            self._trusted = False
+            self._trusted, self._silent = False, True
             self._follower.cancel()
             self._follower = asyncio.create_task(self._follow())
+
+    async def _until_next_look(self) -> None:
+        """For a while, or until an event's change should be there to be seen: a replica may not show it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pause()):
+                await self._early.wait()
+        self._early.clear()
 
     def _pause(self) -> float:
         if self._trusted:

@@ -95,6 +95,7 @@ class ServerWriter:
         self._queue: deque[Operation] = deque()
         self._wake = asyncio.Event()
         self._closing = False
+        self._refusing = False
         self._turn = asyncio.Lock()
         self._task = asyncio.create_task(self._run())
 
@@ -200,7 +201,9 @@ class ServerWriter:
     async def _settled(self, operations: list[Operation]) -> list[Written | Exception]:
         """The results of a group, whatever happens: the writer must outlive every failure."""
         try:
-            return await self._commit(Group(operations))
+            results = await self._commit(Group(operations))
+            self._refusing = False
+            return results
         except Exception as error:
             if not isinstance(error, StoreError | UnicodeDecodeError):
                 log.exception("a group of writes failed")
@@ -208,7 +211,8 @@ class ServerWriter:
             if len(operations) > 1 and not isinstance(error, StoreUnavailable | StoreUncertain):
                 # One of them is to blame: what the server can not read, or answers that it can not send.
                 return [(await self._settled([operation]))[0] for operation in operations]
-            if not isinstance(error, StoreUncertain):
+            if not isinstance(error, StoreUncertain) and not self._refusing:
+                self._refusing = isinstance(error, StoreUnavailable)  # one line for an outage
                 log.warning("a group of %d writes was not made: %s", len(operations), error)
             return [error] * len(operations)
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from gateway.errors import StoreError, StoreUnavailable
+from gateway.errors import SnapshotLost, StoreError, StoreUnavailable
 from gateway.store.driver import Statement
 from gateway.store.http_streams import HttpServer
 from gateway.store.server_readers import LAG_PAUSES_S, Near, Standing
@@ -288,13 +288,15 @@ class TestNear:
     async def test_a_snapshot_over_a_restart_fails_and_the_next_does_not(
         self, near: Near, primary: SqldServer, replica: SqldServer
     ) -> None:
+        advance(primary, 1)
         advance(replica, 1)
         async with near.snapshot() as snapshot:
             await snapshot.read(LAST)
             await asyncio.to_thread(replica.restart)
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(SnapshotLost):
                 await snapshot.read(LAST)
         assert await seen(near) == 1
+        assert near.counts.past_replica == 1  # asked elsewhere next
 
 
 async def test_a_real_replica_never_shows_less_than_this_process_wrote(

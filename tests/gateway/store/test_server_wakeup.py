@@ -143,6 +143,18 @@ class TestStream:
             await rings(wakeup)
             await eventually(lambda: source.opened == 2)
 
+    async def test_one_that_was_silent_is_trusted_when_it_speaks(self, source: Source) -> None:
+        """A proxy that keeps events back lets each new stream begin well."""
+        async with waking(source, net_s=0.02) as wakeup:
+            await eventually(lambda: wakeup.streaming and source.polls > 2)
+            source.at = 1
+            await eventually(lambda: source.opened == 2)
+            assert not wakeup.streaming
+            polled = source.polls
+            await eventually(lambda: source.polls > polled + 20, 2.0)  # at the full rate
+            source.events.put_nowait(None)
+            await eventually(lambda: wakeup.streaming)
+
     async def test_an_event_that_comes_while_its_change_can_not_be_read_yet_counts(self, source: Source) -> None:
         async with waking(source, net_s=0.02) as wakeup:
             await eventually(lambda: wakeup.streaming and source.polls > 1)
@@ -193,6 +205,27 @@ class TestPolls:
             before, started = source.polls, asyncio.get_running_loop().time()
             await eventually(lambda: source.polls >= before + 4)
             assert asyncio.get_running_loop().time() - started > 3 * 0.1
+
+    async def test_an_event_asks_where_the_log_stands(self, source: Source) -> None:
+        """Not a second later: what a replica shows may be old."""
+        async with waking(source) as wakeup:
+            await eventually(lambda: wakeup.streaming)
+            await quiet(wakeup)
+            before = source.polls
+            source.events.put_nowait(None)
+            await eventually(lambda: source.polls == before + 1, 0.5)
+
+    async def test_the_calm_lasts_since_nothing_had_changed(self, source: Source) -> None:
+        async with waking(source, stream=False) as wakeup:
+            await eventually(lambda: source.polls > 3)
+            assert wakeup.calm_s() < 0.2
+            source.away = True
+            await eventually(lambda: wakeup.calm_s() > 0.3)
+            source.away = False
+            source.at = 1
+            polled = source.polls
+            await eventually(lambda: source.polls > polled + 2)
+            assert wakeup.calm_s() < 0.3
 
     async def test_a_database_that_is_away_rings(self, source: Source) -> None:
         """The follower has to meet the failure itself."""
