@@ -21,6 +21,8 @@ BREAK = {
     "a date beyond the calendar": "created_at = 999999999999999999",
     "an anchor beyond the calendar": "anchor_at = 999999999999999999",
 }
+pytestmark = pytest.mark.storages("file", "server", "replica")
+
 REPAIR = "name = 'Repaired', attributes = '{}', timezone = 'UTC', created_at = 0, anchor_at = NULL"
 
 
