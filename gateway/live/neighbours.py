@@ -23,7 +23,7 @@ from gateway.store.nodes import NodeRecord, give_sign, remove_node
 log = logging.getLogger("gateway.node")
 
 BEAT_S = 5.0
-"""Between two signs: one small commit for each node, and a server drops a writing stream that is idle for 10 s."""
+"""Between two signs: one small commit for each node."""
 
 ALIVE_S = 30.0
 """Six signs: a restart of the database or a slow disk kills nobody."""
@@ -31,7 +31,8 @@ ALIVE_S = 30.0
 STALL_S = 6.0
 """A server takes the lock from a writer that held it for 5 s, and a file is waited for as long: beyond, it is stuck."""
 
-SOON_S = 0.25
+SOON_S = 1.0
+"""Between two signs that are given early: a user with too many sessions must not cost more commits than that."""
 RETRY_S = 1.0
 RETRY_OF_EACH_S = 0.05
 """Many nodes try again over a longer time: a server that was away must not meet all their writes at once."""
@@ -75,6 +76,7 @@ class Neighbours:
         self._signs = 0
         self._failing_since: float | None = None
         self._soon = asyncio.Event()
+        self._early_at = -SOON_S
 
     @property
     def living(self) -> int:
@@ -91,7 +93,7 @@ class Neighbours:
         return max(RETRY_S, self.living * RETRY_OF_EACH_S) * random.uniform(0.5, 1)
 
     def beat_soon(self) -> None:
-        """Somebody waits to see that this node lives."""
+        """Somebody waits to see that this node lives: let it be seen at once, but once a second at the most."""
         self._soon.set()
 
     async def run(self) -> None:
@@ -169,12 +171,13 @@ class Neighbours:
             log.error("the database takes no writes", extra={"error": error, "remedy": REMEDY})
 
     async def _pause(self, seconds: float) -> None:
-        """Until the next sign is due, or somebody waits for it; a little while in any case."""
-        soon_s = min(SOON_S, seconds)
-        await asyncio.sleep(soon_s)
+        """Until the next sign is due, or somebody waits for one and the last early one is long enough ago."""
+        time = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(seconds - soon_s):
+            async with asyncio.timeout(seconds):
+                await asyncio.sleep(self._early_at + SOON_S - time())
                 await self._soon.wait()
+                self._early_at = time()
         except TimeoutError:
             pass
         self._soon.clear()

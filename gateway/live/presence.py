@@ -10,6 +10,7 @@ Nothing here waits or reads: `live/rollcall.py` does what is on the lists.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from gateway.errors import Ending
@@ -99,7 +100,7 @@ class Presence:
 
 def take(wanted: dict[str, None], limit: int) -> list[str]:
     """The first names on a list, which leave it."""
-    names = list(wanted)[:limit]
+    names = list(islice(wanted, limit))
     for name in names:
         del wanted[name]
     return names

@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-from gateway.errors import Ending, StoreError
+from gateway.errors import Ending, StoreConflict, StoreCorrupt, StoreError, StoreUnavailable, StoreUncertain
 from gateway.live.clock import Clock
 from gateway.live.neighbours import Neighbours
 from gateway.live.presence import Presence, put_back, take
@@ -26,6 +27,12 @@ log = logging.getLogger("gateway.node")
 
 GROUP = 200
 """Users, or sessions that are closed, in one access: the answer stays far below what a server refuses."""
+
+AWAY = (StoreUnavailable, StoreUncertain, StoreCorrupt)
+"""It is the database, and not what was asked of it."""
+
+TOLD_AFTER = 5
+"""So many failures in a row are more than a restart of the database."""
 
 REVIEW_S = 60.0
 POLL_MIN_S = 0.1
@@ -60,6 +67,7 @@ class RollCall:
         self._presence = presence
         self._neighbours = neighbours
         self._suspicions: dict[str, Suspicion] = {}
+        self._failures: Counter[str] = Counter()
         self._wake = asyncio.Event()
         presence.wake = self._wake.set
 
@@ -67,20 +75,29 @@ class RollCall:
         """Work until cancelled: when there is something to do, and a look at everything each minute."""
         review_at, poll_s = self._clock.now().mono, POLL_MIN_S
         while True:
-            try:
-                if self._clock.now().mono >= review_at:
-                    await self.review()
-                    review_at = self._clock.now().mono + REVIEW_S * random.uniform(0.9, 1.1)
-                await self.turn()
-            except Exception as exc:
-                if isinstance(exc, StoreError):
-                    log.debug("counting sessions was put off", extra={"error": str(exc)})
-                else:
-                    log.exception("counting sessions failed")
+            now = self._clock.now().mono
+            if now >= review_at:
+                review_at = now + REVIEW_S * random.uniform(0.9, 1.1)
+                await self._tried("review", self.review)
+            if not await self._tried("turn", self.turn):
                 await asyncio.sleep(self._neighbours.retry_s())
                 continue
             poll_s = min(POLL_MAX_S, poll_s * 1.5) if self._suspicions else POLL_MIN_S
             await self._pause(poll_s if self._suspicions else review_at - self._clock.now().mono)
+
+    async def _tried(self, name: str, work: Callable[[], Awaitable[None]]) -> bool:
+        """Whether it was done. What fails again and again is told, once."""
+        try:
+            await work()
+        except Exception as exc:
+            self._failures[name] += 1
+            if self._failures[name] == 1 and not isinstance(exc, StoreError):
+                log.exception("counting sessions failed")
+            elif self._failures[name] == TOLD_AFTER:
+                log.warning("counting sessions was put off", extra={"part": name, "error": repr(exc)})
+            return False
+        del self._failures[name]
+        return True
 
     async def review(self) -> None:
         """Compare what is registered with what there is: the log may have been cut off, or the database restored."""
@@ -99,17 +116,43 @@ class RollCall:
             presence.lost()
 
     async def turn(self) -> None:
-        """Do what is on the lists now. Raises `StoreError`; what was not done is on them still."""
+        """Do what is on the lists now. Raises `StoreError` when the database is away; what was not done is on them
+        still.
+        """
         presence = self._presence
-        while users := take(presence.to_register, GROUP):
-            await self._register(users)
-        while ids := take(presence.to_remove, GROUP):
+        await self._all(presence.to_register, self._register)
+        await self._all(presence.to_remove, lambda ids: unregister_sessions(self._database, ids))
+        counted = dict.fromkeys([*take(presence.to_count, GROUP), *self._suspicions])
+        try:
+            await self._all(counted, self._count)
+        except StoreError:
+            put_back(presence.to_count, counted)
+            raise
+        if presence.to_count:
+            presence.wake()
+
+    async def _all(self, wanted: dict[str, None], work: Callable[[Sequence[str]], Awaitable[None]]) -> None:
+        while names := take(wanted, GROUP):
             try:
-                await unregister_sessions(self._database, ids)
-            except BaseException:
-                put_back(presence.to_remove, ids)
+                await self._one_by_one(names, work)
+            except StoreError:
+                put_back(wanted, names)
                 raise
-        await self._count()
+
+    async def _one_by_one(self, names: Sequence[str], work: Callable[[Sequence[str]], Awaitable[None]]) -> None:
+        """Together if that can be done, else by halves: one that spoils the group is left out, the others are not."""
+        try:
+            await work(names)
+        except AWAY:
+            raise
+        except Exception as exc:
+            if len(names) > 1:
+                middle = len(names) // 2
+                await self._one_by_one(names[:middle], work)
+                await self._one_by_one(names[middle:], work)
+            else:
+                self._suspicions.pop(names[0], None)
+                log.warning("sessions can not be counted", extra={"of": names[0], "error": str(exc)})
 
     async def _register(self, users: Sequence[str]) -> None:
         presence, now = self._presence, self._clock.now()
@@ -123,31 +166,21 @@ class RollCall:
         try:
             if sessions:
                 await register_sessions(self._database, sessions)
-        except BaseException:
-            put_back(presence.to_register, users)
+        except StoreConflict as exc:
+            if exc.kind != "foreign_key":
+                raise
             self._neighbours.beat_soon()
-            raise
+            raise StoreUnavailable("this node is not on the list of nodes") from exc
         for session in sessions:
             if session.id in presence.rows:
                 presence.rows[session.id] = True
         presence.elsewhere.update(users)
         put_back(presence.to_count, users)
 
-    async def _count(self) -> None:
-        presence = self._presence
-        counted = take(presence.to_count, GROUP)
-        users = list(dict.fromkeys([*counted, *self._suspicions]))
-        if not users:
-            return
-        try:
-            beats, found = await sessions_of(self._database, users)
-        except BaseException:
-            put_back(presence.to_count, counted)
-            raise
+    async def _count(self, users: Sequence[str]) -> None:
+        beats, found = await sessions_of(self._database, users)
         for user in users:
             self._judge(user, found[user], beats)
-        if presence.to_count:
-            presence.wake()
 
     def _judge(self, user: str, rows: Sequence[NodeSession], beats: Mapping[str, int]) -> None:
         presence, name = self._presence, self._neighbours.name

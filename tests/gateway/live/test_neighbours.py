@@ -14,6 +14,7 @@ from gateway.store.nodes import NodeRecord
 from tests.support.flaky_store import FlakyStore
 from tests.support.node_rig import ManualClock, Rig
 from tests.support.people import token_text
+from tests.support.virtual_time import VirtualTimeLoop
 from tests.support.waiting import eventually
 
 
@@ -210,6 +211,30 @@ async def test_many_nodes_try_again_over_a_longer_time(database: Database) -> No
     node.view.beats = {f"n{number}": 1 for number in range(199)}
     waits = [node.view.retry_s() for _ in range(200)]
     assert (5 <= min(waits) < 6, 9 < max(waits) <= 10) == (True, True)
+
+
+def test_who_is_waited_for_gives_a_sign_at_once_but_one_a_second_at_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    signs: list[float] = []
+
+    async def beat() -> None:
+        signs.append(loop.time())
+
+    async def wait_for_signs() -> None:
+        node = Neighbours("n", None, ManualClock(), Presence({}, 20), lambda: None, beat_s=1_000)  # type: ignore[arg-type, return-value]
+        monkeypatch.setattr(node, "beat", beat)
+        running = asyncio.create_task(node.run())
+        await asyncio.sleep(0.2)
+        for _ in range(100):
+            node.beat_soon()
+            await asyncio.sleep(0.05)
+        running.cancel()
+
+    loop = VirtualTimeLoop()
+    try:
+        loop.run_until_complete(wait_for_signs())
+    finally:
+        loop.close()
+    assert signs == pytest.approx([0, 0.2, 1.2, 2.2, 3.2, 4.2])
 
 
 @pytest.mark.storages("file")

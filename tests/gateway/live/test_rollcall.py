@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from gateway.errors import StoreError, StoreUnavailable
 from gateway.live.neighbours import ALIVE_S, BEAT_S
-from gateway.live.rollcall import PATIENCE_S
+from gateway.live.rollcall import PATIENCE_S, REVIEW_S, TOLD_AFTER
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Statement
 from tests.conftest import Place
@@ -288,6 +289,91 @@ async def test_the_review_mends_rows_that_do_not_agree(start: Start, cast: Datab
     await one.node.roll_call.review()
     await turn(one, two)
     assert (number_of(peers), await rows(cast)) == (3, [("ada", "n0")] * 3)
+
+
+async def spoil_rows_of(user: str, database: Database) -> None:
+    """A registered session of this user that nobody can read, as a foreign writer may leave it."""
+    await database.write(
+        Statement("INSERT INTO nodes VALUES ('alien', 'v', 0, 0, 1, 'e', 0, 0)"),
+        Statement("INSERT INTO node_sessions VALUES ('s' || CAST(x'ff' AS TEXT), ?, 'alien', 5)", (user,)),
+    )
+
+
+async def test_a_user_who_spoils_the_group_is_left_out_and_the_others_are_counted(
+    start: Start, cast: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = await start(2, 4)
+    await spoil_rows_of("bob", cast)
+    first = await open_some(one, 2)
+    await open_some(one, 3, BOB)
+    two.clock.advance(60)
+    second = await open_some(two, 4)
+    await turn(one, two)
+    assert (open_now(first), number_of(second)) == ([False, False], 4)
+    told = [record for record in caplog.records if record.message == "sessions can not be counted"]
+    assert {record.of for record in told} == {"bob"}  # type: ignore[attr-defined]
+    assert not one.hub.presence.to_count
+
+
+async def test_who_can_not_be_registered_keeps_nobody_else_from_it(start: Start, cast: Database) -> None:
+    [one, _] = await start(2, 4)
+    await cast.write(
+        Statement(
+            "CREATE TRIGGER refuse BEFORE INSERT ON node_sessions WHEN NEW.user_id = 'bob'"
+            " BEGIN SELECT RAISE(ABORT, 'not him'); END"
+        )
+    )
+    peers = await open_some(one, 3, BOB) + await open_some(one, 3)
+    await turn(one)
+    assert await rows(cast) == [("ada", "n0")] * 3
+    assert not one.hub.presence.to_register
+    assert number_of(peers) == 6
+
+
+async def test_a_node_that_is_not_on_the_list_waits_for_its_sign(
+    start: Start, cast: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, _ = await start(2, 4)
+    await open_some(one, 3)
+    await open_some(one, 3, BOB)
+    await cast.write(Statement("DELETE FROM nodes WHERE name = 'n0'"))
+    with pytest.raises(StoreUnavailable):
+        await one.node.roll_call.turn()
+    assert list(one.hub.presence.to_register) == ["ada", "bob"]
+    await one.node.neighbours.beat()
+    await one.node.roll_call.turn()
+    assert await rows(cast) == [("ada", "n0")] * 3 + [("bob", "n0")] * 3
+    assert "sessions can not be counted" not in caplog.messages
+
+
+@pytest.mark.storages("file")
+async def test_a_review_that_fails_stops_nothing_else_and_comes_again(
+    start: Start, cast: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, _ = await start(2, 4)
+    reviews = 0
+
+    async def fail() -> None:
+        nonlocal reviews
+        reviews += 1
+        raise StoreError("too much for one reply")
+
+    monkeypatch.setattr(one.node.roll_call, "review", fail)
+    working = asyncio.create_task(one.node.roll_call.run())
+    try:
+        await eventually(lambda: reviews == 1)
+        await open_some(one, 3)
+        await eventually(lambda: list(one.hub.presence.rows.values()) == [True] * 3)
+        assert reviews == 1, "not before a minute has passed"
+        for number in range(2, TOLD_AFTER + 3):
+            one.clock.advance(2 * REVIEW_S)
+            one.hub.presence.wake()
+            await eventually(lambda number=number: reviews == number)  # type: ignore[misc]
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+    told = [record for record in caplog.records if record.message == "counting sessions was put off"]
+    assert [(record.levelname, record.part) for record in told] == [("WARNING", "review")]  # type: ignore[attr-defined]
 
 
 async def test_it_runs_by_itself(start: Start, cast: Database) -> None:

@@ -17,6 +17,7 @@ from gateway.store.nodes import (
     unregister_sessions,
 )
 from tests.conftest import Place
+from tests.support.flaky_store import FlakyStore
 from tests.support.foreign_writer import ForeignWriter
 
 N1 = NodeRecord("n1", "1.0", 5, "e1", 3, 2)
@@ -64,6 +65,18 @@ async def test_sessions_of_many_users_are_read_at_once(database: Database) -> No
     await unregister_sessions(database, [*(s.id for s in sessions[1:]), "unknown"])
     assert await registered(database, "n1") == ({"u0"}, [sessions[0]])
     assert await registered(database, "n2") == ({"u0"}, [])
+
+
+async def test_what_is_registered_is_read_in_pages(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.store.nodes._PAGE", 3)
+    await give_sign(database, N1, 1)
+    await give_sign(database, N2, 1)
+    sessions = [NodeSession(f"s{n}", f"u{n % 7}", f"n{1 + n % 2}", n) for n in range(14)]
+    await register_sessions(database, sessions)
+    store = FlakyStore(database)
+    users, own = await registered(store, "n1")
+    assert (users, sorted(own)) == ({f"u{n}" for n in range(7)}, sorted(s for s in sessions if s.node == "n1"))
+    assert store.reads == 3 + 3
 
 
 async def test_who_is_not_on_the_list_registers_nothing(database: Database) -> None:
