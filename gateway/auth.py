@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from itertools import islice
 
 import msgspec
 
@@ -76,22 +77,21 @@ class Authenticator:
     async def _read_waiting(self) -> None:
         try:
             while self._waiting:
-                batch = {key: self._waiting.pop(key) for key in list(self._waiting)[:BATCH]}
+                batch = {key: self._waiting.pop(key) for key in list(islice(self._waiting, BATCH))}
                 try:
                     rows = await self._read(batch)
                     self.looked_up += len(batch)
+                    now = self._wall()
+                    for key, futures in batch.items():
+                        self._settle(futures, rows.get(key), now)
                 except Exception as exc:
                     if not isinstance(exc, StoreError):
                         log.exception("reading tokens failed")
                     self._settle_all(batch)
-                    continue
-                now = self._wall()
-                for key, futures in batch.items():
-                    self._settle(futures, rows.get(key), now)
         finally:
             self._reading = None
 
-    async def _read(self, hashes: Iterable[str]) -> dict[str, TokenRow]:
+    async def _read(self, hashes: Collection[str]) -> dict[str, TokenRow]:
         """Nearby, and what is not there where it must be: a token that was just made is good at once, everywhere."""
         database = self._database
         rows = await tokens_by_hash(database.near, hashes)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -153,6 +154,35 @@ async def test_look_ups_that_arrive_together_are_read_together(rig: Rig) -> None
     assert ids == [*expected, *[AuthFailed] * 20, *expected]
     assert rig.store.reads == 2
     assert rig.authenticator.looked_up == 320
+
+
+class CountedWaiting(dict[str, list[asyncio.Future[Principal]]]):
+    """Those who wait, and how many of them are looked at."""
+
+    looked_at = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for key in super().__iter__():
+            self.looked_at += 1
+            yield key
+
+
+async def test_a_storm_is_not_gone_through_for_each_batch(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.auth.BATCH", 10)
+    rig.authenticator._waiting = waiting = CountedWaiting()
+    tokens = [token_text() for _ in range(200)]
+    await asyncio.gather(*map(rig.authenticator.authenticate, tokens), return_exceptions=True)
+    assert rig.store.reads == 20
+    assert waiting.looked_at <= 220
+
+
+async def test_a_row_that_can_not_be_judged_leaves_nobody_waiting(rig: Rig) -> None:
+    await rig.database.write(add_token("ada", ADA, expires_at=NOW + 5))
+    rig.now = None  # type: ignore[assignment]
+    async with asyncio.timeout(5):
+        assert isinstance(await rig.refused(ADA), Unavailable)
+    rig.now = NOW
+    assert (await rig.authenticator.authenticate(ADA)).id == "ada"
 
 
 async def test_who_comes_while_others_are_read_is_not_forgotten(rig: Rig) -> None:
