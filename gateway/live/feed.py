@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 from gateway.auth import Authenticator
 from gateway.core.facts import OrganizationFacts, UserFacts
-from gateway.errors import StoreError
+from gateway.errors import SnapshotLost, StoreError
 from gateway.live.clock import Clock
 from gateway.live.credentials import CredentialCheck
-from gateway.live.entry import Entry, UserEntry
+from gateway.live.entry import UserEntry
 from gateway.live.hub import Hub
 from gateway.live.pending import READ_AGAIN, Task, causes_of
 from gateway.metrics import Metrics
@@ -122,7 +122,10 @@ class Feed:
         """One round; False when it failed and is to be tried again after a while. Nothing ends the follower."""
         try:
             try:
-                await self._round()
+                try:
+                    await self._round()
+                except SnapshotLost:
+                    await self._round()  # of a newer moment, read elsewhere
             except StoreError as exc:
                 self._failed(exc)
                 return False
@@ -134,7 +137,11 @@ class Feed:
 
     async def _listen(self) -> None:
         while True:
-            await self._database.wait_for_change()
+            try:
+                await self._database.wait_for_change()
+            except Exception:
+                log.exception("the doorbell failed; the log is looked at now and then")
+                await asyncio.sleep(BACKOFF_MAX_S)
             self._wake.set()
 
     # --- one round ---
@@ -273,19 +280,19 @@ class Feed:
             if doc[:5] != "user:":
                 self._note_shared(doc, cause, at)
                 continue
-            if cause in CREDENTIAL_CAUSES:
+            if credentials := cause in CREDENTIAL_CAUSES:
                 self._hub.work.recent.add(doc)
-            if (entry := entries.get(doc)) is not None:
-                self._note_entry(entry, cause, at)
+            if isinstance(entry := entries.get(doc), UserEntry):
+                self._read_user(entry, user_task(cause, at), credentials=credentials)
 
-    def _note_entry(self, entry: Entry, cause: str, at: int) -> None:
-        hub, work, doc = self._hub, self._hub.work, entry.doc
-        if isinstance(entry, UserEntry) and not hub.resting.end(doc):
-            if cause in CREDENTIAL_CAUSES and entry.sessions:
-                work.credentials.setdefault(doc, at)
-            task = user_task(cause, at)
-            if task.parts:
-                work.user(doc, task)
+    def _read_user(self, entry: UserEntry, task: Task, *, credentials: bool) -> None:
+        work, doc = self._hub.work, entry.doc
+        if self._hub.resting.end(doc):
+            return
+        if credentials and entry.sessions:
+            work.credentials.setdefault(doc, task.since)
+        if task.parts:
+            work.user(doc, task)
 
     def _note_shared(self, doc: str, cause: str, at: int) -> None:
         hub, work = self._hub, self._hub.work
@@ -378,17 +385,11 @@ class Feed:
         self._read_again(docs, SWEEP)
 
     def _read_again(self, docs: Iterable[str], task: Task) -> None:
-        work = self._hub.work
         for doc in docs:
-            entry = self._hub.entries.get(doc)
-            if self._hub.resting.end(doc):
-                continue
-            if isinstance(entry, UserEntry):
-                work.user(doc, task)
-                if entry.sessions:
-                    work.credentials.setdefault(doc, None)
+            if isinstance(entry := self._hub.entries.get(doc), UserEntry):
+                self._read_user(entry, task, credentials=True)
             elif doc.startswith("org:"):
-                work.organization(doc[4:], task)
+                self._hub.work.organization(doc[4:], task)
 
 
 def _differ(before: OrganizationFacts | None, after: OrganizationFacts | BadDocument | None) -> bool:

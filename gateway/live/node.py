@@ -146,6 +146,8 @@ class Node:
             principal = await self.authenticator.authenticate(token)
         except GatewayError as error:
             connection.rejected(error)
+        except Exception:
+            connection.failed()
         else:
             connection.authenticated(principal)
             self.schedule(connection)
@@ -219,6 +221,8 @@ class Node:
                 await self.keep_house()
             except StoreError as exc:
                 log.warning("housekeeping was put off", extra={"error": str(exc)})
+            except Exception:
+                log.exception("housekeeping failed")
             self.hub.work.recent.turn()
 
     async def keep_house(self) -> None:

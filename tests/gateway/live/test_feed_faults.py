@@ -493,6 +493,22 @@ async def test_a_member_never_seems_to_have_left_because_the_organization_can_no
     assert "acme" in ada.documents["user:ada"]["organizations"]
 
 
+async def test_a_doorbell_that_fails_is_told_and_changes_are_found_all_the_same(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ada = await rig.connect(ADA)
+    ada.take()
+
+    async def fail() -> None:
+        raise OSError("out of order")
+
+    monkeypatch.setattr(rig.store, "wait_for_change", fail)
+    await rig.run("UPDATE users SET name = 'One' WHERE id = 'ada'")
+    await eventually(lambda: "the doorbell failed; the log is looked at now and then" in caplog.messages)
+    await rig.run("UPDATE users SET name = 'Two' WHERE id = 'ada'")
+    await eventually(lambda: ada.take() and ada.documents["user:ada"]["identity"]["name"] == "Two")
+
+
 async def test_a_name_that_is_not_text_keeps_no_other_from_being_read(rig: Rig) -> None:
     ada = await rig.connect(ADA)
     ada.take()

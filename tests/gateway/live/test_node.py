@@ -110,6 +110,38 @@ async def test_a_wall_clock_that_is_set_is_noticed(rig: Rig) -> None:
     assert "x" in ada.documents["user:ada"]["permissions"]
 
 
+async def test_housekeeping_that_fails_is_told_and_done_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = 0
+
+    async def fail() -> None:
+        nonlocal done
+        done += 1
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr("gateway.live.node.HOUSEKEEPING_S", 0.001)
+    monkeypatch.setattr(rig.node, "keep_house", fail)
+    working = asyncio.create_task(rig.node.housekeep())
+    try:
+        await eventually(lambda: done >= 3)
+        assert not working.done()
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+    assert "housekeeping failed" in caplog.messages
+
+
+async def test_a_fault_while_a_token_is_checked_ends_that_session(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(token: str) -> None:
+        raise ValueError("a fault of ours")
+
+    peer = await rig.connect()
+    monkeypatch.setattr(rig.node.authenticator, "authenticate", fail)
+    peer.say(op="auth", token=ADA)
+    await eventually(lambda: peer.ended == "internal")
+
+
 async def test_a_wall_clock_that_is_set_ends_credentials(rig: Rig) -> None:
     await rig.run("UPDATE api_tokens SET expires_at = ? WHERE id = 't_ada'", START_MS + 3_600_000)
     ada = await rig.connect(ADA)
