@@ -60,6 +60,7 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (Forbidden, ExitCode.REFUSED),
     (Unavailable, ExitCode.UNAVAILABLE),
     (StoreCorrupt, ExitCode.DAMAGED),
+    (UnicodeDecodeError, ExitCode.DAMAGED),
     (DatabaseInUse, ExitCode.CONFLICT),
     (TargetNotReplaceable, ExitCode.CONFLICT),
     (NotABackup, ExitCode.BAD_VALUE),
@@ -90,6 +91,8 @@ def sentence(error: Exception) -> str:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     elif isinstance(error, StoreUncertain) and not isinstance(error, Repeatable):
         text = f"{error}; it may have been made: look before you repeat it"
+    elif isinstance(error, UnicodeDecodeError):
+        text = "a row holds a text that is not UTF-8: gateway doctor names it, and SQL mends it"
     elif exit_code(error) is ExitCode.INTERNAL:
         text = f"internal error: {type(error).__name__}: {error}"
     else:

@@ -65,6 +65,10 @@ def parse_address(url: str, setting: str = "database.url") -> Address:
     if scheme != "file" and "://" in url:
         named = f"the scheme {scheme}" if _SCHEME.fullmatch(scheme) else "this address"
         raise ConfigError(f"{setting}: {named} is not supported; use file:PATH, http(s)://, ws(s):// or libsql://")
+    if scheme != "file" and (url.startswith("//") or url.partition("/")[0].lower() in _TRANSPORTS):
+        raise ConfigError(
+            f"{setting}: it looks like a server's address with its scheme cut off; file:PATH names a file"
+        )
     return FileAddress(_path(url, setting))
 
 

@@ -4,7 +4,9 @@ import io
 
 import pytest
 
+from gateway.cli.exits import ExitCode
 from tests.gateway.cli.conftest import Cli
+from tests.support.foreign_writer import ForeignWriter
 
 
 def test_a_user_is_added_found_and_deleted(demo: Cli) -> None:
@@ -129,3 +131,10 @@ def test_nothing_is_deleted_without_a_word(demo: Cli, monkeypatch: pytest.Monkey
     monkeypatch.setattr("sys.stdin", io.StringIO(answer))
     demo("user", "delete", "ada", code=130)
     assert demo.json("user", "show", "ada")["id"] == "u_ada"
+
+
+def test_a_text_that_is_none_is_named_as_what_it_is(demo: Cli) -> None:
+    with ForeignWriter(demo.database) as foreign:
+        foreign.execute("UPDATE users SET name = CAST(x'ff61' AS TEXT) WHERE id = 'u_ada'")
+    assert "not UTF-8: gateway doctor names it" in demo("user", "list", code=ExitCode.DAMAGED).err
+    assert "u_ada" in demo("doctor", code=ExitCode.FINDINGS).out
