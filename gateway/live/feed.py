@@ -38,6 +38,7 @@ BACKLOG_LIMIT = 100_000
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 0.8
 """Between attempts while the database is away. Below a second: what the clock changes is due in that time, then too."""
+CLOCK = causes_of("clock")
 SWEEP = READ_AGAIN._replace(swept=True)
 CREDENTIAL_CAUSES = frozenset(("revocation", "status"))
 USE = "use"
@@ -329,24 +330,20 @@ class Feed:
         for doc, task in list(hub.work.users.items()):
             facts = hub.facts_of(doc)
             entry = hub.entries.get(doc)
-            if facts is None or not isinstance(entry, UserEntry) or entry.publication is None:
+            if facts is None or not isinstance(entry, UserEntry) or entry.publication is None or not CLOCK <= task.causes:
                 continue
-            if "clock" not in task.causes:
-                continue
-            alone = task.causes == causes_of("clock")
+            alone = task.causes == CLOCK
             if alone and not task.parts:
                 hub.work.forget(doc)
             catalog = hub.catalog if alone else entry.catalog
             seq = entry.publication.seq
-            hub.publish_user(doc, LoadedUser(facts, None), seq, causes_of("clock"), now, catalog=catalog)
+            hub.publish_user(doc, LoadedUser(facts, None), seq, CLOCK, now, catalog=catalog)
         for id, task in list(hub.work.organizations.items()):
             organization = hub.catalog.organizations.get(id)
             entry = hub.entries.get(f"org:{id}")
-            if organization is None or entry is None or entry.publication is None:
+            if organization is None or entry is None or entry.publication is None or task.causes != CLOCK:
                 continue
-            if task.causes != causes_of("clock"):
-                continue
-            hub.publish_organization(id, organization, entry.publication.seq, causes_of("clock"), now)
+            hub.publish_organization(id, organization, entry.publication.seq, CLOCK, now)
 
     def clock_moved(self, now: int) -> None:
         """Put what changes by the clock on the list; `now` in milliseconds since 1970 UTC."""
@@ -358,17 +355,17 @@ class Feed:
                 continue
             entry.scheduled_at = None
             if isinstance(entry, UserEntry):
-                hub.work.user(doc, Task(Part.NONE, causes_of("clock")))
+                hub.work.user(doc, Task(Part.NONE, CLOCK))
             else:
-                hub.work.organization(entry.id, Task(Part.ALL, causes_of("clock")))
+                hub.work.organization(entry.id, Task(Part.ALL, CLOCK))
 
     def clock_jumped(self) -> None:
         """The wall clock was set: everything that depends on it is built again."""
         for doc, entry in self._hub.entries.items():
             if isinstance(entry, UserEntry):
-                self._hub.work.user(doc, Task(Part.USAGES, causes_of("clock")))
+                self._hub.work.user(doc, Task(Part.USAGES, CLOCK))
             else:
-                self._hub.work.organization(entry.id, Task(Part.ALL, causes_of("clock")))
+                self._hub.work.organization(entry.id, Task(Part.ALL, CLOCK))
 
     def to_sweep(self) -> list[str]:
         """What a sweep has to go through: the documents held, and the organizations that they mention."""
