@@ -330,7 +330,7 @@ class Feed:
         for doc, task in list(hub.work.users.items()):
             facts = hub.facts_of(doc)
             entry = hub.entries.get(doc)
-            if facts is None or not isinstance(entry, UserEntry) or entry.publication is None or not CLOCK <= task.causes:
+            if facts is None or not isinstance(entry, UserEntry) or entry.publication is None or CLOCK - task.causes:
                 continue
             alone = task.causes == CLOCK
             if alone and not task.parts:
