@@ -68,7 +68,7 @@ class Feed:
         authenticator: Authenticator,
         clock: Clock,
         *,
-        on_stale: Callable[[], None],
+        on_stale: Callable[[float], None],
         on_fresh: Callable[[], None],
         on_replaced: Callable[[], None],
         metrics: Metrics,
@@ -317,7 +317,7 @@ class Feed:
         if not self.stale:
             self.stale = True
             log.error("the database can not be read", extra={"error": str(exc)})
-            self._on_stale()
+            self._on_stale(self._database.calm_s())
         self._build_without_store()
 
     def _build_without_store(self) -> None:

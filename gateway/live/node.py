@@ -71,8 +71,16 @@ class Node:
         self.metrics = metrics
         self.authenticator = Authenticator(database, lambda: clock.now().wall)
         self.hub = Hub(max_documents=channel.max_documents, max_sessions_per_user=channel.max_sessions_per_user)
-        told = {"on_stale": self._store_stale, "on_fresh": self._store_fresh, "on_replaced": self._store_replaced}
-        self.feed = Feed(database, self.hub, self.authenticator, clock, metrics=metrics, **told)
+        self.feed = Feed(
+            database,
+            self.hub,
+            self.authenticator,
+            clock,
+            on_stale=self._store_stale,
+            on_fresh=self._store_fresh,
+            on_replaced=self._store_replaced,
+            metrics=metrics,
+        )
         self.neighbours = Neighbours(name, database, clock, self.hub.presence, self._record)
         self.roll_call = RollCall(database, clock, self.hub.presence, self.neighbours)
         self.send_timeout_s = channel.send_timeout_s
@@ -245,8 +253,9 @@ class Node:
 
     # --- the store ---
 
-    def _store_stale(self) -> None:
-        self.stale_since = since = self.clock.now().wall
+    def _store_stale(self, calm_s: float) -> None:
+        """The database can not be read; so long ago it was last known that nothing had changed."""
+        self.stale_since = since = self.clock.now().wall - round(calm_s * 1000)
         for connection in tuple(self.sessions):
             connection.tell_status("stale", since)
 
