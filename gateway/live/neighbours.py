@@ -38,8 +38,8 @@ RETRY_OF_EACH_S = 0.05
 """Many nodes try again over a longer time: a server that was away must not meet all their writes at once."""
 LEAVE_S = 2.0
 REMEDY = (
-    "a file: look for a full disk, or a program that holds the lock; a libSQL server: restart it, with SIGKILL if need"
-    " be, no acknowledged write is lost"
+    "a file: look for a full disk, or a program that holds the lock; a libSQL server that answers reads but no writes:"
+    " restart it, with SIGKILL if need be, no acknowledged write is lost"
 )
 
 
@@ -75,6 +75,7 @@ class Neighbours:
         self._looked = 0.0
         self._signs = 0
         self._failing_since: float | None = None
+        self._refused = ""
         self._soon = asyncio.Event()
         self._early_at = -SOON_S
 
@@ -148,16 +149,16 @@ class Neighbours:
         try:
             await asyncio.wait({beating}, timeout=None if self.stalled else max(0.0, self._stall_s - (began - since)))
             if not beating.done():
-                self._stall("no answer")
+                self._stall(self._refused or "no answer")
             await beating
         except Exception as exc:
             if not isinstance(exc, StoreError):
                 log.exception("a sign of life failed")
-            self._failing_since = since
+            self._failing_since, self._refused = since, str(exc)
             if self._clock.now().mono - since >= self._stall_s:
                 self._stall(str(exc))
         else:
-            self._failing_since = None
+            self._failing_since, self._refused = None, ""
             if self.stalled:
                 self.stalled = False
                 log.info("the database takes writes again")

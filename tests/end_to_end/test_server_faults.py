@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.core.clock import parse_rfc3339
 from gateway.errors import StoreUnavailable, StoreUncertain
 from gateway.store.database import Database, Statement
 from tests.support.crowd import Crowd
@@ -141,8 +142,11 @@ async def test_the_network_to_the_server_is_cut(kind: str, site: Site, request: 
         await outcomes.until_acknowledged()
         with Noise(people, [patient(site.server.url)]) as noise:
             marks = crowd.marks()
+            cut_at = time.time() * 1000
             site.wire.cut(silent=kind == "silent")
             stale_s = await crowd.told("stale", marks, STALE_WITHIN_S)
+            told = [visitor.client.messages("status", store="stale")[-1] for visitor in crowd.visitors]
+            assert all(parse_rfc3339(status["since"]) <= cut_at + 50 for status in told), "it was not known any more"
             behind = noise.commits
             known = await nodes[0].fetch("GET", "/api/document", people[0].token)
             await asyncio.sleep(scaled(2, 30))
