@@ -10,6 +10,7 @@ import math
 import random
 import secrets
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway import __version__
@@ -71,16 +72,8 @@ class Node:
         self.metrics = metrics
         self.authenticator = Authenticator(database, lambda: clock.now().wall)
         self.hub = Hub(max_documents=channel.max_documents, max_sessions_per_user=channel.max_sessions_per_user)
-        self.feed = Feed(
-            database,
-            self.hub,
-            self.authenticator,
-            clock,
-            on_stale=self._store_stale,
-            on_fresh=self._store_fresh,
-            on_replaced=self._store_replaced,
-            metrics=metrics,
-        )
+        feed = partial(Feed, database, self.hub, self.authenticator, clock, metrics=metrics)
+        self.feed = feed(on_stale=self._store_stale, on_fresh=self._store_fresh, on_replaced=self._store_replaced)
         self.neighbours = Neighbours(name, database, clock, self.hub.presence, self._record)
         self.roll_call = RollCall(database, clock, self.hub.presence, self.neighbours)
         self.send_timeout_s = channel.send_timeout_s
