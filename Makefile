@@ -15,9 +15,12 @@ run: $(VENV)/installed
 	@$(BIN)/gateway init --demo --if-missing --token-file data/demo.env
 	@$(BIN)/gateway serve
 
+# Most tests wait for processes that they started, so more of them run at once than there are cores.
+WORKERS ?= 3
+
 ## Runs the whole suite; make test ARGS="-k plans" runs a part.
 test: $(VENV)/installed-test $(VENV)/nginx
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 ## Style, types, and the rules of the house: what the documents name, who imports whom.
 check: $(VENV)/installed-test
