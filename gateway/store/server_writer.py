@@ -210,11 +210,20 @@ class ServerWriter:
                 return [StoreUncertain(f"it is not known whether the write was made: {error!r}")] * len(operations)
             if len(operations) > 1 and not isinstance(error, StoreUnavailable | StoreUncertain):
                 # One of them is to blame: what the server can not read, or answers that it can not send.
-                return [(await self._settled([operation]))[0] for operation in operations]
+                return await self._one_by_one(operations)
             if not isinstance(error, StoreUncertain) and not self._refusing:
                 self._refusing = isinstance(error, StoreUnavailable)  # one line for an outage
                 log.warning("a group of %d writes was not made: %s", len(operations), error)
             return [error] * len(operations)
+
+    async def _one_by_one(self, operations: list[Operation]) -> list[Written | Exception]:
+        results: list[Written | Exception] = []
+        for operation in operations:
+            if results and isinstance(results[-1], StoreUnavailable | _NotKnown):
+                results.append(StoreUnavailable(f"not sent: {results[-1]}"))
+            else:
+                results += await self._settled([operation])
+        return results
 
     async def _commit(self, group: Group) -> list[Written | Exception]:
         for attempt in range(BUSY_RETRIES + 1):
