@@ -42,6 +42,9 @@ from gateway.store.stream import IN_TRANSACTION, Step, Stream, both, succeeded
 STREAMS = 3
 """Commits on their way at once. A libSQL server stops taking writes when many writers compete."""
 
+TOGETHER = 20
+"""Changes in one transaction, at the most, where a server is too slow to commit each alone."""
+
 TIMEOUT_S = 10.0
 STALLED_S = 1.0
 BUSY_RETRIES = 5
@@ -73,7 +76,7 @@ class ServerWriter:
         self._notes = Notes(directory)
         self._servers = [HttpServer(url, token) for url in urls]
         self._streams: list[Stream] = [self._servers[i % len(urls)].stream() for i in range(STREAMS)]
-        self._late = 0
+        self._late = self._transactions = 0
 
     async def populate(self, count: int) -> dict[str, Any]:
         """Insert `count` users in place of an earlier run's; the answer's `tokens` is the file of their API tokens."""
@@ -105,7 +108,7 @@ class ServerWriter:
 
     async def mark(self, user: int) -> dict[str, Any]:
         """Commit one marked change of one user."""
-        await self._commit(self._streams[0], self._marked(user, "", time.monotonic_ns()))
+        await self._commit(self._streams[0], [self._marked(user, "", time.monotonic_ns())])
         return self._notes.collect()
 
     async def limit(self, value: int) -> dict[str, Any]:
@@ -122,7 +125,7 @@ class ServerWriter:
         spacing = len(users) / (len(revoked) + 1)
         revocations = [(round(spacing * (k + 1)), user) for k, user in enumerate(revoked)]
         started = time.monotonic_ns()
-        self._late = 0
+        self._late = self._transactions = 0
         queues: list[asyncio.Queue[Commit | None]] = [asyncio.Queue() for _ in self._streams]
         async with asyncio.TaskGroup() as group:
             for stream, queue in zip(self._streams, queues, strict=True):
@@ -140,7 +143,7 @@ class ServerWriter:
                     progress(position)
             for queue in queues:
                 queue.put_nowait(None)
-        return {**self._notes.collect(), "late_ms": self._late / 1e6}
+        return {**self._notes.collect(), "late_ms": self._late / 1e6, "transactions": self._transactions}
 
     async def batches(self, seconds: float, batch: int, window: int, sessions: int, board: str) -> dict[str, Any]:
         """Change all users again and again, `batch` of them a transaction, as `Writer.batches` does."""
@@ -171,22 +174,37 @@ class ServerWriter:
         return Commit(number, user, due, step)
 
     async def _work(self, stream: Stream, queue: asyncio.Queue[Commit | None]) -> None:
-        while (commit := await queue.get()) is not None:
-            self._late = max(self._late, time.monotonic_ns() - commit.due)
-            await self._commit(stream, commit)
+        """Commit what is due; what became due while the last commit was on its way goes together."""
+        ended = False
+        while not ended:
+            taken = [await queue.get()]
+            while not queue.empty() and len(taken) < TOGETHER:
+                taken.append(queue.get_nowait())
+            ended = taken[-1] is None
+            if commits := [commit for commit in taken if commit is not None]:
+                self._late = max(self._late, time.monotonic_ns() - commits[0].due)
+                await self._commit(stream, commits)
 
-    async def _commit(self, stream: Stream, commit: Commit) -> None:
+    async def _commit(self, stream: Stream, commits: Sequence[Commit]) -> None:
+        steps = [commit.step for commit in commits]
+        if len(steps) > 1:
+            chained = [step._replace(condition=succeeded(place)) for place, step in enumerate(steps)]
+            end = [Step("COMMIT", (), succeeded(len(steps))), Step("ROLLBACK", (), IN_TRANSACTION)]
+            steps = [Step("BEGIN IMMEDIATE"), *chained, *end]
         for _ in range(BUSY_RETRIES):
             before = time.monotonic_ns()
-            [outcome] = await stream.batch([commit.step], timeout_s=TIMEOUT_S)
+            outcomes = await stream.batch(steps, timeout_s=TIMEOUT_S)
             after = time.monotonic_ns()
-            if not isinstance(outcome.error, StoreUnavailable):
+            refused = next((outcome.error for outcome in outcomes if outcome.error), None)
+            if not isinstance(refused, StoreUnavailable):
                 break
-        if outcome.error is not None:
-            raise outcome.error
-        if outcome.changed != 1:
-            raise BenchBroken(f"{outcome.changed} rows changed, not 1")
-        self._notes.add(commit.number, commit.user, before, after)
+        if refused is not None:
+            raise refused
+        if sum(outcome.changed for outcome in outcomes) != len(commits):
+            raise BenchBroken("not each commit changed one row")
+        self._transactions += 1
+        for commit in commits:
+            self._notes.add(commit.number, commit.user, before, after)
 
     async def _rows(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
         stream = self._servers[0].stream()

@@ -48,7 +48,12 @@ def paced(
     collected = rig.fleet.collect(QUIET_S)
     commits, _ = rig.commits(answer)
     joined = join(commits, collected.receipts)
-    figures = {"changes": len(users), "writer_late_ms": round(answer["late_ms"], 2)}
+    transactions = answer.get("transactions", len(users))
+    figures = {
+        "changes": len(users),
+        "changes_per_commit": round(len(users) / transactions, 2),
+        "writer_late_ms": round(answer["late_ms"], 2),
+    }
     return joined, figures, joined.faults() + collected.faults
 
 
