@@ -34,7 +34,7 @@ class Primary(NamedTuple):
             # Apart, so that no number of slow reads keeps a write or the stream of changes waiting for a connection.
             return cls(*(HttpServer(address.url, token) for _ in cls._fields))
         reads, writes = _server(address, token), _server(address, token, only_reads=False)
-        return cls(reads, writes, HttpServer("http" + address.url.removeprefix("ws"), token))
+        return cls(reads, writes, HttpServer(address.http_url, token))
 
 
 def _server(address: ServerAddress, token: str | None, *, only_reads: bool = True) -> Server:

@@ -54,7 +54,7 @@ async def inspect_server(
         yield Finding("writes", f"{text}: the server is slow") if seconds > SLOW_WRITE_S else Note("writes", text)
         try:
             if replica is not None:
-                yield await _followed(replica, token, mark)
+                yield await _followed(replica, primary.token or token, mark)
         finally:
             await _write(server, _UNMARK, mark)
         yield Note(
