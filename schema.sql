@@ -595,3 +595,92 @@ CREATE TRIGGER api_tokens_update AFTER UPDATE ON api_tokens BEGIN
       AND (OLD.revoked_at IS NULL OR (NEW.id, NEW.user_id, NEW.expires_at) IS NOT (OLD.id, OLD.user_id, OLD.expires_at))
     ON CONFLICT(id) DO UPDATE SET kind = excluded.kind, user_id = excluded.user_id, expires_at = excluded.expires_at;
 END;
+
+-- migration 3: accounts: signing keys, refresh tokens, tickets, failed logins and the audit trail
+
+-- Private: the keys that sign access tokens. `private_key` is sealed with the master key. The newest whose `signs_from`
+-- has come signs; each one verifies until `verifies_until` (NULL: no end yet). Its own public part is in `public_key`,
+-- a JSON Web Key (RFC 8037).
+CREATE TABLE signing_keys(
+  kid TEXT NOT NULL PRIMARY KEY CHECK (kid <> ''),
+  public_key TEXT NOT NULL CHECK (json_valid(public_key) AND json_type(public_key) = 'object'),
+  private_key BLOB NOT NULL,
+  created_at INTEGER NOT NULL,
+  signs_from INTEGER NOT NULL,
+  verifies_until INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- Private: one row for each refresh token ever given in a login session. One that was used stays: `salt` leads from its
+-- text to its successor's for as long as the grace lasts, and whoever shows it later gives the session away.
+CREATE TABLE refresh_tokens(
+  token_hash TEXT NOT NULL PRIMARY KEY CHECK (token_hash <> ''),
+  session_id TEXT NOT NULL REFERENCES login_sessions(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  used_at INTEGER,
+  salt BLOB
+) STRICT, WITHOUT ROWID;
+CREATE INDEX refresh_tokens_by_session ON refresh_tokens(session_id);
+CREATE INDEX refresh_tokens_by_expiry ON refresh_tokens(expires_at);
+
+-- Private: tickets that were redeemed, until they would have ended anyway.
+CREATE TABLE used_tickets(
+  id TEXT NOT NULL PRIMARY KEY CHECK (id <> ''),
+  expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX used_tickets_by_expiry ON used_tickets(expires_at);
+
+-- Private: failed logins by what they count against (an account, a device, an address, all), until `until`.
+CREATE TABLE login_failures(
+  counted TEXT NOT NULL PRIMARY KEY CHECK (counted <> ''),
+  failures INTEGER NOT NULL,
+  until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX login_failures_by_end ON login_failures(until);
+
+-- Private: who did what to whom, from where, and how it came out. Rows are added, and pruned by age; nothing changes
+-- one. `before` and `after` are what an administrative change found and left, without secrets.
+CREATE TABLE audit(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at INTEGER NOT NULL,
+  actor TEXT NOT NULL,
+  action TEXT NOT NULL,
+  target TEXT NOT NULL,
+  address TEXT NOT NULL,
+  outcome TEXT NOT NULL,
+  before TEXT CHECK (before IS NULL OR json_valid(before)),
+  after TEXT CHECK (after IS NULL OR json_valid(after))
+) STRICT;
+CREATE INDEX audit_by_target ON audit(target, id);
+CREATE INDEX audit_by_actor ON audit(actor, id);
+CREATE INDEX audit_by_action ON audit(action, id);
+CREATE INDEX audit_by_moment ON audit(at);
+
+CREATE TRIGGER audit_is_not_rewritten BEFORE UPDATE ON audit BEGIN
+  SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+-- What is pruned is older than the moment in meta that the pruning itself writes down.
+CREATE TRIGGER audit_is_not_shortened BEFORE DELETE ON audit
+WHEN OLD.at >= coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'audit_pruned_before'), OLD.at) BEGIN
+  SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+
+CREATE TRIGGER login_sessions_children BEFORE DELETE ON login_sessions BEGIN
+  DELETE FROM refresh_tokens WHERE session_id = OLD.id;
+END;
+
+CREATE TRIGGER signing_keys_insert AFTER INSERT ON signing_keys BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('keys', 'keys');
+END;
+CREATE TRIGGER signing_keys_update AFTER UPDATE ON signing_keys
+WHEN (NEW.kid, NEW.public_key, NEW.created_at, NEW.signs_from, NEW.verifies_until)
+  IS NOT (OLD.kid, OLD.public_key, OLD.created_at, OLD.signs_from, OLD.verifies_until) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('keys', 'keys');
+END;
+CREATE TRIGGER signing_keys_delete AFTER DELETE ON signing_keys BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('keys', 'keys');
+END;
+
+-- Which users' credentials a round of the change log has to look up, and which ended long ago.
+CREATE INDEX revocations_by_user ON revocations(user_id);
+CREATE INDEX login_sessions_by_end ON login_sessions(expires_at);

@@ -64,6 +64,33 @@ class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Logins and what they give. `master_key` is a secret, one or several of them: see `gateway.core.sealing`."""
+
+    issuer: Annotated[str, Meta(min_length=1, max_length=255)] = "http://127.0.0.1:8787"
+    audience: Annotated[str, Meta(min_length=1, max_length=255)] = "gateway"
+    access_ttl_s: Annotated[int, Meta(ge=60, le=86_400)] = 900
+    refresh_ttl_s: Annotated[int, Meta(ge=300, le=31_536_000)] = 604_800
+    max_login_attempts: Annotated[int, Meta(ge=1, le=1000)] = 5
+    lockout_s: Annotated[int, Meta(ge=1, le=86_400)] = 300
+    max_address_failures: Count = 50
+    max_failures: Count = 2_000
+    min_password_length: Annotated[int, Meta(ge=8, le=1024)] = 15
+    blocked_words: tuple[str, ...] = ()
+    argon2_memory_kib: Annotated[int, Meta(ge=7_168, le=1_048_576)] = 19_456
+    argon2_time: Annotated[int, Meta(ge=1, le=100)] = 2
+    argon2_parallelism: Annotated[int, Meta(ge=1, le=16)] = 1
+    argon2_workers: Annotated[int, Meta(ge=1, le=64)] = 2
+    argon2_queue: Annotated[int, Meta(ge=1, le=100_000)] = 100
+    audit_keep_s: Annotated[int, Meta(ge=3600, le=3_153_600_000)] = 31_536_000
+    master_key_file: Annotated[str, Meta(max_length=4096)] = ""
+    master_key: Annotated[str, Meta(max_length=16_384)] = ""
+
+    def __repr__(self) -> str:
+        """Without the key: it stands in tracebacks and logs."""
+        return f"AuthConfig(issuer={self.issuer!r}, master_key={'set' if self.master_key else ''!r})"
+
+
 class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds of one connection and of one node."""
 
@@ -106,18 +133,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     server: ServerConfig = msgspec.field(default_factory=ServerConfig)
     database: DatabaseConfig = msgspec.field(default_factory=DatabaseConfig)
+    auth: AuthConfig = msgspec.field(default_factory=AuthConfig)
     channel: ChannelConfig = msgspec.field(default_factory=ChannelConfig)
     changes: ChangesConfig = msgspec.field(default_factory=ChangesConfig)
     admin: AdminConfig = msgspec.field(default_factory=AdminConfig)
     logging: LoggingConfig = msgspec.field(default_factory=LoggingConfig)
 
 
-SECRETS = frozenset({"database.auth_token"})
+SECRETS = frozenset({"database.auth_token", "auth.master_key"})
 """Settings that the environment alone sets: a file of settings is copied, committed and shown around."""
 
 SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "server": ServerConfig,
     "database": DatabaseConfig,
+    "auth": AuthConfig,
     "channel": ChannelConfig,
     "changes": ChangesConfig,
     "admin": AdminConfig,

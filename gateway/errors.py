@@ -73,6 +73,31 @@ class Conflict(GatewayError):
     code, status, title = "conflict", 409, "Conflict"
 
 
+class PreconditionFailed(GatewayError):
+    """The resource is not the one that ``If-Match`` names: somebody else changed it (RFC 9110 §15.5.13)."""
+
+    code, status, title = "precondition_failed", 412, "Precondition failed"
+
+
+class TooLarge(GatewayError):
+    """The body of the request is longer than the gateway reads (RFC 9110 §15.5.14)."""
+
+    code, status, title = "too_large", 413, "Content too large"
+
+
+class UnsupportedMediaType(GatewayError):
+    """The body of the request is not of the kind that the resource reads (RFC 9110 §15.5.16)."""
+
+    code, status, title = "unsupported_media_type", 415, "Unsupported media type"
+
+
+class Unprocessable(GatewayError):
+    """The body can be read, and says something that it may not: an unknown field, a value outside its bounds (RFC 9110
+    §15.5.21)."""
+
+    code, status, title = "unprocessable", 422, "Unprocessable content"
+
+
 class QuotaExceeded(GatewayError):
     """A hard limit does not leave the amount that was asked for."""
 

@@ -18,6 +18,7 @@ class CredentialKind(enum.StrEnum):
     """What was shown to become a principal; decides where its revocation is looked up."""
 
     API_TOKEN = "api_token"  # noqa: S105 - the name of a kind, not a secret
+    LOGIN_SESSION = "login_session"
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -26,8 +27,8 @@ class Principal(msgspec.Struct, frozen=True):
 
     `credential_id` names the row of the credential, never its secret. `expires_at` is in milliseconds since 1970 UTC
     (None: no end). `permissions` narrows what the credential may do beside its own document (None: all that its
-    owner may). `credential_mark` is the beginning of the hash of the secret that was shown: another one in the same
-    row is another credential.
+    owner may). `credential_mark` is the beginning of the hash of an API token's secret, or the `kid` of the key that
+    signed an access token (empty for a ticket): another one in the same row is another credential.
     """
 
     kind: PrincipalKind

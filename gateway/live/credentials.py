@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.auth import Authenticator
+from gateway.auth.authenticator import Authenticator
 from gateway.errors import Ending
 from gateway.live.clock import Clock
 from gateway.live.connection import Connection

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from gateway.auth import Authenticator
+from gateway.auth.authenticator import Authenticator
 from gateway.core.facts import OrganizationFacts, UserFacts
 from gateway.errors import SnapshotLost, StoreError
 from gateway.live.clock import Clock

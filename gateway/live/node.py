@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway import __version__
-from gateway.auth import Authenticator
+from gateway.auth.authenticator import Authenticator
 from gateway.config import ChangesConfig, ChannelConfig
 from gateway.core.instant import Instant
 from gateway.core.principal import Principal

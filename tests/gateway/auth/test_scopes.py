@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.auth import Authenticator
+from gateway.auth.authenticator import Authenticator
 from gateway.core.tokens import hash_token, new_api_token
 from gateway.store.database import Database, Statement
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.auth import Authenticator
+from gateway.auth.authenticator import Authenticator
 from gateway.core.clock import rfc3339
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.errors import AuthFailed, GatewayError, StoreUnavailable, Unavailable
@@ -168,7 +168,7 @@ class CountedWaiting(dict[str, list[asyncio.Future[Principal]]]):
 
 
 async def test_a_storm_is_not_gone_through_for_each_batch(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.auth.BATCH", 10)
+    monkeypatch.setattr("gateway.auth.authenticator.BATCH", 10)
     rig.authenticator._waiting = waiting = CountedWaiting()
     tokens = [token_text() for _ in range(200)]
     await asyncio.gather(*map(rig.authenticator.authenticate, tokens), return_exceptions=True)
