@@ -1,16 +1,51 @@
-"""Answers in JSON."""
+"""Answers in JSON, and the entity tags by which clients name what they hold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.core.document import canonical, revision
+from gateway.errors import PreconditionFailed
 
-def answer(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer that nobody may store."""
-    return Response(
-        msgspec.json.encode(body), status, {"Cache-Control": "no-store", **(headers or {})}, "application/json"
-    )
+SEQ_HEADER = "Gateway-Seq"
+
+
+def answer(
+    body: Any, *, status: int = 200, seq: int | None = None, etag: str | None = None, headers: Mapping[str, str] = {}
+) -> Response:
+    """A JSON answer that nobody may store. `seq` is that of the commit which the request made; `body` has it too."""
+    named = {"Cache-Control": "no-store", **headers}
+    if seq is not None:
+        named[SEQ_HEADER] = str(seq)
+    if etag is not None:
+        named["ETag"] = etag
+    return Response(msgspec.json.encode(body), status, named, "application/json")
+
+
+def etag_of(representation: Mapping[str, Any]) -> str:
+    """The entity tag of what a client is shown: same content, same tag, on every node."""
+    shown = {name: value for name, value in msgspec.to_builtins(representation).items() if value is not None}
+    return f'"{revision(canonical(shown))}"'
+
+
+def require_match(request: Request, etag: str) -> None:
+    """Go on only if the client means what stands now, when it says what it means (RFC 9110 §13.1.1, strong
+    comparison). Raises `PreconditionFailed`.
+    """
+    fields = request.headers.getlist("if-match")
+    if fields and not {"*", etag} & set(_entity_tags(fields)):
+        raise PreconditionFailed("Somebody else changed it; read it again.")
+
+
+def matches(if_none_match: Sequence[str], etag: str) -> bool:
+    """Whether an ``If-None-Match`` field (RFC 9110 §13.1.2) names this entity tag, by weak comparison."""
+    return bool({"*", etag} & {name.removeprefix("W/") for name in _entity_tags(if_none_match)})
+
+
+def _entity_tags(fields: Sequence[str]) -> list[str]:
+    return [name.strip() for value in fields for name in value.split(",")]

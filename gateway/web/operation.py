@@ -1,0 +1,213 @@
+"""One thing that can be asked by HTTP: path, method, who may, what comes in and what goes out.
+
+The routes are made of these, and so is the OpenAPI document: what is checked is what is described.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.errors import BadRequest, GatewayError, NotFound, TooLarge, Unprocessable, UnsupportedMediaType
+from gateway.metrics import Metrics
+from gateway.web.caller import Caller, Callers, Rights
+from gateway.web.peer import Networks, client_address
+from gateway.web.problem import problem
+
+MAX_BODY_BYTES = 65_536
+BODY_TIMEOUT_S = 10.0
+MAX_USER_AGENT = 256
+JSON_TYPE = "application/json"
+FORM_TYPE = "application/x-www-form-urlencoded"
+
+# What may stand in a path for the name of something: whatever is not of this form names nothing.
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+
+
+class Who(enum.Enum):
+    """Who may ask at all; what they may do there is the endpoint's to decide."""
+
+    ALL = "everybody"
+    USER = "whoever shows a bearer token, or a browser's cookie"
+
+
+class Call:
+    """One request, read and checked: what an endpoint works with.
+
+    `path` has the path's parts by name, `query` and `body` are of the operation's types (None where it has none).
+    """
+
+    __slots__ = ("_callers", "address", "body", "path", "query", "request", "user")
+
+    def __init__(self, request: Request, callers: Callers, address: str, user: Caller | None) -> None:
+        self.request = request
+        self.address = address
+        self.path: Mapping[str, str] = request.path_params
+        self.query: Any = None
+        self.body: Any = None
+        self.user = user
+        self._callers = callers
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks. For operations that need a credential."""
+        assert self.user is not None
+        return self.user
+
+    async def rights(self) -> Rights:
+        """What the caller may do; reads the caller's document, if this node does not hold it."""
+        return await self._callers.rights(self.caller)
+
+    @property
+    def user_agent(self) -> str:
+        """What the client calls itself, as it may be stored: printable, 256 characters at most."""
+        shown = self.request.headers.get("user-agent", "")[:MAX_USER_AGENT]
+        return "".join(character if character.isprintable() else "?" for character in shown)
+
+
+Endpoint = Callable[[Call], Awaitable[Response]]
+
+
+class Operation(NamedTuple):
+    """One method of one path. `body`, `query` and `answers` (by status) are msgspec types; `errors` are those beside
+    the ones that every operation of its kind has. A body whose fields all have defaults may be left out; `form` is
+    for OAuth, whose bodies are forms (RFC 6749 appendix B).
+    """
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    summary: str
+    answers: Mapping[int, Any]
+    who: Who = Who.USER
+    body: type[msgspec.Struct] | None = None
+    query: type[msgspec.Struct] | None = None
+    errors: tuple[type[GatewayError], ...] = ()
+    form: bool = False
+    writes: bool = False
+
+
+def operation_routes(
+    operations: Iterable[Operation], callers: Callers, metrics: Metrics, proxies: Networks
+) -> list[Route]:
+    """The routes of these operations: one for each path, so that a wrong method is told which ones there are."""
+    paths: dict[str, dict[str, Operation]] = {}
+    for operation in operations:
+        methods = paths.setdefault(operation.path, {})
+        assert operation.method not in methods, f"{operation.method} {operation.path} is there twice"
+        methods[operation.method] = operation
+    return [
+        Route(path, _endpoint(methods, callers, metrics, proxies), methods=list(methods))
+        for path, methods in paths.items()
+    ]
+
+
+def _endpoint(
+    methods: Mapping[str, Operation], callers: Callers, metrics: Metrics, proxies: Networks
+) -> Callable[[Request], Awaitable[Response]]:
+    async def run(request: Request) -> Response:
+        began = time.perf_counter()
+        operation = methods["GET" if request.method == "HEAD" else request.method]
+        try:
+            response = await _answer(operation, request, callers, client_address(request, proxies))
+        except GatewayError as error:
+            response = problem(error)
+        metrics.observe_http(operation.path, response.status_code, time.perf_counter() - began)
+        return response
+
+    return run
+
+
+async def _answer(operation: Operation, request: Request, callers: Callers, address: str) -> Response:
+    user = await callers.caller(request) if operation.who is Who.USER else None
+    call = Call(request, callers, address, user)
+    for part in call.path.values():
+        if not _SEGMENT.fullmatch(part):
+            raise NotFound("No such resource.")
+    if operation.query is not None:
+        call.query = _query(request, operation.query)
+    if operation.body is not None:
+        call.body = await _body(request, operation.body, FORM_TYPE if operation.form else JSON_TYPE)
+    return await operation.endpoint(call)
+
+
+def _query(request: Request, kind: type[msgspec.Struct]) -> Any:
+    """The query's parameters; those that nobody knows are ignored, one that is there twice is refused."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    wanted = {field.encode_name for field in msgspec.structs.fields(kind)}
+    for name in wanted:
+        if names.count(name) > 1:
+            raise BadRequest(f"The parameter {name} is there twice.")
+    try:
+        return msgspec.convert(dict(request.query_params), kind, strict=False)
+    except ValueError as error:
+        raise BadRequest(_sentence("The query", error)) from None
+
+
+async def _body(request: Request, kind: type[msgspec.Struct], media_type: str) -> Any:
+    content = await _read(request)
+    optional = all(not field.required for field in msgspec.structs.fields(kind))
+    if not content and optional:
+        return kind()
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given != media_type:
+        raise UnsupportedMediaType(f"The body has to be {media_type}.")
+    return _form(content, kind) if media_type == FORM_TYPE else _json(content, kind)
+
+
+async def _read(request: Request) -> bytes:
+    """The body. Raises `TooLarge` as soon as it is known to be, `BadRequest` when it does not come."""
+    too_large = TooLarge(f"A body has at most {MAX_BODY_BYTES} bytes.")
+    declared = request.headers.get("content-length", "0")
+    if len(declared) > 9 or (declared.isdecimal() and int(declared) > MAX_BODY_BYTES):
+        raise too_large
+    content = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > MAX_BODY_BYTES:
+                    raise too_large
+    except (TimeoutError, ClientDisconnect):
+        raise BadRequest("The body did not come.") from None
+    return bytes(content)
+
+
+def _json(content: bytes, kind: type[msgspec.Struct]) -> Any:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        raise Unprocessable(_sentence("The body", error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadRequest("The body is not JSON.") from None
+
+
+def _form(content: bytes, kind: type[msgspec.Struct]) -> Any:
+    try:
+        pairs = parse_qsl(content.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=32)
+    except ValueError:
+        raise BadRequest("The body is not a form.") from None
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise BadRequest("A parameter is there twice.")
+    try:
+        return msgspec.convert(fields, kind, strict=False)
+    except ValueError as error:
+        raise BadRequest(_sentence("The body", error)) from None
+
+
+def _sentence(what: str, error: Exception) -> str:
+    """What is wrong with it, in the words of the decoder, which names the place; never longer than a line."""
+    text = str(error)
+    shown = "".join(character if character.isprintable() else "?" for character in text)
+    return f"{what} is refused: {shown[:300]}"
