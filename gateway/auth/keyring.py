@@ -27,9 +27,9 @@ from gateway.core.access_token import (
 )
 from gateway.core.sealing import NONCE_BYTES, Sealer
 from gateway.errors import ConfigError, Unavailable
+from gateway.store.audit import Store
 from gateway.store.driver import Reader, Statement
 from gateway.store.keys import (
-    KeyStore,
     SigningKeyRow,
     add_first_key,
     add_key,
@@ -141,7 +141,7 @@ class Keyring:
         logged. Raises `StoreError`, and what was known stays."""
         self._take(await list_keys(reader))
 
-    async def ensure(self, db: KeyStore, now: int) -> None:
+    async def ensure(self, db: Store, now: int) -> None:
         """Read the keys at the start of a node, after making the first one where there is none; several nodes that
         start together agree on one.
 
@@ -154,7 +154,7 @@ class Keyring:
         self._take(rows)
         self._require_opened(now)
 
-    async def rotate(self, db: KeyStore, now: int, *, lead_ms: int = LEAD_MS, discard: bool = False) -> Rotated:
+    async def rotate(self, db: Store, now: int, *, lead_ms: int = LEAD_MS, discard: bool = False) -> Rotated:
         """Make a new key, which signs after `lead_ms`. The older ones verify until all they signed has ended, their
         private parts are sealed under the newest master key, and those that have ended are removed.
 
@@ -185,11 +185,11 @@ class Keyring:
                 if key_id(public) != row.kid:
                     raise ValueError("the kid belongs to another key")
             except ValueError as error:
-                log.error("A signing key can not be used.", extra={"kid": row.kid, "reason": str(error)})
+                log.warning("A signing key can not be used.", extra={"kid": row.kid, "reason": str(error)})
                 continue
             private = self._opened(row)
             if private is None:
-                log.error("A signing key can not be opened with this master key.", extra={"kid": row.kid})
+                log.warning("A signing key can not be opened with this master key.", extra={"kid": row.kid})
             keys[row.kid] = SigningKey(row.kid, public, private, row.signs_from, row.verifies_until)
         self._keys = keys
 

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "user": "gateway.cli.users:user",
     "token": "gateway.cli.tokens:token",
     "session": "gateway.cli.sessions:session",
+    "keys": "gateway.cli.keys:keys",
     "org": "gateway.cli.organizations:org",
     "plan": "gateway.cli.plans:plan",
     "watch": "gateway.cli.watch:watch",

@@ -5,9 +5,9 @@ A private part is here as it was sealed; what it takes to open it is no business
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from gateway.store.driver import Reader, Statement, Written
+from gateway.store.driver import Reader, Statement
 
 
 class SigningKeyRow(NamedTuple):
@@ -24,13 +24,6 @@ class SigningKeyRow(NamedTuple):
     def __repr__(self) -> str:
         """Without the private part, sealed as it is: it stands in tracebacks and logs."""
         return f"SigningKeyRow({self.kid!r}, signs_from={self.signs_from}, verifies_until={self.verifies_until})"
-
-
-class KeyStore(Reader, Protocol):
-    """Where keys are read and written: a `Database`, or whatever writes an audit entry along with each write."""
-
-    async def write(self, *statements: Statement) -> Written:
-        """Commit all of the statements or none."""
 
 
 _LIST = (

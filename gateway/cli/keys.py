@@ -1,0 +1,75 @@
+"""``gateway keys``: the keys that sign access tokens."""
+
+from __future__ import annotations
+
+import click
+
+from gateway.auth.keyring import LEAD_MS, Keyring, in_force, signer
+from gateway.auth.master_key import load_sealer
+from gateway.cli.invocation import invocation, json_option, on_database
+from gateway.cli.printing import show_done, show_table
+from gateway.core.clock import rfc3339
+from gateway.store.database import Database
+from gateway.store.keys import SigningKeyRow, list_keys
+
+_LONGEST_LEAD_S = 2_592_000
+
+
+@click.group()
+def keys() -> None:
+    """The keys that sign access tokens. They are in the database, sealed with the master key."""
+
+
+@keys.command("list")
+@json_option
+@on_database
+async def list_command(db: Database) -> None:
+    """List the keys, in the order in which they sign; never their secrets."""
+    now, found = db.clock(), await list_keys(db)
+    signing = signer(found, now)
+    rows = [
+        {
+            "kid": key.kid,
+            "state": _state(key, signing, now),
+            "created_at": key.created_at,
+            "signs_from": rfc3339(key.signs_from),
+            "verifies_until": None if key.verifies_until is None else rfc3339(key.verifies_until),
+        }
+        for key in found
+    ]
+    show_table(rows, ["kid", "state", "created_at", "signs_from", "verifies_until"])
+
+
+def _state(key: SigningKeyRow, signing: SigningKeyRow | None, now: int) -> str:
+    if not in_force(key, now):
+        return "ended"
+    if key is signing:
+        return "signing"
+    return "published" if key.signs_from > now else "verifying"
+
+
+@keys.command("rotate")
+@click.option(
+    "--lead",
+    "lead_s",
+    metavar="SECONDS",
+    type=click.IntRange(0, _LONGEST_LEAD_S),
+    help=f"How long the new key is published before it signs; without it, {LEAD_MS // 1000}.",
+)
+@click.option("--discard", is_flag=True, help="Remove all older keys at once: every access token ends now.")
+@json_option
+@on_database
+async def rotate(db: Database, lead_s: int | None, discard: bool) -> None:
+    """Make a new key and let the older ones end when nothing that they signed is in force any more.
+
+    Private parts that are sealed under an older master key are sealed under the newest. --discard is for a key that
+    somebody else may have, and for a master key that is lost; logins stay, their next access tokens are good.
+    """
+    if discard and lead_s is not None:
+        raise click.UsageError("--discard lets the new key sign at once: there is no --lead")
+    config = invocation().config
+    keyring = Keyring(load_sealer(config), config.auth.access_ttl_s)
+    lead_ms = LEAD_MS if lead_s is None else lead_s * 1000
+    rotated = await keyring.rotate(db, db.clock(), lead_ms=lead_ms, discard=discard)
+    signs_from = rfc3339(rotated.signs_from)
+    show_done(f"{rotated.kid} signs from {signs_from}.", kid=rotated.kid, signs_from=signs_from, seq=rotated.seq)
