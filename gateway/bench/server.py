@@ -21,6 +21,8 @@ HOST = "127.0.0.1"
 MIGRATE_S = 60.0
 READY_S = 60.0
 ASK_S = 10.0
+MASTER_KEY = "c2Vzc2lvbi1nYXRld2F5LWJlbmNobWFyay1rZXktMDE="
+"""For gateways on a server, which need one, the same at every run. It seals nothing that anybody could want."""
 
 
 def free_port() -> int:
@@ -114,6 +116,7 @@ class Server:
             "GATEWAY_DATABASE_URL": self._url,
             "GATEWAY_DATABASE_REPLICA": self._replica,
             "GATEWAY_DATABASE_AUTH_TOKEN": os.environ.get("GATEWAY_DATABASE_AUTH_TOKEN", ""),
+            "GATEWAY_AUTH_MASTER_KEY": os.environ.get("GATEWAY_AUTH_MASTER_KEY", MASTER_KEY),
             "GATEWAY_SERVER_PORT": str(self.port),
             "GATEWAY_LOGGING_LEVEL": "warning",
         }

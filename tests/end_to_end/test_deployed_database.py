@@ -208,7 +208,7 @@ def test_secrets_are_made_once_and_closed(secrets: Path) -> None:
     assert (secrets / "database_private_key.pem").stat().st_mode & 0o777 == 0o600
     assert (secrets / ".gitignore").read_text() == "*\n"
     # Accounts of the containers are not the one that made them.
-    readable = {"database_token", "database_jwt_key.pem", "cert.pem", "key.pem"}
+    readable = {"database_token", "database_jwt_key.pem", "master_key", "cert.pem", "key.pem"}
     assert all(path.stat().st_mode & 0o004 for path in before if path.name in readable)
     text = run(openssl_program(), "x509", "-in", str(secrets / "tls" / "cert.pem"), "-noout", "-text")
     assert "DNS:gateway.example.org" in text
@@ -222,6 +222,7 @@ def settings(primary: Deployed, replica: Deployed | None, secrets: Path) -> dict
     environment["GATEWAY_DATABASE_URL"] = primary.url
     environment["GATEWAY_DATABASE_REPLICA"] = replica.url if replica else ""
     environment["GATEWAY_DATABASE_AUTH_TOKEN_FILE"] = str(secrets / "database_token")
+    environment["GATEWAY_AUTH_MASTER_KEY_FILE"] = str(secrets / "master_key")
     environment["GATEWAY_SERVER_TRUSTED_PROXIES"] = "127.0.0.1/32"
     return environment
 

@@ -23,6 +23,8 @@ from tests.support.foreign_writer import ForeignServerWriter, ForeignWriter
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 20.0
+MASTER_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+"""What all gateways of the tests have: several on one database need the same."""
 
 
 class Answer(NamedTuple):
@@ -90,6 +92,8 @@ class GatewayProcess:
             "GATEWAY_DATABASE_URL": self.database_url,
             "GATEWAY_SERVER_PORT": str(self.port),
         }
+        if not settings.keys() & {"auth_master_key", "auth_master_key_file"}:
+            self.environment["GATEWAY_AUTH_MASTER_KEY"] = MASTER_KEY
         self.environment |= {f"GATEWAY_{name.upper()}": str(value) for name, value in settings.items()}
 
     def __enter__(self) -> GatewayProcess:
