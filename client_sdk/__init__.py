@@ -33,6 +33,7 @@ from client_sdk.events import Change, Watched
 from client_sdk.freshness import Freshness, FreshnessState
 from client_sdk.http import Authentication, Identity, Readiness, ServerClient
 from client_sdk.listeners import Changes
+from client_sdk.login import LoginProvider
 from client_sdk.provider import TokenProvider
 from client_sdk.quota import Quota
 from client_sdk.sync import SyncChannel
@@ -57,6 +58,7 @@ __all__ = [
     "Freshness",
     "FreshnessState",
     "Identity",
+    "LoginProvider",
     "MalformedMessage",
     "NotAuthenticated",
     "NotFound",

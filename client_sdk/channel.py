@@ -299,10 +299,10 @@ class Channel:
             case events.Reject(id, error):
                 if (future := self._waiting.pop(id, None)) is not None and not future.done():
                     future.set_exception(error)
-            case events.AskToken():
+            case events.AskToken(refused):
                 if self._asking is not None:
                     self._asking.cancel()
-                self._asking = self._spawn(self._ask())
+                self._asking = self._spawn(self._ask(refused))
             case events.Connect():
                 self._connection = Connection(self._endpoint, self._feed)
                 self._spawn(self._connection.run(effect))
@@ -319,9 +319,9 @@ class Channel:
         if connection is self._connection:
             self._handle(event)
 
-    async def _ask(self) -> None:
+    async def _ask(self, refused: str | None) -> None:
         try:
-            token = await provide(self._token)
+            token = await provide(self._token, refused)
         except Exception as exc:  # whatever an application's function raises
             self._handle(events.TokenFailed(exc))
         else:

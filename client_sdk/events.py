@@ -116,7 +116,12 @@ Event = Start | Stop | TokenGiven | TokenFailed | Opened | Refused | Received | 
 
 
 class AskToken(NamedTuple):
-    """Ask the provider and answer with `TokenGiven` or `TokenFailed`; an answer that is still awaited is void."""
+    """Ask the provider and answer with `TokenGiven` or `TokenFailed`; an answer that is still awaited is void.
+
+    `refused` is the token that the gateway just did not take.
+    """
+
+    refused: str | None = None
 
 
 class Connect(NamedTuple):

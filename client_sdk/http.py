@@ -143,7 +143,7 @@ class ServerClient:
     async def authenticate(self, token: str) -> Authentication:
         """Check a token; if it is good, use it from now on. Raises `AuthFailed`."""
         response = await self._send("POST", f"{self._api}/auth/validate", checked(token))
-        authentication = _decode(_succeeded(response), Authentication)
+        authentication = parse_answer(raise_for_status(response), Authentication)
         self._token = token
         return authentication
 
@@ -168,7 +168,7 @@ class ServerClient:
         response = await self._send("GET", f"{self._api}/identity", token, etag)
         if response.status_code == 304 and cached is not None:
             return cached._replace(checked_at=now)
-        fields = _decode(_succeeded(response), dict[str, Any])
+        fields = parse_answer(raise_for_status(response), dict[str, Any])
         etag = response.headers.get("ETag")
         rev = None if etag is None else etag.removeprefix("W/").strip('"')
         return _Cached(token, etag, Identity(fields, rev), now)
@@ -189,7 +189,8 @@ class ServerClient:
             raise Disconnected(f"The gateway does not answer: {exc or type(exc).__name__}") from exc
 
 
-def _succeeded(response: httpx2.Response) -> httpx2.Response:
+def raise_for_status(response: httpx2.Response) -> httpx2.Response:
+    """The answer of a request that succeeded; raises the error of one that failed."""
     if response.status_code == 200:
         return response
     raise _error_of(response)
@@ -202,7 +203,8 @@ def _error_of(response: httpx2.Response) -> ChannelError:
     return request_error(code, message, retry_after_s=parse_retry_after(response.headers.get("Retry-After")))
 
 
-def _decode(response: httpx2.Response, kind: type[T]) -> T:
+def parse_answer(response: httpx2.Response, kind: type[T]) -> T:
+    """The body as what it has to be. Raises `MalformedMessage`."""
     try:
         return msgspec.json.decode(response.content, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:

@@ -5,19 +5,31 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from typing import Protocol, runtime_checkable
 
 from client_sdk.config import ConfigError
 
 TokenProvider = Callable[[], str | Awaitable[str]]
 
 
-async def provide(source: str | TokenProvider) -> str:
-    """Get a token. A function that is not a coroutine function runs in a thread, so it may block.
+@runtime_checkable
+class Discarding(Protocol):
+    """A provider that keeps tokens, and wants to know which of them is not good any more."""
+
+    def discard(self, token: str) -> None:
+        """The gateway does not take this token."""
+
+
+async def provide(source: str | TokenProvider, refused: str | None = None) -> str:
+    """Get a token. A function that is not a coroutine function runs in a thread, so it may block. A provider with a
+    method `discard` is told first which token the gateway `refused`.
 
     Raises what the function raises, and ValueError for what can not travel in a header (RFC 6750 §2.1).
     """
     if isinstance(source, str):
         return checked(source)
+    if refused is not None and isinstance(source, Discarding):
+        source.discard(refused)
     given = source() if _is_async(source) else await asyncio.to_thread(source)
     return checked(await given if inspect.isawaitable(given) else given)
 

@@ -179,7 +179,7 @@ class Session:
     def _ask(self) -> None:
         self.condition = Condition.ASKING
         self._until = self._now + self.options.token_timeout_s
-        self._effects.append(events.AskToken())
+        self._effects.append(events.AskToken(self._credential.refused))
 
     def _token_given(self, token: str) -> None:
         credential = self._credential

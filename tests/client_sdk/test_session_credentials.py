@@ -49,7 +49,7 @@ def test_a_refused_token_is_asked_for_again_and_the_same_one_is_held_back() -> N
     driver.feed(events.TokenGiven("t1"))
     trouble = only(events.Trouble, driver.feed(events.Refused(401, Problem("auth_failed", "", "Bad."), None)))
     assert isinstance(trouble.error, AuthFailed)
-    assert driver.until_deadline() == [events.AskToken()]
+    assert driver.until_deadline() == [events.AskToken("t1")]
     assert driver.feed(events.TokenGiven("t1")) == []
     assert driver.session.deadline - driver.now > 3.9
     assert driver.until_deadline() == [events.AskToken()]

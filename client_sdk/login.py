@@ -1,0 +1,136 @@
+"""Signing in with a password, and renewing: where the tokens of a person's client come from."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import msgspec
+
+from client_sdk.config import ConfigError, ServerConfig, http_url
+from client_sdk.errors import AuthFailed, Disconnected, MalformedMessage
+from client_sdk.http import parse_answer, raise_for_status
+from client_sdk.version import VERSION
+
+AHEAD_S = 90.0
+"""A token that lives no longer than this is renewed before it is given away: the gateway asks for another 60 s before
+the end."""
+RETRIES_S = (0.5, 1.0, 2.0)
+"""Waits between attempts whose answer was lost. All of them fall into the 10 s in which the gateway gives the same
+successor again."""
+
+
+class _Tokens(msgspec.Struct, frozen=True):
+    access_token: str
+    refresh_token: str
+    expires_in: float
+
+
+class LoginProvider:
+    """The access tokens of one login session: a `TokenProvider` for `Channel`, `SyncChannel` and `ServerClient`.
+
+    channel = Channel("https://gateway.example.org", LoginProvider("https://gateway.example.org", "ada", password))
+
+    It signs in when it is asked for the first time and renews from then on; the password is forgotten after that.
+    With `refresh_token` in place of the password it goes on with a session of before. `on_refresh` is told each new
+    refresh token, to be kept for that: it is called before the new access token is used, and may raise, which is what
+    the caller gets then. One event loop may use it at a time.
+
+    Asking raises `AuthFailed` when the password is wrong or the session has ended, `RateLimited` and `Unavailable`
+    with `retry_after_s`, and `Disconnected` when there is no answer. `server` is that of `Channel`; `clock` is
+    monotonic, in seconds.
+    """
+
+    def __init__(
+        self,
+        server: str | ServerConfig | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        *,
+        refresh_token: str | None = None,
+        on_refresh: Callable[[str], None] | None = None,
+        timeout_s: float = 10.0,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if (refresh_token is None) == (username is None or password is None):
+            raise ConfigError("login: a user name and a password, or a refresh token")
+        self._url, _ = http_url(server)
+        self._login = None if username is None else {"username": username, "password": password}
+        self._on_refresh = on_refresh
+        self._timeout_s = timeout_s
+        self._transport = transport
+        self._clock = clock
+        self._renewing: asyncio.Task[None] | None = None
+        self._access_token: str | None = None
+        self._good_until = 0.0
+        self.refresh_token = refresh_token
+        """The present refresh token: a secret, good once. None before the first login, and after `sign_out`."""
+
+    async def __call__(self) -> str:
+        """An access token that is good for a while."""
+        while self._access_token is None or self._clock() >= self._good_until:
+            if self._renewing is None or self._renewing.done():
+                self._renewing = asyncio.create_task(self._renew())
+            # Whoever asks may give up; a renewal goes on, for its answer has the only token that is good from then on.
+            await asyncio.shield(self._renewing)
+        return self._access_token
+
+    def discard(self, token: str) -> None:
+        """The gateway does not take this access token any more: the next one is another."""
+        if token == self._access_token:
+            self._access_token = None
+
+    async def sign_out(self) -> None:
+        """End the login session at the gateway, with everything that is connected by it. Errors are those of asking;
+        a session that had ended already is none.
+        """
+        token = await self()
+        response = await self._post("/auth/logout", None, {"Authorization": f"Bearer {token}"})
+        if response.status_code != 401:
+            raise_for_status(response)
+        self._access_token = self.refresh_token = self._login = None
+
+    async def _renew(self) -> None:
+        if self.refresh_token is not None:
+            answer = await self._post_again("/auth/refresh", {"refresh_token": self.refresh_token})
+        elif self._login is not None:
+            answer = await self._post("/auth/login", self._login)
+        else:
+            raise AuthFailed("Signed out.")
+        asked_at = self._clock()
+        tokens = parse_answer(raise_for_status(answer), _Tokens)
+        self.refresh_token, self._login = tokens.refresh_token, None
+        if self._on_refresh is not None:
+            self._on_refresh(tokens.refresh_token)
+        self._access_token = tokens.access_token
+        self._good_until = asked_at + max(tokens.expires_in / 2, tokens.expires_in - AHEAD_S)
+
+    async def _post_again(self, path: str, body: Any) -> httpx2.Response:
+        """A renewal whose answer may have been lost: asked again soon, it has the same answer."""
+        for wait_s in RETRIES_S:
+            try:
+                return await self._post(path, body)
+            except Disconnected:
+                await asyncio.sleep(wait_s)
+        return await self._post(path, body)
+
+    async def _post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> httpx2.Response:
+        named = {"User-Agent": f"gateway-client-sdk/{VERSION}", **(headers or {})}
+        content = b""
+        if body is not None:
+            content, named["Content-Type"] = msgspec.json.encode(body), "application/json"
+        try:
+            async with httpx2.AsyncClient(
+                base_url=self._url, timeout=self._timeout_s, transport=self._transport
+            ) as client:
+                return await client.post(path, content=content, headers=named)
+        except httpx2.InvalidURL as exc:
+            raise ConfigError(f"{self._url!r} is no address of a gateway: {exc}") from exc
+        except httpx2.DecodingError as exc:
+            raise MalformedMessage(f"The gateway's answer can not be read: {exc}") from exc
+        except httpx2.RequestError as exc:
+            raise Disconnected(f"The gateway does not answer: {exc or type(exc).__name__}") from exc
