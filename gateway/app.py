@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from gateway.auth.services import Accounts
 from gateway.config import Config, load_config
 from gateway.errors import NotFound
 from gateway.live.clock import Clock, SystemClock
@@ -92,8 +93,11 @@ async def running_node(
         database = await Database.configured(config)
         stack.push_async_callback(database.close)
         await migrate(database)
+        accounts = Accounts(config, database, lambda: clock.now().wall)
+        stack.callback(accounts.close)
+        await accounts.start()
         metrics = Metrics(shared_metrics)
-        node = Node(node_name(), database, clock, config.channel, config.changes, metrics)
+        node = Node(node_name(), database, accounts, clock, config.channel, config.changes, metrics)
         metrics.watch(lambda: node_metrics(node))
         await node.feed.start()
         stack.push_async_callback(node.neighbours.leave)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway import __version__
-from gateway.auth.authenticator import Authenticator
+from gateway.auth.services import Accounts
 from gateway.config import ChangesConfig, ChannelConfig
 from gateway.core.instant import Instant
 from gateway.core.principal import Principal
@@ -61,6 +61,7 @@ class Node:
         self,
         name: str,
         database: Database,
+        accounts: Accounts,
         clock: Clock,
         channel: ChannelConfig,
         changes: ChangesConfig,
@@ -68,9 +69,10 @@ class Node:
     ) -> None:
         self.name = name
         self.database = database
+        self.accounts = accounts
+        self.authenticator = accounts.authenticator
         self.clock = clock
         self.metrics = metrics
-        self.authenticator = Authenticator(database, lambda: clock.now().wall)
         self.hub = Hub(max_documents=channel.max_documents, max_sessions_per_user=channel.max_sessions_per_user)
         feed = partial(Feed, database, self.hub, self.authenticator, clock, metrics=metrics)
         self.feed = feed(on_stale=self._store_stale, on_fresh=self._store_fresh, on_replaced=self._store_replaced)
@@ -249,11 +251,13 @@ class Node:
     def _store_stale(self, calm_s: float) -> None:
         """The database can not be read; so long ago it was last known that nothing had changed."""
         self.stale_since = since = self.clock.now().wall - round(calm_s * 1000)
+        self.authenticator.stale = True
         for connection in tuple(self.sessions):
             connection.tell_status("stale", since)
 
     def _store_fresh(self) -> None:
         since, self.stale_since = self.stale_since or 0, None
+        self.authenticator.stale = False
         for connection in tuple(self.sessions):
             connection.tell_status("fresh", since)
 

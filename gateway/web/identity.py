@@ -5,55 +5,96 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.core.access import Access, access_to_user
 from gateway.core.clock import rfc3339
 from gateway.core.explanations import why_permission, why_quota
 from gateway.core.facts import Catalog
-from gateway.core.principal import Principal
-from gateway.errors import AuthFailed, BadRequest, NotFound
-from gateway.live.entry import UserEntry
+from gateway.errors import BadRequest, NotFound
 from gateway.live.node import Node
-from gateway.web.answer import answer
-from gateway.web.problem import bearer_token
+from gateway.web.answer import answer, matches
+from gateway.web.caller import Callers
+from gateway.web.operation import Call, Operation
 
 MOMENTS = frozenset(("changes_at", "starts_at", "expires_at", "period_start"))
+
+
+class About(msgspec.Struct, frozen=True):
+    """What `explain` is asked: about one permission or one quota, of the caller or of `user`."""
+
+    permission: str | None = None
+    quota: str | None = None
+    user: str | None = None
+
+
+class Validated(msgspec.Struct, frozen=True):
+    """That a token is good, and until when (RFC 3339; null: no end). `session` is the id of the credential."""
+
+    valid: bool
+    user_id: str
+    session: str
+    expires_at: str | None
+
+
+class HeldDocument(msgspec.Struct, frozen=True):
+    """A document as the channel sends it."""
+
+    doc: str
+    rev: str
+    seq: int
+    data: dict[str, Any]
 
 
 class Identity:
     """The routes below ``api_base``."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, callers: Callers, api_base: str) -> None:
         self._node = node
+        self._callers = callers
+        self._api_base = api_base
 
-    async def _principal(self, request: Request) -> Principal:
-        token = bearer_token(request)
-        if token is None:
-            raise AuthFailed("A bearer token is needed.")
-        return await self._node.authenticator.authenticate(token)
+    def operations(self) -> list[Operation]:
+        """All of them."""
+        api = self._api_base
+        return [
+            Operation(
+                *("GET", f"{api}/identity", self.identity),
+                summary="The caller's document in one level; 304 while `If-None-Match` names its revision",
+                answers={200: dict[str, Any], 304: None},
+            ),
+            Operation(
+                *("GET", f"{api}/document", self.document),
+                summary="The caller's document as the channel sends it",
+                answers={200: HeldDocument},
+            ),
+            Operation(
+                *("GET", f"{api}/explain", self.explain),
+                summary="Why a permission or a quota is as it is",
+                answers={200: dict[str, Any]},
+                query=About,
+                errors=(BadRequest, NotFound),
+            ),
+            Operation(
+                *("POST", f"{api}/auth/validate", self.validate),
+                summary="Whether the token holds, and whose it is",
+                answers={200: Validated},
+            ),
+        ]
 
-    async def _entry(self, principal: Principal) -> UserEntry:
-        try:
-            return await self._node.user(principal.id)
-        except NotFound:
-            raise AuthFailed("The token is not valid.") from None
-
-    async def identity(self, request: Request) -> Response:
+    async def identity(self, call: Call) -> Response:
         """The flat form; 304 when the client holds the present revision."""
-        entry = await self._entry(await self._principal(request))
+        entry = await self._callers.document(call.caller)
         assert entry.publication is not None
         document = entry.publication.document
         etag = f'"{document.rev}"'
-        headers = {"ETag": etag}
-        if matches(request.headers.getlist("if-none-match"), etag):
-            return Response(status_code=304, headers={"Cache-Control": "no-store", **headers})
-        return answer(flatten(document.data(), self._node.hub.catalog), headers=headers)
+        if matches(call.request.headers.getlist("if-none-match"), etag):
+            return Response(status_code=304, headers={"Cache-Control": "no-store", "ETag": etag})
+        return answer(flatten(document.data(), self._node.hub.catalog), etag=etag)
 
-    async def document(self, request: Request) -> Response:
+    async def document(self, call: Call) -> Response:
         """The document as the channel sends it."""
-        entry = await self._entry(await self._principal(request))
+        entry = await self._callers.document(call.caller)
         assert entry.publication is not None
         publication = entry.publication
         body = {
@@ -62,32 +103,29 @@ class Identity:
             "seq": publication.seq,
             "data": msgspec.Raw(publication.document.json()),
         }
-        return answer(body, headers={"ETag": f'"{publication.document.rev}"'})
+        return answer(body, etag=f'"{publication.document.rev}"')
 
-    async def validate(self, request: Request) -> Response:
+    async def validate(self, call: Call) -> Response:
         """Whether the token holds, and whose it is."""
-        principal = await self._principal(request)
-        body: dict[str, Any] = {"valid": True, "user_id": principal.id, "session": principal.credential_id}
-        body["expires_at"] = None if principal.expires_at is None else rfc3339(principal.expires_at)
-        return answer(body)
+        principal = call.caller.principal
+        end = None if principal.expires_at is None else rfc3339(principal.expires_at)
+        return answer(Validated(True, principal.id, principal.credential_id, end))
 
-    async def explain(self, request: Request) -> Response:
+    async def explain(self, call: Call) -> Response:
         """Why a permission or quota is as it is; ``user`` asks about somebody else."""
-        principal = await self._principal(request)
-        own = await self._entry(principal)
-        user = request.query_params.get("user", principal.id)
-        if own.facts is None or access_to_user(principal, own.facts, own.permissions, user) is Access.NONE:
+        asked: About = call.query
+        own = await self._callers.document(call.caller)
+        user = call.caller.principal.id if asked.user is None else asked.user
+        if own.facts is None or access_to_user(call.caller.principal, own.facts, own.permissions, user) is Access.NONE:
             raise NotFound("No such user.")
-        entry = own if user == principal.id else await self._node.user(user)
-        permission = request.query_params.get("permission")
-        quota = request.query_params.get("quota")
-        if (permission is None) == (quota is None):
+        entry = own if user == call.caller.principal.id else await self._node.user(user)
+        if (asked.permission is None) == (asked.quota is None):
             raise BadRequest("Ask for one of permission and quota.")
         assert entry.facts is not None
         catalog, now = self._node.hub.catalog, self._node.clock.now().wall
-        if permission is not None:
-            return answer(dated(why_permission(entry.id, entry.facts, catalog, permission, now)))
-        return answer(dated(why_quota(entry.id, entry.facts, catalog, quota or "", now)))
+        if asked.permission is not None:
+            return answer(dated(why_permission(entry.id, entry.facts, catalog, asked.permission, now)))
+        return answer(dated(why_quota(entry.id, entry.facts, catalog, asked.quota or "", now)))
 
 
 def dated(explanation: msgspec.Struct) -> Any:
@@ -118,9 +156,3 @@ def flatten(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
         flat[permission] = False
     flat.update(document["permissions"])
     return {**flat, "email": None, **identity, "subscription_tier": identity["plan"]}
-
-
-def matches(if_none_match: list[str], etag: str) -> bool:
-    """Whether an ``If-None-Match`` field (RFC 9110 §13.1.2) names this entity tag, by weak comparison."""
-    names = [name.strip().removeprefix("W/") for value in if_none_match for name in value.split(",")]
-    return etag in names or "*" in names

@@ -37,6 +37,7 @@ from tests.support.flaky_store import FlakyStore
 from tests.support.model_history import BAD_ATTRIBUTES, BAD_TIMEZONE, History
 from tests.support.node_rig import ManualClock
 from tests.support.people import token_text
+from tests.support.services import accounts
 from tests.support.simulated_client import DATA, Message, SimulatedClient
 from tests.support.virtual_time import VirtualTimeLoop
 from tests.support.worlds import (
@@ -308,7 +309,9 @@ class GatewayAgainstModel(RuleBasedStateMachine):
 
     def start_node(self) -> None:
         config = Config()
-        self.node = Node("n", self.store, self.clock, config.channel, config.changes, Metrics())  # type: ignore[arg-type]
+        self.node = Node(
+            "n", self.store, accounts(self.store, self.clock), self.clock, config.channel, config.changes, Metrics()
+        )  # type: ignore[arg-type]
         self.loop.run_until_complete(self.node.feed.start())
         self.application = channel(self.node, config)
         self.tasks = [self.loop.create_task(work) for work in (self.node.feed.run(), self.node.tick())]

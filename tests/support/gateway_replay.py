@@ -32,6 +32,7 @@ from gateway.web.routes import channel
 from gateway.web.websocket import ChannelProtocol
 from tests.support.flaky_store import FlakyStore
 from tests.support.people import add_token, token_text
+from tests.support.services import accounts
 from tests.support.waiting import eventually
 
 DIRECTORY = Path(__file__).parents[1] / "transcripts"
@@ -246,7 +247,15 @@ class GatewayReplay:
         await channel(self.node, self.config)(scope, receive, send)
 
     async def _start_node(self, name: str) -> None:
-        self.node = Node(name, self.store, self.clock, self.config.channel, self.config.changes, Metrics())  # type: ignore[arg-type]
+        self.node = Node(
+            name,
+            self.store,
+            accounts(self.store, self.clock),
+            self.clock,
+            self.config.channel,
+            self.config.changes,
+            Metrics(),
+        )  # type: ignore[arg-type]
         await self.node.feed.start()
         timer = asyncio.create_task(self.node.tick())
         self.clock.timer = timer

@@ -21,6 +21,7 @@ from gateway.store.changes import last_seq
 from gateway.store.database import Database, Statement
 from tests.support.flaky_store import FlakyStore
 from tests.support.people import run
+from tests.support.services import accounts
 from tests.support.waiting import eventually
 
 START_MS = 1_795_288_200_000  # 2026-11-21T19:10:00Z
@@ -154,7 +155,7 @@ class Rig:
         self.clock = ManualClock()
         channel = ChannelConfig(**limits)
         changes = changes or ChangesConfig()
-        self.node = Node(name, self.store, self.clock, channel, changes, Metrics())  # type: ignore[arg-type]
+        self.node = Node(name, self.store, accounts(self.store, self.clock), self.clock, channel, changes, Metrics())  # type: ignore[arg-type]
         self.hub, self.feed = self.node.hub, self.node.feed
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -1,0 +1,48 @@
+"""All that makes, checks and revokes credentials, built once for a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.auth.access_tokens import AccessTokens
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.keyring import Keyring
+from gateway.auth.master_key import load_sealer
+from gateway.auth.passwords import Passwords
+from gateway.auth.revocation import Revoker
+from gateway.auth.revocations import Revocations
+from gateway.auth.signed import SignedValues
+from gateway.auth.tickets import Tickets
+from gateway.config import Config
+from gateway.store.database import Database
+
+
+class Accounts:
+    """The services, each with what it needs of the others. `wall`: milliseconds since 1970 UTC.
+
+    Raises `ConfigError` when there is no master key, or none that can be used.
+    """
+
+    def __init__(self, config: Config, database: Database, wall: Callable[[], int]) -> None:
+        self.settings = settings = config.auth
+        self._database = database
+        self._wall = wall
+        sealer = load_sealer(config)
+        self.keyring = Keyring(sealer, settings.access_ttl_s)
+        self.revocations = Revocations(wall)
+        self.access_tokens = AccessTokens(self.keyring, self.revocations, settings, wall)
+        self.signed = SignedValues(sealer, wall)
+        self.tickets = Tickets(database, self.signed, settings.access_ttl_s, wall)
+        self.authenticator = Authenticator(
+            database, wall, self.access_tokens, self.revocations, self.tickets, self.keyring
+        )
+        self.revoker = Revoker(database, self.revocations, wall)
+        self.passwords = Passwords(settings)
+
+    async def start(self) -> None:
+        """Have a key to sign with. Raises `ConfigError` when the master key is not this database's, `StoreError`."""
+        await self.keyring.ensure(self._database, self._wall())
+
+    def close(self) -> None:
+        """Let go of the threads that hash passwords."""
+        self.passwords.close()

@@ -1,0 +1,22 @@
+"""The accounts of a node that is built by hand."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, Protocol
+
+from gateway.auth.services import Accounts
+from gateway.config import AuthConfig, Config
+from gateway.core.instant import Instant
+
+MASTER_KEY = base64.b64encode(bytes(range(32))).decode()
+
+
+class Clock(Protocol):
+    def now(self) -> Instant: ...
+
+
+def accounts(database: Any, clock: Clock, **settings: Any) -> Accounts:
+    """Of a database, or what stands in for one; `settings` are those of [auth]."""
+    cheap = {"argon2_memory_kib": 7168, "argon2_time": 1, "master_key": MASTER_KEY, **settings}
+    return Accounts(Config(auth=AuthConfig(**cheap)), database, lambda: clock.now().wall)
