@@ -28,10 +28,11 @@ from gateway.cli.values import (
     new_id,
 )
 from gateway.errors import NotFound
-from gateway.store import accounts
-from gateway.store.accounts import Effect, QuotaRow, Status, User
+from gateway.store import accounts, grants
+from gateway.store.accounts import Status, User
 from gateway.store.credentials import ApiToken, LoginSession, list_sessions, list_tokens
 from gateway.store.database import Database
+from gateway.store.grants import Effect, QuotaRow
 from gateway.store.plans import PlanQuota, find_plan
 
 _WHO = click.argument("who", metavar="USER", type=WHO)
@@ -96,11 +97,11 @@ async def list_command(db: Database, /, **filters: Any) -> None:
 async def show(db: Database, who: str) -> None:
     """Show a user with all that was granted to this user alone, and how many credentials are in force."""
     found = await accounts.find_user(db, who)
-    grants = await accounts.read_grants(db, found.id)
+    own = await grants.read_grants(db, found.id)
     now = db.clock()
     held: list[ApiToken | LoginSession] = [*await list_tokens(db, found.id), *await list_sessions(db, found.id)]
     alive = sum(item.revoked_at is None and (item.expires_at is None or item.expires_at > now) for item in held)
-    show_record(found, **msgspec.structs.asdict(grants), credentials=alive)
+    show_record(found, **msgspec.structs.asdict(own), credentials=alive)
 
 
 @user.command("disable")
@@ -123,7 +124,7 @@ async def enable(db: Database, who: str) -> None:
 
 async def _set_status(db: Database, who: str, status: Status) -> None:
     found = await accounts.find_user(db, who)
-    seq = await accounts.set_status(db, found.id, status)
+    seq = await accounts.set_status(db, found.id, status, keep_an_admin=False)
     show_done(f"{found.username} is {status}.", id=found.id, status=status, seq=seq)
 
 
@@ -137,7 +138,7 @@ async def delete(db: Database, who: str, yes: bool) -> None:
     found = await accounts.find_user(db, who)
     if not yes:
         click.confirm(f"Delete {found.username} ({found.id}) for good?", abort=True, err=True)
-    seq = await accounts.delete_user(db, found.id)
+    seq = await accounts.delete_user(db, found.id, keep_an_admin=False)
     show_done(f"Deleted {found.username}.", id=found.id, seq=seq)
 
 
@@ -179,7 +180,7 @@ async def deny(db: Database, who: str, permission: str, until: int | None, remov
 
 async def _set_permission(db: Database, who: str, permission: str, effect: Effect | None, until: int | None) -> None:
     found = await accounts.find_user(db, who)
-    seq = await accounts.set_permission(db, found.id, permission, effect, until)
+    seq = await grants.set_permission(db, found.id, permission, effect, until)
     done = {"allow": "allowed", "deny": "denied", None: "left to plan and roles"}[effect]
     show_done(
         f"{permission} is {done} for {found.username}.",
@@ -214,7 +215,7 @@ async def quota_command(
     """Override a quota of a user's plan: LIMIT is a number or unlimited."""
     found = await accounts.find_user(db, who)
     if remove:
-        seq = await accounts.remove_quota(db, found.id, quota)
+        seq = await grants.remove_quota(db, found.id, quota)
         show_done(f"{quota} of {found.username} is left to the plan.", id=found.id, quota=quota, seq=seq)
         return
     if limit is None:
@@ -222,7 +223,7 @@ async def quota_command(
     standing = await _plan_quota(db, found.plan, quota)
     is_hard = standing.hard if hard is None else hard
     row = QuotaRow(quota, limit_value(limit), period or standing.period, is_hard, expires_at=until)
-    seq = await accounts.set_quota(db, found.id, row)
+    seq = await grants.set_quota(db, found.id, row)
     sentence = f"{quota} of {found.username} is {limit}, period {row.period}, {'hard' if is_hard else 'soft'}."
     show_done(sentence, id=found.id, **msgspec.structs.asdict(row), seq=seq)
 

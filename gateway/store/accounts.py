@@ -1,4 +1,4 @@
-"""Users, and the rows that grant or limit something to one user.
+"""Users.
 
 Callers check text with `gateway.core.text` before it comes here. Every write is one atomic write and returns the
 `seq` of its commit; `updated_at` moves by trigger.
@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from gateway.errors import NotFound
-from gateway.store.database import Database, Row, Statement
+from gateway.errors import Conflict, NotFound, PreconditionFailed
+from gateway.store.audit import Lookup, Store
+from gateway.store.database import Reader, Row, Statement, Value
+from gateway.store.guards import Guard, guard, guarded_write
 from gateway.store.refusals import refusals
 
 Status = Literal["active", "disabled"]
-Effect = Literal["allow", "deny"]
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,63 +39,30 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: int = 0
 
 
-class RoleRow(msgspec.Struct, frozen=True):
-    """A row of `user_roles`; `expires_at` in milliseconds since 1970 UTC (None: no end)."""
-
-    role: str
-    expires_at: int | None
-
-
-class PermissionRow(msgspec.Struct, frozen=True):
-    """A row of `user_permissions`: in force from `starts_at` until before `expires_at`, milliseconds since 1970 UTC."""
-
-    permission: str
-    effect: Effect
-    starts_at: int | None
-    expires_at: int | None
-
-
-class QuotaRow(msgspec.Struct, frozen=True):
-    """A row of `user_quotas`, which replaces the plan's while it is in force; `limit` None: unlimited."""
-
-    quota: str
-    limit: int | None
-    period: str
-    hard: bool
-    starts_at: int | None = None
-    expires_at: int | None = None
-
-
-class Grants(msgspec.Struct, frozen=True):
-    """All rows that were written for one user alone."""
-
-    roles: tuple[RoleRow, ...]
-    permissions: tuple[PermissionRow, ...]
-    quotas: tuple[QuotaRow, ...]
-
-
 _COLUMNS = "id, username, plan, name, email, is_admin, status, attributes, timezone, anchor_at, created_at, updated_at"
 
 
-def insert_user(user: User) -> Statement:
-    """The statement that adds `user`, for a write of several."""
+_TAKEN = "The id, user name or e-mail is taken."
+_LAST_ADMIN = "This is the last active administrator: there must be one."
+_LAST_CHARACTER = "\U0010ffff"
+
+
+def insert_user(user: User, password_hash: str | None = None) -> Statement:
+    """The statement that adds `user`, for a write of several; without `password_hash` the user can not log in."""
     return Statement(
-        "INSERT INTO users (id, username, plan, name, email, is_admin, status, attributes, timezone, anchor_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            *(user.id, user.username, user.plan, user.name, user.email, int(user.is_admin), user.status),
-            *(msgspec.json.encode(user.attributes).decode(), user.timezone, user.anchor_at),
-        ),
+        "INSERT INTO users (id, username, plan, name, email, is_admin, status, attributes, timezone, anchor_at,"
+        " password_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (user.id, *_settable(user), password_hash),
     )
 
 
-async def add_user(db: Database, user: User) -> int:
+async def add_user(db: Store, user: User, password_hash: str | None = None) -> int:
     """Add a user; Conflict when the id, user name or e-mail is taken, NotFound when there is no such plan."""
-    with refusals(taken="The id, user name or e-mail is taken.", missing=f"There is no plan {user.plan}."):
-        return (await db.write(insert_user(user))).seq
+    with refusals(taken=_TAKEN, missing=f"There is no plan {user.plan}."):
+        return (await db.write(insert_user(user, password_hash))).seq
 
 
-async def find_user(db: Database, who: str) -> User:
+async def find_user(db: Reader, who: str) -> User:
     """The user with this id, else with this user name, else with this e-mail; NotFound when there is none."""
     [rows] = await db.read(
         Statement(
@@ -109,119 +77,146 @@ async def find_user(db: Database, who: str) -> User:
 
 
 async def list_users(
-    db: Database, *, plan: str | None = None, status: Status | None = None, after: str = "", limit: int = 1000
+    db: Store,
+    *,
+    plan: str | None = None,
+    status: Status | None = None,
+    query: str | None = None,
+    after: str = "",
+    limit: int = 1000,
 ) -> list[User]:
-    """At most `limit` users in the order of their names, those after the user name `after`."""
-    [rows] = await db.scan(
-        Statement(
-            f"SELECT {_COLUMNS} FROM users WHERE username > ?1 AND (?2 IS NULL OR plan = ?2)"  # noqa: S608
-            " AND (?3 IS NULL OR status = ?3) ORDER BY username LIMIT ?4",
-            (after, plan, status, limit),
-        )
-    )
+    """At most `limit` users in the order of their names, those after the user name `after`.
+
+    `query`: those whose user name or e-mail begins with it, letters of ASCII in either case.
+    """
+    conditions, args = ["username > ?"], list[Value]([after])
+    for column, value in (("plan", plan), ("status", status)):
+        if value is not None:
+            conditions.append(f"{column} = ?")
+            args.append(value)
+    if query:
+        # Ranges of the two indexes; LIKE would take a part of the signs for its own.
+        ranges = [f"SELECT id FROM users WHERE {column} >= ? AND {column} < ?" for column in ("username", "email")]  # noqa: S608
+        conditions.append(f"id IN ({' UNION '.join(ranges)})")
+        args += [query, query + _LAST_CHARACTER] * 2
+    sql = f"SELECT {_COLUMNS} FROM users WHERE {' AND '.join(conditions)} ORDER BY username LIMIT ?"  # noqa: S608
+    [rows] = await db.scan(Statement(sql, (*args, limit)))
     return [_user(row) for row in rows]
 
 
-async def read_grants(db: Database, user_id: str) -> Grants:
-    """The user's roles, permission rows and quota overrides, in force or not."""
-    roles, permissions, quotas = await db.read(
-        Statement("SELECT role, expires_at FROM user_roles WHERE user_id = ? ORDER BY role", (user_id,)),
-        Statement(
-            "SELECT permission, effect, starts_at, expires_at FROM user_permissions WHERE user_id = ?"
-            " ORDER BY permission, effect",
-            (user_id,),
-        ),
-        Statement(
-            "SELECT quota, limit_value, period, hard, starts_at, expires_at FROM user_quotas WHERE user_id = ?"
-            " ORDER BY quota",
-            (user_id,),
-        ),
+async def replace_user(db: Store, before: User, after: User) -> int:
+    """Make the user `before` be `after`, whose id and times do not count.
+
+    Raises PreconditionFailed when the row is not `before` any more and NotFound when it is gone; Conflict when the user
+    name or e-mail is taken, or when no active administrator would be left; NotFound for an unknown plan.
+    """
+    missing = NotFound(f"There is no user {before.id}.")
+    changed = PreconditionFailed("The user was changed in the meantime.")
+    [rows] = await db.read(Statement(f"SELECT {_COLUMNS} FROM users WHERE id = ?", (before.id,)))  # noqa: S608
+    if not rows:
+        raise missing
+    # What was read is compared as it is stored: the same attributes can be written in more than one way.
+    if msgspec.json.encode(_user(rows[0])) != msgspec.json.encode(before):
+        raise changed
+    guards = [
+        guard("users", "id = ?", (before.id,), missing),
+        guard("users", _SAME, rows[0], changed),
+    ]
+    if _reigns(before) and not _reigns(after):
+        guards.append(_another_admin(before.id))
+    update = Statement(
+        "UPDATE users SET username = ?, plan = ?, name = ?, email = ?, is_admin = ?, status = ?, attributes = ?,"
+        " timezone = ?, anchor_at = ? WHERE id = ?",
+        (*_settable(after), before.id),
     )
-    return Grants(
-        tuple(RoleRow(*row) for row in roles),
-        tuple(PermissionRow(*row) for row in permissions),
-        tuple(_quota_row(row) for row in quotas),
-    )
+    with refusals(taken="The user name or e-mail is taken.", missing=f"There is no plan {after.plan}."):
+        return (await guarded_write(db, guards, update)).seq
 
 
-async def set_status(db: Database, user_id: str, status: Status) -> int:
-    """Enable or disable a user; whoever is disabled is cut off everywhere. NotFound when there is no such user."""
-    with refusals(missing=f"There is no user {user_id}."):
-        statement = Statement("UPDATE users SET status = ? WHERE id = ?", (status, user_id), must_change=True)
-        return (await db.write(statement)).seq
+async def set_status(db: Store, user_id: str, status: Status, *, keep_an_admin: bool = True) -> int:
+    """Enable or disable a user; whoever is disabled is cut off everywhere. NotFound when there is no such user,
+    Conflict when it is the last active administrator, unless `keep_an_admin` is false."""
+    guards = [guard("users", "id = ?", (user_id,), NotFound(f"There is no user {user_id}."))]
+    if keep_an_admin and status != "active":
+        guards.append(_another_admin(user_id))
+    with refusals():
+        return (await guarded_write(db, guards, _set(user_id, "status", status))).seq
 
 
-async def set_plan(db: Database, user_id: str, plan: str) -> int:
+async def set_plan(db: Store, user_id: str, plan: str) -> int:
     """Put a user on a plan; NotFound when there is no such user or plan."""
     with refusals(missing=f"There is no user {user_id} or no plan {plan}."):
-        statement = Statement("UPDATE users SET plan = ? WHERE id = ?", (plan, user_id), must_change=True)
-        return (await db.write(statement)).seq
+        return (await db.write(_set(user_id, "plan", plan))).seq
 
 
-async def set_permission(
-    db: Database, user_id: str, permission: str, effect: Effect | None, until: int | None = None
-) -> int:
-    """Allow or deny a permission until `until` (milliseconds since 1970 UTC; None: no end); None leaves it to plan
-    and roles.
-
-    Replaces all rows of this user that name the permission, so that the last word counts. NotFound when there is no
-    such user.
-    """
+async def set_password(db: Store, user_id: str, password_hash: str | None) -> int:
+    """Store the hash of a new password; None: the user can not log in. Ending what the old one opened is the caller's.
+    NotFound when there is no such user."""
     with refusals(missing=f"There is no user {user_id}."):
-        return (await db.write(*_permission_statements(user_id, permission, effect, until))).seq
+        return (await db.write(_set(user_id, "password_hash", password_hash))).seq
 
 
-def _permission_statements(user_id: str, permission: str, effect: Effect | None, until: int | None) -> list[Statement]:
-    statements = [
-        _user_exists(user_id),
-        Statement(
-            "DELETE FROM user_permissions WHERE user_id = ? AND permission = ? AND effect IS NOT ?",
-            (user_id, permission, effect),
-        ),
-    ]
-    if effect is not None:
-        statements.append(
-            Statement(
-                "INSERT INTO user_permissions (user_id, permission, effect, expires_at) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (user_id, permission, effect) DO UPDATE"
-                " SET starts_at = NULL, expires_at = excluded.expires_at",
-                (user_id, permission, effect, until),
-            )
-        )
-    return statements
+async def has_password(db: Reader, user_id: str) -> bool:
+    """Whether the user can log in with a password; False for nobody."""
+    [rows] = await db.read(Statement("SELECT password_hash IS NOT NULL FROM users WHERE id = ?", (user_id,)))
+    return bool(rows and rows[0][0])
 
 
-async def set_quota(db: Database, user_id: str, row: QuotaRow) -> int:
-    """Override one quota of the user's plan, also where it is overridden already; NotFound for an unknown user."""
-    with refusals(missing=f"There is no user {user_id}."):
-        statement = Statement(
-            "INSERT INTO user_quotas (user_id, quota, limit_value, period, hard, starts_at, expires_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (user_id, quota) DO UPDATE"
-            " SET limit_value = excluded.limit_value, period = excluded.period, hard = excluded.hard,"
-            " starts_at = excluded.starts_at, expires_at = excluded.expires_at",
-            (user_id, row.quota, row.limit, row.period, int(row.hard), row.starts_at, row.expires_at),
-        )
-        return (await db.write(statement)).seq
+async def delete_user(db: Store, user_id: str, *, keep_an_admin: bool = True) -> int:
+    """Delete a user with every credential, grant, membership and balance. NotFound when there is no such user,
+    Conflict when it is the last active administrator, unless `keep_an_admin` is false."""
+    guards = [guard("users", "id = ?", (user_id,), NotFound(f"There is no user {user_id}."))]
+    if keep_an_admin:
+        guards.append(_another_admin(user_id))
+    with refusals():
+        return (await guarded_write(db, guards, Statement("DELETE FROM users WHERE id = ?", (user_id,)))).seq
 
 
-async def remove_quota(db: Database, user_id: str, quota: str) -> int:
-    """Leave a quota to the user's plan again; NotFound when nothing overrides it."""
-    with refusals(missing=f"Nothing overrides the quota {quota} of user {user_id}."):
-        statement = Statement(
-            "DELETE FROM user_quotas WHERE user_id = ? AND quota = ?", (user_id, quota), must_change=True
-        )
-        return (await db.write(statement)).seq
-
-
-async def delete_user(db: Database, user_id: str) -> int:
-    """Delete a user with every credential, grant, membership and balance; NotFound when there is no such user."""
-    with refusals(missing=f"There is no user {user_id}."):
-        return (await db.write(Statement("DELETE FROM users WHERE id = ?", (user_id,), must_change=True))).seq
-
-
-def _user_exists(user_id: str) -> Statement:
+def user_exists(user_id: str) -> Statement:
     """Fails the write unless the user is there; changes nothing, so the triggers log nothing."""
-    return Statement("UPDATE users SET id = id WHERE id = ?", (user_id,), must_change=True)
+    return Statement("UPDATE users SET name = name WHERE id = ?", (user_id,), must_change=True)
+
+
+def user_before(user_id: str) -> Lookup:
+    """For the audit trail: the user's row, but for the password's hash."""
+    return Lookup(
+        "SELECT json_object('id', id, 'username', username, 'name', name, 'email', email, 'plan', plan,"
+        " 'is_admin', json(iif(is_admin, 'true', 'false')), 'status', status, 'attributes', json(attributes),"
+        " 'timezone', timezone, 'anchor_at', anchor_at, 'created_at', created_at, 'updated_at', updated_at)"
+        " FROM users WHERE id = ?",
+        (user_id,),
+    )
+
+
+# Text is compared byte by byte, also where the column takes capitals and small letters for the same.
+_SAME = (
+    f"({_COLUMNS.replace('username', 'username COLLATE BINARY').replace('email', 'email COLLATE BINARY')})"
+    f" IS ({', '.join('?' for _ in _COLUMNS.split(','))})"
+)
+
+
+def _set(user_id: str, column: str, value: Value) -> Statement:
+    return Statement(f"UPDATE users SET {column} = ? WHERE id = ?", (value, user_id), must_change=True)  # noqa: S608
+
+
+def _reigns(user: User) -> bool:
+    return user.is_admin and user.status == "active"
+
+
+def _another_admin(user_id: str) -> Guard:
+    """The user is not the last active administrator."""
+    another = "EXISTS (SELECT 1 FROM users WHERE is_admin = 1 AND status = 'active' AND id <> ?)"
+    condition = f"id = ? AND (is_admin = 0 OR status <> 'active' OR {another})"
+    return guard("users", condition, (user_id, user_id), Conflict(_LAST_ADMIN))
+
+
+def _settable(user: User) -> tuple[Value, ...]:
+    """What may be written of a user, in the order of `_COLUMNS`."""
+    attributes = msgspec.json.encode(user.attributes).decode()
+    return (
+        *(user.username, user.plan, user.name, user.email, int(user.is_admin), user.status),
+        *(attributes, user.timezone, user.anchor_at),
+    )
 
 
 def _user(row: Row) -> User:
@@ -241,8 +236,3 @@ def _user(row: Row) -> User:
         created_at=created_at,
         updated_at=updated_at,
     )
-
-
-def _quota_row(row: Row) -> QuotaRow:
-    quota, limit, period, hard, starts_at, expires_at = row
-    return QuotaRow(quota, limit, period, bool(hard), starts_at, expires_at)

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from gateway.errors import NotFound
-from gateway.store.database import Database, Row, Statement
+from gateway.store.audit import Store
+from gateway.store.database import Reader, Row, Statement
 from gateway.store.refusals import refusals
 
 
@@ -59,13 +60,13 @@ def insert_token(token: ApiToken, token_hash: str) -> Statement:
     )
 
 
-async def add_token(db: Database, token: ApiToken, token_hash: str) -> int:
+async def add_token(db: Store, token: ApiToken, token_hash: str) -> int:
     """Store an API token by the hash of its secret; NotFound when there is no such user."""
     with refusals(missing=f"There is no user {token.user_id}.", taken="There is such a token already."):
         return (await db.write(insert_token(token, token_hash))).seq
 
 
-async def find_token(db: Database, token_hash: str) -> ApiToken:
+async def find_token(db: Reader, token_hash: str) -> ApiToken:
     """The API token with this hash, in force or not; NotFound when there is none."""
     [rows] = await db.read(Statement(f"SELECT {_TOKEN_COLUMNS} FROM api_tokens WHERE token_hash = ?", (token_hash,)))  # noqa: S608
     if not rows:
@@ -73,7 +74,7 @@ async def find_token(db: Database, token_hash: str) -> ApiToken:
     return _token(rows[0])
 
 
-async def list_tokens(db: Database, user_id: str | None = None) -> list[ApiToken]:
+async def list_tokens(db: Store, user_id: str | None = None) -> list[ApiToken]:
     """The API tokens of a user, or of everybody, the oldest first; revoked and expired ones too."""
     [rows] = await db.scan(
         Statement(
@@ -84,7 +85,7 @@ async def list_tokens(db: Database, user_id: str | None = None) -> list[ApiToken
     return [_token(row) for row in rows]
 
 
-async def revoke_token(db: Database, token_id: str, now: int) -> int:
+async def revoke_token(db: Store, token_id: str, now: int) -> int:
     """Revoke an API token; one that is revoked stays as it is. NotFound when there is no such token."""
     with refusals(missing=f"There is no token {token_id}."):
         statement = Statement(
@@ -93,7 +94,7 @@ async def revoke_token(db: Database, token_id: str, now: int) -> int:
         return (await db.write(statement)).seq
 
 
-async def list_sessions(db: Database, user_id: str | None = None) -> list[LoginSession]:
+async def list_sessions(db: Store, user_id: str | None = None) -> list[LoginSession]:
     """The login sessions of a user, or of everybody, the oldest first; those that ended too."""
     [rows] = await db.scan(
         Statement(
@@ -104,7 +105,7 @@ async def list_sessions(db: Database, user_id: str | None = None) -> list[LoginS
     return [_session(row) for row in rows]
 
 
-async def revoke_session(db: Database, session_id: str, now: int) -> int:
+async def revoke_session(db: Store, session_id: str, now: int) -> int:
     """End a login session; one that was ended stays as it is. NotFound when there is no such session."""
     with refusals(missing=f"There is no session {session_id}."):
         statement = Statement(
@@ -115,7 +116,7 @@ async def revoke_session(db: Database, session_id: str, now: int) -> int:
         return (await db.write(statement)).seq
 
 
-async def revoke_all(db: Database, user_id: str, now: int) -> int:
+async def revoke_all(db: Store, user_id: str, now: int) -> int:
     """Revoke every API token and end every login session of a user. NotFound when there is no such user."""
     with refusals(missing=f"There is no user {user_id}."):
         written = await db.write(
@@ -157,7 +158,7 @@ def _session(row: Row) -> LoginSession:
     )
 
 
-async def set_token_end(db: Database, token_id: str, expires_at: int | None) -> int:
+async def set_token_end(db: Store, token_id: str, expires_at: int | None) -> int:
     """Let a token end at `expires_at` (milliseconds since 1970 UTC; None: never); NotFound for an unknown token."""
     with refusals(missing=f"There is no token {token_id}."):
         statement = Statement(

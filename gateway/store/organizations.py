@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from gateway.errors import NotFound
+from gateway.errors import Conflict, NotFound, PreconditionFailed
 from gateway.store.accounts import Status
-from gateway.store.database import Database, Row, Statement
+from gateway.store.audit import Lookup, Store
+from gateway.store.database import Reader, Row, Statement, Value
+from gateway.store.guards import Guard, guard, guarded_write
 from gateway.store.refusals import refusals
 
 MemberRole = Literal["owner", "admin", "member"]
@@ -45,6 +47,15 @@ class Member(msgspec.Struct, frozen=True):
     since: int
 
 
+class Membership(msgspec.Struct, frozen=True):
+    """A row of `memberships` with the organization's name; `since` in milliseconds since 1970 UTC."""
+
+    org_id: str
+    name: str
+    role: MemberRole
+    since: int
+
+
 class MemberCap(msgspec.Struct, frozen=True):
     """A row of `member_caps`: what one member may take of the organization's quota in a period; None: all of it."""
 
@@ -61,21 +72,23 @@ def insert_organization(organization: Organization) -> Statement:
     return Statement(
         "INSERT INTO organizations (id, plan, name, attributes, timezone, anchor_at, status)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            *(organization.id, organization.plan, organization.name),
-            msgspec.json.encode(organization.attributes).decode(),
-            *(organization.timezone, organization.anchor_at, organization.status),
-        ),
+        (organization.id, *_settable(organization)),
     )
 
 
-async def add_organization(db: Database, organization: Organization) -> int:
-    """Add an organization; Conflict when the id is taken, NotFound when there is no such plan."""
-    with refusals(taken="The id is taken.", missing=f"There is no plan {organization.plan}."):
-        return (await db.write(insert_organization(organization))).seq
+async def add_organization(db: Store, organization: Organization, owner: str | None = None) -> int:
+    """Add an organization, and its first owner (a user's id); Conflict when the id is taken, NotFound when there is no
+    such plan or user."""
+    statements = [insert_organization(organization)]
+    missing = f"There is no plan {organization.plan}."
+    if owner is not None:
+        statements.append(member_statement(organization.id, owner, "owner"))
+        missing = f"There is no plan {organization.plan} or no user {owner}."
+    with refusals(taken="The id is taken.", missing=missing):
+        return (await db.write(*statements)).seq
 
 
-async def find_organization(db: Database, organization_id: str) -> Organization:
+async def find_organization(db: Reader, organization_id: str) -> Organization:
     """The organization with this id; NotFound when there is none."""
     [rows] = await db.read(Statement(f"SELECT {_COLUMNS} FROM organizations WHERE id = ?", (organization_id,)))  # noqa: S608
     if not rows:
@@ -83,7 +96,7 @@ async def find_organization(db: Database, organization_id: str) -> Organization:
     return _organization(rows[0])
 
 
-async def list_organizations(db: Database, *, after: str = "", limit: int = 1000) -> list[Organization]:
+async def list_organizations(db: Store, *, after: str = "", limit: int = 1000) -> list[Organization]:
     """At most `limit` organizations in the order of their ids, those after the id `after`."""
     [rows] = await db.scan(
         Statement(f"SELECT {_COLUMNS} FROM organizations WHERE id > ? ORDER BY id LIMIT ?", (after, limit))  # noqa: S608
@@ -91,21 +104,47 @@ async def list_organizations(db: Database, *, after: str = "", limit: int = 1000
     return [_organization(row) for row in rows]
 
 
-async def set_organization_plan(db: Database, organization_id: str, plan: str) -> int:
+async def replace_organization(db: Store, before: Organization, after: Organization) -> int:
+    """Make the organization `before` be `after`, whose id and times do not count.
+
+    Raises PreconditionFailed when the row is not `before` any more, NotFound when it is gone or there is no such plan.
+    """
+    missing = NotFound(f"There is no organization {before.id}.")
+    changed = PreconditionFailed("The organization was changed in the meantime.")
+    [rows] = await db.read(Statement(f"SELECT {_COLUMNS} FROM organizations WHERE id = ?", (before.id,)))  # noqa: S608
+    if not rows:
+        raise missing
+    # What was read is compared as it is stored: the same attributes can be written in more than one way.
+    if msgspec.json.encode(_organization(rows[0])) != msgspec.json.encode(before):
+        raise changed
+    guards = [
+        guard("organizations", "id = ?", (before.id,), missing),
+        guard("organizations", _SAME, rows[0], changed),
+    ]
+    update = Statement(
+        "UPDATE organizations SET plan = ?, name = ?, attributes = ?, timezone = ?, anchor_at = ?, status = ?"
+        " WHERE id = ?",
+        (*_settable(after), before.id),
+    )
+    with refusals(missing=f"There is no plan {after.plan}."):
+        return (await guarded_write(db, guards, update)).seq
+
+
+async def set_organization_plan(db: Store, organization_id: str, plan: str) -> int:
     """Put an organization on a plan; NotFound when there is no such organization or plan."""
     with refusals(missing=f"There is no organization {organization_id} or no plan {plan}."):
         statement = Statement("UPDATE organizations SET plan = ? WHERE id = ?", (plan, organization_id), True)
         return (await db.write(statement)).seq
 
 
-async def set_organization_status(db: Database, organization_id: str, status: Status) -> int:
+async def set_organization_status(db: Store, organization_id: str, status: Status) -> int:
     """Enable or disable an organization; a disabled one is in nobody's document. NotFound when there is none."""
     with refusals(missing=f"There is no organization {organization_id}."):
         statement = Statement("UPDATE organizations SET status = ? WHERE id = ?", (status, organization_id), True)
         return (await db.write(statement)).seq
 
 
-async def delete_organization(db: Database, organization_id: str) -> int:
+async def delete_organization(db: Store, organization_id: str) -> int:
     """Delete an organization with its memberships, caps and balances; NotFound when there is none."""
     with refusals(missing=f"There is no organization {organization_id}."):
         return (await db.write(Statement("DELETE FROM organizations WHERE id = ?", (organization_id,), True))).seq
@@ -120,37 +159,61 @@ def member_statement(organization_id: str, user_id: str, role: MemberRole) -> St
     )
 
 
-async def set_member(db: Database, organization_id: str, user_id: str, role: MemberRole) -> int:
-    """Make a user a member with this role, or change a member's role; NotFound when either does not exist."""
-    with refusals(missing=f"There is no organization {organization_id} or no user {user_id}."):
-        return (await db.write(member_statement(organization_id, user_id, role))).seq
+async def set_member(db: Store, organization_id: str, user_id: str, role: MemberRole) -> int:
+    """Make a user a member with this role, or change a member's role; NotFound when either does not exist, Conflict
+    when the last owner would be none any more."""
+    missing = f"There is no organization {organization_id} or no user {user_id}."
+    guards = [guard("organizations", "id = ?", (organization_id,), NotFound(missing))]
+    if role != "owner":
+        guards.append(_another_owner(organization_id, user_id))
+    with refusals(missing=missing):
+        return (await guarded_write(db, guards, member_statement(organization_id, user_id, role))).seq
 
 
-async def remove_member(db: Database, organization_id: str, user_id: str) -> int:
-    """End a membership; caps stay, for the case that the member comes back. NotFound when there is no such
-    membership.
-    """
-    with refusals(missing=f"User {user_id} is not a member of {organization_id}."):
+async def remove_member(db: Store, organization_id: str, user_id: str) -> int:
+    """End a membership; caps stay, for the case that the member comes back. NotFound when there is no such membership,
+    Conflict when it is the last owner's."""
+    missing = f"User {user_id} is not a member of {organization_id}."
+    guards = [
+        guard("organizations", "id = ?", (organization_id,), NotFound(missing)),
+        _another_owner(organization_id, user_id),
+    ]
+    with refusals(missing=missing):
         statement = Statement(
             "DELETE FROM memberships WHERE org_id = ? AND user_id = ?", (organization_id, user_id), must_change=True
         )
-        return (await db.write(statement)).seq
+        return (await guarded_write(db, guards, statement)).seq
 
 
-async def list_members(db: Database, organization_id: str) -> list[Member]:
-    """The members in the order of their user names."""
-    [rows] = await db.scan(
-        Statement(
-            "SELECT m.user_id, u.username, m.role, m.created_at"
-            " FROM memberships AS m JOIN users AS u ON u.id = m.user_id"
-            " WHERE m.org_id = ? ORDER BY u.username",
-            (organization_id,),
-        )
-    )
+async def find_member(db: Reader, organization_id: str, user_id: str) -> Member:
+    """One membership; NotFound when there is none."""
+    [rows] = await db.read(Statement(f"{_MEMBERS} WHERE m.org_id = ? AND m.user_id = ?", (organization_id, user_id)))
+    if not rows:
+        raise NotFound(f"User {user_id} is not a member of {organization_id}.")
+    return Member(*rows[0])
+
+
+async def list_members(db: Store, organization_id: str, *, after: str = "", limit: int = -1) -> list[Member]:
+    """At most `limit` members (-1: all) in the order of their user names, those after the user name `after`."""
+    sql = f"{_MEMBERS} WHERE m.org_id = ? AND u.username > ? ORDER BY u.username LIMIT ?"
+    [rows] = await db.scan(Statement(sql, (organization_id, after, limit)))
     return [Member(*row) for row in rows]
 
 
-async def list_caps(db: Database, organization_id: str) -> list[MemberCap]:
+async def list_memberships(db: Store, user_id: str, *, after: str = "", limit: int = -1) -> list[Membership]:
+    """At most `limit` memberships of a user (-1: all) in the order of the organizations' ids, those after `after`."""
+    [rows] = await db.scan(
+        Statement(
+            "SELECT m.org_id, o.name, m.role, m.created_at"
+            " FROM memberships AS m JOIN organizations AS o ON o.id = m.org_id"
+            " WHERE m.user_id = ? AND m.org_id > ? ORDER BY m.org_id LIMIT ?",
+            (user_id, after, limit),
+        )
+    )
+    return [Membership(*row) for row in rows]
+
+
+async def list_caps(db: Store, organization_id: str) -> list[MemberCap]:
     """The members' caps, by user and quota."""
     [rows] = await db.scan(
         Statement(
@@ -161,7 +224,7 @@ async def list_caps(db: Database, organization_id: str) -> list[MemberCap]:
     return [MemberCap(*row) for row in rows]
 
 
-async def set_cap(db: Database, organization_id: str, cap: MemberCap) -> int:
+async def set_cap(db: Store, organization_id: str, cap: MemberCap) -> int:
     """Bound what one member may take of a pooled quota in a period; NotFound when either does not exist."""
     with refusals(missing=f"There is no organization {organization_id} or no user {cap.user_id}."):
         statement = Statement(
@@ -172,7 +235,7 @@ async def set_cap(db: Database, organization_id: str, cap: MemberCap) -> int:
         return (await db.write(statement)).seq
 
 
-async def remove_cap(db: Database, organization_id: str, user_id: str, quota: str) -> int:
+async def remove_cap(db: Store, organization_id: str, user_id: str, quota: str) -> int:
     """Lift a cap; NotFound when there is none."""
     with refusals(missing=f"User {user_id} has no cap on {quota} in {organization_id}."):
         statement = Statement(
@@ -183,7 +246,7 @@ async def remove_cap(db: Database, organization_id: str, user_id: str, quota: st
         return (await db.write(statement)).seq
 
 
-async def read_role_permissions(db: Database) -> dict[MemberRole, tuple[str, ...]]:
+async def read_role_permissions(db: Reader) -> dict[MemberRole, tuple[str, ...]]:
     """What each membership role grants inside its organization, every role named."""
     [rows] = await db.read(Statement("SELECT role, permission FROM org_role_permissions ORDER BY role, permission"))
     return {role: tuple(row[1] for row in rows if row[0] == role) for role in MEMBER_ROLES}
@@ -205,10 +268,70 @@ def role_permission_statements(role: MemberRole, permissions: Iterable[str]) -> 
     ]
 
 
-async def set_role_permissions(db: Database, role: MemberRole, permissions: Iterable[str]) -> int:
+async def set_role_permissions(db: Store, role: MemberRole, permissions: Iterable[str]) -> int:
     """Let a membership role grant exactly `permissions`, in every organization."""
     with refusals():
         return (await db.write(*role_permission_statements(role, permissions))).seq
+
+
+def organization_before(organization_id: str) -> Lookup:
+    """For the audit trail: the organization's row."""
+    return Lookup(
+        "SELECT json_object('id', id, 'plan', plan, 'name', name, 'attributes', json(attributes), 'timezone', timezone,"
+        " 'anchor_at', anchor_at, 'status', status, 'created_at', created_at, 'updated_at', updated_at)"
+        " FROM organizations WHERE id = ?",
+        (organization_id,),
+    )
+
+
+def member_before(organization_id: str, user_id: str) -> Lookup:
+    """For the audit trail: the membership of one user."""
+    return Lookup(
+        "SELECT json_object('user_id', user_id, 'role', role) FROM memberships WHERE org_id = ? AND user_id = ?",
+        (organization_id, user_id),
+    )
+
+
+def cap_before(organization_id: str, user_id: str, quota: str) -> Lookup:
+    """For the audit trail: the cap of one member on one quota."""
+    return Lookup(
+        "SELECT json_object('user_id', user_id, 'quota', quota, 'limit', limit_value)"
+        " FROM member_caps WHERE org_id = ? AND user_id = ? AND quota = ?",
+        (organization_id, user_id, quota),
+    )
+
+
+def role_permissions_before(role: MemberRole) -> Lookup:
+    """For the audit trail: what a membership role grants."""
+    return Lookup(
+        "SELECT json_object('permissions', json_group_array(permission))"
+        " FROM (SELECT permission FROM org_role_permissions WHERE role = ? ORDER BY permission)",
+        (role,),
+    )
+
+
+_MEMBERS = (
+    "SELECT m.user_id, u.username, m.role, m.created_at FROM memberships AS m JOIN users AS u ON u.id = m.user_id"
+)
+_SAME = f"({_COLUMNS}) IS ({', '.join('?' for _ in _COLUMNS.split(','))})"
+
+
+def _another_owner(organization_id: str, user_id: str) -> Guard:
+    """The user is not the last owner of the organization, which is there."""
+    owner = "SELECT 1 FROM memberships WHERE org_id = ? AND role = 'owner' AND user_id"
+    refusal = Conflict(f"User {user_id} is the last owner of {organization_id}: there must be one.")
+    condition = f"id = ? AND (NOT EXISTS ({owner} = ?) OR EXISTS ({owner} <> ?))"
+    args = (organization_id, organization_id, user_id, organization_id, user_id)
+    return guard("organizations", condition, args, refusal)
+
+
+def _settable(organization: Organization) -> tuple[Value, ...]:
+    """What may be written of an organization, in the order of `_COLUMNS`."""
+    attributes = msgspec.json.encode(organization.attributes).decode()
+    return (
+        *(organization.plan, organization.name, attributes),
+        *(organization.timezone, organization.anchor_at, organization.status),
+    )
 
 
 def _organization(row: Row) -> Organization:

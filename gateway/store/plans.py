@@ -7,8 +7,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from gateway.errors import NotFound
-from gateway.store.database import Database, Reader, Row, Statement
+from gateway.errors import Conflict, NotFound, PreconditionFailed
+from gateway.store.audit import Lookup, Store
+from gateway.store.database import Reader, Row, Statement
+from gateway.store.documents import by_first_column
+from gateway.store.guards import guard, guarded_write
 from gateway.store.refusals import refusals
 
 MAX_LIMIT = 2**53 - 1
@@ -55,33 +58,38 @@ class PlanDifference(msgspec.Struct, frozen=True):
         return self.is_new or self.name is not None or bool(self.gained or self.lost or self.quotas)
 
 
-async def list_plans(db: Reader) -> list[Plan]:
-    """All plans in the order of their ids."""
+async def list_plans(db: Reader, *, after: str = "", limit: int = -1) -> list[Plan]:
+    """At most `limit` plans (-1: all) in the order of their ids, those after the id `after`."""
+    return await _read_plans(db, "id > ? ORDER BY id LIMIT ?", (after, limit))
+
+
+async def find_plan(db: Reader, plan: str) -> Plan:
+    """The plan with this id; NotFound when there is none."""
+    for found in await _read_plans(db, "id = ?", (plan,)):
+        return found
+    raise NotFound(f"There is no plan {plan}.")
+
+
+async def _read_plans(db: Reader, which: str, args: tuple[str | int, ...]) -> list[Plan]:
+    those = f"WHERE plan IN (SELECT id FROM plans WHERE {which})"  # noqa: S608
     plans, permissions, quotas = await db.read(
-        Statement("SELECT id, name FROM plans ORDER BY id"),
-        Statement("SELECT plan, permission FROM plan_permissions"),
-        Statement("SELECT plan, quota, limit_value, period, hard FROM plan_quotas ORDER BY plan, quota"),
+        Statement(f"SELECT id, name FROM plans WHERE {which}", args),  # noqa: S608
+        Statement(f"SELECT plan, permission FROM plan_permissions {those}", args),  # noqa: S608
+        Statement(f"SELECT plan, quota, limit_value, period, hard FROM plan_quotas {those} ORDER BY plan, quota", args),  # noqa: S608
     )
+    granted, limited = by_first_column(permissions), by_first_column(quotas)
     return [
         Plan(
             plan,
             name,
-            frozenset(row[1] for row in permissions if row[0] == plan),
-            {row[1]: PlanQuota(row[2], row[3], bool(row[4])) for row in quotas if row[0] == plan},
+            frozenset(row[1] for row in granted.get(plan, ())),
+            {row[1]: PlanQuota(row[2], row[3], bool(row[4])) for row in limited.get(plan, ())},
         )
         for plan, name in plans
     ]
 
 
-async def find_plan(db: Reader, plan: str) -> Plan:
-    """The plan with this id; NotFound when there is none."""
-    for found in await list_plans(db):
-        if found.id == plan:
-            return found
-    raise NotFound(f"There is no plan {plan}.")
-
-
-async def compare_plans(db: Database, desired: Iterable[Plan]) -> list[PlanDifference]:
+async def compare_plans(db: Store, desired: Iterable[Plan]) -> list[PlanDifference]:
     """What `apply_plans` would change, plan by plan; plans that would stay as they are do not come up."""
     async with db.snapshot() as snapshot:
         standing = {plan.id: plan for plan in await list_plans(snapshot)}
@@ -115,8 +123,7 @@ def plan_statements(plan: Plan) -> list[Statement]:
     """The statements that make a plan exactly `plan`, for a write of several; rows that are right already are not
     touched.
     """
-    permissions = msgspec.json.encode(plan.permissions).decode()
-    quotas = msgspec.json.encode({name: msgspec.structs.astuple(quota) for name, quota in plan.quotas.items()}).decode()
+    permissions, quotas = _as_json(plan)
     return [
         Statement(
             "INSERT INTO plans (id, name) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name",
@@ -145,7 +152,69 @@ def plan_statements(plan: Plan) -> list[Statement]:
     ]
 
 
-async def apply_plans(db: Database, desired: Iterable[Plan]) -> tuple[list[PlanDifference], int | None]:
+async def create_plan(db: Store, plan: Plan) -> int:
+    """Add a plan; Conflict when the id is taken."""
+    insert = Statement("INSERT INTO plans (id, name) VALUES (?, ?)", (plan.id, plan.name))
+    with refusals(taken="The id is taken."):
+        return (await db.write(insert, *plan_statements(plan)[1:])).seq
+
+
+async def replace_plan(db: Store, before: Plan, after: Plan) -> int:
+    """Make the plan `before` exactly `after`, whose id does not count. Raises PreconditionFailed when the plan is not
+    `before` any more, NotFound when it is gone."""
+    guards = [
+        guard("plans", "id = ?", (before.id,), NotFound(f"There is no plan {before.id}.")),
+        guard("plans", _SAME, _same(before), PreconditionFailed("The plan was changed in the meantime.")),
+    ]
+    with refusals():
+        statements = plan_statements(msgspec.structs.replace(after, id=before.id))
+        return (await guarded_write(db, guards, *statements)).seq
+
+
+async def delete_plan(db: Store, plan: str) -> int:
+    """Delete a plan; NotFound when there is no such plan, Conflict when users or organizations are on it."""
+    unused = " AND ".join(f"NOT EXISTS (SELECT 1 FROM {table} WHERE plan = ?)" for table in ("users", "organizations"))  # noqa: S608
+    guards = [
+        guard("plans", "id = ?", (plan,), NotFound(f"There is no plan {plan}.")),
+        guard("plans", f"id = ? AND {unused}", (plan,) * 3, Conflict("Users or organizations are on this plan.")),
+    ]
+    with refusals():
+        return (await guarded_write(db, guards, Statement("DELETE FROM plans WHERE id = ?", (plan,)))).seq
+
+
+def plan_before(plan: str) -> Lookup:
+    """For the audit trail: the plan with what it permits and limits, as `find_plan` has it."""
+    return Lookup(
+        "SELECT json_object('id', id, 'name', name,"
+        " 'permissions', json((SELECT json_group_array(permission) FROM plan_permissions WHERE plan = plans.id)),"
+        " 'quotas', json((SELECT json_group_object(quota, json_object('limit', limit_value, 'period', period,"
+        " 'hard', json(iif(hard, 'true', 'false')))) FROM plan_quotas WHERE plan = plans.id)))"
+        " FROM plans WHERE id = ?",
+        (plan,),
+    )
+
+
+# As many rows as there should be, and none that should not.
+_SAME = """
+id = ?1 AND name IS ?2
+AND (SELECT count() FROM plan_permissions WHERE plan = ?1) = json_array_length(?3)
+AND NOT EXISTS (SELECT permission FROM plan_permissions WHERE plan = ?1 EXCEPT SELECT value FROM json_each(?3))
+AND (SELECT count() FROM plan_quotas WHERE plan = ?1) = (SELECT count() FROM json_each(?4))
+AND NOT EXISTS (SELECT quota, limit_value, period, hard FROM plan_quotas WHERE plan = ?1
+    EXCEPT SELECT key, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?4))"""
+
+
+def _same(plan: Plan) -> tuple[str, ...]:
+    return (plan.id, plan.name, *_as_json(plan))
+
+
+def _as_json(plan: Plan) -> tuple[str, str]:
+    """The permissions as an array, the quotas as an object of arrays."""
+    quotas = {name: msgspec.structs.astuple(quota) for name, quota in plan.quotas.items()}
+    return msgspec.json.encode(plan.permissions).decode(), msgspec.json.encode(quotas).decode()
+
+
+async def apply_plans(db: Store, desired: Iterable[Plan]) -> tuple[list[PlanDifference], int | None]:
     """Make the desired plans exactly so, all or none; plans that are not among them stay as they are.
 
     Returns what changed, and the `seq` of the commit (None: nothing had to be written).

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
 import pytest
 
-from gateway.errors import BadRequest, Conflict, NotFound
-from gateway.store import accounts
-from gateway.store.accounts import PermissionRow, QuotaRow, User
+from gateway.errors import Conflict, NotFound, PreconditionFailed
+from gateway.store import accounts, grants
+from gateway.store.accounts import User
 from gateway.store.changes import last_seq, read_changes
 from gateway.store.database import Database, Statement
 from gateway.store.plans import Plan, apply_plans
@@ -68,26 +73,14 @@ async def test_what_hangs_on_nothing_is_not_found(database: Database) -> None:
     await accounts.add_user(database, ADA)
     with pytest.raises(NotFound, match="no plan gold"):
         await accounts.set_plan(database, "u_ada", "gold")
-    row = QuotaRow("voice_minutes", 1, "month", True)
     for attempt in (
         accounts.set_plan(database, "u_eve", "pro"),
         accounts.set_status(database, "u_eve", "disabled"),
-        accounts.set_permission(database, "u_eve", "can_fly", "allow"),
-        accounts.set_permission(database, "u_eve", "can_fly", None),
-        accounts.set_quota(database, "u_eve", row),
-        accounts.remove_quota(database, "u_ada", "voice_minutes"),
+        accounts.set_password(database, "u_eve", None),
         accounts.delete_user(database, "u_eve"),
     ):
         with pytest.raises(NotFound):
             await attempt
-
-
-async def test_what_a_check_refuses_is_a_bad_request(database: Database) -> None:
-    await accounts.add_user(database, ADA)
-    with pytest.raises(BadRequest):
-        await accounts.set_quota(database, "u_ada", QuotaRow("voice_minutes", -1, "month", True))
-    with pytest.raises(BadRequest):
-        await accounts.set_quota(database, "u_ada", QuotaRow("voice_minutes", 1, "fortnight", True))
 
 
 async def test_each_change_is_logged_once_and_only_when_something_changes(database: Database) -> None:
@@ -106,53 +99,6 @@ async def test_each_change_is_logged_once_and_only_when_something_changes(databa
     assert await accounts.set_plan(database, "u_ada", "free") == seq
 
 
-async def test_the_last_word_on_a_permission_counts(database: Database) -> None:
-    await accounts.add_user(database, ADA)
-    await accounts.set_permission(database, "u_ada", "can_fly", "allow", 2_000_000_000_000)
-    assert (await accounts.read_grants(database, "u_ada")).permissions == (
-        PermissionRow("can_fly", "allow", None, 2_000_000_000_000),
-    )
-    await accounts.set_permission(database, "u_ada", "can_fly", "allow")
-    await accounts.set_permission(database, "u_ada", "can_swim", "deny")
-    assert (await accounts.read_grants(database, "u_ada")).permissions == (
-        PermissionRow("can_fly", "allow", None, None),
-        PermissionRow("can_swim", "deny", None, None),
-    )
-    seq = await accounts.set_permission(database, "u_ada", "can_fly", "deny")
-    assert [row.effect for row in (await accounts.read_grants(database, "u_ada")).permissions] == ["deny", "deny"]
-    assert await accounts.set_permission(database, "u_ada", "can_fly", "deny") == seq
-    await accounts.set_permission(database, "u_ada", "can_fly", None)
-    await accounts.set_permission(database, "u_ada", "can_swim", None)
-    assert (await accounts.read_grants(database, "u_ada")).permissions == ()
-
-
-async def test_a_permission_that_waits_for_its_day_is_replaced_by_one_for_now(database: Database) -> None:
-    await accounts.add_user(database, ADA)
-    await database.write(
-        Statement(
-            "INSERT INTO user_permissions (user_id, permission, starts_at) VALUES ('u_ada', 'can_fly', 4000000000000)"
-        )
-    )
-    await accounts.set_permission(database, "u_ada", "can_fly", "allow")
-    assert (await accounts.read_grants(database, "u_ada")).permissions == (
-        PermissionRow("can_fly", "allow", None, None),
-    )
-
-
-async def test_a_quota_is_overridden_and_left_to_the_plan_again(database: Database) -> None:
-    await accounts.add_user(database, ADA)
-    for row in (
-        QuotaRow("voice_minutes", 10, "day", True, None, 2_000_000_000_000),
-        QuotaRow("voice_minutes", None, "month", False),
-        QuotaRow("voice_minutes", 2**53 - 1, "never", True, 1, 2),
-    ):
-        seq = await accounts.set_quota(database, "u_ada", row)
-        assert (await accounts.read_grants(database, "u_ada")).quotas == (row,)
-        assert await accounts.set_quota(database, "u_ada", row) == seq
-    await accounts.remove_quota(database, "u_ada", "voice_minutes")
-    assert (await accounts.read_grants(database, "u_ada")).quotas == ()
-
-
 async def test_users_are_listed_in_pages(database: Database) -> None:
     for name in ("dan", "Bea", "ada", "cid"):
         plan = "pro" if name in ("ada", "dan") else "free"
@@ -169,12 +115,162 @@ async def test_users_are_listed_in_pages(database: Database) -> None:
     assert await names(plan="pro", status="active") == ["ada"]
 
 
+async def test_users_are_searched_by_the_beginning_of_their_name_or_address(database: Database) -> None:
+    people = {
+        "ann": "zoe@example.org",
+        "Anton": None,
+        "bob": "ANNE@example.org",
+        "a_c": None,
+        "abc": "100%@example.org",
+    }
+    for name, email in people.items():
+        await accounts.add_user(database, User(id=f"u_{name}", username=name, email=email, plan="free"))
+    await accounts.set_plan(database, "u_bob", "pro")
+
+    async def names(query: str, **filters: object) -> list[str]:
+        found = await accounts.list_users(database, query=query, **filters)  # type: ignore[arg-type]
+        return [user.username for user in found]
+
+    assert await names("an") == ["ann", "Anton", "bob"]
+    assert await names("AN", after="ann", limit=1) == ["Anton"]
+    assert await names("an", plan="pro") == ["bob"]
+    assert await names("zoe@") == ["ann"]
+    assert (await names("a_"), await names("a%"), await names("100%"), await names("o")) == (["a_c"], [], ["abc"], [])
+    assert len(await names("")) == len(people)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"username": "ADA"},
+        {"email": None},
+        {"email": "ADA@example.org"},
+        {"attributes": {"a": [True]}},
+        {"attributes": {"a": [1.0]}},
+        {"is_admin": True},
+        {"anchor_at": 0},
+        {"updated_at": 1},
+    ],
+)
+async def test_a_user_is_replaced_only_as_it_was_seen(database: Database, fields: dict[str, Any]) -> None:
+    await accounts.add_user(database, ADA)
+    found = await accounts.find_user(database, "u_ada")
+    with pytest.raises(PreconditionFailed):
+        await accounts.replace_user(database, msgspec.structs.replace(found, **fields), ADA)
+    assert await accounts.find_user(database, "u_ada") == found
+
+
+async def test_every_field_of_a_user_can_be_replaced(database: Database) -> None:
+    await accounts.add_user(database, ADA)
+    before = await accounts.find_user(database, "u_ada")
+    seq = await accounts.replace_user(database, before, before)
+    assert seq == await last_seq(database)
+    after = User(
+        id="u_other",
+        username="ADA",
+        plan="free",
+        name="Ada King",
+        email="ADA@example.org",
+        is_admin=True,
+        status="disabled",
+        attributes={"b": {"c": None}},
+        timezone="Europe/London",
+        anchor_at=7,
+        created_at=1,
+    )
+    assert await accounts.replace_user(database, before, after) > seq
+    found = await accounts.find_user(database, "u_ada")
+    kept = {"id": "u_ada", "created_at": before.created_at, "updated_at": found.updated_at}
+    assert found == msgspec.structs.replace(after, **kept)
+    assert found.updated_at >= before.updated_at
+    with pytest.raises(NotFound, match="no plan gold"):
+        await accounts.replace_user(database, found, msgspec.structs.replace(found, plan="gold"))
+    await accounts.add_user(database, User(id="u_bob", username="bob", email="bob@example.org", plan="free"))
+    for taken in ({"username": "BOB"}, {"email": "Bob@example.org"}):
+        with pytest.raises(Conflict, match="taken"):
+            await accounts.replace_user(database, found, msgspec.structs.replace(found, **taken))
+    await accounts.delete_user(database, "u_ada")
+    with pytest.raises(NotFound, match="no user u_ada"):
+        await accounts.replace_user(database, found, after)
+
+
+async def test_attributes_in_any_spelling_are_replaced(database: Database) -> None:
+    await accounts.add_user(database, ADA)
+    text = ' { "b" : 1.50, "a":\t"\\u00e9", "b": 2e3 } '
+    await database.write(Statement("UPDATE users SET attributes = ? WHERE id = 'u_ada'", (text,)))
+    before = await accounts.find_user(database, "u_ada")
+    await accounts.replace_user(database, before, msgspec.structs.replace(before, name="Ada"))
+    assert (await accounts.find_user(database, "u_ada")).attributes == {"b": 2000.0, "a": "é"}
+
+
+async def test_of_two_who_saw_the_same_one_is_told(database: Database) -> None:
+    await accounts.add_user(database, ADA)
+    before = await accounts.find_user(database, "u_ada")
+    results = await asyncio.gather(
+        *(accounts.replace_user(database, before, msgspec.structs.replace(before, name=name)) for name in "ab"),
+        return_exceptions=True,
+    )
+    assert sorted(type(result).__name__ for result in results) == ["PreconditionFailed", "int"]
+
+
+async def test_the_last_active_administrator_stays(database: Database) -> None:
+    for name in ("root", "boss"):
+        await accounts.add_user(database, User(id=f"u_{name}", username=name, plan="pro", is_admin=True))
+    await accounts.add_user(database, ADA)
+    await accounts.set_status(database, "u_boss", "disabled")
+    root = await accounts.find_user(database, "root")
+
+    def attempts() -> list[Coroutine[Any, Any, int]]:
+        return [
+            accounts.delete_user(database, "u_root"),
+            accounts.set_status(database, "u_root", "disabled"),
+            accounts.replace_user(database, root, msgspec.structs.replace(root, is_admin=False)),
+            accounts.replace_user(database, root, msgspec.structs.replace(root, status="disabled")),
+        ]
+
+    before = await last_seq(database)
+    for attempt in attempts():
+        with pytest.raises(Conflict, match="last active administrator"):
+            await attempt
+    assert await last_seq(database) == before
+    await accounts.replace_user(database, root, msgspec.structs.replace(root, name="Root"))
+    await accounts.set_status(database, "u_ada", "disabled")
+    await accounts.delete_user(database, "u_boss")
+    await accounts.set_status(database, "u_root", "disabled", keep_an_admin=False)
+    await accounts.delete_user(database, "u_root", keep_an_admin=False)
+
+
+async def test_of_two_administrators_who_go_at_once_one_stays(database: Database) -> None:
+    admins = [User(id=f"u_{name}", username=name, plan="pro", is_admin=True) for name in ("root", "boss")]
+    for admin in admins:
+        await accounts.add_user(database, admin)
+    root = await accounts.find_user(database, "root")
+    results = await asyncio.gather(
+        accounts.delete_user(database, "u_boss"),
+        accounts.replace_user(database, root, msgspec.structs.replace(root, is_admin=False)),
+        return_exceptions=True,
+    )
+    assert sorted(type(result).__name__ for result in results) == ["Conflict", "int"]
+
+
+async def test_a_password_comes_and_goes(database: Database) -> None:
+    await accounts.add_user(database, ADA, "$hash$1")
+    assert await accounts.has_password(database, "u_ada")
+    assert not await accounts.has_password(database, "u_eve")
+    seq = await accounts.set_password(database, "u_ada", None)
+    assert seq == await last_seq(database)
+    assert not await accounts.has_password(database, "u_ada")
+    await accounts.set_password(database, "u_ada", "$hash$2")
+    stored = Statement("SELECT password_hash FROM users WHERE id = 'u_ada'")
+    assert (await database.read(stored))[0] == [("$hash$2",)]
+
+
 async def test_a_deleted_user_leaves_nothing(database: Database) -> None:
     await accounts.add_user(database, ADA)
-    await accounts.set_permission(database, "u_ada", "can_fly", "allow")
+    await grants.set_permission(database, "u_ada", "can_fly", "allow")
     before = await last_seq(database)
     await accounts.delete_user(database, "u_ada")
     assert ("user:u_ada", "profile") in await changes_since(database, before)
-    assert (await accounts.read_grants(database, "u_ada")).permissions == ()
+    assert (await grants.read_grants(database, "u_ada")).permissions == ()
     with pytest.raises(NotFound):
         await accounts.find_user(database, "u_ada")

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import asyncio
+
+import msgspec
 import pytest
 
-from gateway.errors import BadRequest, Conflict, NotFound
+from gateway.errors import BadRequest, Conflict, NotFound, PreconditionFailed
 from gateway.store import organizations
 from gateway.store.accounts import User, add_user, delete_user
 from gateway.store.changes import last_seq, read_changes
@@ -85,9 +88,77 @@ async def test_members_come_change_and_go(database: Database) -> None:
     assert await organizations.set_member(database, "o_acme", "u_bob", "owner") == seq
     ada, bob = await organizations.list_members(database, "o_acme")
     assert (ada, bob) == (Member("u_ada", "ada", "admin", ada.since), Member("u_bob", "Bob", "owner", bob.since))
-    await organizations.remove_member(database, "o_acme", "u_bob")
     await delete_user(database, "u_ada")
-    assert await organizations.list_members(database, "o_acme") == []
+    assert [member.user_id for member in await organizations.list_members(database, "o_acme")] == ["u_bob"]
+
+
+async def test_the_last_owner_stays_one(database: Database) -> None:
+    await organizations.set_member(database, "o_acme", "u_ada", "owner")
+    for attempt in (
+        organizations.remove_member(database, "o_acme", "u_ada"),
+        organizations.set_member(database, "o_acme", "u_ada", "admin"),
+    ):
+        with pytest.raises(Conflict, match="last owner"):
+            await attempt
+    await organizations.set_member(database, "o_acme", "u_bob", "owner")
+    await organizations.set_member(database, "o_acme", "u_ada", "member")
+    await organizations.remove_member(database, "o_acme", "u_ada")
+    with pytest.raises(Conflict):
+        await organizations.remove_member(database, "o_acme", "u_bob")
+    assert (await organizations.find_member(database, "o_acme", "u_bob")).role == "owner"
+    with pytest.raises(NotFound):
+        await organizations.find_member(database, "o_acme", "u_ada")
+
+
+async def test_of_two_owners_who_leave_at_once_one_stays(database: Database) -> None:
+    for user in ("u_ada", "u_bob"):
+        await organizations.set_member(database, "o_acme", user, "owner")
+    results = await asyncio.gather(
+        *(organizations.remove_member(database, "o_acme", user) for user in ("u_ada", "u_bob")), return_exceptions=True
+    )
+    assert sorted(type(result) for result in results if isinstance(result, Exception)) == [Conflict]
+    assert len(await organizations.list_members(database, "o_acme")) == 1
+
+
+async def test_an_organization_comes_with_its_owner_or_not_at_all(database: Database) -> None:
+    new = Organization(id="o_new", name="New", plan="free")
+    with pytest.raises(NotFound, match="no user u_x"):
+        await organizations.add_organization(database, new, "u_x")
+    with pytest.raises(NotFound):
+        await organizations.find_organization(database, "o_new")
+    await organizations.add_organization(database, new, "u_ada")
+    assert [member.role for member in await organizations.list_members(database, "o_new")] == ["owner"]
+
+
+async def test_memberships_and_members_are_listed_in_pages(database: Database) -> None:
+    for name in ("o_b", "o_c"):
+        await organizations.add_organization(database, Organization(id=name, name=name, plan="free"), "u_ada")
+    await organizations.set_member(database, "o_acme", "u_ada", "member")
+    await organizations.set_member(database, "o_b", "u_bob", "admin")
+    found = await organizations.list_memberships(database, "u_ada")
+    assert [(each.org_id, each.name, each.role) for each in found] == [
+        ("o_acme", "Acme", "member"),
+        ("o_b", "o_b", "owner"),
+        ("o_c", "o_c", "owner"),
+    ]
+    assert await organizations.list_memberships(database, "u_ada", after="o_acme", limit=1) == found[1:2]
+    assert [each.user_id for each in await organizations.list_members(database, "o_b", after="ADA")] == ["u_bob"]
+    assert [each.user_id for each in await organizations.list_members(database, "o_b", limit=1)] == ["u_ada"]
+
+
+async def test_an_organization_is_replaced_only_as_it_was_seen(database: Database) -> None:
+    seen = await organizations.find_organization(database, "o_acme")
+    after = msgspec.structs.replace(seen, name="Acme & Co", plan="free", attributes={}, anchor_at=1, id="o_other")
+    await organizations.replace_organization(database, seen, after)
+    found = await organizations.find_organization(database, "o_acme")
+    assert (found.name, found.plan, found.attributes, found.anchor_at) == ("Acme & Co", "free", {}, 1)
+    with pytest.raises(PreconditionFailed):
+        await organizations.replace_organization(database, seen, after)
+    with pytest.raises(NotFound, match="no plan gold"):
+        await organizations.replace_organization(database, found, msgspec.structs.replace(found, plan="gold"))
+    await organizations.delete_organization(database, "o_acme")
+    with pytest.raises(NotFound, match="no organization o_acme"):
+        await organizations.replace_organization(database, found, after)
 
 
 async def test_caps_outlive_the_membership(database: Database) -> None:

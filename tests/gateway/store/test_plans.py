@@ -4,13 +4,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import BadRequest, NotFound
-from gateway.store.accounts import User, add_user
+from gateway.errors import BadRequest, Conflict, NotFound, PreconditionFailed
+from gateway.store.accounts import User, add_user, delete_user
 from gateway.store.changes import last_seq, read_changes
 from gateway.store.database import Database
 from gateway.store.migrate import migrate
 from gateway.store.organizations import Organization, add_organization
-from gateway.store.plans import Plan, PlanQuota, QuotaDifference, apply_plans, compare_plans, find_plan, list_plans
+from gateway.store.plans import (
+    Plan,
+    PlanQuota,
+    QuotaDifference,
+    apply_plans,
+    compare_plans,
+    create_plan,
+    delete_plan,
+    find_plan,
+    list_plans,
+    replace_plan,
+)
 
 VOICE = {"voice_minutes": PlanQuota(500, "month", True), "sms_messages": PlanQuota()}
 PRO = Plan("pro", "Pro", frozenset({"can_use_voice", "can_use_sms"}), VOICE)
@@ -77,6 +88,63 @@ async def test_all_plans_are_applied_or_none(database: Database) -> None:
     with pytest.raises(BadRequest):
         await apply_plans(database, [PRO, Plan("")])
     assert await list_plans(database) == [FREE]
+
+
+async def test_a_plan_is_created_once(database: Database) -> None:
+    seq = await create_plan(database, PRO)
+    assert await find_plan(database, "pro") == PRO
+    with pytest.raises(Conflict, match="taken"):
+        await create_plan(database, Plan("pro"))
+    assert await find_plan(database, "pro") == PRO
+    assert await last_seq(database) == seq
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Plan("pro", "Prof", PRO.permissions, VOICE),
+        Plan("pro", "Pro", frozenset({"can_use_voice"}), VOICE),
+        Plan("pro", "Pro", frozenset({"can_use_voice", "can_use_email"}), VOICE),
+        Plan("pro", "Pro", PRO.permissions | {"more"}, VOICE),
+        Plan("pro", "Pro", PRO.permissions, {"voice_minutes": VOICE["voice_minutes"]}),
+        Plan("pro", "Pro", PRO.permissions, VOICE | {"sms_messages": PlanQuota(0)}),
+        Plan("pro", "Pro", PRO.permissions, VOICE | {"sms_messages": PlanQuota(period="day")}),
+        Plan("pro", "Pro", PRO.permissions, VOICE | {"sms_messages": PlanQuota(hard=False)}),
+        Plan("pro"),
+    ],
+)
+async def test_a_plan_is_replaced_only_as_it_was_seen(database: Database, other: Plan) -> None:
+    await create_plan(database, PRO)
+    with pytest.raises(PreconditionFailed):
+        await replace_plan(database, other, Plan("pro"))
+    assert await find_plan(database, "pro") == PRO
+    await replace_plan(database, PRO, other)
+    assert await find_plan(database, "pro") == other
+    await replace_plan(database, other, PRO)
+    assert await find_plan(database, "pro") == PRO
+    with pytest.raises(NotFound):
+        await replace_plan(database, FREE, PRO)
+
+
+async def test_a_plan_that_somebody_is_on_is_not_deleted(database: Database) -> None:
+    await apply_plans(database, [PRO, FREE])
+    await add_user(database, User(id="u_ada", username="ada", plan="pro"))
+    await add_organization(database, Organization(id="o_acme", plan="free"))
+    for plan in ("pro", "free"):
+        with pytest.raises(Conflict, match="on this plan"):
+            await delete_plan(database, plan)
+    assert await list_plans(database) == [FREE, PRO]
+    await delete_user(database, "u_ada")
+    await delete_plan(database, "pro")
+    assert await list_plans(database) == [FREE]
+    with pytest.raises(NotFound):
+        await delete_plan(database, "pro")
+
+
+async def test_plans_are_listed_in_pages(database: Database) -> None:
+    await apply_plans(database, [PRO, FREE, Plan("max")])
+    assert await list_plans(database, limit=2) == [FREE, Plan("max")]
+    assert await list_plans(database, after="max", limit=2) == [PRO]
 
 
 names = st.sampled_from(["can_use_voice", "can_use_sms", "users.read", "a"])

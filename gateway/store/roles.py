@@ -1,0 +1,108 @@
+"""Roles: sets of permissions that users are given by name, beside what their plan permits.
+
+Callers check text with `gateway.core.text` before it comes here. Every write is one atomic write and returns the `seq`
+of its commit.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.errors import NotFound, PreconditionFailed
+from gateway.store.audit import Lookup, Store
+from gateway.store.database import Reader, Statement
+from gateway.store.documents import by_first_column
+from gateway.store.guards import guard, guarded_write
+from gateway.store.refusals import refusals
+
+
+class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A role with what it permits."""
+
+    id: str
+    name: str = ""
+    permissions: frozenset[str] = frozenset()
+
+
+async def list_roles(db: Reader, *, after: str = "", limit: int = -1) -> list[Role]:
+    """At most `limit` roles (-1: all) in the order of their ids, those after the id `after`."""
+    return await _read_roles(db, "id > ? ORDER BY id LIMIT ?", (after, limit))
+
+
+async def find_role(db: Reader, role: str) -> Role:
+    """The role with this id; NotFound when there is none."""
+    for found in await _read_roles(db, "id = ?", (role,)):
+        return found
+    raise NotFound(f"There is no role {role}.")
+
+
+async def create_role(db: Store, role: Role) -> int:
+    """Add a role; Conflict when the id is taken."""
+    insert = Statement("INSERT INTO roles (id, name) VALUES (?, ?)", (role.id, role.name))
+    with refusals(taken="The id is taken."):
+        return (await db.write(insert, *_permission_statements(role.id, role))).seq
+
+
+async def replace_role(db: Store, before: Role, after: Role) -> int:
+    """Make the role `before` exactly `after`, whose id does not count. Raises PreconditionFailed when the role is not
+    `before` any more, NotFound when it is gone."""
+    same = (before.id, before.name, _as_json(before))
+    guards = [
+        guard("roles", "id = ?", (before.id,), NotFound(f"There is no role {before.id}.")),
+        guard("roles", _SAME, same, PreconditionFailed("The role was changed in the meantime.")),
+    ]
+    rename = Statement("UPDATE roles SET name = ? WHERE id = ?", (after.name, before.id))
+    with refusals():
+        return (await guarded_write(db, guards, rename, *_permission_statements(before.id, after))).seq
+
+
+async def delete_role(db: Store, role: str) -> int:
+    """Delete a role, also where users have it; NotFound when there is no such role."""
+    with refusals(missing=f"There is no role {role}."):
+        return (await db.write(Statement("DELETE FROM roles WHERE id = ?", (role,), must_change=True))).seq
+
+
+def role_before(role: str) -> Lookup:
+    """For the audit trail: the role with what it permits, as `find_role` has it."""
+    return Lookup(
+        "SELECT json_object('id', id, 'name', name,"
+        " 'permissions', json((SELECT json_group_array(permission) FROM role_permissions WHERE role = roles.id)))"
+        " FROM roles WHERE id = ?",
+        (role,),
+    )
+
+
+# As many rows as there should be, and none that should not.
+_SAME = """
+id = ?1 AND name IS ?2
+AND (SELECT count() FROM role_permissions WHERE role = ?1) = json_array_length(?3)
+AND NOT EXISTS (SELECT permission FROM role_permissions WHERE role = ?1 EXCEPT SELECT value FROM json_each(?3))"""
+
+
+async def _read_roles(db: Reader, which: str, args: tuple[str | int, ...]) -> list[Role]:
+    those = f"WHERE role IN (SELECT id FROM roles WHERE {which})"  # noqa: S608
+    roles, permissions = await db.read(
+        Statement(f"SELECT id, name FROM roles WHERE {which}", args),  # noqa: S608
+        Statement(f"SELECT role, permission FROM role_permissions {those}", args),  # noqa: S608
+    )
+    granted = by_first_column(permissions)
+    return [Role(role, name, frozenset(row[1] for row in granted.get(role, ()))) for role, name in roles]
+
+
+def _permission_statements(role_id: str, role: Role) -> list[Statement]:
+    """What makes the role permit exactly what `role` says; rows that are right already are not touched."""
+    return [
+        Statement(
+            "DELETE FROM role_permissions WHERE role = ? AND permission NOT IN (SELECT value FROM json_each(?))",
+            (role_id, _as_json(role)),
+        ),
+        Statement(
+            "INSERT INTO role_permissions (role, permission) SELECT ?, value FROM json_each(?) WHERE true"
+            " ON CONFLICT (role, permission) DO NOTHING",
+            (role_id, _as_json(role)),
+        ),
+    ]
+
+
+def _as_json(role: Role) -> str:
+    return msgspec.json.encode(role.permissions).decode()
