@@ -18,7 +18,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.errors import BadRequest, GatewayError, NotFound, TooLarge, Unprocessable, UnsupportedMediaType
+from gateway.errors import (
+    BadRequest,
+    GatewayError,
+    NotFound,
+    StoreUnavailable,
+    StoreUncertain,
+    TooLarge,
+    Unavailable,
+    Unprocessable,
+    UnsupportedMediaType,
+)
 from gateway.metrics import Metrics
 from gateway.web.caller import Caller, Callers, Rights
 from gateway.web.peer import Networks, client_address
@@ -27,11 +37,15 @@ from gateway.web.problem import problem
 MAX_BODY_BYTES = 65_536
 BODY_TIMEOUT_S = 10.0
 MAX_USER_AGENT = 256
+RETRY_AFTER_S = 1.0
 JSON_TYPE = "application/json"
+MERGE_PATCH_TYPE = "application/merge-patch+json"
 FORM_TYPE = "application/x-www-form-urlencoded"
+INVALID_FORM = "invalid_request"
+"""The `error` of a problem with a form, for clients that read OAuth's (RFC 6749 §5.2)."""
 
 # What may stand in a path for the name of something: whatever is not of this form names nothing.
-_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 
 
 class Who(enum.Enum):
@@ -81,7 +95,8 @@ Endpoint = Callable[[Call], Awaitable[Response]]
 class Operation(NamedTuple):
     """One method of one path. `body`, `query` and `answers` (by status) are msgspec types; `errors` are those beside
     the ones that every operation of its kind has. A body whose fields all have defaults may be left out; `form` is
-    for OAuth, whose bodies are forms (RFC 6749 appendix B).
+    for OAuth, whose bodies are forms (RFC 6749 appendix B). `writes`: every answer of success names the commit, in
+    ``Gateway-Seq``. Who answers 304 or fails with `PreconditionFailed` sends and reads entity tags.
     """
 
     method: str
@@ -122,6 +137,10 @@ def _endpoint(
             response = await _answer(operation, request, callers, client_address(request, proxies))
         except GatewayError as error:
             response = problem(error)
+        except StoreUnavailable:
+            response = problem(Unavailable("The database can not be reached now.", retry_after_s=RETRY_AFTER_S))
+        except StoreUncertain:
+            response = problem(Unavailable("Whether it was written is not known.", retry_after_s=RETRY_AFTER_S))
         metrics.observe_http(operation.path, response.status_code, time.perf_counter() - began)
         return response
 
@@ -132,12 +151,12 @@ async def _answer(operation: Operation, request: Request, callers: Callers, addr
     user = await callers.caller(request) if operation.who is Who.USER else None
     call = Call(request, callers, address, user)
     for part in call.path.values():
-        if not _SEGMENT.fullmatch(part):
+        if not SEGMENT.fullmatch(part):
             raise NotFound("No such resource.")
     if operation.query is not None:
         call.query = _query(request, operation.query)
     if operation.body is not None:
-        call.body = await _body(request, operation.body, FORM_TYPE if operation.form else JSON_TYPE)
+        call.body = await _body(request, operation.body, media_types(operation))
     return await operation.endpoint(call)
 
 
@@ -154,15 +173,22 @@ def _query(request: Request, kind: type[msgspec.Struct]) -> Any:
         raise BadRequest(_sentence("The query", error)) from None
 
 
-async def _body(request: Request, kind: type[msgspec.Struct], media_type: str) -> Any:
+def media_types(operation: Operation) -> tuple[str, ...]:
+    """What the operation's body may be; a merge patch (RFC 7396) may say that it is one."""
+    if operation.form:
+        return (FORM_TYPE,)
+    return (JSON_TYPE, MERGE_PATCH_TYPE) if operation.method == "PATCH" else (JSON_TYPE,)
+
+
+async def _body(request: Request, kind: type[msgspec.Struct], accepted: tuple[str, ...]) -> Any:
     content = await _read(request)
     optional = all(not field.required for field in msgspec.structs.fields(kind))
     if not content and optional:
         return kind()
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given != media_type:
-        raise UnsupportedMediaType(f"The body has to be {media_type}.")
-    return _form(content, kind) if media_type == FORM_TYPE else _json(content, kind)
+    if given not in accepted:
+        raise UnsupportedMediaType(f"The body has to be {' or '.join(accepted)}.")
+    return _form(content, kind) if given == FORM_TYPE else _json(content, kind)
 
 
 async def _read(request: Request) -> bytes:
@@ -193,17 +219,17 @@ def _json(content: bytes, kind: type[msgspec.Struct]) -> Any:
 
 
 def _form(content: bytes, kind: type[msgspec.Struct]) -> Any:
+    """OAuth's parameters: one without a value is not there, none is there twice (RFC 6749 §3.2)."""
     try:
         pairs = parse_qsl(content.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=32)
     except ValueError:
-        raise BadRequest("The body is not a form.") from None
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise BadRequest("A parameter is there twice.")
+        raise BadRequest("The body is not a form.", error=INVALID_FORM) from None
+    if len(dict(pairs)) < len(pairs):
+        raise BadRequest("A parameter is there twice.", error=INVALID_FORM)
     try:
-        return msgspec.convert(fields, kind, strict=False)
+        return msgspec.convert({name: value for name, value in pairs if value}, kind, strict=False)
     except ValueError as error:
-        raise BadRequest(_sentence("The body", error)) from None
+        raise BadRequest(_sentence("The body", error), error=INVALID_FORM) from None
 
 
 def _sentence(what: str, error: Exception) -> str:

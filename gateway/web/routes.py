@@ -6,14 +6,18 @@ from starlette.routing import BaseRoute, WebSocketRoute
 
 from gateway.config import Config
 from gateway.live.node import Node
+from gateway.web.asyncapi import AsyncApi
 from gateway.web.caller import Callers
 from gateway.web.channel import Channel
 from gateway.web.cookies import Cookies
 from gateway.web.health import Health
 from gateway.web.identity import Identity
+from gateway.web.oauth import OAuth
+from gateway.web.openapi import OpenApi
 from gateway.web.operation import Operation, operation_routes
 from gateway.web.origins import Origins
 from gateway.web.peer import Networks
+from gateway.web.well_known import WellKnown
 
 CHANNEL_PATH = "/ws"
 
@@ -47,8 +51,17 @@ def routes(node: Node, config: Config) -> list[BaseRoute]:
 
 def operations(node: Node, config: Config, callers: Callers, cookies: Cookies) -> list[Operation]:
     """All that can be asked by HTTP."""
+    accounts, auth = node.accounts, config.auth
+
+    def wall() -> int:
+        return node.clock.now().wall
+
     resources = (
         Health(node, metrics_networks=Networks(config.admin.metrics_networks)),
         Identity(node, callers, config.server.api_base),
+        OAuth(node.database, accounts.access_tokens, accounts.revoker, auth, wall),
+        WellKnown(accounts.keyring, auth.issuer, wall),
+        AsyncApi(CHANNEL_PATH, auth.issuer),
     )
-    return [operation for resource in resources for operation in resource.operations()]
+    table = [operation for resource in resources for operation in resource.operations()]
+    return [*table, *OpenApi(table).operations()]

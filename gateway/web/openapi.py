@@ -1,0 +1,330 @@
+"""``GET /openapi.json``: the HTTP side in OpenAPI 3.1, made of the table of operations and of nothing else.
+
+What an operation may fail with beside its own `errors` follows from its kind, and `failures` is the one place that says
+so. JSON Schemas are msgspec's, of the very types that read the bodies and write the answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from gateway import __version__
+from gateway.errors import (
+    AuthFailed,
+    BadRequest,
+    Forbidden,
+    GatewayError,
+    NotFound,
+    PreconditionFailed,
+    RateLimited,
+    TooLarge,
+    Unavailable,
+    Unprocessable,
+    UnsupportedMediaType,
+)
+from gateway.web.answer import SEQ_HEADER
+from gateway.web.cookies import ACCESS, CSRF_HEADER, READING
+from gateway.web.operation import JSON_TYPE, SEGMENT, Call, Operation, Who, media_types
+from gateway.web.problem import MEDIA_TYPE
+from gateway.web.published import published
+
+Json = dict[str, Any]
+
+PATH = "/openapi.json"
+TEXT_TYPE = "text/plain"
+_SCHEMAS = "#/components/schemas/{name}"
+_PART = re.compile(r"{(\w+)}")
+
+DESCRIPTION = (
+    "JSON in, JSON out. Failures are `application/problem+json` (RFC 9457) with a stable `code`. Times are RFC 3339 in"
+    " UTC with milliseconds. A write names the position of its commit in `Gateway-Seq`. What is not public is answered"
+    " with `Cache-Control: no-store`. A method that a path does not have is answered with 405 and `Allow`. The channel,"
+    " `/ws`, is described by `/asyncapi.json`."
+)
+SECURITY_SCHEMES: Json = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API token (`gw_…`) or an access token (a JWT, RFC 9068).",
+    },
+    "cookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": ACCESS,
+        "description": "A browser's login session. A write needs the CSRF token and a trusted `Origin` besides.",
+    },
+    "csrf": {
+        "type": "apiKey",
+        "in": "header",
+        "name": CSRF_HEADER,
+        "description": "The CSRF token of the login session that the cookie belongs to.",
+    },
+}
+PROBLEM: Json = {
+    "type": "object",
+    "description": "Why a request failed (RFC 9457). More members may say more, by `code`.",
+    "properties": {
+        "type": {"type": "string", "description": "`urn:gateway:problem:` and the code"},
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string", "description": "one sentence about this very failure"},
+        "code": {"type": "string", "description": "stable: what programs decide by"},
+        "retry_after_s": {"type": "number", "minimum": 0, "description": "when trying again can help"},
+    },
+    "required": ["type", "title", "status", "detail", "code"],
+}
+HEADERS: Json = {
+    SEQ_HEADER: {
+        "description": "The position of the request's commit in the change log.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "ETag": {
+        "description": "The entity tag of what is answered (RFC 9110 §8.8.3).",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "WWW-Authenticate": {
+        "description": "How to authenticate (RFC 6750 §3).",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {
+        "description": "Seconds after which trying again can help (RFC 9110 §10.2.3).",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+}
+_CONDITIONS: Mapping[str, str] = {
+    "If-Match": "Go on only if this entity tag is still the resource's (RFC 9110 §13.1.1); 412 otherwise.",
+    "If-None-Match": "Answer 304 while this entity tag is still the right one (RFC 9110 §13.1.2).",
+}
+
+
+class OpenApi:
+    """The description of a table of operations, and of itself."""
+
+    def __init__(self, table: Iterable[Operation]) -> None:
+        own = Operation(
+            *("GET", PATH, self.describe),
+            summary="This document",
+            answers={200: dict[str, Any], 304: None},
+            who=Who.ALL,
+        )
+        self._own = [own]
+        self._table = [*table, own]
+
+    def operations(self) -> list[Operation]:
+        """The operation that answers with the description."""
+        return self._own
+
+    @cached_property
+    def _content(self) -> bytes:
+        return msgspec.json.encode(openapi(self._table))
+
+    async def describe(self, call: Call) -> Response:
+        """The document; public, and to be kept for minutes."""
+        return published(call.request, self._content)
+
+
+def failures(operation: Operation) -> list[type[GatewayError]]:
+    """All that this operation may fail with, by what it reads and who may ask; `GatewayError` itself is a fault of
+    ours.
+    """
+    found: set[type[GatewayError]] = {GatewayError, *operation.errors}
+    if operation.who is not Who.ALL:
+        found |= {AuthFailed, Unavailable}
+        if operation.method not in READING:
+            found.add(Forbidden)  # a cookie without its CSRF token, or from a foreign origin
+    if _PART.search(operation.path):
+        found.add(NotFound)
+    if operation.query is not None:
+        found.add(BadRequest)
+    if operation.body is not None:
+        found |= {BadRequest, TooLarge, UnsupportedMediaType}
+        if not operation.form:
+            found.add(Unprocessable)
+    if operation.body is not None or operation.writes:
+        found.add(Unavailable)
+    return sorted(found, key=lambda kind: (kind.status, kind.code))
+
+
+def openapi(table: Sequence[Operation]) -> Json:
+    """The OpenAPI 3.1 document of these operations."""
+    schemas = _Schemas(table)
+    paths: dict[str, Json] = {}
+    responses: Json = {}
+    for operation in table:
+        path = paths.setdefault(operation.path, _path_item(operation.path))
+        path[operation.method.lower()] = _operation(operation, table, schemas, responses)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Session gateway", "version": __version__, "description": DESCRIPTION},
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": {**schemas.components, "Problem": PROBLEM},
+            "responses": dict(sorted(responses.items())),
+            "headers": HEADERS,
+            "securitySchemes": SECURITY_SCHEMES,
+        },
+    }
+
+
+class _Schemas:
+    """The JSON Schemas of every type in the table; `of` finds that of a type, `fields` those of a query's fields."""
+
+    def __init__(self, table: Iterable[Operation]) -> None:
+        types: list[Any] = []
+        for operation in table:
+            types += [kind for kind in operation.answers.values() if kind is not None]
+            types += [operation.body] if operation.body is not None else []
+            if operation.query is not None:
+                types += [field.type for field in msgspec.structs.fields(operation.query)]
+        made, self.components = msgspec.json.schema_components(types, ref_template=_SCHEMAS)
+        self._made = list(zip(types, made, strict=True))
+
+    def of(self, kind: Any) -> Json:
+        return next(schema for known, schema in self._made if known is kind or known == kind)
+
+    def fields(self, kind: type[msgspec.Struct]) -> list[tuple[msgspec.structs.FieldInfo, Json]]:
+        return [(field, _never_null(self.of(field.type))) for field in msgspec.structs.fields(kind)]
+
+
+def _never_null(schema: Json) -> Json:
+    """Without null: a parameter is there or is not."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    return schema if not kinds else kinds[0] if len(kinds) == 1 else {**schema, "anyOf": kinds}
+
+
+def _path_item(path: str) -> Json:
+    parts = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "pattern": f"^{SEGMENT.pattern}$"},
+        }
+        for name in _PART.findall(path)
+    ]
+    return {"parameters": parts} if parts else {}
+
+
+def _operation(operation: Operation, table: Sequence[Operation], schemas: _Schemas, responses: Json) -> Json:
+    described: Json = {
+        "operationId": _id(operation),
+        "summary": operation.summary,
+        "tags": [next((part for part in operation.path.split("/") if part), "root")],
+        "security": _security(operation),
+    }
+    parameters = [*_query(operation, schemas), *_conditions(operation)]
+    if parameters:
+        described["parameters"] = parameters
+    if operation.body is not None:
+        required = any(field.required for field in msgspec.structs.fields(operation.body))
+        described["requestBody"] = {
+            "required": required,
+            "content": {kind: {"schema": schemas.of(operation.body)} for kind in media_types(operation)},
+        }
+    answered = _answers(operation, table, schemas) | _problems(operation, responses)
+    described["responses"] = dict(sorted(answered.items()))
+    return described
+
+
+def _id(operation: Operation) -> str:
+    name = re.sub(r"[^A-Za-z0-9]+", "_", operation.path).strip("_")
+    return f"{operation.method.lower()}_{name or 'root'}"
+
+
+def _security(operation: Operation) -> list[Json]:
+    if operation.who is Who.ALL:
+        return []
+    cookie: Json = {"cookie": []} if operation.method in READING else {"cookie": [], "csrf": []}
+    return [{"bearer": []}, cookie]
+
+
+def _query(operation: Operation, schemas: _Schemas) -> list[Json]:
+    if operation.query is None:
+        return []
+    return [
+        {
+            "name": field.encode_name,
+            "in": "query",
+            **({"required": True} if field.required else {}),
+            "schema": schema
+            if field.required or field.default in (None, msgspec.NODEFAULT, msgspec.UNSET)
+            else {**schema, "default": msgspec.to_builtins(field.default)},
+        }
+        for field, schema in schemas.fields(operation.query)
+    ]
+
+
+def _conditions(operation: Operation) -> list[Json]:
+    names = [
+        *(["If-Match"] if PreconditionFailed in operation.errors else []),
+        *(["If-None-Match"] if 304 in operation.answers else []),
+    ]
+    return [
+        {"name": name, "in": "header", "description": _CONDITIONS[name], "schema": {"type": "string"}} for name in names
+    ]
+
+
+def _is_tagged(operation: Operation, table: Iterable[Operation]) -> bool:
+    """Whether what is read carries an entity tag: for ``If-None-Match``, or for the ``If-Match`` of a write."""
+    return 304 in operation.answers or (
+        operation.method == "GET"
+        and any(other.path == operation.path and PreconditionFailed in other.errors for other in table)
+    )
+
+
+def _answers(operation: Operation, table: Iterable[Operation], schemas: _Schemas) -> Json:
+    described: Json = {}
+    for status, kind in operation.answers.items():
+        headers = [
+            *([SEQ_HEADER] if operation.writes and status < 300 else []),
+            *(["ETag"] if status < 400 and _is_tagged(operation, table) else []),
+        ]
+        response: Json = {"description": HTTPStatus(status).phrase}
+        if headers:
+            response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
+        if kind is not None:
+            response["content"] = {TEXT_TYPE if kind is str else JSON_TYPE: {"schema": schemas.of(kind)}}
+        described[str(status)] = response
+    return described
+
+
+def _problems(operation: Operation, responses: Json) -> Json:
+    """What the failures look like, one response for each status; those that say the same stand in `responses` once."""
+    by_status: dict[int, list[type[GatewayError]]] = {}
+    for kind in failures(operation):
+        if kind.status not in operation.answers:
+            by_status.setdefault(kind.status, []).append(kind)
+    described: Json = {}
+    for status, kinds in by_status.items():
+        name = ".".join(kind.code for kind in kinds)
+        responses.setdefault(name, _problem(status, kinds))
+        described[str(status)] = {"$ref": f"#/components/responses/{name}"}
+    return described
+
+
+def _problem(status: int, kinds: Sequence[type[GatewayError]]) -> Json:
+    told: Json = {"status": {"const": status}, "code": {"enum": [kind.code for kind in kinds]}}
+    headers = [
+        *(["WWW-Authenticate"] if AuthFailed in kinds else []),
+        *(["Retry-After"] if {RateLimited, Unavailable} & set(kinds) else []),
+    ]
+    response: Json = {
+        "description": ", or ".join(kind.title for kind in kinds),
+        "content": {
+            MEDIA_TYPE: {"schema": {"allOf": [{"$ref": _SCHEMAS.format(name="Problem")}, {"properties": told}]}}
+        },
+    }
+    if headers:
+        response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
+    return response
