@@ -11,23 +11,23 @@ import msgspec
 
 from gateway.core.clock import rfc3339
 from gateway.core.document import MAX_INTEGER, canonical, plain_object
+from gateway.core.password_hash import MAX_LENGTH, parse_hash
 from gateway.core.text import MAX_ATTRIBUTES_BYTES, TEXT_CHECKS, check_attributes
 from gateway.store.transfer.records import KIND_OF, Part, Record
-
-MAX_PASSWORD_HASH = 1024
-"""Characters; those in use have 60 to 200."""
 
 _HASH = re.compile(r"[\x21-\x7e]+")
 _TOKEN_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def check_password_hash(value: str) -> str:
-    """A password's hash as it came from wherever it was made: printable ASCII without spaces, 1,024 characters at most.
+    """A password's hash as it came from wherever it was made: of a form that a login can verify, at a cost that one is
+    worth.
 
-    The one place where hashes from outside are looked at.
+    The one place where hashes from outside are looked at; `gateway.core.password_hash` has the forms and bounds.
     """
-    if len(value) > MAX_PASSWORD_HASH or not _HASH.fullmatch(value):
-        raise ValueError(f"must have 1 to {MAX_PASSWORD_HASH} printable ASCII characters without spaces")
+    if len(value) > MAX_LENGTH or not _HASH.fullmatch(value):
+        raise ValueError(f"must have 1 to {MAX_LENGTH} printable ASCII characters without spaces")
+    parse_hash(value)
     return value
 
 

@@ -1,15 +1,24 @@
-"""API tokens."""
+"""API tokens and refresh tokens."""
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.tokens import MAX_LENGTH, hash_token, is_api_token, new_api_token
+from gateway.core.tokens import (
+    MAX_LENGTH,
+    hash_token,
+    is_api_token,
+    is_refresh_token,
+    new_api_token,
+    new_refresh_token,
+    refresh_successor,
+)
 
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 entropies = st.binary(min_size=32, max_size=32)
@@ -89,3 +98,38 @@ def test_the_hash_is_sha_256() -> None:
 def test_what_can_be_no_token_is_not_hashed(text: str) -> None:
     with pytest.raises(ValueError, match=r"128 characters|surrogates"):
         hash_token(text)
+
+
+# --- refresh tokens ---------------------------------------------------------------------------------------------------
+
+
+@given(entropies, st.integers(3, 51), st.sampled_from(BASE62))
+def test_a_refresh_token_has_the_same_form_and_is_no_api_token(entropy: bytes, place: int, character: str) -> None:
+    token = new_refresh_token(entropy)
+    assert token[3:] == new_api_token(entropy)[3:]
+    assert is_refresh_token(token)
+    assert not is_api_token(token)
+    assert not is_refresh_token(new_api_token(entropy))
+    typo = token[:place] + character + token[place + 1 :]
+    assert is_refresh_token(typo) == (typo == token)
+
+
+@given(entropies, entropies, entropies)
+def test_a_successor_needs_both_the_token_and_the_salt(entropy: bytes, salt: bytes, other: bytes) -> None:
+    token = new_refresh_token(entropy)
+    successor = refresh_successor(salt, token)
+    assert is_refresh_token(successor)
+    assert successor == refresh_successor(salt, token) == new_refresh_token(hmac.digest(salt, token.encode(), "sha256"))
+    assert (refresh_successor(other, token) == successor) == (other == salt)
+    assert (refresh_successor(salt, new_refresh_token(other)) == successor) == (other == entropy)
+
+
+@pytest.mark.parametrize("length", [0, 16, 31, 33])
+def test_a_salt_has_32_bytes(length: int) -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        refresh_successor(bytes(length), new_refresh_token(bytes(32)))
+
+
+@pytest.mark.parametrize("text", ["", "gr_", "gr_" + "a" * 1_000_000, "gx_" + TOKEN[3:], "gr_" + TOKEN[3:] + "\n"])
+def test_anything_else_is_no_refresh_token(text: str) -> None:
+    assert not is_refresh_token(text)

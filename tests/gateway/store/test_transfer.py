@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.core.password_hash import MAX_LENGTH
 from gateway.errors import StoreUnavailable
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Row, Statement
 from gateway.store.migrate import migrate
-from gateway.store.transfer.checks import MAX_PASSWORD_HASH
 from tests.support.document_model import Tables, canonical_bytes, user_document
 from tests.support.people import add_plan, add_token, add_user, insert, run, token_text
 from tests.support.transfers import FREE, Export, export, import_, sealed, sorted_file, token, user
 from tests.support.worlds import NOW, USERS, World, worlds
 
-HASH = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$aGFzaA"
+HASH = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$aGFzaGhhc2hoYXNoaGFzaA"
 NO_STORE = settings(max_examples=15)
 
 
@@ -558,9 +558,17 @@ WORSE: dict[str, tuple[dict[str, Any], str]] = {
     "nul": ({"name": "a\0b"}, "name: "),
     "number": ({"attributes": {"a": 2**53}}, "attributes: an integer must lie within"),
     "twice": ({"roles": [{"role": "r"}, {"role": "r", "expires_at": 5}]}, "roles: two rows have the same role"),
-    "hash": ({"password_hash": "x" * (MAX_PASSWORD_HASH + 1)}, "password_hash: must have 1 to"),
+    "hash": ({"password_hash": "x" * (MAX_LENGTH + 1)}, "password_hash: must have 1 to"),
     "hash text": ({"password_hash": "two words"}, "password_hash: must have 1 to"),
     "no hash": ({"password_hash": ""}, "password_hash: must have 1 to"),
+    "hash form": (
+        {"password_hash": "{SSHA}0c0blFTXXNuAMHECS4uxrj3ZieMoWImr"},
+        "password_hash: must be a hash of argon2",
+    ),
+    "plain text": ({"password_hash": "tr0ub4dor&3"}, "password_hash: must be a hash of argon2"),
+    "hash cost": ({"password_hash": HASH.replace("t=2", "t=4000000000")}, "password_hash: costs more than the gateway"),
+    "bcrypt cost": ({"password_hash": "$2b$31$" + "a" * 53}, "password_hash: costs more than the gateway"),
+    "hash cut off": ({"password_hash": HASH[:-4]}, "password_hash: has a salt or digest that is too short"),
 }
 """What the tables do not take either."""
 
@@ -580,6 +588,28 @@ async def test_values_that_the_commands_do_not_take_move_when_asked(other: Datab
     assert (remark.what, remark.id) == ("as stored", record["id"])
     assert remark.reason.startswith(reason)
     assert record["id"] in found.of("user")
+
+
+HASHES = {
+    "argon2id": HASH,
+    "argon2i of Django": "argon2" + HASH.replace("argon2id", "argon2i"),
+    "bcrypt": "$2y$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW",
+    "scrypt of passlib": "$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E",
+    "scrypt of Django": f"scrypt$16384$seasalt$8$1${'A' * 86}==",
+    "scrypt of Werkzeug": f"scrypt:32768:8:1$DkcK1nIlZBCK3d0R${'0a' * 64}",
+    "pbkdf2 of passlib": "$pbkdf2-sha256$6400$.6UI/S.nXIk8jcbdHx3Fhg$98jZicV16ODfEsEZeYPGHU3kbrUrvUEXOPimVSQDD44",
+    "pbkdf2 of Django": "pbkdf2_sha256$10000$seasalt$CWWFdHOWwPnki7HvkcqN9iA2T3KLW1cf2uZ5kvArtVY=",
+    "pbkdf2 of Werkzeug": f"pbkdf2:sha256:600000$LH8bAw1elx4mlspc${'0a' * 32}",
+}
+
+
+@pytest.mark.parametrize("form", HASHES)
+async def test_hashes_in_the_usual_formats_move_as_they_are(other: Database, form: str) -> None:
+    report = await import_(other, sealed(FREE, user("u1", password_hash=HASHES[form])))
+    assert report.reasons == {}
+    found = await export(other)
+    assert found.remarks == []
+    assert found.of("user")["u1"]["password_hash"] == HASHES[form]
 
 
 @pytest.mark.parametrize("as_stored", [False, True])
