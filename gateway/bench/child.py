@@ -105,6 +105,18 @@ class Child:
         except OSError as error:
             raise BenchBroken(f"{self.name} is gone{last_words(self._log)}") from error
 
+    def answered(self, on_progress: Callable[[int], None] | None = None) -> bool:
+        """Whether `answer` would return at once. Raises BenchBroken when the child has died."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._answers, selectors.EVENT_READ)
+            if selector.select(0):
+                self._read()
+        while self._lines and "progress" in (message := json.loads(self._lines[0])):
+            del self._lines[0]
+            if on_progress is not None:
+                on_progress(message["progress"])
+        return bool(self._lines)
+
     def answer(
         self,
         *,

@@ -21,6 +21,7 @@ from gateway.bench.workloads.fanout import fanout
 from gateway.bench.workloads.idle import idle
 from gateway.bench.workloads.push import push
 from gateway.bench.workloads.push_max import push_max
+from gateway.bench.workloads.renew import renew
 from gateway.bench.workloads.revoke import revoke
 from gateway.bench.workloads.slow import slow
 from gateway.bench.workloads.storm import storm
@@ -37,6 +38,8 @@ SESSIONS = click.IntRange(10, 1_000_000)
 SECONDS = click.FloatRange(1, 3600)
 RATE = click.FloatRange(1, 100_000)
 ROUNDS = click.IntRange(1, 1000)
+RENEWAL_SECONDS = click.FloatRange(1, 600)
+"""The access tokens that the sessions begin with must not end before they are renewed."""
 
 
 @click.group()
@@ -218,6 +221,31 @@ def revoke_command(revocations: int, rate: float, seconds: float, **size: Any) -
     if revocations > size["sessions"]:
         raise click.UsageError("--revocations must be at most --sessions.")
     return _run(lambda rig: revoke(rig, rate=rate, seconds=seconds, revocations=revocations), size)
+
+
+@bench.command("renew")
+@click.option("--logins", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Users who log in.")
+@click.option(
+    "--login-connections",
+    type=click.IntRange(1, 1000),
+    default=16,
+    show_default=True,
+    help="Logins on their way at a time.",
+)
+@click.option(
+    "--seconds",
+    type=RENEWAL_SECONDS,
+    default=60,
+    show_default=True,
+    help="How long the renewals of all sessions take, evenly spread.",
+)
+@_rate(1000)
+@_sized()
+def renew_command(rate: float, seconds: float, logins: int, login_connections: int, **size: Any) -> int:
+    """What logins and token renewals do to the latency of changes."""
+    if logins > size["sessions"]:
+        raise click.UsageError("--logins must be at most --sessions.")
+    return _run(lambda rig: renew(rig, rate=rate, seconds=seconds, logins=logins, connections=login_connections), size)
 
 
 class _Stopped(BaseException):

@@ -40,6 +40,16 @@ class Collected(NamedTuple):
     faults: list[str]
 
 
+class Renewed(NamedTuple):
+    """Sessions were renewed: how long each took until there was an access token, and until the session's `ready`, in
+    ns, and how often the gateway refused an exchange for later.
+    """
+
+    refreshes: list[int]
+    renewals: list[int]
+    refused: int
+
+
 class End(NamedTuple):
     """How a session ended: its code, and monotonic ns of `ended`, of the close frame and of the closing; 0: that did
     not come.
@@ -91,6 +101,32 @@ class Fleet:
         )
         frames: list[str] = answer["frames"]
         return frames
+
+    def exchange(
+        self,
+        ports: Sequence[int],
+        refresh_tokens: str,
+        indexes: Sequence[int],
+        on_progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Get the access tokens that the sessions are opened with afterwards; see `Load.exchange`."""
+        for load, share in zip(self._loads, self._deal(indexes), strict=True):
+            load.send("exchange", ports=list(ports), refresh_tokens=refresh_tokens, indexes=share)
+        self._answers(OPEN_S, on_progress)
+
+    def begin_renewals(self, indexes: Sequence[int], seconds: float) -> None:
+        """Renew these sessions, evenly spread over `seconds`; `end_renewals` has to be called next."""
+        for load, share in zip(self._loads, self._deal(indexes), strict=True):
+            load.send("renew", indexes=share, seconds=seconds)
+
+    def end_renewals(self, within_s: float) -> Renewed:
+        """Wait for the last of the renewals that were begun. What went wrong is told by `collect`."""
+        refreshes, renewals, refused = array("q"), array("q"), 0
+        for answer in self._answers(within_s):
+            for column, part in zip((refreshes, renewals), read_columns(Path(answer["times"]), 2), strict=True):
+                column.extend(part)
+            refused += answer["refused"]
+        return Renewed(refreshes.tolist(), renewals.tolist(), refused)
 
     def cut(self, target: str, indexes: Sequence[int] | None = None) -> None:
         """Drop sessions at the client, all of them without `indexes`."""

@@ -19,6 +19,11 @@ class Commits(NamedTuple):
     before: array[int]
     after: array[int]
 
+    def between(self, started: int, finished: int) -> Commits:
+        """Those that were begun, and had returned, in that time."""
+        rows = [row for row in zip(*self, strict=True) if started <= row[2] and row[3] <= finished]
+        return Commits(*(array("q", [row[place] for row in rows]) for place in range(len(self))))
+
 
 class Receipts(NamedTuple):
     """The load generator's notes, one row an update: commit number (-1: none in it), session's index, CLOCK_MONOTONIC

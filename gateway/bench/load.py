@@ -26,6 +26,7 @@ from gateway.bench.client import Client, Recording
 from gateway.bench.columns import write_columns
 from gateway.bench.obey import obey_async, progress
 from gateway.bench.population import read_tokens
+from gateway.bench.renewal import RenewableClient, Renewals
 from gateway.bench.sock_diag import SocketStates
 
 HOST = "127.0.0.1"
@@ -38,6 +39,7 @@ VERIFY_EVERY = 128
 MUTE_BUFFER_BYTES = 4096
 MUTE_POLL_S = 0.01
 HANDSHAKE_TIMEOUT_S = 60.0
+COMMANDS = ("exchange", "open", "probe", "cut", "clear", "renew", "await_updates", "collect", "last_update", "ends")
 
 
 class Load:
@@ -53,6 +55,15 @@ class Load:
         self._mute: dict[int, Client] = {}
         self._states = SocketStates()
         self._files = 0
+        self._renewals: Renewals | None = None
+
+    async def exchange(self, ports: list[int], refresh_tokens: str, indexes: list[int]) -> dict[str, Any]:
+        """Exchange the refresh tokens of these users: sessions opened from now on have access tokens, and can be
+        renewed.
+        """
+        self._renewals = Renewals(ports, Path(refresh_tokens), self._recording)
+        await self._renewals.exchange(indexes, self._tokens.__setitem__)
+        return {}
 
     async def open(
         self,
@@ -135,6 +146,17 @@ class Load:
         """The text of the newest update of the first verified session, or nothing."""
         return {"update": next((c.last_update for c in self._clients["gateway"].values() if c.last_update), "")}
 
+    async def renew(self, indexes: list[int], seconds: float) -> dict[str, Any]:
+        """Renew each of these sessions once, evenly spread over `seconds`. Answers the file of their times, see
+        `Renewals.spread`, and how often an exchange was refused.
+        """
+        assert self._renewals is not None, "exchange comes first"
+        held = self._clients["gateway"]
+        clients = {index: client for index in indexes if isinstance(client := held[index], RenewableClient)}
+        before = self._renewals.refused
+        columns = await self._renewals.spread(clients, indexes, seconds)
+        return {"times": self._write(columns), "refused": self._renewals.refused - before}
+
     async def ends(self, indexes: list[int]) -> dict[str, Any]:
         """How these gateway sessions ended: rows of index, code, and monotonic ns of `ended`, of the close frame and
         of the closing (0: did not).
@@ -157,7 +179,8 @@ class Load:
     ) -> Client:
         real = target == "gateway"
         settled = asyncio.get_running_loop().create_future()
-        client = Client(
+        kind = RenewableClient if real and self._renewals is not None else Client
+        client = kind(
             index, self._recording, settled, checked=real, verified=real and not resume and index % VERIFY_EVERY == 0
         )
         if keep_frames:
@@ -221,9 +244,8 @@ def main() -> None:
     """Obey on uvloop until stdin ends."""
     directory, tokens, board, slot = sys.argv[1:]
     load = Load(Path(directory), read_tokens(Path(tokens)), Board(Path(board)), int(slot))
-    names = ("open", "probe", "cut", "clear", "await_updates", "collect", "last_update", "ends")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(obey_async({name: getattr(load, name) for name in names}))
+        runner.run(obey_async({name: getattr(load, name) for name in COMMANDS}))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,11 @@ def user_id(index: int) -> str:
     return f"u_{index:06}"
 
 
+def username(index: int) -> str:
+    """The name that user `index` logs in with."""
+    return f"user{index:06}"
+
+
 def token_id(index: int) -> str:
     """The id of the API token of user `index`."""
     return f"t_{index:06}"
@@ -70,7 +75,7 @@ def populate(connection: sqlite3.Connection, count: int, tokens: Path) -> Iterat
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(
             "INSERT INTO users (id, username, name, plan) VALUES (?, ?, ?, ?)",
-            [(user_id(i), f"user{i:06}", f"User {i:06}", PLAN) for i in chunk],
+            [(user_id(i), username(i), f"User {i:06}", PLAN) for i in chunk],
         )
         connection.executemany(
             "INSERT INTO api_tokens (id, user_id, name, token_hash) VALUES (?, ?, 'bench', ?)",

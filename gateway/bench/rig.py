@@ -125,9 +125,9 @@ class Rig:
             self._stack.callback(server.close)
         self.servers[0].migrate()
         if self.place.url:
-            self.writer = self._child("gateway.bench.server_writer", str(self.directory), *self.place.addresses)
+            self.writer = self.child("gateway.bench.server_writer", str(self.directory), *self.place.addresses)
         else:
-            self.writer = self._child("gateway.bench.writer", str(database), str(self.directory))
+            self.writer = self.child("gateway.bench.writer", str(database), str(self.directory))
         with self.display.stage("users", self.size.sessions) as done:
             tokens = self.writer.call("populate", count=self.size.sessions, within_s=300, on_progress=done)["tokens"]
         for server in self.servers:
@@ -136,12 +136,12 @@ class Rig:
         count = max(self.size.loaders, math.ceil(self._sockets / (limit - FD_RESERVE)))
         create_board(self.board, count)
         loads = [
-            self._child("gateway.bench.load", str(self.directory), tokens, str(self.board), str(slot))
+            self.child("gateway.bench.load", str(self.directory), tokens, str(self.board), str(slot))
             for slot in range(count)
         ]
         self.fleet = Fleet(loads, self.size.concurrency)
         self.floor_port = free_port()
-        self.floor = self._child("gateway.bench.floor", str(self.floor_port))
+        self.floor = self.child("gateway.bench.floor", str(self.floor_port))
         self.settle()  # all workers have started, not only the one that was asked
 
     @property
@@ -149,20 +149,22 @@ class Rig:
         """The gateway's processes that live now."""
         return [pid for server in self.servers for pid in server.pids()]
 
-    def _child(self, module: str, *arguments: str) -> Child:
+    def child(self, module: str, *arguments: str) -> Child:
+        """Start a process of the benchmark; it ends with the rig."""
         token = {name: value for name, value in os.environ.items() if name == "GATEWAY_DATABASE_AUTH_TOKEN"}
         child = Child(module, *arguments, directory=self.directory, settings=token)
         self._stack.callback(child.close)
         return child
 
-    def meter(self) -> Meter:
-        """A meter of all processes, the gateway's being ``server``."""
+    def meter(self, **others: list[int]) -> Meter:
+        """A meter of all processes, the gateway's being ``server``, and of a workload's own, by name."""
         return Meter(
             {
                 "server": self.server_pids,
                 "load": self.fleet.pids(),
                 "writer": [self.writer.pid],
                 "floor": [self.floor.pid],
+                **others,
             },
         )
 

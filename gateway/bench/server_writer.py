@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from gateway.bench.board import Board
 from gateway.bench.broken import BenchBroken
+from gateway.bench.login_population import login_insertions
 from gateway.bench.marker import marked_name
 from gateway.bench.notes import Notes
 from gateway.bench.obey import obey_async, progress
@@ -33,6 +34,7 @@ from gateway.bench.population import (
     new_tokens,
     token_id,
     user_id,
+    username,
 )
 from gateway.core.tokens import hash_token
 from gateway.errors import StoreUnavailable
@@ -46,6 +48,7 @@ TOGETHER = 20
 """Changes in one transaction, at the most, where a server is too slow to commit each alone."""
 
 TIMEOUT_S = 10.0
+COMMANDS = ("populate", "add_logins", "mark", "limit", "pace", "batches")
 STALLED_S = 1.0
 BUSY_RETRIES = 5
 """A server refuses a commit now and then while it tidies its log; nothing was done then."""
@@ -100,11 +103,19 @@ class ServerWriter:
         )
         for start in range(0, count, CHUNK):
             chunk = range(start, min(start + CHUNK, count))
-            users = [(user_id(i), f"user{i:06}", f"User {i:06}") for i in chunk]
+            users = [(user_id(i), username(i), f"User {i:06}") for i in chunk]
             hashes = [(token_id(i), user_id(i), hash_token(secrets[i])) for i in chunk]
             await self._all(Step(_USERS, (PLAN, json.dumps(users))), Step(_TOKENS, (json.dumps(hashes),)))
             progress(chunk.stop)
         return {"tokens": str(tokens)}
+
+    async def add_logins(self, count: int, password_hash: str) -> dict[str, Any]:
+        """Give `count` users a password, a login session and a refresh token, as `Writer.add_logins` does."""
+        tokens = self._directory / "refresh-tokens"
+        for done, statements in login_insertions(count, password_hash, time.time_ns() // 1_000_000, tokens):
+            await self._all(*(Step(sql, arguments) for sql, arguments in statements))
+            progress(done)
+        return {"refresh_tokens": str(tokens)}
 
     async def mark(self, user: int) -> dict[str, Any]:
         """Commit one marked change of one user."""
@@ -230,7 +241,7 @@ async def main() -> None:
     """Obey until stdin ends."""
     directory, *urls = sys.argv[1:]
     writer = ServerWriter(Path(directory), urls, os.environ.get("GATEWAY_DATABASE_AUTH_TOKEN"))
-    await obey_async({name: getattr(writer, name) for name in ("populate", "mark", "limit", "pace", "batches")})
+    await obey_async({name: getattr(writer, name) for name in COMMANDS})
 
 
 if __name__ == "__main__":

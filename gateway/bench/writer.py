@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.bench.board import Board
+from gateway.bench.login_population import login_insertions
 from gateway.bench.marker import marked_name
 from gateway.bench.notes import Notes
 from gateway.bench.obey import obey, progress
@@ -35,6 +36,7 @@ CHECKPOINT_EVERY = 1_000
 commit that crosses its threshold, after the change is visible, and would make that commit seem to end later than
 readers saw it.
 """
+COMMANDS = ("populate", "add_logins", "mark", "limit", "pace", "batches")
 STALLED_S = 1.0
 """How long the closed loop waits for the clients before it goes on all the same, in seconds."""
 
@@ -57,6 +59,20 @@ class Writer:
             progress(done)
         self._checkpoint()
         return {"tokens": str(tokens)}
+
+    def add_logins(self, count: int, password_hash: str) -> dict[str, Any]:
+        """Give `count` users a password, a login session and a refresh token; the answer's `refresh_tokens` is the file
+        of those.
+        """
+        tokens = self._directory / "refresh-tokens"
+        for done, statements in login_insertions(count, password_hash, time.time_ns() // 1_000_000, tokens):
+            self._connection.execute("BEGIN IMMEDIATE")
+            for sql, arguments in statements:
+                self._connection.execute(sql, arguments)
+            self._connection.execute("COMMIT")
+            progress(done)
+        self._checkpoint()
+        return {"refresh_tokens": str(tokens)}
 
     def mark(self, user: int) -> dict[str, Any]:
         """Commit one marked change of one user."""
@@ -163,7 +179,7 @@ def main() -> None:
     """Obey until stdin ends."""
     database, directory = sys.argv[1:]
     writer = Writer(Path(database), Path(directory))
-    obey({name: getattr(writer, name) for name in ("populate", "mark", "limit", "pace", "batches")})
+    obey({name: getattr(writer, name) for name in COMMANDS})
 
 
 if __name__ == "__main__":

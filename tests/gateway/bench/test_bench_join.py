@@ -54,3 +54,8 @@ def test_updates_without_a_commit_number_are_no_receipts() -> None:
     joined = join(commits((1, 7, 0, 1)), receipts((-1, 7, 5), (1, 7, 6)))
     assert joined.from_commit == [5]
     assert joined.faults() == []
+
+
+def test_the_commits_of_a_time_are_those_that_began_and_returned_in_it() -> None:
+    all_of_them = commits((1, 7, 99, 120), (2, 8, 100, 110), (3, 7, 150, 200), (4, 9, 190, 201))
+    assert all_of_them.between(100, 200) == commits((2, 8, 100, 110), (3, 7, 150, 200))

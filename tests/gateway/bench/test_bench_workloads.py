@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def bench(directory: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def measured(directory: Path, *arguments: str) -> list[dict[str, Any]]:
+def measured(directory: Path, *arguments: str, more_cpu: Collection[str] = ()) -> list[dict[str, Any]]:
     with bench(directory, *arguments) as process:
         lines, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, errors
@@ -48,7 +48,7 @@ def measured(directory: Path, *arguments: str) -> list[dict[str, Any]]:
         assert result["workload"] == arguments[0]
         assert result["faults"] == []
         assert result["met"] in (True, False)
-        assert set(result["cpu"]) == {"server", "load", "writer", "floor", "others"}
+        assert set(result["cpu"]) == {"server", "load", "writer", "floor", "others", *more_cpu}
     return results
 
 
@@ -116,6 +116,22 @@ def test_revoke(tmp_path: Path) -> None:
     assert 0 < values["commit_to_ended_p50_ms"] <= values["commit_to_closed_p50_ms"]
 
 
+def test_renew(tmp_path: Path) -> None:
+    (result,) = measured(
+        tmp_path, "renew", "--sessions", "24", "--rate", "50", "--seconds", "2", "--logins", "12", more_cpu={"logins"}
+    )
+    values = result["values"]
+    assert values["renewal_samples"] == values["refresh_samples"] == 24
+    assert 0 < values["refresh_p50_ms"] <= values["renewal_p50_ms"]
+    assert values["login_samples"] == 12
+    assert values["logins_per_s"] > 0
+    assert values["alone_changes"] == values["during_renewal_changes"] == 100
+    for phase in ("alone", "during_logins", "during_renewal"):
+        assert 0 < values[f"{phase}_commit_to_frame_samples"] <= values[f"{phase}_changes"]
+        assert values[f"{phase}_server_cores"] > 0
+    assert len(result["targets"]) == 6
+
+
 def running(found: Callable[[list[int]], bool], pid: int) -> list[int]:
     deadline = time.monotonic() + 30
     while not found(pids := processes.tree(pid)):
@@ -149,6 +165,13 @@ def test_a_batch_that_would_be_conflated_is_refused(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 2
     assert "--batch must be at most a third of --sessions" in errors
+
+
+def test_more_logins_than_users_are_refused(tmp_path: Path) -> None:
+    with bench(tmp_path, "renew", "--sessions", "20", "--logins", "21") as process:
+        _, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 2
+    assert "--logins must be at most --sessions" in errors
 
 
 @pytest.fixture(scope="module")

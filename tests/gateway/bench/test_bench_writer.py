@@ -13,9 +13,10 @@ from gateway.bench.board import Board, create_board
 from gateway.bench.broken import BenchBroken
 from gateway.bench.child import Child
 from gateway.bench.columns import read_columns
+from gateway.bench.login_population import LIFE_MS, session_id
 from gateway.bench.marker import marked_name
 from gateway.bench.population import PERMISSIONS, PLAN, QUOTAS, read_tokens, token_id, user_id
-from gateway.core.tokens import hash_token, is_api_token
+from gateway.core.tokens import hash_token, is_api_token, is_refresh_token
 
 SCHEMA = Path(gateway.__file__).resolve().parent.parent / "schema.sql"
 USERS = 12
@@ -65,6 +66,29 @@ def test_every_user_has_the_plan_and_a_token_of_its_own(
     assert rows == [(token_id(i), user_id(i), hash_token(tokens[i]), PLAN) for i in range(USERS)]
     assert [row[0] for row in database.execute("SELECT permission FROM plan_permissions")] == list(PERMISSIONS)
     assert list(database.execute("SELECT quota, limit_value FROM plan_quotas")) == list(QUOTAS)
+
+
+def test_logins_are_a_password_a_session_and_a_refresh_token_for_everybody(
+    tmp_path: Path, writer: Child, database: apsw.Connection
+) -> None:
+    before = time.time_ns() // 1_000_000
+    answer = writer.call("add_logins", count=USERS, password_hash="the hash")
+    tokens = read_tokens(Path(answer["refresh_tokens"]))
+    assert len(set(tokens)) == USERS
+    assert all(is_refresh_token(token) for token in tokens)
+    assert list(database.execute("SELECT DISTINCT password_hash FROM users")) == [("the hash",)]
+    rows = list(
+        database.execute(
+            "SELECT s.id, user_id, token_hash, s.created_at, s.expires_at, t.expires_at, revoked_at, used_at"
+            " FROM login_sessions s JOIN refresh_tokens t ON session_id = s.id ORDER BY 1"
+        )
+    )
+    now = rows[0][3]
+    assert before <= now <= time.time_ns() // 1_000_000
+    assert rows == [
+        (session_id(i), user_id(i), hash_token(tokens[i]), now, now + LIFE_MS, now + LIFE_MS, None, None)
+        for i in range(USERS)
+    ]
 
 
 def test_a_paced_change_is_a_commit_of_one_row_with_its_number_in_the_name(
