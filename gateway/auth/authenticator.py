@@ -1,4 +1,4 @@
-"""A credential in, a `Principal` out. Nobody else makes one.
+"""A credential in, a `Principal` out.
 
 Look-ups that arrive together are read together: a storm of reconnects costs a few statements, not one for each.
 """
@@ -9,15 +9,28 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from gateway.auth.revocations import Revocations
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.core.tokens import hash_token, is_api_token
 from gateway.errors import AuthFailed, StoreError, Unavailable
-from gateway.store.authentication import TokenRow, record_use, tokens_by_hash, tokens_by_id
+from gateway.store.authentication import (
+    SessionRow,
+    TokenRow,
+    record_use,
+    sessions_by_id,
+    tokens_by_hash,
+    tokens_by_id,
+)
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Reader
+
+if TYPE_CHECKING:
+    from gateway.auth.access_tokens import AccessTokens
+    from gateway.auth.tickets import Tickets
 
 log = logging.getLogger("gateway.auth")
 
@@ -33,12 +46,40 @@ class _Scopes(msgspec.Struct, forbid_unknown_fields=True):
     permissions: list[str]
 
 
-class Authenticator:
-    """Checks bearer tokens. `wall` gives the time in milliseconds since 1970 UTC."""
+class Keys(Protocol):
+    """The keys that access tokens are signed with, as this process knows them."""
 
-    def __init__(self, database: Database, wall: Callable[[], int]) -> None:
+    async def load(self, reader: Reader) -> None:
+        """Read them again."""
+
+    def known(self, kid: str, now: int) -> bool:
+        """Whether what this key signed is still good, at `now` in milliseconds since 1970 UTC."""
+
+
+class Authenticator:
+    """Checks bearer tokens and tickets. `wall` gives the time in milliseconds since 1970 UTC. Without `access_tokens`
+    and `tickets` it knows API tokens alone.
+
+    `stale` is the node's to set: the database can not be read, so nobody knows what was revoked since. API tokens can
+    not be looked up then; access tokens could be checked, and are not taken all the same.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        wall: Callable[[], int],
+        access_tokens: AccessTokens | None = None,
+        revocations: Revocations | None = None,
+        tickets: Tickets | None = None,
+        keyring: Keys | None = None,
+    ) -> None:
         self._database = database
         self._wall = wall
+        self._access_tokens = access_tokens
+        self._revocations = Revocations(wall) if revocations is None else revocations
+        self._tickets = tickets
+        self._keyring = keyring
+        self.stale = False
         self._waiting: dict[str, list[asyncio.Future[Principal]]] = {}
         self._reading: asyncio.Task[None] | None = None
         self._used: dict[str, int] = {}
@@ -50,18 +91,100 @@ class Authenticator:
         Raises `AuthFailed` for a token that is not valid, `Unavailable` when that can not be found out.
         """
         if not is_api_token(token):
-            raise AuthFailed("The token is not valid.")
+            return self._by_access_token(token)
         future: asyncio.Future[Principal] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(hash_token(token), []).append(future)
         if self._reading is None:
             self._reading = asyncio.create_task(self._read_waiting())
         return await future
 
-    async def recheck(self, reader: Reader, principals: Iterable[Principal]) -> dict[str, Principal | None]:
-        """What the credentials of these principals stand for now, by credential id; None: revoked or gone."""
-        ids = {principal.credential_id for principal in principals}
-        rows = await tokens_by_id(reader, ids) if ids else {}
-        return {id: _principal(rows.get(id)) for id in ids}
+    def _by_access_token(self, token: str) -> Principal:
+        if self._access_tokens is None:
+            raise AuthFailed("The token is not valid.")
+        claims = self._access_tokens.check(token)
+        if self.stale:
+            raise Unavailable("The token can not be checked now.", retry_after_s=RETRY_AFTER_S)
+        return Principal(
+            PrincipalKind.USER,
+            claims.user,
+            CredentialKind.LOGIN_SESSION,
+            claims.session,
+            claims.expires_at,
+            credential_mark=claims.kid,
+        )
+
+    async def authenticate_channel(self, token: str) -> Principal:
+        """As `authenticate`, for the channel, which takes tickets too: one that is good is used up by this."""
+        if self._tickets is not None and self._tickets.looks_like(token):
+            return await self._tickets.redeem(token)
+        return await self.authenticate(token)
+
+    async def redeem(self, ticket: str) -> Principal:
+        """The principal that made this ticket, which is used up by this. Raises as `authenticate`."""
+        if self._tickets is None:
+            raise AuthFailed("The ticket is not valid.")
+        return await self._tickets.redeem(ticket)
+
+    # --- what stops being good ---
+
+    def holds(self, principal: Principal) -> bool:
+        """Whether what is known without a read speaks for a login's principal still: its session is not void, and the
+        key that signed its token is known. True for every other principal.
+        """
+        if principal.credential_kind is not CredentialKind.LOGIN_SESSION:
+            return True
+        return self.signed(principal) and not self._revocations.void(principal.id, principal.credential_id)
+
+    def signed(self, principal: Principal) -> bool:
+        """Whether the key that signed a login's access token is still known; true for what no key signed."""
+        if principal.credential_kind is not CredentialKind.LOGIN_SESSION or not principal.credential_mark:
+            return True
+        return self._keyring is None or self._keyring.known(principal.credential_mark, self._wall())
+
+    async def load(self, reader: Reader, *, anew: bool = False) -> None:
+        """Read all that is revoked, and the keys. `anew`: it is another database than before."""
+        await self.load_keys(reader)
+        await self._revocations.load(reader, anew=anew)
+
+    async def load_keys(self, reader: Reader) -> None:
+        """Read the keys that access tokens are signed with."""
+        if self._keyring is not None:
+            await self._keyring.load(reader)
+
+    async def update(self, reader: Reader, users: Collection[str], seq: int) -> None:
+        """Read what is revoked of these users, of whom the log has news. `reader` shows the moment `seq`."""
+        await self._revocations.update(reader, users, seq)
+
+    async def recheck(self, reader: Reader, principals: Iterable[Principal]) -> dict[Principal, Principal | None]:
+        """What the credentials of these principals stand for now; None: revoked or gone.
+
+        One whose end was moved comes back with the new end, the earlier of its own and its login session's.
+        """
+        asked = set(principals)
+        tokens = {p.credential_id for p in asked if p.credential_kind is CredentialKind.API_TOKEN}
+        sessions = {p.credential_id for p in asked if p.credential_kind is CredentialKind.LOGIN_SESSION}
+        token_rows = await tokens_by_id(reader, tokens) if tokens else {}
+        session_rows = await self._sessions(reader, sessions) if sessions else {}
+        return {
+            principal: _principal(token_rows.get(principal.credential_id))
+            if principal.credential_kind is CredentialKind.API_TOKEN
+            else self._still(principal, session_rows.get(principal.credential_id))
+            for principal in asked
+        }
+
+    async def _sessions(self, reader: Reader, ids: Collection[str]) -> dict[str, SessionRow]:
+        """Nearby, and what is not there where it must be: its token was good before its row came near."""
+        rows = await sessions_by_id(reader, ids)
+        if self._database.lags and (missing := [id for id in ids if id not in rows]):
+            rows |= await sessions_by_id(self._database, missing)
+        return rows
+
+    def _still(self, principal: Principal, row: SessionRow | None) -> Principal | None:
+        if row is None or not row.in_force or row.user_id != principal.id or not self.signed(principal):
+            return None
+        if principal.expires_at is not None and principal.expires_at <= row.expires_at:
+            return principal
+        return msgspec.structs.replace(principal, expires_at=row.expires_at)
 
     async def record_use(self) -> None:
         """Write down which tokens were used since the last call. Raises `StoreError`; the next call tries again."""
@@ -124,9 +247,8 @@ class Authenticator:
             self._used[row.id] = now
 
 
-def _principal(row: TokenRow | None) -> Principal | None:
-    if row is None:
-        return None
+def token_principal(row: TokenRow) -> Principal:
+    """Whom an API token stands for."""
     endless = row.expires_at is None or row.expires_at > LAST_MOMENT_MS
     return Principal(
         PrincipalKind.USER,
@@ -137,6 +259,10 @@ def _principal(row: TokenRow | None) -> Principal | None:
         _permissions(row.scopes),
         row.token_hash[:MARK_LENGTH],
     )
+
+
+def _principal(row: TokenRow | None) -> Principal | None:
+    return None if row is None else token_principal(row)
 
 
 def _permissions(scopes: str) -> frozenset[str] | None:

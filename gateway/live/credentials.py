@@ -1,6 +1,13 @@
-"""Looks again at the credentials of sessions whose users changed: the revocation lane of a round."""
+"""Looks again at the credentials of users whom the log has news of: the revocation lane of a round.
+
+    rows of the log ──▶ what is revoked, in memory ──▶ sessions whose credential no longer holds end
+
+A round without such rows reads nothing here.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from gateway.auth.authenticator import Authenticator
 from gateway.errors import Ending
@@ -9,7 +16,10 @@ from gateway.live.connection import Connection
 from gateway.live.entry import UserEntry
 from gateway.live.hub import Hub
 from gateway.metrics import Metrics
-from gateway.store.database import Snapshot
+from gateway.store.database import Reader, Snapshot
+
+CAUSES = frozenset(("revocation", "status"))
+"""The causes of rows that are about what a user's credentials are worth."""
 
 
 class CredentialCheck:
@@ -20,12 +30,69 @@ class CredentialCheck:
         self._authenticator = authenticator
         self._clock = clock
         self._metrics = metrics
+        self._users: set[str] = set()
+        self._keys = False
+        self._all = False
+        self._anew = False
 
-    async def check(self, snapshot: Snapshot) -> None:
-        """Check those on the hub's list, before anything else of the round is read."""
+    # --- what the log says ---
+
+    def note(self, doc: str, cause: str) -> bool:
+        """A row about a user; answers whether it is about credentials."""
+        if cause not in CAUSES:
+            return False
+        self._hub.work.recent.add(doc)
+        self._users.add(doc[5:])
+        return True
+
+    def note_keys(self) -> None:
+        """The keys that sign access tokens changed."""
+        self._keys = True
+
+    def note_all(self, *, anew: bool) -> None:
+        """The log can not be followed on. `anew`: it is another database than before."""
+        self._all = True
+        self._anew = self._anew or anew
+
+    # --- what is read then ---
+
+    async def load(self, reader: Reader) -> None:
+        """Read all that is revoked and the keys, whatever the log says; end what no key speaks for any more."""
+        await self._authenticator.load(reader)
+        self._end_unsigned()
+
+    async def check(self, snapshot: Snapshot, seq: int) -> None:
+        """Catch up with what was noted, then check the sessions on the hub's list, before anything else of the round is
+        read. The snapshot is of the moment `seq`.
+        """
+        if self._all:
+            await self._authenticator.load(snapshot, anew=self._anew)
+            self._all = self._anew = self._keys = False
+            self._users.clear()
+            self._end_unsigned()
+        if self._users:
+            await self._authenticator.update(snapshot, self._users, seq)
+            self._users.clear()
+        if self._keys:
+            await self._authenticator.load_keys(snapshot)
+            self._keys = False
+            self._end_unsigned()
+        if self._hub.work.credentials:
+            await self._check_sessions(snapshot)
+
+    def _end_unsigned(self) -> None:
+        for connection in tuple(self._connections()):
+            principal = connection.session.principal
+            if principal is not None and not self._authenticator.signed(principal):
+                connection.end(Ending.REVOKED)
+
+    def _connections(self) -> Iterator[Connection]:
+        for entry in self._hub.entries.values():
+            if isinstance(entry, UserEntry):
+                yield from entry.sessions
+
+    async def _check_sessions(self, snapshot: Snapshot) -> None:
         docs = dict(self._hub.work.credentials)
-        if not docs:
-            return
         connections: dict[Connection, int | None] = {}
         for doc, since in docs.items():
             entry = self._hub.entries.get(doc)
@@ -36,7 +103,7 @@ class CredentialCheck:
         for doc in docs:
             self._hub.work.credentials.pop(doc, None)
         for connection, before in asked.items():
-            since, after = connections[connection], verdicts.get(before.credential_id)
+            since, after = connections[connection], verdicts[before]
             if connection.session.principal is not before:
                 self._hub.work.credentials.setdefault(before.document, since)
             elif after is None or not after.same_credential(before):

@@ -13,7 +13,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.auth.authenticator import Authenticator
@@ -23,12 +22,12 @@ from gateway.live.clock import Clock
 from gateway.live.credentials import CredentialCheck
 from gateway.live.entry import UserEntry
 from gateway.live.hub import Hub
-from gateway.live.pending import READ_AGAIN, Task, causes_of
+from gateway.live.pending import READ_AGAIN, Task, causes_of, user_task
 from gateway.metrics import Metrics
 from gateway.store.catalog import load_catalog
 from gateway.store.changes import PAGE, Change, Position, read_news, read_pages, read_position
 from gateway.store.database import Database, Snapshot
-from gateway.store.documents import CAUSE_PARTS, BadDocument, LoadedUser, Part, load_organizations, load_users
+from gateway.store.documents import BadDocument, LoadedUser, Part, load_organizations, load_users
 
 log = logging.getLogger("gateway.feed")
 
@@ -40,7 +39,6 @@ BACKOFF_MAX_S = 0.8
 """Between attempts while the database is away. Below a second: what the clock changes is due in that time, then too."""
 CLOCK = causes_of("clock")
 SWEEP = READ_AGAIN._replace(swept=True)
-CREDENTIAL_CAUSES = frozenset(("revocation", "status"))
 USE = "use"
 """That a credential was used: after a storm of reconnects, a row for each user, and nothing that anybody is shown."""
 
@@ -50,12 +48,6 @@ class Taken(NamedTuple):
 
     organizations: list[tuple[str, Task]]
     users: list[tuple[str, Task]]
-
-
-@lru_cache(maxsize=16)
-def user_task(cause: str, at: int) -> Task:
-    """What a row of the log about a user asks for; the rows of one transaction ask for the same."""
-    return Task(CAUSE_PARTS.get(cause, Part.ALL), causes_of(cause), at)
 
 
 class Feed:
@@ -75,7 +67,7 @@ class Feed:
     ) -> None:
         self._database = database
         self._hub = hub
-        self._credentials = CredentialCheck(hub, authenticator, clock, metrics)
+        self.credentials = CredentialCheck(hub, authenticator, clock, metrics)
         self._clock = clock
         self._on_stale, self._on_fresh, self._on_replaced = on_stale, on_fresh, on_replaced
         self._metrics = metrics
@@ -97,6 +89,7 @@ class Feed:
         async with self._database.snapshot() as snapshot:
             end = await read_position(snapshot)
             self._hub.catalog = await load_catalog(snapshot)
+            await self.credentials.load(snapshot)
         self._hub.epoch, self._hub.position = end.epoch, end.last
 
     async def run(self) -> None:
@@ -153,7 +146,7 @@ class Feed:
         async with self._database.snapshot() as snapshot:
             end, news = await read_news(snapshot, self.position)
             await self._follow(snapshot, end, news)
-            await self._credentials.check(snapshot)
+            await self.credentials.check(snapshot, end.last)
             before, tasks = hub.catalog, work.catalog
             if tasks:
                 await self._read_catalog(snapshot, tasks)
@@ -266,7 +259,7 @@ class Feed:
             log.warning(
                 "the change log is not followed on; every watched document is read again", extra={"replaced": replaced}
             )
-            self._resync()
+            self._resync(anew=replaced)
             return
         self._note_changes(news)
         if len(news) == PAGE:
@@ -281,8 +274,7 @@ class Feed:
             if doc[:5] != "user:":
                 self._note_shared(doc, cause, at)
                 continue
-            if credentials := cause in CREDENTIAL_CAUSES:
-                self._hub.work.recent.add(doc)
+            credentials = self.credentials.note(doc, cause)
             if isinstance(entry := entries.get(doc), UserEntry):
                 self._read_user(entry, user_task(cause, at), credentials=credentials)
 
@@ -304,9 +296,12 @@ class Feed:
             work.plan_or_role(doc, Task(Part.ALL, causes_of(cause), at))
         elif doc.startswith("sessions:"):
             hub.presence.heard(doc[9:])
+        elif doc == "keys":
+            self.credentials.note_keys()
 
-    def _resync(self) -> None:
+    def _resync(self, *, anew: bool = False) -> None:
         self.resyncs += 1
+        self.credentials.note_all(anew=anew)
         self._hub.work.plan_or_role("", READ_AGAIN)
         self._read_again(self.to_sweep(), READ_AGAIN)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from gateway.store.documents import Part
+from gateway.store.documents import CAUSE_PARTS, Part
 
 
 class Task(NamedTuple):
@@ -36,6 +36,12 @@ class Task(NamedTuple):
 def causes_of(cause: str) -> frozenset[str]:
     """The set of one cause, always the same object."""
     return frozenset((cause,))
+
+
+@lru_cache(maxsize=16)
+def user_task(cause: str, at: int) -> Task:
+    """What a row of the log about a user asks for; the rows of one transaction ask for the same."""
+    return Task(CAUSE_PARTS.get(cause, Part.ALL), causes_of(cause), at)
 
 
 NO_CAUSES: frozenset[str] = frozenset()

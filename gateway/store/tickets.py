@@ -1,0 +1,34 @@
+"""Tickets that were redeemed: each row is one that works no more."""
+
+from __future__ import annotations
+
+from gateway.store.database import Database, Row, Statement
+
+PRUNE_GROUP = 500
+"""Rows deleted in one commit: other writers get in between."""
+KEPT_MS = 3_600_000
+"""So long after its end a redeemed ticket is remembered, in milliseconds: nodes' clocks are not the same."""
+
+
+async def redeem_ticket(db: Database, ticket_id: str, expires_at: int, credential: Statement) -> list[Row] | None:
+    """Use up a ticket, which ends at `expires_at` (milliseconds since 1970 UTC), and read what it stands for, in one
+    commit: the rows of `credential`; None when it was used before.
+    """
+    used = Statement(
+        "INSERT INTO used_tickets(id, expires_at) VALUES (?, ?) ON CONFLICT(id) DO NOTHING RETURNING 1",
+        (ticket_id, expires_at),
+    )
+    first, rows = (await db.write(used, credential)).rows
+    return rows if first else None
+
+
+async def prune_tickets(db: Database, now: int) -> int:
+    """Forget tickets that ended more than an hour before `now` (milliseconds since 1970 UTC); answers how many."""
+    ended = "SELECT id FROM used_tickets WHERE expires_at < ? LIMIT ?"
+    delete = f"DELETE FROM used_tickets WHERE id IN ({ended}) RETURNING 1"  # noqa: S608 - no input in it
+    deleted = 0
+    while True:
+        group = len((await db.write(Statement(delete, (now - KEPT_MS, PRUNE_GROUP)))).rows[0])
+        deleted += group
+        if group < PRUNE_GROUP:
+            return deleted
