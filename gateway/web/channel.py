@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -12,10 +11,12 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.core.principal import Principal
 from gateway.core.wire import CODECS, JSON, Codec
-from gateway.errors import BadRequest, Forbidden, GatewayError, Unavailable
+from gateway.errors import BadRequest, Ending, Forbidden, GatewayError, Unavailable
+from gateway.live.connection import Connection
 from gateway.live.node import Node
 from gateway.live.transport import AsgiTransport
-from gateway.web.peer import Networks, client_address, public_scheme
+from gateway.web.origins import Origins
+from gateway.web.peer import Networks, client_address
 from gateway.web.problem import bearer_token, problem
 from gateway.web.websocket import EXTENSION, ChannelProtocol
 
@@ -29,7 +30,7 @@ class Channel:
         self, node: Node, *, allowed_origins: Iterable[str], proxies: Networks, send_buffer_bytes: int
     ) -> None:
         self._node = node
-        self._allowed_origins = frozenset(allowed_origins)
+        self._origins = Origins(allowed_origins, proxies)
         self._proxies = proxies
         self._send_buffer_bytes = send_buffer_bytes
 
@@ -39,12 +40,8 @@ class Channel:
         try:
             self._admit(handshake)
             codec, subprotocol = choose_codec(scope["subprotocols"])
-            token = bearer_token(handshake)
-            principal = None
-            if token is not None:
-                principal = await self._node.authenticator.authenticate(token)
-                # Meanwhile the node may have begun to drain, or filled up.
-                self._admit(handshake)
+            credential = shown(handshake)
+            principal = None if credential is None else await self._authenticate(handshake, credential)
         except GatewayError as error:
             self._node.handshakes[error.code] += 1
             await refuse(problem(error), scope, receive, send)
@@ -54,6 +51,15 @@ class Channel:
         self._node.handshakes["accepted"] += 1
         await self._run(scope, receive, send, codec, principal, watch)
 
+    async def _authenticate(self, handshake: HTTPConnection, credential: Shown) -> Principal:
+        """Whose credential it is. A ticket is used up by this, so whatever else could be refused was refused before."""
+        if credential.is_ticket:
+            return await self._node.authenticator.redeem(credential.text)
+        principal = await self._node.authenticator.authenticate(credential.text)
+        # Meanwhile the node may have begun to drain, or filled up.
+        self._admit(handshake)
+        return principal
+
     async def _run(
         self, scope: Scope, receive: Receive, send: Send, codec: Codec, principal: Principal | None, watch: list[str]
     ) -> None:
@@ -62,45 +68,49 @@ class Channel:
         if protocol is not None:
             connection = self._node.connection(codec, protocol, address)
             protocol.take_over(connection, self._send_buffer_bytes)
-            connection.greet(principal, watch)
+            self._greet(connection, principal, watch)
             return
         transport = AsgiTransport(receive, send, self._send_buffer_bytes)
         connection = self._node.connection(codec, transport, address)
-        connection.greet(principal, watch)
+        self._greet(connection, principal, watch)
         await transport.run(connection)
 
+    def _greet(self, connection: Connection, principal: Principal | None, watch: list[str]) -> None:
+        if principal is None or self._node.authenticator.holds(principal):
+            connection.greet(principal, watch)
+        else:  # revoked since the token was checked
+            connection.greet(None, [])
+            connection.end(Ending.REVOKED)
+
     def _admit(self, handshake: HTTPConnection) -> None:
+        stranger = "authorization" not in handshake.headers and "ticket" not in handshake.query_params
         if self._node.draining:
             raise Unavailable("This node is shutting down.", retry_after_s=RETRY_AFTER_S)
-        if self._node.full(stranger="authorization" not in handshake.headers):
+        if self._node.full(stranger=stranger):
             raise Unavailable("This node is full.", retry_after_s=RETRY_AFTER_S)
-        origins = handshake.headers.getlist("origin")
-        if origins and not (len(origins) == 1 and self._origin_allowed(origins[0], handshake)):
+        if handshake.headers.getlist("origin") and not self._origins.trusts(handshake):
             raise Forbidden("This origin may not open a channel.")
 
-    def _origin_allowed(self, origin: str, handshake: HTTPConnection) -> bool:
-        if self._allowed_origins:
-            return origin in self._allowed_origins
-        hosts = handshake.headers.getlist("host")
-        scheme = public_scheme(handshake, self._proxies)
-        return scheme != "" and len(hosts) == 1 and is_own_origin(origin, scheme, hosts[0])
+
+class Shown(NamedTuple):
+    """The credential of a handshake: a bearer token, or a ticket."""
+
+    text: str
+    is_ticket: bool
 
 
-def is_own_origin(origin: str, scheme: str, host: str) -> bool:
-    """Whether an origin (RFC 6454) is the one that the page of this very server has: same scheme, host and port."""
-    try:
-        parts = urlsplit(origin)
-        own = urlsplit(f"{scheme}://{host}")
-        same_port = (parts.port or _default_port(scheme)) == (own.port or _default_port(scheme))
-    except ValueError:
-        return False
-    if parts.path or "?" in origin or "#" in origin or parts.username is not None or not parts.hostname:
-        return False
-    return parts.scheme == scheme and parts.hostname == own.hostname and same_port
+def shown(handshake: HTTPConnection) -> Shown | None:
+    """What the handshake shows, None for nothing: a stranger, who has some seconds for it.
 
-
-def _default_port(scheme: str) -> int:
-    return 443 if scheme == "https" else 80
+    Raises `BadRequest` for two tickets or a ticket beside a token, `AuthFailed` for a header that is no bearer token.
+    """
+    tickets = handshake.query_params.getlist("ticket")
+    if not tickets:
+        token = bearer_token(handshake)
+        return None if token is None else Shown(token, is_ticket=False)
+    if len(tickets) > 1 or "authorization" in handshake.headers:
+        raise BadRequest("One credential is enough: a ticket, or a token.")
+    return Shown(tickets[0], is_ticket=True)
 
 
 def choose_codec(offered: list[str]) -> tuple[Codec, str | None]:

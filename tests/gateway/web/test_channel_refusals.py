@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import WebSocketDenialResponse
 
 from gateway.core.principal import Principal
-from gateway.web.channel import is_own_origin
+from gateway.web.origins import is_own_origin
 from tests.gateway.web.conftest import Json, Site, StartSite, one, opened
 from tests.support.people import add_token, token_text
 
