@@ -568,7 +568,7 @@ WORSE: dict[str, tuple[dict[str, Any], str]] = {
     "plain text": ({"password_hash": "tr0ub4dor&3"}, "password_hash: must be a hash of argon2"),
     "hash cost": ({"password_hash": HASH.replace("t=2", "t=4000000000")}, "password_hash: costs more than the gateway"),
     "bcrypt cost": ({"password_hash": "$2b$31$" + "a" * 53}, "password_hash: costs more than the gateway"),
-    "hash cut off": ({"password_hash": HASH[:-4]}, "password_hash: has a salt or digest that is too short"),
+    "hash cut off": ({"password_hash": HASH[:-6]}, "password_hash: has a salt or digest that is too short"),
 }
 """What the tables do not take either."""
 

@@ -1,0 +1,379 @@
+"""Logging in and out: a password makes a login session, which lives from refresh token to refresh token.
+
+A login that fails says nothing of why: wrong password, unknown name, locked and disabled account do the same work and
+get the same answer, no earlier than `FAILURE_FLOOR_S` after they began. (An imported hash that takes longer than that
+to verify shows until its first login that there is such an account.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+import unicodedata
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from gateway.auth.access_tokens import AccessTokens
+from gateway.auth.lockout import Attempt, Lockout, account_key, name_key
+from gateway.auth.passwords import Passwords, Place, Verdict
+from gateway.auth.revocation import OtherSessions, Revoker, SessionEnded
+from gateway.auth.signed import SignedValues
+from gateway.config import AuthConfig
+from gateway.core.passwords import check_new_password, normalize
+from gateway.core.principal import CredentialKind, Principal, PrincipalKind
+from gateway.core.text import MAX_EMAIL, make_id
+from gateway.core.tokens import hash_token, is_refresh_token, new_refresh_token, refresh_successor
+from gateway.errors import (
+    AuthFailed,
+    Conflict,
+    Forbidden,
+    NoRowChanged,
+    NotFound,
+    RateLimited,
+    StoreUncertain,
+    Unavailable,
+    Unprocessable,
+)
+from gateway.store.accounts import User, find_user
+from gateway.store.audit import Entry, record
+from gateway.store.changes import last_seq
+from gateway.store.database import Database
+from gateway.store.logins import (
+    GRACE_MS,
+    SKEW_MS,
+    AccountRow,
+    NewSession,
+    RefreshRow,
+    Rotation,
+    begin_session,
+    read_account,
+    read_account_of,
+    read_refresh,
+    read_refresh_end,
+    replace_password,
+    rotate,
+)
+
+log = logging.getLogger("gateway.auth")
+
+FAILURE_FLOOR_S = 0.3
+"""More than the work of a login takes on an unhurried machine, so that the time of an answer tells nothing."""
+DEVICE_TTL_S = 180 * 86_400
+"""How long a browser is known after its last login, in seconds: half a year."""
+
+_NO_LOGIN = "The user name or password is wrong, or the account can not be used now."
+_NO_REFRESH = "The refresh token is not valid."
+_ID_BYTES = 16
+_RANDOM_BYTES = 32
+_USER_AGENT_LENGTH = 255
+_TRIES = 3
+
+
+class SessionTokens(NamedTuple):
+    """What a login session gives. Ends in milliseconds since 1970 UTC; `device` is what a browser shows at its next
+    login to be known (empty after a refresh); `seq` is that of the commit."""
+
+    user: User
+    session: str
+    access_token: str
+    access_expires_at: int
+    refresh_token: str
+    refresh_expires_at: int
+    device: str
+    seq: int
+
+
+class Logins:
+    """Everything that needs a password or a refresh token. `wall` gives the time in milliseconds since 1970 UTC,
+    `monotonic` and `sleep` the seconds of the floor."""
+
+    def __init__(
+        self,
+        database: Database,
+        config: AuthConfig,
+        wall: Callable[[], int],
+        passwords: Passwords,
+        lockout: Lockout,
+        access_tokens: AccessTokens,
+        revoker: Revoker,
+        signed: SignedValues,
+        *,
+        floor_s: float = FAILURE_FLOOR_S,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._database = database
+        self._config = config
+        self._wall = wall
+        self._passwords = passwords
+        self._lockout = lockout
+        self._access_tokens = access_tokens
+        self._revoker = revoker
+        self._signed = signed
+        self._floor_s = floor_s
+        self._monotonic = monotonic
+        self._sleep = sleep
+
+    async def login(
+        self, identifier: str, password: str, *, address: str, user_agent: str = "", device: str | None = None
+    ) -> SessionTokens:
+        """Begin a login session for the user with this user name or e-mail address.
+
+        `device` is what `SessionTokens.device` was at an earlier login in the same browser. Raises AuthFailed,
+        RateLimited when the address or all failed too often, Unavailable when too many passwords are being checked,
+        StoreError.
+        """
+        started = self._monotonic()
+        try:
+            name = _name(identifier)
+            if name is None or not _can_be(password):
+                raise AuthFailed(_NO_LOGIN)
+            return await self._login(name, password, address, user_agent, device)
+        except AuthFailed:
+            rest_s = self._floor_s - (self._monotonic() - started)
+            if rest_s > 0:
+                await self._sleep(rest_s)
+            raise
+
+    async def _login(
+        self, name: str, password: str, address: str, user_agent: str, device_value: str | None
+    ) -> SessionTokens:
+        device, owner = self._device(device_value)
+        if device is None:
+            self._lockout.check(address)
+        with self._passwords.place() as place:
+            account = await read_account(self._database, name)
+            if account is None or account.id != owner:
+                device = None
+            key = name_key(name) if account is None else account_key(account.id)
+            async with self._lockout.alone(key), place.turn():
+                attempt = await self._lockout.begin(key, address, device)
+                verdict = await _verify(place, password, account, attempt)
+                if account is not None and verdict.ok:
+                    return await self._begin(place, account, password, verdict, attempt, address, user_agent, device)
+        await self._record_failure(account, attempt, address)
+        raise AuthFailed(_NO_LOGIN)
+
+    async def _begin(
+        self,
+        place: Place,
+        account: AccountRow,
+        password: str,
+        verdict: Verdict,
+        attempt: Attempt,
+        address: str,
+        user_agent: str,
+        device: str | None,
+    ) -> SessionTokens:
+        """The session of a right password, in one write. All that can fail comes before it."""
+        assert account.password_hash is not None
+        rehashed = await place.hash(password) if verdict.rehash else None
+        user = await find_user(self._database, account.id)
+        now = self._wall()
+        end = now + self._config.refresh_ttl_s * 1000
+        session = make_id("s_", secrets.token_bytes(_ID_BYTES))
+        access = self._access_tokens.issue(user.id, session, until=end)
+        refresh = new_refresh_token(secrets.token_bytes(_RANDOM_BYTES))
+        device = device or make_id("d_", secrets.token_bytes(_ID_BYTES))
+        device_value = self._signed.dumps("device", [device, user.id])
+        row = NewSession(session, user.id, hash_token(refresh), now, end, address, _shown(user_agent))
+        statements = [*begin_session(row, account.password_hash), attempt.undo]
+        if rehashed is not None:
+            statements.append(replace_password(user.id, account.password_hash, rehashed, must_change=False))
+        statements.append(record(Entry(f"user:{user.id}", "session.login", f"session:{session}", address), now))
+        try:
+            written = await self._database.write(*statements)
+        except NoRowChanged:
+            raise AuthFailed(_NO_LOGIN) from None  # disabled, or another password, since it was looked at
+        return SessionTokens(user, session, *access, refresh, end, device_value, written.seq)
+
+    async def _record_failure(self, account: AccountRow | None, attempt: Attempt, address: str) -> None:
+        """Names a user, never what was typed: people type their password where the name goes."""
+        target = "unknown" if account is None else f"user:{account.id}"
+        outcome = "locked" if not attempt.allowed else _outcome(account)
+        entry = Entry("stranger", "session.login_failed", target, address, outcome)
+        await self._database.write(record(entry, self._wall()))
+
+    async def refresh(self, refresh_token: str, *, address: str, user_agent: str = "") -> SessionTokens:
+        """Use a refresh token: the session goes on with its successor.
+
+        Within the grace the same token gives the same successor again, to whoever and on whatever node; so a caller may
+        repeat a call whose answer was lost. Shown after that it ends the session: somebody has a copy. Raises
+        AuthFailed, Unavailable, StoreError.
+        """
+        if not is_refresh_token(refresh_token):
+            raise AuthFailed(_NO_REFRESH)
+        token_hash = hash_token(refresh_token)
+        for _ in range(_TRIES):
+            now = self._wall()
+            row = await read_refresh(self._database, token_hash, now)
+            if row is None or not row.in_force:
+                raise AuthFailed(_NO_REFRESH)
+            if row.used_at is not None:
+                return await self._again(refresh_token, row, now - row.used_at, address)
+            try:
+                return await self._rotate(refresh_token, row, now, address, user_agent)
+            except (NoRowChanged, StoreUncertain):
+                continue  # somebody else was faster, or this write was: what is stored now tells
+        raise Unavailable("The refresh token can not be used now.", retry_after_s=1.0)
+
+    async def _rotate(
+        self, refresh_token: str, row: RefreshRow, now: int, address: str, user_agent: str
+    ) -> SessionTokens:
+        """All that can fail comes before the write: a token that is used up for nothing would look stolen later."""
+        end = now + self._config.refresh_ttl_s * 1000
+        salt = secrets.token_bytes(_RANDOM_BYTES)
+        successor = refresh_successor(salt, refresh_token)
+        user, access = await self._access(row, end)
+        rotation = Rotation(
+            hash_token(refresh_token), salt, hash_token(successor), now, end, address, _shown(user_agent)
+        )
+        rotated = await rotate(self._database, rotation)
+        return SessionTokens(user, row.session, *access, successor, end, "", rotated.seq)
+
+    async def _again(self, refresh_token: str, row: RefreshRow, age_ms: int, address: str) -> SessionTokens:
+        """A token that was used `age_ms` ago. One from a future that no other node's clock explains is nobody's
+        fault."""
+        if age_ms >= GRACE_MS:
+            await self._end_stolen(row, address)
+        if age_ms >= GRACE_MS or age_ms < -SKEW_MS or row.salt is None:
+            raise AuthFailed(_NO_REFRESH)
+        successor = refresh_successor(row.salt, refresh_token)
+        end = await read_refresh_end(self._database, hash_token(successor))
+        if end is None:
+            raise AuthFailed(_NO_REFRESH)
+        user, access = await self._access(row, end)
+        return SessionTokens(user, row.session, *access, successor, end, "", await last_seq(self._database))
+
+    async def _end_stolen(self, row: RefreshRow, address: str) -> None:
+        entry = Entry("stranger", "session.refresh_reused", f"session:{row.session}", address, "revoked")
+        try:
+            await self._revoker.revoke(SessionEnded(row.session, row.user), entry=entry)
+        except NotFound:
+            return
+        log.warning("a used refresh token was shown again; its login session was ended", extra={"user": row.user})
+
+    async def _access(self, row: RefreshRow, end: int) -> tuple[User, tuple[str, int]]:
+        try:
+            user = await find_user(self._database, row.user)
+        except NotFound:
+            raise AuthFailed(_NO_REFRESH) from None
+        return user, self._access_tokens.issue(row.user, row.session, until=end)
+
+    async def change_password(self, principal: Principal, old: str, new: str, *, address: str = "") -> int:
+        """Replace the user's own password and end all login sessions but the one that asks; the commit's `seq`.
+
+        Raises Unprocessable for a new password that may not be one, Forbidden when the old one is wrong, RateLimited
+        after too many wrong ones, Conflict when it was changed meanwhile, Unavailable, StoreError.
+        """
+        if principal.kind is not PrincipalKind.USER:
+            raise Forbidden("Only a user has a password.")
+        user = await find_user(self._database, principal.id)
+        text = self.acceptable(new, user)
+        if _can_be(old) and normalize(old) == text:
+            raise Unprocessable("The new password must be another one than the old one.")
+        key = f"password:{user.id}"
+        with self._passwords.place() as place:
+            async with self._lockout.alone(key), place.turn():
+                attempt = await self._lockout.begin(key, None)
+                if not attempt.allowed:
+                    raise RateLimited("Too many wrong passwords.", retry_after_s=max(1.0, attempt.wait_s))
+                account = await read_account_of(self._database, user.id)
+                stored = account.password_hash if account is not None else None
+                verdict = await place.verify(old, stored, user.id)
+                if stored is None or not verdict.ok:
+                    raise Forbidden("The old password is wrong.")
+                hashed = await place.hash(text)
+                return await self._replace(principal, stored, hashed, attempt, address)
+
+    async def _replace(self, principal: Principal, old: str, new: str, attempt: Attempt, address: str) -> int:
+        current = principal.credential_id if principal.credential_kind is CredentialKind.LOGIN_SESSION else None
+        actor = f"user:{principal.id}"
+        try:
+            revoked = await self._revoker.revoke(
+                OtherSessions(principal.id, current),
+                replace_password(principal.id, old, new),
+                attempt.undo,
+                entry=Entry(actor, "password.change", actor, address),
+            )
+        except NoRowChanged:
+            raise Conflict("The password was changed meanwhile.") from None
+        return revoked.seq
+
+    def acceptable(self, new: str, user: User) -> str:
+        """The new password of `user` in the spelling that is hashed. Raises Unprocessable with a sentence that says why
+        it may not be one."""
+        names = (user.username, user.email or "", user.name)
+        config = self._config
+        try:
+            return check_new_password(
+                new, min_length=config.min_password_length, names=names, blocked=config.blocked_words
+            )
+        except ValueError as error:
+            raise Unprocessable(str(error)) from None
+
+    async def logout(self, principal: Principal, *, address: str = "") -> int:
+        """End the login session that this principal came by; the commit's `seq`. Raises Forbidden for another
+        credential, NotFound when the session is gone."""
+        session = _login_session(principal)
+        entry = Entry(f"user:{principal.id}", "session.logout", f"session:{session}", address)
+        return (await self._revoker.revoke(SessionEnded(session, principal.id), entry=entry)).seq
+
+    async def logout_everywhere(self, principal: Principal, *, address: str = "") -> int:
+        """End all login sessions of the user; the commit's `seq`. Raises Forbidden when the principal came by another
+        credential than a login session."""
+        _login_session(principal)
+        user = f"user:{principal.id}"
+        entry = Entry(user, "session.logout", user, address)
+        return (await self._revoker.revoke(OtherSessions(principal.id, None), entry=entry)).seq
+
+    def _device(self, value: str | None) -> tuple[str | None, str | None]:
+        """The id of a browser that logged in before, and the user whom it did for."""
+        match self._signed.loads("device", value, DEVICE_TTL_S) if value else None:
+            case [str(device), str(user)]:
+                return device, user
+        return None, None
+
+
+async def _verify(place: Place, password: str, account: AccountRow | None, attempt: Attempt) -> Verdict:
+    """One verification, whatever there is to verify."""
+    if account is None or not account.active or not attempt.allowed:
+        return await place.verify(password, None)
+    return await place.verify(password, account.password_hash, account.id)
+
+
+def _outcome(account: AccountRow | None) -> str:
+    if account is None:
+        return "unknown"
+    if not account.active:
+        return "disabled"
+    return "wrong_password" if account.password_hash is not None else "no_password"
+
+
+def _name(identifier: str) -> str | None:
+    """The user name or e-mail address as rows have it; None for what can be neither."""
+    if not identifier or len(identifier) > MAX_EMAIL or any("\ud800" <= sign <= "\udfff" for sign in identifier):
+        return None
+    name = unicodedata.normalize("NFKC", identifier)
+    return name if len(name) <= MAX_EMAIL and "\0" not in name else None
+
+
+def _can_be(password: str) -> bool:
+    try:
+        normalize(password)
+    except ValueError:
+        return False
+    return True
+
+
+def _login_session(principal: Principal) -> str:
+    if principal.credential_kind is not CredentialKind.LOGIN_SESSION:
+        raise Forbidden("This credential has no login session; revoke it instead.")
+    return principal.credential_id
+
+
+def _shown(user_agent: str) -> str:
+    """What a client calls itself, as it may stand in a row and on a screen."""
+    return "".join(sign for sign in user_agent[:_USER_AGENT_LENGTH] if sign.isprintable())

@@ -1,0 +1,293 @@
+"""Login sessions, their refresh tokens, and the counts of failed logins: all SQL of logging in.
+
+Times are in milliseconds since 1970 UTC. What belongs together is one atomic write, built by the functions here and
+made by their callers, who may add statements of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.store.database import Database, Reader, Statement
+
+DAY_MS = 86_400_000
+KEEP_SESSIONS_MS = 30 * DAY_MS
+"""How long a login session is kept after its end, for those who ask what was there."""
+KEEP_TOKENS_MS = DAY_MS
+"""How long a refresh token is kept after its end: a clock that goes wrong for an hour must not log everybody out."""
+GRACE_MS = 10_000
+"""How long a refresh token that was used still leads to its successor: for a lost answer, and for several tabs."""
+SKEW_MS = 60_000
+"""How far apart the clocks of two nodes may be, when a moment that one wrote is judged by the other."""
+PRUNE_GROUP = 500
+"""Rows changed in one commit: other writers get in between."""
+
+
+class AccountRow(NamedTuple):
+    """What a login needs to know of a user."""
+
+    id: str
+    active: bool
+    password_hash: str | None
+
+
+_ACCOUNT = """
+SELECT id, status = 'active', password_hash FROM users WHERE username = ?1 OR email = ?1
+ORDER BY username = ?1 DESC LIMIT 1"""
+
+
+async def read_account(reader: Reader, name: str) -> AccountRow | None:
+    """The user with this user name, else with this e-mail address."""
+    return await _account(reader, Statement(_ACCOUNT, (name,)))
+
+
+async def read_account_of(reader: Reader, user_id: str) -> AccountRow | None:
+    """The user with this id."""
+    sql = "SELECT id, status = 'active', password_hash FROM users WHERE id = ?"
+    return await _account(reader, Statement(sql, (user_id,)))
+
+
+async def _account(reader: Reader, statement: Statement) -> AccountRow | None:
+    try:
+        [rows] = await reader.read(statement)
+    except UnicodeDecodeError:
+        return None  # a row that is not text stands for nobody
+    return AccountRow(rows[0][0], bool(rows[0][1]), rows[0][2]) if rows else None
+
+
+# --- sessions and their refresh tokens --------------------------------------------------------------------------------
+
+
+class NewSession(NamedTuple):
+    """A login session as it begins, with its first refresh token; both end at `expires_at`."""
+
+    id: str
+    user: str
+    refresh_hash: str
+    now: int
+    expires_at: int
+    address: str
+    user_agent: str
+
+
+def begin_session(session: NewSession, password_hash: str) -> list[Statement]:
+    """Adds the session, unless the user is not active any more or has another password by now: then the first
+    statement changes no row."""
+    return [
+        Statement(
+            "INSERT INTO login_sessions(id, user_id, created_at, expires_at, ip, user_agent, last_seen_at)"
+            " SELECT ?1, id, ?3, ?4, ?5, ?6, ?3 FROM users WHERE id = ?2 AND status = 'active' AND password_hash = ?7",
+            (
+                *(session.id, session.user, session.now, session.expires_at),
+                *(session.address, session.user_agent, password_hash),
+            ),
+            must_change=True,
+        ),
+        Statement(
+            "INSERT INTO refresh_tokens(token_hash, session_id, created_at, expires_at) VALUES (?, ?, ?, ?)",
+            (session.refresh_hash, session.id, session.now, session.expires_at),
+        ),
+    ]
+
+
+def replace_password(user_id: str, old: str, new: str, *, must_change: bool = True) -> Statement:
+    """Stores another hash for as long as `old` is there."""
+    sql = "UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?"
+    return Statement(sql, (new, user_id, old), must_change)
+
+
+class Rotation(NamedTuple):
+    """One use of a refresh token: `salt` leads from it to its successor, which ends at `expires_at`."""
+
+    token_hash: str
+    salt: bytes
+    successor_hash: str
+    now: int
+    expires_at: int
+    address: str
+    user_agent: str
+
+
+class Rotated(NamedTuple):
+    """Whose token was used, and the `seq` of the commit."""
+
+    user: str
+    session: str
+    seq: int
+
+
+_IN_FORCE = """
+EXISTS (SELECT 1 FROM login_sessions AS s JOIN users AS u ON u.id = s.user_id WHERE s.id = refresh_tokens.session_id
+  AND s.revoked_at IS NULL AND s.expires_at > ?3 AND u.status = 'active')"""
+_USE = f"""
+UPDATE refresh_tokens SET used_at = ?3, salt = ?2
+WHERE token_hash = ?1 AND used_at IS NULL AND expires_at > ?3 AND {_IN_FORCE}"""  # noqa: S608 - no input in it
+_SUCCEED = """
+INSERT INTO refresh_tokens(token_hash, session_id, created_at, expires_at)
+SELECT ?2, session_id, ?3, ?4 FROM refresh_tokens WHERE token_hash = ?1"""
+_PROLONG = """
+UPDATE login_sessions SET expires_at = ?2, last_seen_at = ?3, ip = ?4, user_agent = ?5
+WHERE id = (SELECT session_id FROM refresh_tokens WHERE token_hash = ?1) RETURNING user_id, id"""
+
+
+async def rotate(db: Database, rotation: Rotation) -> Rotated:
+    """Use a refresh token up, add its successor and prolong the session: one atomic write.
+
+    NoRowChanged when it is unknown, used, ended, or its session or user is not in force.
+    """
+    token, now = rotation.token_hash, rotation.now
+    written = await db.write(
+        Statement(_USE, (token, rotation.salt, now), must_change=True),
+        Statement(_SUCCEED, (token, rotation.successor_hash, now, rotation.expires_at), must_change=True),
+        Statement(_PROLONG, (token, rotation.expires_at, now, rotation.address, rotation.user_agent), must_change=True),
+    )
+    user, session = written.rows[2][0]
+    return Rotated(user, session, written.seq)
+
+
+class RefreshRow(NamedTuple):
+    """A refresh token as it is stored; `in_force`: its session and user are, and it has not ended itself."""
+
+    user: str
+    session: str
+    used_at: int | None
+    salt: bytes | None
+    in_force: bool
+
+
+_REFRESH = """
+SELECT s.user_id, s.id, t.used_at, t.salt,
+  s.revoked_at IS NULL AND s.expires_at > ?2 AND u.status = 'active' AND t.expires_at > ?2
+FROM refresh_tokens AS t JOIN login_sessions AS s ON s.id = t.session_id JOIN users AS u ON u.id = s.user_id
+WHERE t.token_hash = ?1"""
+
+
+async def read_refresh(reader: Reader, token_hash: str, now: int) -> RefreshRow | None:
+    """What is stored of a refresh token; None when it is unknown."""
+    [rows] = await reader.read(Statement(_REFRESH, (token_hash, now)))
+    if not rows:
+        return None
+    user, session, used_at, salt, in_force = rows[0]
+    return RefreshRow(user, session, used_at, salt, bool(in_force))
+
+
+async def read_refresh_end(reader: Reader, token_hash: str) -> int | None:
+    """When a refresh token ends; None when it is unknown."""
+    [rows] = await reader.read(Statement("SELECT expires_at FROM refresh_tokens WHERE token_hash = ?", (token_hash,)))
+    return rows[0][0] if rows else None
+
+
+# --- failed logins ----------------------------------------------------------------------------------------------------
+
+
+class Counted(NamedTuple):
+    """What one attempt counts against: `own` (an account, a device), and `others` (an address, all), each with the
+    number of failures that it stands. Where `bounded`, nothing is counted once one of the others has had its number."""
+
+    own: str
+    limit: int
+    others: Mapping[str, int]
+    bounded: bool = True
+
+
+class Failures(NamedTuple):
+    """How many failed until now, and when that is forgotten."""
+
+    failures: int
+    until: int
+
+
+# A row is live until `until`. One that would end much later than any row of now was written by a clock that was wrong.
+# ?2 is the time, ?3 when a row of now ends, ?4 how much later than that one may end.
+_LIVE = "(until > ?2 AND until <= ?3 + ?4)"
+_UNLESS_BLOCKED = f"""
+WHERE NOT EXISTS (SELECT 1 FROM json_each(?6) AS most CROSS JOIN login_failures AS found ON found.counted = most.key
+  WHERE found.failures >= most.value AND {_LIVE})"""  # noqa: S608 - no input in it
+_BEFORE = f"""
+SELECT counted, failures, until FROM login_failures
+WHERE counted IN (SELECT value FROM json_each(?1)) AND {_LIVE}"""  # noqa: S608 - no input in it
+# The one that reaches the limit begins the time for which it is locked; those after it do not prolong that.
+_COUNT_OWN = f"""
+INSERT INTO login_failures(counted, failures, until) SELECT ?1, 1, ?3 {_UNLESS_BLOCKED}
+ON CONFLICT(counted) DO UPDATE SET
+  failures = CASE WHEN NOT {_LIVE} THEN 1 WHEN failures >= ?5 THEN failures ELSE failures + 1 END,
+  until = CASE WHEN NOT {_LIVE} OR failures = ?5 - 1 THEN ?3 ELSE until END"""
+_COUNT_OTHERS = f"""
+INSERT INTO login_failures(counted, failures, until)
+SELECT counting.key, 1, ?3 FROM json_each(?1) AS counting {_UNLESS_BLOCKED}
+ON CONFLICT(counted) DO UPDATE SET
+  failures = CASE WHEN NOT {_LIVE} THEN 1 ELSE failures + 1 END,
+  until = CASE WHEN NOT {_LIVE} THEN ?3 ELSE until END"""  # noqa: S608 - no input in it
+
+
+async def count_failure(db: Database, counted: Counted, now: int, span_ms: int) -> dict[str, Failures]:
+    """Count one failure, which is forgotten after `span_ms`; what was counted before, by what it counted against.
+
+    One atomic write: of any number of attempts at once, on any node, each finds another count. What has reached its
+    limit counts no further and ends when it would have ended.
+    """
+    most = _json(counted.others)
+    bound = most if counted.bounded else "{}"
+    times = (now, now + span_ms, span_ms)
+    keys = _json([counted.own, *counted.others])
+    written = await db.write(
+        Statement(_BEFORE, (keys, *times)),
+        Statement(_COUNT_OWN, (counted.own, *times, counted.limit, bound)),
+        Statement(_COUNT_OTHERS, (most, *times, None, bound)),
+    )
+    return {row[0]: Failures(row[1], row[2]) for row in written.rows[0]}
+
+
+def uncount(counted: Counted) -> Statement:
+    """Takes one failure back that was counted before it was known to be none."""
+    sql = (
+        "UPDATE login_failures SET failures = failures - 1"
+        " WHERE counted IN (SELECT value FROM json_each(?)) AND failures > 0"
+    )
+    return Statement(sql, (_json([counted.own, *counted.others]),))
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+# --- housekeeping -----------------------------------------------------------------------------------------------------
+
+_ERASE_SALTS = """
+UPDATE refresh_tokens SET salt = NULL WHERE token_hash IN
+  (SELECT token_hash FROM refresh_tokens WHERE salt IS NOT NULL AND used_at < ? LIMIT ?) RETURNING 1"""
+_DELETE_TOKENS = """
+DELETE FROM refresh_tokens WHERE token_hash IN
+  (SELECT token_hash FROM refresh_tokens WHERE expires_at < ? LIMIT ?) RETURNING 1"""
+_DELETE_SESSIONS = """
+DELETE FROM login_sessions WHERE id IN (SELECT id FROM login_sessions WHERE expires_at < ? LIMIT ?) RETURNING 1"""
+_DELETE_FAILURES = """
+DELETE FROM login_failures WHERE counted IN
+  (SELECT counted FROM login_failures WHERE until < ? LIMIT ?) RETURNING 1"""
+
+
+async def prune_logins(db: Database, now: int) -> int:
+    """Erase the salts of refresh tokens whose grace is over, and delete refresh tokens a day after their end, counts of
+    failures at theirs and login sessions 30 days after theirs; how many rows that were.
+
+    In commits of 500 rows.
+    """
+    moments = {
+        _ERASE_SALTS: now - GRACE_MS - SKEW_MS,
+        _DELETE_TOKENS: now - KEEP_TOKENS_MS,
+        _DELETE_FAILURES: now,
+        _DELETE_SESSIONS: now - KEEP_SESSIONS_MS,
+    }
+    return sum([await _in_groups(db, sql, moment) for sql, moment in moments.items()])
+
+
+async def _in_groups(db: Database, sql: str, before: int) -> int:
+    pruned = 0
+    while True:
+        group = len((await db.write(Statement(sql, (before, PRUNE_GROUP)))).rows[0])
+        pruned += group
+        if group < PRUNE_GROUP:
+            return pruned
