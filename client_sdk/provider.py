@@ -28,8 +28,9 @@ async def provide(source: str | TokenProvider, refused: str | None = None) -> st
     """
     if isinstance(source, str):
         return checked(source)
-    if refused is not None and isinstance(source, Discarding):
-        source.discard(refused)
+    keeper: object = source
+    if refused is not None and isinstance(keeper, Discarding):
+        keeper.discard(refused)
     given = source() if _is_async(source) else await asyncio.to_thread(source)
     return checked(await given if inspect.isawaitable(given) else given)
 

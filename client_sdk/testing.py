@@ -186,7 +186,7 @@ class RunningGateway:
 
     def set_quota(self, user: str, quota: str, limit: int | None, *, period: str = "month", hard: bool = True) -> int:
         """Give a user a quota of their own in place of the plan's; None: unlimited."""
-        from gateway.store.accounts import QuotaRow, set_quota
+        from gateway.store.grants import QuotaRow, set_quota
 
         return self._host.call(set_quota(self._opened, user, QuotaRow(quota, limit, period, hard)))
 
@@ -198,9 +198,10 @@ class RunningGateway:
 
     def revoke(self, token: str) -> int:
         """Revoke a token: its sessions are ended at once and for good."""
-        from gateway.store.credentials import revoke_token
+        from gateway.auth.revocation import Revoker, TokenRevoked
 
-        return self._host.call(revoke_token(self._opened, self._token_id(token), _now_ms()))
+        revoker = Revoker(self._opened, None, _now_ms)
+        return self._host.call(revoker.revoke(TokenRevoked(self._token_id(token)))).seq
 
     def expire(self, token: str) -> int:
         """Let a token end now: its sessions are ended, and may begin again with another one."""
@@ -272,7 +273,7 @@ class RunningGateway:
         await self._opened.write(*statements, insert_user(added))
 
     def _set_permission(self, user: str, permission: str, *, allowed: bool) -> int:
-        from gateway.store.accounts import set_permission
+        from gateway.store.grants import set_permission
 
         return self._host.call(set_permission(self._opened, user, permission, "allow" if allowed else "deny"))
 

@@ -33,7 +33,6 @@ from gateway.metrics import Metrics
 from gateway.store.changes import prune
 from gateway.store.database import Database
 from gateway.store.nodes import NodeRecord, forget_writers
-from gateway.store.tickets import prune_tickets
 
 if TYPE_CHECKING:
     from gateway.live.transport import Transport
@@ -231,13 +230,14 @@ class Node:
             self.hub.work.recent.turn()
 
     async def keep_house(self) -> None:
-        """Write down the use of tokens, and if no other node does it, shorten the change log. Raises `StoreError`."""
+        """Write down the use of tokens, and if no other node does it, delete what is kept long enough. Raises
+        `StoreError`."""
         await self.authenticator.record_use()
         await self._look_for_lost_revocations()
         if self.neighbours.first:
             now = self.clock.now().wall
             await prune(self.database, self._keep_s * 1000, now)
-            await prune_tickets(self.database, now)
+            await self.accounts.keep_house()
             await forget_writers(self.database, now - WRITERS_KEPT_MS)
 
     async def _look_for_lost_revocations(self) -> None:

@@ -68,6 +68,9 @@ def _levels(node: Node) -> Iterator[Metric]:
         ("gateway_sign_of_life_seconds", "How long the last write of it took.", node.neighbours.write_s),
         ("gateway_store_stale", "1 while the database can not be read.", int(feed.stale)),
         ("gateway_store_stalled", "1 while the database takes no writes.", int(node.neighbours.stalled)),
+        ("gateway_passwords_checked_now", "Passwords being hashed.", node.accounts.passwords.running),
+        ("gateway_passwords_waiting", "Logins that wait for a thread to hash on.", node.accounts.passwords.waiting),
+        ("gateway_revocations_held", "Users of whom something is void, held in memory.", len(node.accounts.revocations)),
         ("gateway_draining", "1 while this node takes no more sessions.", int(node.draining)),
     ):
         yield GaugeMetricFamily(name, text, value=level)
