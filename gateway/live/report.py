@@ -70,7 +70,7 @@ def _levels(node: Node) -> Iterator[Metric]:
         ("gateway_store_stalled", "1 while the database takes no writes.", int(node.neighbours.stalled)),
         ("gateway_passwords_checked_now", "Passwords being hashed.", node.accounts.passwords.running),
         ("gateway_passwords_waiting", "Logins that wait for a thread to hash on.", node.accounts.passwords.waiting),
-        ("gateway_revocations_held", "Users of whom something is void, held in memory.", len(node.accounts.revocations)),
+        ("gateway_revocations_held", "Void login sessions held in memory.", len(node.accounts.revocations)),
         ("gateway_draining", "1 while this node takes no more sessions.", int(node.draining)),
     ):
         yield GaugeMetricFamily(name, text, value=level)
