@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
+from gateway.auth.revocation import Revoker, TokenRevoked
 from gateway.cli.addresses import own_url
 from gateway.cli.demo import DEMO_USER, demo_statements, initial_statements
-from gateway.cli.invocation import invocation, json_option, on_database
+from gateway.cli.invocation import actor, invocation, json_option, on_database
 from gateway.cli.printing import show_json, show_sentences
 from gateway.cli.token_file import VARIABLE, check_place, keeping, kept_token
 from gateway.cli.tokens import new_token
@@ -21,6 +22,7 @@ from gateway.errors import Conflict, NotFound
 from gateway.store import credentials
 from gateway.store.accounts import User, find_user, list_users
 from gateway.store.address import FileAddress, parse_address
+from gateway.store.audit import Entry
 from gateway.store.database import Database
 from gateway.store.migrate import migrate
 from gateway.store.refusals import refusals
@@ -77,7 +79,8 @@ async def _kept(db: Database, user: User, file: Path) -> str:
         return standing
     token = await _issue(db, user, file)
     if row is not None and row.name == TOKEN_NAME:
-        await credentials.revoke_token(db, row.id, db.clock())
+        entry = Entry(actor(), "token.revoke", f"token:{row.id}")
+        await Revoker(db, None, db.clock).revoke(TokenRevoked(row.id), entry=entry)
     return token
 
 

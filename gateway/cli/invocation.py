@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import getpass
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -40,6 +42,14 @@ def invocation() -> Invocation:
     found = click.get_current_context().find_object(Invocation)
     assert found is not None
     return found
+
+
+def actor() -> str:
+    """Who gives the command, as the audit trail names them."""
+    try:
+        return f"command:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return f"command:{os.getuid()}"
 
 
 def _as_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
-from gateway.cli.invocation import json_option, on_database
+from gateway.auth.revocation import IssuedBefore, Revoker, SessionEnded
+from gateway.cli.invocation import actor, json_option, on_database
 from gateway.cli.printing import show_done, show_table
 from gateway.cli.values import ID, WHO
 from gateway.store import credentials
 from gateway.store.accounts import find_user
+from gateway.store.audit import Entry
 from gateway.store.database import Database
 
 
@@ -37,10 +39,13 @@ async def revoke(db: Database, session_id: str | None, who: str | None) -> None:
     """End a login session: whatever it opened closes at once."""
     if (session_id is None) == (who is None):
         raise click.UsageError("name a session, or --user")
+    revoker = Revoker(db, None, db.clock)
     if session_id is not None:
-        seq = await credentials.revoke_session(db, session_id, db.clock())
-        show_done(f"Ended {session_id}.", id=session_id, seq=seq)
+        entry = Entry(actor(), "session.revoke", f"session:{session_id}")
+        revoked = await revoker.revoke(SessionEnded(session_id), entry=entry)
+        show_done(f"Ended {session_id}.", id=session_id, seq=revoked.seq)
     elif who is not None:
         user = await find_user(db, who)
-        seq = await credentials.revoke_all(db, user.id, db.clock())
-        show_done(f"Ended every session and revoked every token of {user.username}.", user_id=user.id, seq=seq)
+        entry = Entry(actor(), "revoke.before", f"user:{user.id}")
+        revoked = await revoker.revoke(IssuedBefore(None, user=user.id), entry=entry)
+        show_done(f"Ended every session and revoked every token of {user.username}.", user_id=user.id, seq=revoked.seq)

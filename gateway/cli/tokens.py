@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 import click
 
-from gateway.cli.invocation import invocation, json_option, on_database
+from gateway.auth.revocation import Revoker, TokenRevoked
+from gateway.cli.invocation import actor, invocation, json_option, on_database
 from gateway.cli.printing import show_done, show_json, show_table
 from gateway.cli.values import ID, NAME, WHO, new_id
 from gateway.core.text import check_permission
 from gateway.core.tokens import hash_token, new_api_token
 from gateway.store import credentials
 from gateway.store.accounts import find_user
+from gateway.store.audit import Entry
 from gateway.store.credentials import ApiToken
 from gateway.store.database import Database
 
@@ -78,5 +80,6 @@ async def list_command(db: Database, who: str | None) -> None:
 @on_database
 async def revoke(db: Database, token_id: str) -> None:
     """Revoke an API token: whatever it opened closes at once."""
-    seq = await credentials.revoke_token(db, token_id, db.clock())
-    show_done(f"Revoked {token_id}.", id=token_id, seq=seq)
+    entry = Entry(actor(), "token.revoke", f"token:{token_id}")
+    revoked = await Revoker(db, None, db.clock).revoke(TokenRevoked(token_id), entry=entry)
+    show_done(f"Revoked {token_id}.", id=token_id, seq=revoked.seq)
