@@ -1,0 +1,326 @@
+"""The rows behind logging in: sessions, refresh tokens, counts of failures, and what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.core.tokens import hash_token, new_refresh_token
+from gateway.errors import NoRowChanged
+from gateway.store.database import Database, Row, Statement
+from gateway.store.logins import (
+    DAY_MS,
+    GRACE_MS,
+    PRUNE_GROUP,
+    SKEW_MS,
+    AccountRow,
+    Counted,
+    Failures,
+    NewSession,
+    Rotation,
+    begin_session,
+    count_failure,
+    prune_logins,
+    read_account,
+    read_account_of,
+    read_refresh,
+    read_refresh_end,
+    replace_password,
+    rotate,
+    uncount,
+)
+from tests.support.people import add_plan, add_user, insert, run
+
+NOW = 1_764_000_000_000
+SPAN = 300_000
+OLD, NEW = hash_token(new_refresh_token(b"o" * 32)), hash_token(new_refresh_token(b"n" * 32))
+SALT = b"s" * 32
+
+
+@pytest.fixture
+async def people(database: Database) -> Database:
+    """Ada, who may log in, and Bob, who is disabled."""
+    await database.write(
+        *add_plan("free"),
+        add_user("u1", username="ada", email="ada@example.org", password_hash="h1"),
+        add_user("u2", username="bob", password_hash="h2", status="disabled"),
+    )
+    return database
+
+
+async def rows(database: Database, sql: str, *args: Any) -> list[Row]:
+    return (await database.read(Statement(sql, args)))[0]
+
+
+def session(user: str = "u1", id: str = "s1", token: str = OLD, now: int = NOW) -> NewSession:
+    return NewSession(id, user, token, now, now + DAY_MS, "192.0.2.1", "Browser/1")
+
+
+# --- accounts ---------------------------------------------------------------------------------------------------------
+
+
+async def test_an_account_is_found_by_name_or_address(people: Database) -> None:
+    ada = AccountRow("u1", active=True, password_hash="h1")
+    for name in ("ada", "ADA", "ada@example.org", "Ada@Example.ORG"):
+        assert await read_account(people, name) == ada
+    assert await read_account(people, "bob") == AccountRow("u2", active=False, password_hash="h2")
+    for name in ("u1", "", "nobody", "ad%", "ada' OR '1'='1"):
+        assert await read_account(people, name) is None
+    assert await read_account_of(people, "u1") == ada
+    assert await read_account_of(people, "ada") is None
+
+
+async def test_a_name_goes_before_an_address(people: Database) -> None:
+    await people.write(add_user("u3", username="ada@example.org"))
+    found = await read_account(people, "ada@example.org")
+    assert found is not None
+    assert found.id == "u3"
+
+
+async def test_a_row_that_is_no_text_is_nobody(people: Database) -> None:
+    await run(people, "UPDATE users SET password_hash = CAST(x'ff' AS TEXT) WHERE id = 'u1'")
+    assert await read_account(people, "ada") is None
+
+
+# --- sessions and refresh tokens --------------------------------------------------------------------------------------
+
+
+async def test_a_session_begins_with_its_token(people: Database) -> None:
+    await people.write(*begin_session(session(), "h1"))
+    [found] = await rows(
+        people,
+        "SELECT id, user_id, created_at, expires_at, revoked_at, ip, user_agent, last_seen_at FROM login_sessions",
+    )
+    assert found == ("s1", "u1", NOW, NOW + DAY_MS, None, "192.0.2.1", "Browser/1", NOW)
+    assert await rows(people, "SELECT * FROM refresh_tokens") == [(OLD, "s1", NOW, NOW + DAY_MS, None, None)]
+
+
+@pytest.mark.parametrize(("user", "password_hash"), [("u1", "h0"), ("u2", "h2"), ("nobody", "h1")])
+async def test_no_session_for_another_password_or_a_disabled_user(
+    people: Database, user: str, password_hash: str
+) -> None:
+    with pytest.raises(NoRowChanged):
+        await people.write(*begin_session(session(user), password_hash))
+    assert await rows(people, "SELECT 1 FROM login_sessions") == []
+    assert await rows(people, "SELECT 1 FROM refresh_tokens") == []
+
+
+def rotation(token: str = OLD, successor: str = NEW, now: int = NOW + 1000) -> Rotation:
+    return Rotation(token, SALT, successor, now, now + DAY_MS, "192.0.2.2", "Browser/2")
+
+
+async def test_a_use_adds_the_successor_and_prolongs_the_session(people: Database) -> None:
+    await people.write(*begin_session(session(), "h1"))
+    rotated = await rotate(people, rotation())
+    assert rotated[:2] == ("u1", "s1")
+    later = NOW + 1000
+    assert await rows(people, "SELECT * FROM refresh_tokens ORDER BY created_at") == [
+        (OLD, "s1", NOW, NOW + DAY_MS, later, SALT),
+        (NEW, "s1", later, later + DAY_MS, None, None),
+    ]
+    assert await rows(people, "SELECT expires_at, last_seen_at, ip, user_agent FROM login_sessions") == [
+        (later + DAY_MS, later, "192.0.2.2", "Browser/2")
+    ]
+    found = await read_refresh(people, OLD, later)
+    assert found is not None
+    assert found == ("u1", "s1", later, SALT, True)
+    assert await read_refresh_end(people, NEW) == later + DAY_MS
+    with pytest.raises(NoRowChanged):
+        await rotate(people, rotation(successor="another"))
+    assert await rows(people, "SELECT count(*) FROM refresh_tokens") == [(2,)]
+
+
+NOT_IN_FORCE = {
+    "session revoked": "UPDATE login_sessions SET revoked_at = 1",
+    "session ended": f"UPDATE login_sessions SET expires_at = {NOW + 1000}",
+    "token ended": f"UPDATE refresh_tokens SET expires_at = {NOW + 1000}",
+    "user disabled": "UPDATE users SET status = 'disabled'",
+}
+
+
+@pytest.mark.parametrize("why", NOT_IN_FORCE)
+async def test_a_token_that_is_not_in_force_is_not_used(people: Database, why: str) -> None:
+    await people.write(*begin_session(session(), "h1"))
+    await run(people, NOT_IN_FORCE[why])
+    with pytest.raises(NoRowChanged):
+        await rotate(people, rotation())
+    found = await read_refresh(people, OLD, NOW + 1000)
+    assert found is not None
+    assert (found.used_at, found.in_force) == (None, False)
+
+
+async def test_an_unknown_token_is_nothing(people: Database) -> None:
+    assert await read_refresh(people, OLD, NOW) is None
+    assert await read_refresh_end(people, OLD) is None
+    with pytest.raises(NoRowChanged):
+        await rotate(people, rotation())
+
+
+async def test_of_many_uses_at_once_one_counts(people: Database) -> None:
+    await people.write(*begin_session(session(), "h1"))
+    uses = [rotate(people, rotation(successor=f"successor {number}")) for number in range(20)]
+    outcomes = await asyncio.gather(*uses, return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoRowChanged"] * 19 + ["Rotated"]
+    assert await rows(people, "SELECT count(*) FROM refresh_tokens") == [(2,)]
+
+
+async def test_a_password_is_replaced_only_where_it_is_the_one_that_was_read(people: Database) -> None:
+    await people.write(replace_password("u1", "h1", "h3"))
+    with pytest.raises(NoRowChanged):
+        await people.write(replace_password("u1", "h1", "h4"))
+    await people.write(replace_password("u1", "h1", "h4", must_change=False))
+    assert (await read_account(people, "ada")) == AccountRow("u1", active=True, password_hash="h3")
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+HERE = {"address:a": 4, "all": 6}
+
+
+def counted(own: str = "account:u1", others: dict[str, int] = HERE, **fields: Any) -> Counted:
+    return Counted(own, 3, others, **fields)
+
+
+async def table(database: Database) -> dict[str, tuple[int, int]]:
+    found = await rows(database, "SELECT counted, failures, until FROM login_failures")
+    return {row[0]: (row[1], row[2] - NOW) for row in found}
+
+
+async def test_each_failure_finds_those_before_it(database: Database) -> None:
+    assert await count_failure(database, counted(), NOW, SPAN) == {}
+    end = NOW + SPAN
+    assert await count_failure(database, counted(), NOW + 1, SPAN) == {
+        "account:u1": Failures(1, end),
+        "address:a": Failures(1, end),
+        "all": Failures(1, end),
+    }
+    assert await table(database) == {"account:u1": (2, SPAN), "address:a": (2, SPAN), "all": (2, SPAN)}
+
+
+async def test_the_last_failure_begins_the_lock_and_those_after_do_not_prolong_it(database: Database) -> None:
+    unbounded = {"address:a": 100, "all": 100}
+    for moment in (0, 10, 20, 30, 40):
+        await count_failure(database, counted(others=unbounded), NOW + moment, SPAN)
+    found = await table(database)
+    assert found["account:u1"] == (3, SPAN + 20)
+    assert found["all"] == (5, SPAN)
+    before = await count_failure(database, counted(others=unbounded), NOW + SPAN + 19, SPAN)
+    assert before["account:u1"].failures == 3
+    before = await count_failure(database, counted(others=unbounded), NOW + SPAN + 20, SPAN)
+    assert "account:u1" not in before
+    assert (await table(database))["account:u1"] == (1, 2 * SPAN + 20)
+
+
+async def test_nothing_is_counted_once_the_address_has_had_its_number(database: Database) -> None:
+    for number in range(4):
+        before = await count_failure(database, counted(f"account:{number}"), NOW, SPAN)
+        assert before.get("address:a", (0,))[0] == number
+    full = await table(database)
+    assert full["address:a"] == full["all"] == (4, SPAN)
+    before = await count_failure(database, counted("account:9"), NOW + 1, SPAN)
+    assert before["address:a"].failures == 4
+    assert await table(database) == full
+    other = {"address:b": 4, "all": 6}
+    for number in (5, 6):
+        await count_failure(database, counted(f"account:{number}", other), NOW + 1, SPAN)
+    full = await table(database)
+    assert full["all"] == (6, SPAN)
+    await count_failure(database, counted("account:9", {"address:c": 4, "all": 6}), NOW + 2, SPAN)
+    assert await table(database) == full
+
+
+async def test_who_is_not_bound_counts_all_the_same(database: Database) -> None:
+    for _ in range(7):
+        await count_failure(database, counted("device:d", bounded=False), NOW, SPAN)
+    assert await table(database) == {"device:d": (3, SPAN), "address:a": (7, SPAN), "all": (7, SPAN)}
+
+
+async def test_an_account_alone(database: Database) -> None:
+    await count_failure(database, counted(others={}), NOW, SPAN)
+    assert await table(database) == {"account:u1": (1, SPAN)}
+
+
+async def test_a_count_is_taken_back(database: Database) -> None:
+    for _ in range(2):
+        await count_failure(database, counted(), NOW, SPAN)
+    await database.write(uncount(counted()))
+    assert {key: value[0] for key, value in (await table(database)).items()} == dict.fromkeys(
+        ("account:u1", "address:a", "all"), 1
+    )
+    for _ in range(3):
+        await database.write(uncount(counted()))
+    assert {value[0] for value in (await table(database)).values()} == {0}
+    assert (await count_failure(database, counted(), NOW, SPAN))["all"].failures == 0
+
+
+async def test_of_many_failures_at_once_each_finds_another_count(database: Database) -> None:
+    wide = {"address:a": 100, "all": 100}
+    found = await asyncio.gather(*(count_failure(database, counted(others=wide), NOW, SPAN) for _ in range(30)))
+    assert sorted(before["all"].failures if before else 0 for before in found) == list(range(30))
+    assert sum(not before or before["account:u1"].failures < 3 for before in found) == 3
+
+
+async def test_a_clock_that_was_an_hour_ahead_locks_nobody_for_that_long(database: Database) -> None:
+    hour = 3_600_000
+    for _ in range(5):
+        await count_failure(database, counted(others={}), NOW + hour, SPAN)
+    assert await count_failure(database, counted(others={}), NOW, SPAN) == {}
+    assert await table(database) == {"account:u1": (1, SPAN)}
+    # Another node's clock that is a little ahead counts.
+    await count_failure(database, counted(others={}), NOW + SPAN, SPAN)
+    assert "account:u1" in await count_failure(database, counted(others={}), NOW, SPAN)
+
+
+# --- housekeeping -----------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_over_goes_in_its_time(people: Database) -> None:
+    day = DAY_MS
+    sessions = {"gone": NOW - 30 * day - 1, "kept": NOW - 30 * day, "live": NOW + day}
+    tokens = {
+        # expires_at, used_at, salt
+        "ended": (NOW - day - 1, None, None),
+        "just ended": (NOW - day, None, None),
+        "old salt": (NOW + day, NOW - GRACE_MS - SKEW_MS - 1, SALT),
+        "young salt": (NOW + day, NOW - GRACE_MS - SKEW_MS, SALT),
+        "unused": (NOW + day, None, None),
+    }
+    await people.write(
+        *(insert("login_sessions", id=id, user_id="u1", expires_at=end) for id, end in sessions.items()),
+        *(
+            insert("refresh_tokens", token_hash=id, session_id="live", created_at=1, expires_at=end, used_at=u, salt=s)
+            for id, (end, u, s) in tokens.items()
+        ),
+        insert("refresh_tokens", token_hash="of gone", session_id="gone", created_at=1, expires_at=NOW + day),
+        insert("login_failures", counted="over", failures=3, until=NOW - 1),
+        insert("login_failures", counted="live", failures=3, until=NOW),
+    )
+    assert await prune_logins(people, NOW) == 4
+    assert await rows(people, "SELECT id FROM login_sessions ORDER BY id") == [("kept",), ("live",)]
+    assert await rows(people, "SELECT token_hash, salt FROM refresh_tokens ORDER BY token_hash") == [
+        ("just ended", None),
+        ("old salt", None),
+        ("unused", None),
+        ("young salt", SALT),
+    ]
+    assert await rows(people, "SELECT counted FROM login_failures") == [("live",)]
+    assert await prune_logins(people, NOW) == 0
+
+
+async def test_many_rows_go_in_groups(people: Database) -> None:
+    await people.write(insert("login_sessions", id="s1", user_id="u1", expires_at=NOW + DAY_MS))
+    count = 2 * PRUNE_GROUP + 1
+    numbers = f"WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
+    await run(people, f"INSERT INTO login_failures SELECT 'k' || i, 1, 5 FROM ({numbers} SELECT i FROM n)")
+    await run(
+        people,
+        "INSERT INTO refresh_tokens(token_hash, session_id, created_at, expires_at, used_at, salt)"
+        f" SELECT 'h' || i, 's1', 1, ?, 1, x'01' FROM ({numbers} SELECT i FROM n)",
+        NOW + DAY_MS,
+    )
+    before = people.counts.operations
+    assert await prune_logins(people, NOW) == 2 * count
+    assert people.counts.operations - before == 3 + 3 + 1 + 1
+    assert await rows(people, "SELECT count(*), count(salt) FROM refresh_tokens") == [(count, 0)]
