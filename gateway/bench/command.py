@@ -227,7 +227,7 @@ def revoke_command(revocations: int, rate: float, seconds: float, **size: Any) -
 @click.option("--logins", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Users who log in.")
 @click.option(
     "--login-connections",
-    type=click.IntRange(1, 1000),
+    type=click.IntRange(1, 256),
     default=16,
     show_default=True,
     help="Logins on their way at a time.",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from gateway.auth.passwords import hash_now
 from gateway.bench.child import Child
 from gateway.bench.columns import read_columns
-from gateway.bench.fleet import Collected, Renewed
+from gateway.bench.fleet import Collected, End, Renewed
 from gateway.bench.join import Commits, join
 from gateway.bench.percentiles import Spread
 from gateway.bench.result import Result, Target
@@ -24,7 +24,7 @@ from gateway.config import AuthConfig
 PHASES = ("alone", "during_logins", "during_renewal")
 ALONE_S = 20.0
 """The yardstick lasts no longer than this, in seconds."""
-STRETCH_S = 2.0
+STRETCH_S = 1.0
 """The writer gets changes for so long at a time while logins go on, whose end is not known before."""
 LOGINS_S = 60.0
 RENEWALS_S = 60.0
@@ -79,7 +79,7 @@ def renew(rig: Rig, *, rate: float, seconds: float, logins: int, connections: in
         values=values,
         targets=_targets(ON_A_SERVER if rig.place.url else TARGETS),
         cpu=bench.total.shares(),
-        faults=faults + _losses(rig, renewed),
+        faults=faults + losses(rig.size.sessions, renewed, rig.fleet.ends(rig.all)),
     )
 
 
@@ -220,8 +220,8 @@ def _renewal_figures(renewed: Renewed) -> dict[str, Any]:
     return values
 
 
-def _losses(rig: Rig, renewed: Renewed) -> list[str]:
-    """Sessions that the phases cost, or that were not renewed, as words; none is the rule."""
-    ended = sum(bool(end.ended_at or end.closed_at) for end in rig.fleet.ends(rig.all))
-    counts = {"were not renewed": rig.size.sessions - len(renewed.renewals), "ended": ended}
+def losses(sessions: int, renewed: Renewed, ends: Iterable[End]) -> list[str]:
+    """Which of so many sessions were not renewed, and which ended, as words; none is the rule."""
+    ended = sum(bool(end.ended_at or end.closed_at) for end in ends)
+    counts = {"were not renewed": sessions - len(renewed.renewals), "ended": ended}
     return [f"{count} sessions {what}" for what, count in counts.items() if count]

@@ -196,6 +196,15 @@ def test_on_a_server_and_its_replica(tmp_path: Path, servers: tuple[SqldServer, 
     assert result["values"]["delivered"] > 20
 
 
+def test_renew_on_a_server_and_its_replica(tmp_path: Path, servers: tuple[SqldServer, SqldServer]) -> None:
+    for where in (("--database", servers[0].url), ("--database", servers[0].url, "--replica", servers[1].url)):
+        few = ("--sessions", "20", "--logins", "5", "--rate", "40", "--seconds", "2")
+        (result,) = measured(tmp_path, "renew", *few, *where, more_cpu={"logins"})
+        assert result["values"]["renewal_samples"] == 20
+        assert result["values"]["login_samples"] == 5
+        assert {target["at_most"] for target in result["targets"]} == {6, 30}
+
+
 def test_a_database_in_use_is_left_alone(tmp_path: Path, servers: tuple[SqldServer, SqldServer]) -> None:
     servers[0].script(
         "INSERT OR IGNORE INTO plans(id, name) VALUES ('real', 'Real');"
