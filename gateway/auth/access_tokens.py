@@ -28,15 +28,24 @@ class Revoked(Protocol):
 
 class AccessTokens:
     """Issues access tokens with the keyring's key and checks them. `wall` gives the time in milliseconds since 1970
-    UTC."""
+    UTC; `verdicts` is how many good tokens are remembered."""
 
-    def __init__(self, keyring: Keyring, revocations: Revoked, config: AuthConfig, wall: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        keyring: Keyring,
+        revocations: Revoked,
+        config: AuthConfig,
+        wall: Callable[[], int],
+        *,
+        verdicts: int = VERDICTS,
+    ) -> None:
         self._keyring = keyring
         self._revocations = revocations
         self._issuer = config.issuer
         self._audience = config.audience
         self._ttl_ms = config.access_ttl_s * 1000
         self._wall = wall
+        self._most_verdicts = verdicts
         self._verdicts: OrderedDict[bytes, Claims] = OrderedDict()
 
     def issue(self, user: str, session: str, client: str = "gateway", until: int | None = None) -> tuple[str, int]:
@@ -84,5 +93,5 @@ class AccessTokens:
 
     def _remember(self, mark: bytes, claims: Claims) -> None:
         self._verdicts[mark] = claims
-        if len(self._verdicts) > VERDICTS:
+        if len(self._verdicts) > self._most_verdicts:
             self._verdicts.popitem(last=False)

@@ -137,8 +137,9 @@ class Keyring:
     # --- rows ---
 
     async def load(self, reader: Reader) -> None:
-        """Read the keys anew. Keys that can not be opened go on verifying; rows that are no keys are left out. Both are
-        logged. Raises `StoreError`, and what was known stays."""
+        """Read the keys anew. One that was open stays open, whatever it is sealed with now; those that can not be
+        opened go on verifying; rows that are no keys are left out. The last two are logged. Raises `StoreError`, and
+        what was known stays."""
         self._take(await list_keys(reader))
 
     async def ensure(self, db: Store, now: int) -> None:
@@ -187,7 +188,8 @@ class Keyring:
             except ValueError as error:
                 log.warning("A signing key can not be used.", extra={"kid": row.kid, "reason": str(error)})
                 continue
-            private = self._opened(row)
+            known = self._keys.get(row.kid)
+            private = (known and known.private) or self._opened(row)
             if private is None:
                 log.warning("A signing key can not be opened with this master key.", extra={"kid": row.kid})
             keys[row.kid] = SigningKey(row.kid, public, private, row.signs_from, row.verifies_until)
