@@ -1,0 +1,73 @@
+"""``POST /admin/revoke-before``: everything issued before a moment is void."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from starlette.responses import Response
+
+from gateway.auth.revocation import IssuedBefore, Revoker
+from gateway.core.text import TEXT_CHECKS
+from gateway.errors import Forbidden, NotFound, Unprocessable
+from gateway.store.audit import Entry
+from gateway.web.answer import answer
+from gateway.web.fields import checked, moment, stored_moment
+from gateway.web.operation import Call, Operation
+
+MAX_AHEAD_MS = 60_000
+"""How far in the future the moment may lie, for clocks that do not agree."""
+
+
+class RevokeBefore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The moment (RFC 3339), and whose sessions and tokens: a user's, those made through one instance, or all."""
+
+    at: str
+    user: str | None = None
+    instance: str | None = None
+
+
+class RevokedBefore(msgspec.Struct, frozen=True):
+    """How many sessions and tokens were revoked, and the position of the (last) commit."""
+
+    seq: int
+    revoked: int
+
+
+class Administration:
+    """The routes below ``/admin``. `wall`: milliseconds since 1970 UTC."""
+
+    def __init__(self, revoker: Revoker, wall: Callable[[], int]) -> None:
+        self._revoker = revoker
+        self._wall = wall
+
+    def operations(self) -> list[Operation]:
+        """All of them."""
+        return [
+            Operation(
+                *("POST", "/admin/revoke-before", self.revoke_before),
+                "Void all that was issued before a moment, the caller's own session too; for administrators",
+                {200: RevokedBefore},
+                body=RevokeBefore,
+                errors=(Forbidden, NotFound),
+                writes=True,
+            )
+        ]
+
+    async def revoke_before(self, call: Call) -> Response:
+        """Revoke them."""
+        (await call.rights()).require_admin()
+        body: RevokeBefore = call.body
+        at = stored_moment(body.at, "at")
+        assert at is not None
+        if at > self._wall() + MAX_AHEAD_MS:
+            raise Unprocessable("at must not lie in the future.")
+        if body.user is not None and body.instance is not None:
+            raise Unprocessable("Name a user or an instance, not both.")
+        target = "all"
+        for kind, name in (("user", body.user), ("instance", body.instance)):
+            if name is not None:
+                target = f"{kind}:{checked(TEXT_CHECKS['id'], name)}"
+        entry = Entry(call.caller.actor, "revoke.before", target, call.address, after={"at": moment(at)})
+        revoked = await self._revoker.revoke(IssuedBefore(at, body.user, body.instance), entry=entry)
+        return answer(RevokedBefore(revoked.seq, revoked.count), seq=revoked.seq)

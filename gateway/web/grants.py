@@ -1,0 +1,252 @@
+"""What is given or limited to one user alone: the plan, roles, permissions, and overrides of the plan's quotas.
+
+All of it needs ``users.write``. The gateway's own permissions, also within a role or a plan, are given and taken by
+administrators alone; see `gateway.core.administration`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from starlette.responses import Response
+
+from gateway.core.administration import WRITE_USERS, check_account, check_handing_out
+from gateway.core.text import TEXT_CHECKS, check_permission, check_quota
+from gateway.errors import Forbidden, NotFound
+from gateway.store import accounts, grants, roles
+from gateway.store.audit import Action, Audited, Entry, Lookup
+from gateway.store.database import Database
+from gateway.store.grants import Effect, QuotaRow
+from gateway.store.plans import MAX_LIMIT
+from gateway.web.answer import answer
+from gateway.web.caller import Rights
+from gateway.web.fields import checked, moment_or_null, path_name, period, stored_moment
+from gateway.web.operation import Call, Operation
+from gateway.web.users import Seq, check_plan_change, subject
+
+Period = Literal["hour", "day", "week", "month", "year", "never"]
+
+
+class PlanChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The plan that a user is to be on."""
+
+    plan: str
+
+
+class PermissionGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A permission allowed or denied, from `starts_at` (null: at once) until before `expires_at` (null: for good)."""
+
+    effect: Effect
+    starts_at: str | None = None
+    expires_at: str | None = None
+
+
+class RoleGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A role, until before `expires_at` (null: for good)."""
+
+    expires_at: str | None = None
+
+
+class QuotaOverride(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What replaces a quota of the plan; `limit` null: unlimited; a soft limit (`hard` false) may be passed."""
+
+    limit: Annotated[int, msgspec.Meta(ge=0, le=MAX_LIMIT)] | None
+    period: Period = "month"
+    hard: bool = True
+    starts_at: str | None = None
+    expires_at: str | None = None
+
+
+class PermissionShown(msgspec.Struct, frozen=True):
+    """An allowed or denied permission of one user."""
+
+    permission: str
+    effect: Effect
+    starts_at: str | None
+    expires_at: str | None
+
+
+class RoleShown(msgspec.Struct, frozen=True):
+    """A role of one user."""
+
+    role: str
+    expires_at: str | None
+
+
+class QuotaShown(msgspec.Struct, frozen=True):
+    """A quota of one user that replaces the plan's."""
+
+    quota: str
+    limit: int | None
+    period: str
+    hard: bool
+    starts_at: str | None
+    expires_at: str | None
+
+
+class GrantsShown(msgspec.Struct, frozen=True):
+    """All that was written for one user alone, in force or not."""
+
+    plan: str
+    roles: list[RoleShown]
+    permissions: list[PermissionShown]
+    quotas: list[QuotaShown]
+
+
+class UserGrants:
+    """The routes of one user's grants."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def operations(self) -> list[Operation]:
+        """All of them."""
+        user = "/users/{id}"
+        write: dict[str, Any] = {"answers": {200: Seq}, "errors": (Forbidden,), "writes": True}
+        return [
+            Operation(
+                *("GET", f"{user}/grants", self.find),
+                "The plan, roles, permissions and quotas written for a user, in force or not",
+                {200: GrantsShown},
+                errors=(Forbidden,),
+            ),
+            Operation(*("PUT", f"{user}/plan", self.set_plan), "Put a user on a plan", body=PlanChoice, **write),
+            Operation(
+                *("PUT", f"{user}/permissions/{{permission}}", self.set_permission),
+                "Allow or deny a permission, in place of every row of this user that names it",
+                body=PermissionGrant,
+                **write,
+            ),
+            Operation(
+                *("DELETE", f"{user}/permissions/{{permission}}", self.remove_permission),
+                "Leave a permission to plan and roles",
+                **write,
+            ),
+            Operation(*("PUT", f"{user}/roles/{{role}}", self.set_role), "Give a role", body=RoleGrant, **write),
+            Operation(*("DELETE", f"{user}/roles/{{role}}", self.remove_role), "Take a role", **write),
+            Operation(
+                *("PUT", f"{user}/quotas/{{quota}}", self.set_quota),
+                "Override a quota of the plan",
+                body=QuotaOverride,
+                **write,
+            ),
+            Operation(*("DELETE", f"{user}/quotas/{{quota}}", self.remove_quota), "Leave a quota to the plan", **write),
+        ]
+
+    async def find(self, call: Call) -> Response:
+        """All rows of the user."""
+        rights = await call.rights()
+        user = await subject(self._database, rights, call.path["id"])
+        rights.require(WRITE_USERS)
+        found = await grants.read_grants(self._database, user.id)
+        return answer(
+            GrantsShown(
+                user.plan,
+                [RoleShown(row.role, moment_or_null(row.expires_at)) for row in found.roles],
+                [PermissionShown(row.permission, row.effect, *_dates(row)) for row in found.permissions],
+                [QuotaShown(row.quota, row.limit, row.period, row.hard, *_dates(row)) for row in found.quotas],
+            )
+        )
+
+    async def set_plan(self, call: Call) -> Response:
+        """Another plan."""
+        rights = await call.rights()
+        user = await self._writable(call, rights)
+        plan = checked(TEXT_CHECKS["plan"], call.body.plan)
+        await check_plan_change(self._database, rights, user.plan, plan)
+        db = self._audited(call, "user.plan", accounts.user_before(user.id), {"plan": plan})
+        return _written(await accounts.set_plan(db, user.id, plan))
+
+    async def set_permission(self, call: Call) -> Response:
+        """Allow or deny."""
+        user, permission = await self._permission(call)
+        body: PermissionGrant = call.body
+        starts_at, expires_at = period(body.starts_at, body.expires_at)
+        before = grants.permission_before(user, permission)
+        db = self._audited(call, "user.permission", before, {"permission": permission, **msgspec.to_builtins(body)})
+        seq = await grants.set_permission(db, user, permission, body.effect, expires_at, starts_at=starts_at)
+        return _written(seq)
+
+    async def remove_permission(self, call: Call) -> Response:
+        """Neither."""
+        user, permission = await self._permission(call)
+        before = grants.permission_before(user, permission)
+        db = self._audited(call, "user.permission", before, {"permission": permission, "effect": None})
+        return _written(await grants.remove_permission(db, user, permission))
+
+    async def set_role(self, call: Call) -> Response:
+        """Give it."""
+        user, role = await self._role(call)
+        expires_at = stored_moment(call.body.expires_at, "expires_at")
+        after = {"role": role, "expires_at": call.body.expires_at}
+        db = self._audited(call, "user.role", grants.role_before(user, role), after)
+        return _written(await grants.set_role(db, user, role, expires_at))
+
+    async def remove_role(self, call: Call) -> Response:
+        """Take it."""
+        user, role = await self._role(call)
+        db = self._audited(call, "user.role", grants.role_before(user, role), None)
+        return _written(await grants.remove_role(db, user, role))
+
+    async def set_quota(self, call: Call) -> Response:
+        """Override it."""
+        user = (await self._writable(call, await call.rights())).id
+        quota = path_name(check_quota, call.path["quota"])
+        body: QuotaOverride = call.body
+        row = QuotaRow(quota, body.limit, body.period, body.hard, *period(body.starts_at, body.expires_at))
+        after = {"quota": quota, **msgspec.to_builtins(body)}
+        db = self._audited(call, "user.quota", grants.quota_before(user, quota), after)
+        return _written(await grants.set_quota(db, user, row))
+
+    async def remove_quota(self, call: Call) -> Response:
+        """Leave it to the plan."""
+        user = (await self._writable(call, await call.rights())).id
+        quota = path_name(check_quota, call.path["quota"])
+        db = self._audited(call, "user.quota", grants.quota_before(user, quota), None)
+        return _written(await grants.remove_quota(db, user, quota))
+
+    async def _writable(self, call: Call, rights: Rights) -> accounts.User:
+        return await writable(self._database, call, rights)
+
+    async def _permission(self, call: Call) -> tuple[str, str]:
+        """The user and the permission of the path, for whoever may give it."""
+        rights = await call.rights()
+        user = await self._writable(call, rights)
+        permission = path_name(check_permission, call.path["permission"])
+        check_handing_out(rights.is_admin, (), (permission,))
+        return user.id, permission
+
+    async def _role(self, call: Call) -> tuple[str, str]:
+        """The user and the role of the path, for whoever may give it."""
+        rights = await call.rights()
+        user = await self._writable(call, rights)
+        try:
+            role = await roles.find_role(self._database, call.path["role"])
+        except NotFound:
+            raise NotFound("No such role.") from None
+        check_handing_out(rights.is_admin, (), role.permissions)
+        return user.id, role.id
+
+    def _audited(self, call: Call, action: Action, before: Lookup, after: Mapping[str, Any] | None) -> Audited:
+        target = f"user:{call.path['id']}"
+        return Audited(
+            self._database, Entry(call.caller.actor, action, target, call.address, before=before, after=after)
+        )
+
+
+async def writable(database: Database, call: Call, rights: Rights) -> accounts.User:
+    """The user that the path names, for whoever may change it. Raises NotFound and Forbidden."""
+    user = await subject(database, rights, call.path["id"])
+    rights.require(WRITE_USERS)
+    check_account(rights.is_admin, user.is_admin)
+    return user
+
+
+def _dates(row: grants.PermissionRow | QuotaRow) -> tuple[str | None, str | None]:
+    return moment_or_null(row.starts_at), moment_or_null(row.expires_at)
+
+
+def _written(seq: int) -> Response:
+    return answer(Seq(seq), seq=seq)

@@ -1,0 +1,245 @@
+"""Plans: what they permit and which quotas they set.
+
+They are read by whoever changes plans, users or organizations, and by readers of users: what a plan of somebody else
+gives is nobody else's business. The gateway's own permissions get into a plan, and out of it, by administrators alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from starlette.responses import Response
+
+from gateway.core.access import READ_USERS
+from gateway.core.administration import WRITE_ORGANIZATIONS, WRITE_PLANS, WRITE_USERS, check_handing_out
+from gateway.core.document import apply
+from gateway.core.text import TEXT_CHECKS, check_permission, check_quota
+from gateway.errors import Conflict, Forbidden, NotFound, PreconditionFailed, Unprocessable
+from gateway.store import plans as store
+from gateway.store.audit import Action, Audited, Entry
+from gateway.store.database import Database
+from gateway.store.plans import Plan, PlanQuota
+from gateway.web.answer import answer, etag_of, require_match
+from gateway.web.caller import Rights
+from gateway.web.fields import checked, converted
+from gateway.web.operation import Call, Operation
+from gateway.web.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page, read_cursor
+from gateway.web.turns import Turns
+from gateway.web.users import Seq
+
+READERS = (WRITE_PLANS, READ_USERS, WRITE_USERS, WRITE_ORGANIZATIONS)
+MAX_NAMES = 1_000
+"""Permissions or quotas of one plan or role."""
+
+
+class PlanShown(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan; `quotas` by name, a `limit` of null is none."""
+
+    id: str
+    name: str
+    permissions: list[str]
+    quotas: dict[str, PlanQuota]
+
+
+class PlanChanged(PlanShown, frozen=True, kw_only=True):
+    """A plan after a change; `seq` is that of its commit."""
+
+    seq: int
+
+
+class NewPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A plan to be made."""
+
+    id: str
+    name: str = ""
+    permissions: list[str] = []
+    quotas: dict[str, PlanQuota] = {}
+
+
+class PlanReplacement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that is to be so about a plan; `id` may be there, as it is."""
+
+    permissions: list[str]
+    quotas: dict[str, PlanQuota]
+    name: str = ""
+    id: str | UnsetType = UNSET
+
+
+class QuotaPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to change about a quota; null means the default."""
+
+    limit: int | UnsetType | None = UNSET
+    period: str | UnsetType | None = UNSET
+    hard: bool | UnsetType | None = UNSET
+
+
+class PlanPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A merge patch (RFC 7396) of a plan: `permissions` are replaced as a whole, a quota of null is removed."""
+
+    name: str | UnsetType | None = UNSET
+    permissions: list[str] | UnsetType = UNSET
+    quotas: dict[str, QuotaPatch | None] | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+
+
+class Paged(msgspec.Struct, frozen=True):
+    """Which page."""
+
+    cursor: Cursor | None = None
+    limit: Limit = DEFAULT_LIMIT
+
+
+class Plans:
+    """The routes of plans."""
+
+    def __init__(self, database: Database, turns: Turns) -> None:
+        self._database = database
+        self._turns = turns
+
+    def operations(self) -> list[Operation]:
+        """All of them."""
+        one = "/plans/{id}"
+        change: dict[str, Any] = {
+            "answers": {200: PlanChanged},
+            "errors": (Forbidden, PreconditionFailed),
+            "writes": True,
+        }
+        return [
+            Operation(
+                *("GET", "/plans", self.list),
+                "Plans in the order of their ids",
+                {200: Page[PlanShown]},
+                query=Paged,
+                errors=(Forbidden,),
+            ),
+            Operation(
+                *("POST", "/plans", self.create),
+                "Make a plan",
+                {201: PlanChanged},
+                body=NewPlan,
+                errors=(Forbidden, Conflict),
+                writes=True,
+            ),
+            Operation(*("GET", one, self.find), "A plan", {200: PlanShown}, errors=(Forbidden,)),
+            Operation(*("PUT", one, self.replace), "Make a plan exactly this", body=PlanReplacement, **change),
+            Operation(*("PATCH", one, self.patch), "Change some of a plan (RFC 7396)", body=PlanPatch, **change),
+            Operation(
+                *("DELETE", one, self.delete),
+                "Delete a plan that nobody is on",
+                {200: Seq},
+                errors=(Forbidden, Conflict),
+                writes=True,
+            ),
+        ]
+
+    async def list(self, call: Call) -> Response:
+        """One page."""
+        _require_reader(await call.rights())
+        asked: Paged = call.query
+        after = "" if asked.cursor is None else read_cursor("plans", asked.cursor, str)
+        found = await store.list_plans(self._database, after=after, limit=asked.limit + 1)
+        return answer(page("plans", found, asked.limit, position=lambda plan: plan.id, shown=plan_shown))
+
+    async def find(self, call: Call) -> Response:
+        """One plan, with the entity tag that a change can name."""
+        _require_reader(await call.rights())
+        shown = msgspec.to_builtins(plan_shown(await self._found(call.path["id"])))
+        return answer(shown, etag=etag_of(shown))
+
+    async def create(self, call: Call) -> Response:
+        """A new plan."""
+        rights = await call.rights()
+        rights.require(WRITE_PLANS)
+        plan = _checked(call.body.id, call.body)
+        check_handing_out(rights.is_admin, (), plan.permissions)
+        seq = await store.create_plan(self._audited(call, "plan.write", plan), plan)
+        shown = msgspec.to_builtins(plan_shown(plan))
+        headers = {"Location": f"/plans/{plan.id}"}
+        return answer({**shown, "seq": seq}, status=201, seq=seq, etag=etag_of(shown), headers=headers)
+
+    async def replace(self, call: Call) -> Response:
+        """Make the plan what the body says."""
+        return await self._change(call, whole=True)
+
+    async def patch(self, call: Call) -> Response:
+        """Merge the body into the plan."""
+        return await self._change(call, whole=False)
+
+    async def delete(self, call: Call) -> Response:
+        """Delete the plan, unless somebody is on it."""
+        rights = await call.rights()
+        rights.require(WRITE_PLANS)
+        plan = await self._found(call.path["id"])
+        check_handing_out(rights.is_admin, plan.permissions, ())
+        seq = await store.delete_plan(self._audited(call, "plan.delete", plan, left=False), plan.id)
+        return answer(Seq(seq), seq=seq)
+
+    async def _change(self, call: Call, *, whole: bool) -> Response:
+        plan_id, wanted = call.path["id"], msgspec.to_builtins(call.body)
+
+        async def attempt() -> tuple[int, Plan]:
+            rights = await call.rights()
+            rights.require(WRITE_PLANS)
+            before = await self._found(plan_id)
+            stands = msgspec.to_builtins(plan_shown(before))
+            require_match(call.request, etag_of(stands))
+            body = converted(wanted if whole else apply(stands, wanted), PlanReplacement)
+            if body.id not in (UNSET, plan_id):
+                raise Unprocessable("id can not be changed.")
+            after = _checked(plan_id, body, before)
+            check_handing_out(rights.is_admin, before.permissions, after.permissions)
+            return await store.replace_plan(self._audited(call, "plan.write", after), before, after), after
+
+        seq, after = await self._turns.change(f"plan:{plan_id}", call.request, attempt)
+        shown = msgspec.to_builtins(plan_shown(after))
+        return answer({**shown, "seq": seq}, seq=seq, etag=etag_of(shown))
+
+    async def _found(self, plan_id: str) -> Plan:
+        try:
+            return await store.find_plan(self._database, plan_id)
+        except NotFound:
+            raise NotFound("No such plan.") from None
+
+    def _audited(self, call: Call, action: Action, plan: Plan, *, left: bool = True) -> Audited:
+        after: Mapping[str, Any] | None = msgspec.to_builtins(plan_shown(plan)) if left else None
+        before = store.plan_before(plan.id)
+        return Audited(
+            self._database,
+            Entry(call.caller.actor, action, f"plan:{plan.id}", call.address, before=before, after=after),
+        )
+
+
+def plan_shown(plan: Plan) -> PlanShown:
+    """A plan as clients see it: names in order, so that the same plan is the same text."""
+    return PlanShown(
+        id=plan.id,
+        name=plan.name,
+        permissions=sorted(plan.permissions),
+        quotas=dict(sorted(plan.quotas.items())),
+    )
+
+
+def checked_permissions(permissions: list[str], standing: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The permissions of a body; those that are `standing` already are not looked at. Raises Unprocessable."""
+    if len(permissions) > MAX_NAMES:
+        raise Unprocessable(f"There are at most {MAX_NAMES} permissions.")
+    return frozenset(name if name in standing else checked(check_permission, name) for name in permissions)
+
+
+def _checked(plan_id: str, body: NewPlan | PlanReplacement, before: Plan | None = None) -> Plan:
+    """The plan that a body says. Raises Unprocessable."""
+    standing = before or Plan(checked(TEXT_CHECKS["plan"], plan_id))
+    if len(body.quotas) > MAX_NAMES:
+        raise Unprocessable(f"There are at most {MAX_NAMES} quotas.")
+    for quota in body.quotas.keys() - standing.quotas.keys():
+        checked(check_quota, quota)
+    name = body.name if body.name == standing.name else checked(TEXT_CHECKS["name"], body.name)
+    return Plan(standing.id, name, checked_permissions(body.permissions, standing.permissions), body.quotas)
+
+
+def _require_reader(rights: Rights) -> None:
+    if not any(rights.may(permission) for permission in READERS):
+        raise Forbidden(f"This needs one of the permissions {', '.join(READERS)}.")

@@ -1,0 +1,262 @@
+"""Roles, and what the roles of members grant within their organizations.
+
+Roles are read by whoever changes them or users, and by readers of users. The gateway's own permissions get into a role,
+and out of it, by administrators alone, and so does ``manage_members`` for the roles of members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from starlette.responses import Response
+
+from gateway.core.access import READ_USERS
+from gateway.core.administration import WRITE_ROLES, WRITE_USERS, check_handing_out, check_membership_roles
+from gateway.core.document import apply
+from gateway.core.text import TEXT_CHECKS
+from gateway.errors import Conflict, Forbidden, NotFound, PreconditionFailed, Unprocessable
+from gateway.store import organizations
+from gateway.store import roles as store
+from gateway.store.audit import Action, Audited, Entry
+from gateway.store.database import Database
+from gateway.store.organizations import MEMBER_ROLES, MemberRole
+from gateway.store.refusals import refusals
+from gateway.store.roles import Role
+from gateway.web.answer import answer, etag_of, require_match
+from gateway.web.caller import Rights
+from gateway.web.fields import checked, converted
+from gateway.web.operation import Call, Operation
+from gateway.web.paging import Page, page, read_cursor
+from gateway.web.plans import Paged, checked_permissions
+from gateway.web.turns import Turns
+from gateway.web.users import Seq
+
+READERS = (WRITE_ROLES, READ_USERS, WRITE_USERS)
+ORGANIZATION = "organization"
+"""No role can be called so: at its place stand the roles of members."""
+
+
+class RoleShown(msgspec.Struct, frozen=True, kw_only=True):
+    """A role with what it permits."""
+
+    id: str
+    name: str
+    permissions: list[str]
+
+
+class RoleChanged(RoleShown, frozen=True, kw_only=True):
+    """A role after a change; `seq` is that of its commit."""
+
+    seq: int
+
+
+class NewRole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A role to be made."""
+
+    id: str
+    name: str = ""
+    permissions: list[str] = []
+
+
+class RoleReplacement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that is to be so about a role; `id` may be there, as it is."""
+
+    permissions: list[str]
+    name: str = ""
+    id: str | UnsetType = UNSET
+
+
+class RolePatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A merge patch (RFC 7396) of a role: `permissions` are replaced as a whole."""
+
+    name: str | UnsetType | None = UNSET
+    permissions: list[str] | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+
+
+class MembershipRoles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What each role of a member grants within its organization."""
+
+    owner: list[str]
+    admin: list[str]
+    member: list[str]
+
+
+class MembershipRolesChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """What each role of a member grants, after a change; `seq` is that of its commit."""
+
+    owner: list[str]
+    admin: list[str]
+    member: list[str]
+    seq: int
+
+
+class Roles:
+    """The routes of roles."""
+
+    def __init__(self, database: Database, turns: Turns) -> None:
+        self._database = database
+        self._turns = turns
+
+    def operations(self) -> list[Operation]:
+        """All of them; the roles of members first, whose path would be a role's else."""
+        of_members, one = f"/roles/{ORGANIZATION}", "/roles/{id}"
+        write: dict[str, Any] = {"errors": (Forbidden,), "writes": True}
+        change = write | {"answers": {200: RoleChanged}, "errors": (Forbidden, PreconditionFailed)}
+        return [
+            Operation(
+                *("GET", of_members, self.find_membership_roles),
+                "What the roles of members grant within their organizations",
+                {200: MembershipRoles},
+                errors=(Forbidden,),
+            ),
+            Operation(
+                *("PUT", of_members, self.replace_membership_roles),
+                "Let the roles of members grant exactly this",
+                {200: MembershipRolesChanged},
+                body=MembershipRoles,
+                **write,
+            ),
+            Operation(
+                *("GET", "/roles", self.list),
+                "Roles in the order of their ids",
+                {200: Page[RoleShown]},
+                query=Paged,
+                errors=(Forbidden,),
+            ),
+            Operation(
+                *("POST", "/roles", self.create),
+                "Make a role",
+                {201: RoleChanged},
+                body=NewRole,
+                **write | {"errors": (Forbidden, Conflict)},
+            ),
+            Operation(*("GET", one, self.find), "A role", {200: RoleShown}, errors=(Forbidden,)),
+            Operation(*("PUT", one, self.replace), "Make a role exactly this", body=RoleReplacement, **change),
+            Operation(*("PATCH", one, self.patch), "Change some of a role (RFC 7396)", body=RolePatch, **change),
+            Operation(*("DELETE", one, self.delete), "Delete a role; whoever has it loses it", {200: Seq}, **write),
+        ]
+
+    async def list(self, call: Call) -> Response:
+        """One page."""
+        _require_reader(await call.rights())
+        asked: Paged = call.query
+        after = "" if asked.cursor is None else read_cursor("roles", asked.cursor, str)
+        found = await store.list_roles(self._database, after=after, limit=asked.limit + 1)
+        return answer(page("roles", found, asked.limit, position=lambda role: role.id, shown=role_shown))
+
+    async def find(self, call: Call) -> Response:
+        """One role, with the entity tag that a change can name."""
+        _require_reader(await call.rights())
+        shown = msgspec.to_builtins(role_shown(await self._found(call.path["id"])))
+        return answer(shown, etag=etag_of(shown))
+
+    async def create(self, call: Call) -> Response:
+        """A new role."""
+        rights = await call.rights()
+        rights.require(WRITE_ROLES)
+        if call.body.id == ORGANIZATION:
+            raise Unprocessable(f"A role can not be called {ORGANIZATION}.")
+        role = _checked(checked(TEXT_CHECKS["role"], call.body.id), call.body, Role(""))
+        check_handing_out(rights.is_admin, (), role.permissions)
+        seq = await store.create_role(self._audited(call, "role.write", role), role)
+        shown = msgspec.to_builtins(role_shown(role))
+        headers = {"Location": f"/roles/{role.id}"}
+        return answer({**shown, "seq": seq}, status=201, seq=seq, etag=etag_of(shown), headers=headers)
+
+    async def replace(self, call: Call) -> Response:
+        """Make the role what the body says."""
+        return await self._change(call, whole=True)
+
+    async def patch(self, call: Call) -> Response:
+        """Merge the body into the role."""
+        return await self._change(call, whole=False)
+
+    async def delete(self, call: Call) -> Response:
+        """Delete the role."""
+        rights = await call.rights()
+        rights.require(WRITE_ROLES)
+        role = await self._found(call.path["id"])
+        check_handing_out(rights.is_admin, role.permissions, ())
+        seq = await store.delete_role(self._audited(call, "role.delete", role, left=False), role.id)
+        return answer(Seq(seq), seq=seq)
+
+    async def find_membership_roles(self, call: Call) -> Response:
+        """What they grant."""
+        _require_reader(await call.rights())
+        granted = await organizations.read_role_permissions(self._database)
+        return answer({role: list(granted[role]) for role in MEMBER_ROLES})
+
+    async def replace_membership_roles(self, call: Call) -> Response:
+        """Let them grant what the body says."""
+        rights = await call.rights()
+        rights.require(WRITE_ROLES)
+        stands = await organizations.read_role_permissions(self._database)
+        entries, statements, wanted = [], [], {}
+        for role in MEMBER_ROLES:
+            wanted[role] = sorted(checked_permissions(getattr(call.body, role), frozenset(stands[role])))
+            check_membership_roles(rights.is_admin, stands[role], wanted[role])
+            statements += organizations.role_permission_statements(role, wanted[role])
+            if list(stands[role]) != wanted[role]:
+                entries.append(_membership_entry(call, role, wanted[role]))
+        with refusals():
+            seq = (await Audited(self._database, *entries).write(*statements)).seq
+        return answer({**wanted, "seq": seq}, seq=seq)
+
+    async def _change(self, call: Call, *, whole: bool) -> Response:
+        role_id, wanted = call.path["id"], msgspec.to_builtins(call.body)
+
+        async def attempt() -> tuple[int, Role]:
+            rights = await call.rights()
+            rights.require(WRITE_ROLES)
+            before = await self._found(role_id)
+            stands = msgspec.to_builtins(role_shown(before))
+            require_match(call.request, etag_of(stands))
+            body = converted(wanted if whole else apply(stands, wanted), RoleReplacement)
+            if body.id not in (UNSET, role_id):
+                raise Unprocessable("id can not be changed.")
+            after = _checked(role_id, body, before)
+            check_handing_out(rights.is_admin, before.permissions, after.permissions)
+            return await store.replace_role(self._audited(call, "role.write", after), before, after), after
+
+        seq, after = await self._turns.change(f"role:{role_id}", call.request, attempt)
+        shown = msgspec.to_builtins(role_shown(after))
+        return answer({**shown, "seq": seq}, seq=seq, etag=etag_of(shown))
+
+    async def _found(self, role_id: str) -> Role:
+        try:
+            return await store.find_role(self._database, role_id)
+        except NotFound:
+            raise NotFound("No such role.") from None
+
+    def _audited(self, call: Call, action: Action, role: Role, *, left: bool = True) -> Audited:
+        after: Mapping[str, Any] | None = msgspec.to_builtins(role_shown(role)) if left else None
+        before = store.role_before(role.id)
+        return Audited(
+            self._database,
+            Entry(call.caller.actor, action, f"role:{role.id}", call.address, before=before, after=after),
+        )
+
+
+def role_shown(role: Role) -> RoleShown:
+    """A role as clients see it: permissions in order, so that the same role is the same text."""
+    return RoleShown(id=role.id, name=role.name, permissions=sorted(role.permissions))
+
+
+def _membership_entry(call: Call, role: MemberRole, wanted: list[str]) -> Entry:
+    before, target = organizations.role_permissions_before(role), f"role:{ORGANIZATION}.{role}"
+    return Entry(call.caller.actor, "role.write", target, call.address, before=before, after={"permissions": wanted})
+
+
+def _checked(role_id: str, body: NewRole | RoleReplacement, before: Role) -> Role:
+    """The role that a body says; what stays is not looked at. Raises Unprocessable."""
+    name = body.name if body.name == before.name else checked(TEXT_CHECKS["name"], body.name)
+    return Role(role_id, name, checked_permissions(body.permissions, before.permissions))
+
+
+def _require_reader(rights: Rights) -> None:
+    if not any(rights.may(permission) for permission in READERS):
+        raise Forbidden(f"This needs one of the permissions {', '.join(READERS)}.")
