@@ -6,17 +6,30 @@ from starlette.routing import BaseRoute, WebSocketRoute
 
 from gateway.config import Config
 from gateway.live.node import Node
+from gateway.web.admin import Administration
 from gateway.web.asyncapi import AsyncApi
+from gateway.web.audit import AuditTrail
 from gateway.web.caller import Callers
 from gateway.web.channel import Channel
 from gateway.web.cookies import Cookies
+from gateway.web.credentials import OwnCredentials
+from gateway.web.grants import UserGrants
 from gateway.web.health import Health
 from gateway.web.identity import Identity
+from gateway.web.login import Login
+from gateway.web.members import Members
 from gateway.web.oauth import OAuth
 from gateway.web.openapi import OpenApi
 from gateway.web.operation import Operation, operation_routes
+from gateway.web.organizations import Organizations
 from gateway.web.origins import Origins
 from gateway.web.peer import Networks
+from gateway.web.plans import Plans
+from gateway.web.registration import Registrations
+from gateway.web.roles import Roles
+from gateway.web.turns import Turns
+from gateway.web.user_credentials import UserCredentials
+from gateway.web.users import Users
 from gateway.web.well_known import WellKnown
 
 CHANNEL_PATH = "/ws"
@@ -51,7 +64,7 @@ def routes(node: Node, config: Config) -> list[BaseRoute]:
 
 def operations(node: Node, config: Config, callers: Callers, cookies: Cookies) -> list[Operation]:
     """All that can be asked by HTTP."""
-    accounts, auth = node.accounts, config.auth
+    accounts, auth, turns = node.accounts, config.auth, Turns()
 
     def wall() -> int:
         return node.clock.now().wall
@@ -59,6 +72,18 @@ def operations(node: Node, config: Config, callers: Callers, cookies: Cookies) -
     resources = (
         Health(node, metrics_networks=Networks(config.admin.metrics_networks)),
         Identity(node, callers, config.server.api_base),
+        Login(accounts, cookies, wall),
+        Registrations(node.database, accounts),
+        OwnCredentials(node.database, accounts.revoker, cookies, wall),
+        Users(node.database, accounts.revocations, turns),
+        UserGrants(node.database),
+        UserCredentials(node.database, accounts.revoker),
+        Plans(node.database, turns),
+        Roles(node.database, turns),
+        Organizations(node.database, turns),
+        Members(node.database, turns),
+        AuditTrail(node.database),
+        Administration(accounts.revoker, wall),
         OAuth(node.database, accounts.access_tokens, accounts.revoker, auth, wall),
         WellKnown(accounts.keyring, auth.issuer, wall),
         AsyncApi(CHANNEL_PATH, auth.issuer),
