@@ -19,6 +19,8 @@ from gateway.store.migrate import parse_migrations, pending, schema_text
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_LONGEST_NAME = 64
+
 
 class NotMigrated(StoreError):
     """The database lacks migrations that the command needs."""
@@ -45,11 +47,13 @@ def invocation() -> Invocation:
 
 
 def actor() -> str:
-    """Who gives the command, as the audit trail names them."""
+    """Who gives the command, as the audit trail names them: ``command:`` and the name at this machine, printable."""
     try:
-        return f"command:{getpass.getuser()}"
-    except (KeyError, OSError):
-        return f"command:{os.getuid()}"
+        name = getpass.getuser()
+    except (KeyError, ImportError, OSError):  # in a container a user may have a number and no name
+        name = str(os.getuid())
+    shown = "".join(character if character.isprintable() else "?" for character in name[:_LONGEST_NAME])
+    return f"command:{shown or '?'}"
 
 
 def _as_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:

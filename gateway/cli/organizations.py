@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import msgspec
 
+from gateway.cli.audit import audited
 from gateway.cli.invocation import json_option, on_database
 from gateway.cli.printing import show_done, show_record, show_table
 from gateway.cli.values import (
@@ -24,6 +26,7 @@ from gateway.cli.values import (
 )
 from gateway.store import organizations
 from gateway.store.accounts import Status, find_user
+from gateway.store.audit import Audited
 from gateway.store.database import Database
 from gateway.store.organizations import MEMBER_ROLES, MemberCap, MemberRole, Organization
 
@@ -60,8 +63,20 @@ async def add(
         timezone=timezone,
         attributes=checked_attributes(attributes),
     )
-    seq = await organizations.add_organization(db, new)
+    changing = audited(db, "org.create", f"org:{new.id}", after=told(new))
+    seq = await organizations.add_organization(changing, new)
     show_done(f"Added {name}, id {new.id}.", id=new.id, name=name, seq=seq)
+
+
+def told(organization: Organization) -> dict[str, Any]:
+    """A new organization, as the audit trail has it."""
+    fields: dict[str, Any] = msgspec.to_builtins(organization)
+    return {name: value for name, value in fields.items() if name not in ("created_at", "updated_at")}
+
+
+def _changing(db: Database, organization: str, **after: Any) -> Audited:
+    before = organizations.organization_before(organization)
+    return audited(db, "org.update", f"org:{organization}", before=before, after=after)
 
 
 @org.command("list")
@@ -93,7 +108,7 @@ async def show(db: Database, organization: str) -> None:
 @on_database
 async def plan_command(db: Database, organization: str, plan: str) -> None:
     """Put an organization on a plan."""
-    seq = await organizations.set_organization_plan(db, organization, plan)
+    seq = await organizations.set_organization_plan(_changing(db, organization, plan=plan), organization, plan)
     show_done(f"{organization} is on {plan}.", id=organization, plan=plan, seq=seq)
 
 
@@ -116,7 +131,8 @@ async def enable(db: Database, organization: str) -> None:
 
 
 async def _set_status(db: Database, organization: str, status: Status) -> None:
-    seq = await organizations.set_organization_status(db, organization, status)
+    changing = _changing(db, organization, status=status)
+    seq = await organizations.set_organization_status(changing, organization, status)
     show_done(f"{organization} is {status}.", id=organization, status=status, seq=seq)
 
 
@@ -130,7 +146,9 @@ async def delete(db: Database, organization: str, yes: bool) -> None:
     found = await organizations.find_organization(db, organization)
     if not yes:
         click.confirm(f"Delete {found.name} ({found.id}) for good?", abort=True, err=True)
-    seq = await organizations.delete_organization(db, organization)
+    before = organizations.organization_before(organization)
+    changing = audited(db, "org.delete", f"org:{organization}", before=before)
+    seq = await organizations.delete_organization(changing, organization)
     show_done(f"Deleted {found.name}.", id=organization, seq=seq)
 
 
@@ -144,11 +162,14 @@ async def delete(db: Database, organization: str, yes: bool) -> None:
 async def member(db: Database, organization: str, who: str, role: MemberRole, remove: bool) -> None:
     """Make a user a member with a role (owner, admin, member), or end the membership."""
     found = await find_user(db, who)
+    before = organizations.member_before(organization, found.id)
+    after = {"user_id": found.id, "role": None if remove else role}
+    changing = audited(db, "org.member", f"org:{organization}", before=before, after=after)
     if remove:
-        seq = await organizations.remove_member(db, organization, found.id)
+        seq = await organizations.remove_member(changing, organization, found.id)
         show_done(f"{found.username} has left {organization}.", id=organization, user_id=found.id, seq=seq)
     else:
-        seq = await organizations.set_member(db, organization, found.id, role)
+        seq = await organizations.set_member(changing, organization, found.id, role)
         sentence = f"{found.username} is in {organization} as {role}."
         show_done(sentence, id=organization, user_id=found.id, role=role, seq=seq)
 
@@ -164,14 +185,18 @@ async def member(db: Database, organization: str, who: str, role: MemberRole, re
 async def cap(db: Database, organization: str, who: str, quota: str, limit: int | str | None, remove: bool) -> None:
     """Bound what a member may take of a pooled quota in a period."""
     found = await find_user(db, who)
+    before = organizations.cap_before(organization, found.id, quota)
+    target = f"org:{organization}"
     if remove:
-        seq = await organizations.remove_cap(db, organization, found.id, quota)
+        changing = audited(db, "org.member", target, before=before)
+        seq = await organizations.remove_cap(changing, organization, found.id, quota)
         show_done(f"{found.username} has no cap on {quota}.", id=organization, user_id=found.id, quota=quota, seq=seq)
         return
     if limit is None:
         raise click.UsageError("say which LIMIT, or --remove")
     row = MemberCap(found.id, quota, limit_value(limit))
-    seq = await organizations.set_cap(db, organization, row)
+    changing = audited(db, "org.member", target, before=before, after=msgspec.structs.asdict(row))
+    seq = await organizations.set_cap(changing, organization, row)
     sentence = f"{found.username} may take {limit} of {quota}."
     show_done(sentence, id=organization, user_id=found.id, quota=quota, limit=row.limit, seq=seq)
 
@@ -190,6 +215,8 @@ async def role_command(db: Database, role: MemberRole | None, permissions: tuple
         return
     if permissions and clear:
         raise click.UsageError("name permissions, or --clear")
-    seq = await organizations.set_role_permissions(db, role, permissions)
-    names = ", ".join(sorted(set(permissions))) or "nothing"
-    show_done(f"{role} grants {names}.", role=role, permissions=sorted(set(permissions)), seq=seq)
+    wanted = sorted(set(permissions))
+    before = organizations.role_permissions_before(role)
+    changing = audited(db, "role.write", f"role:org.{role}", before=before, after={"permissions": wanted})
+    seq = await organizations.set_role_permissions(changing, role, wanted)
+    show_done(f"{role} grants {', '.join(wanted) or 'nothing'}.", role=role, permissions=wanted, seq=seq)

@@ -9,12 +9,14 @@ from typing import Any
 import click
 import msgspec
 
+from gateway.cli.audit import entry
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_json, show_record, show_sentences, show_table
 from gateway.cli.values import PLAN
 from gateway.core.text import TEXT_CHECKS, check_permission, check_quota
 from gateway.errors import BadRequest
 from gateway.store import plans
+from gateway.store.audit import Audited, Entry
 from gateway.store.database import Database
 from gateway.store.plans import Plan, PlanDifference, PlanQuota
 
@@ -63,15 +65,26 @@ async def show(db: Database, plan_id: str) -> None:
 async def apply(db: Database, file: Path, dry_run: bool) -> None:
     """Make plans exactly what the TOML FILE says; plans that it does not name stay as they are."""
     desired = read_plans(file)
-    if dry_run:
-        differences, seq = await plans.compare_plans(db, desired), None
-    else:
-        differences, seq = await plans.apply_plans(db, desired)
+    differences, seq = await plans.compare_plans(db, desired), None
+    if differences and not dry_run:
+        after = {plan.id: plan for plan in desired}
+        left = [_entry(after[difference.plan]) for difference in differences]
+        differences, seq = await plans.apply_plans(Audited(db, *left), desired)
     if invocation().as_json:
         show_json({"applied": not dry_run, "plans": differences, "seq": seq})
     else:
         lines = [line for difference in differences for line in _sentences(difference)]
         show_sentences(lines or ["All plans are as the file says."])
+
+
+def _entry(plan: Plan) -> Entry:
+    return entry("plan.write", f"plan:{plan.id}", before=plans.plan_before(plan.id), after=told(plan))
+
+
+def told(plan: Plan) -> dict[str, Any]:
+    """A plan, as the audit trail has it."""
+    fields: dict[str, Any] = msgspec.to_builtins(plan, order="deterministic")
+    return fields
 
 
 def read_plans(file: Path) -> list[Plan]:

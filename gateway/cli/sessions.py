@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from gateway.auth.revocation import IssuedBefore, Revoker, SessionEnded
-from gateway.cli.invocation import actor, json_option, on_database
+from gateway.cli.audit import entry
+from gateway.cli.invocation import json_option, on_database
 from gateway.cli.printing import show_done, show_table
 from gateway.cli.values import ID, WHO
 from gateway.store import credentials
 from gateway.store.accounts import find_user
-from gateway.store.audit import Entry
 from gateway.store.database import Database
 
 
@@ -41,11 +41,11 @@ async def revoke(db: Database, session_id: str | None, who: str | None) -> None:
         raise click.UsageError("name a session, or --user")
     revoker = Revoker(db, None, db.clock)
     if session_id is not None:
-        entry = Entry(actor(), "session.revoke", f"session:{session_id}")
-        revoked = await revoker.revoke(SessionEnded(session_id), entry=entry)
+        left = entry("session.revoke", f"session:{session_id}")
+        revoked = await revoker.revoke(SessionEnded(session_id), entry=left)
         show_done(f"Ended {session_id}.", id=session_id, seq=revoked.seq)
     elif who is not None:
         user = await find_user(db, who)
-        entry = Entry(actor(), "revoke.before", f"user:{user.id}")
-        revoked = await revoker.revoke(IssuedBefore(None, user=user.id), entry=entry)
+        left = entry("revoke.before", f"user:{user.id}")
+        revoked = await revoker.revoke(IssuedBefore(None, user=user.id), entry=left)
         show_done(f"Ended every session and revoked every token of {user.username}.", user_id=user.id, seq=revoked.seq)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from gateway.auth.revocation import Revoker, TokenRevoked
-from gateway.cli.invocation import actor, invocation, json_option, on_database
+from gateway.cli.audit import audited, entry
+from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_done, show_json, show_table
 from gateway.cli.values import ID, NAME, WHO, new_id
 from gateway.core.text import check_permission
 from gateway.core.tokens import hash_token, new_api_token
 from gateway.store import credentials
 from gateway.store.accounts import find_user
-from gateway.store.audit import Entry
 from gateway.store.credentials import ApiToken
 from gateway.store.database import Database
 
@@ -43,6 +44,11 @@ def new_token(
     return row, new_api_token(secrets.token_bytes(32))
 
 
+def told(row: ApiToken) -> dict[str, Any]:
+    """A new token, as the audit trail has it."""
+    return {"user_id": row.user_id, "name": row.name, "scopes": row.scopes, "expires_at": row.expires_at}
+
+
 @token.command("issue")
 @click.argument("who", metavar="USER", type=WHO)
 @click.option("--name", type=NAME, default="", help="What it is for.")
@@ -55,7 +61,8 @@ async def issue(db: Database, who: str, name: str, days: int | None, scopes: lis
     user = await find_user(db, who)
     expires_at = None if days is None else db.clock() + days * DAY_MS
     row, secret = new_token(user.id, name, expires_at=expires_at, permissions=scopes)
-    seq = await credentials.add_token(db, row, hash_token(secret))
+    changing = audited(db, "token.issue", f"token:{row.id}", after=told(row))
+    seq = await credentials.add_token(changing, row, hash_token(secret))
     if invocation().as_json:
         show_json({"id": row.id, "user_id": user.id, "token": secret, "expires_at": expires_at, "seq": seq})
     else:
@@ -80,6 +87,6 @@ async def list_command(db: Database, who: str | None) -> None:
 @on_database
 async def revoke(db: Database, token_id: str) -> None:
     """Revoke an API token: whatever it opened closes at once."""
-    entry = Entry(actor(), "token.revoke", f"token:{token_id}")
-    revoked = await Revoker(db, None, db.clock).revoke(TokenRevoked(token_id), entry=entry)
+    left = entry("token.revoke", f"token:{token_id}")
+    revoked = await Revoker(db, None, db.clock).revoke(TokenRevoked(token_id), entry=left)
     show_done(f"Revoked {token_id}.", id=token_id, seq=revoked.seq)

@@ -13,11 +13,13 @@ from typing import BinaryIO, cast
 import click
 import msgspec
 
+from gateway.cli.audit import entry
 from gateway.cli.exits import ExitCode, Repeatable, printable
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import progress, show_json, show_sentences, show_table
 from gateway.errors import StoreUnavailable, StoreUncertain
 from gateway.store.address import FileAddress, parse_address
+from gateway.store.audit import record
 from gateway.store.database import Database
 from gateway.store.transfer import (
     AS_STORED,
@@ -83,24 +85,36 @@ def import_command(file: str, dry_run: bool, overwrite: bool, as_stored: bool) -
         size = content.seek(0, 2)
         with progress("Checking", size) as advance:
             header = FileReader(content, name, advance).verify()
+        source = {"exported_at": header.exported_at, "epoch": header.epoch}
         outcomes: list[Outcome] = []
         with progress("Importing", size) as advance:
             reader = FileReader(content, name, advance)
             rules = Rules(overwrite=overwrite, as_stored=as_stored, dry_run=dry_run)
-            counts = on_database(_import)(reader, rules, outcomes)
-    _show_import(counts, outcomes, dry_run, {"exported_at": header.exported_at, "epoch": header.epoch})
+            counts = on_database(_import)(reader, rules, source, outcomes)
+    _show_import(counts, outcomes, dry_run, source)
     return ExitCode.FINDINGS if any(count.refused for count in counts) else ExitCode.OK
 
 
-async def _import(db: Database, reader: FileReader, rules: Rules, outcomes: list[Outcome]) -> list[Counts]:
+async def _import(
+    db: Database, reader: FileReader, rules: Rules, source: dict[str, str], outcomes: list[Outcome]
+) -> list[Counts]:
+    """It takes many commits, so the trail has two entries of it: that it began, and what came of it."""
+
     def told(outcome: Outcome) -> None:
         if invocation().as_json:
             outcomes.append(outcome)
         else:
             show_sentences([_sentence(outcome, rules.dry_run)])
 
+    begun = entry("import", "database", outcome="begun", after=source | {"overwrite": rules.overwrite})
     try:
-        return await import_file(db, reader, rules, told)
+        if rules.dry_run:
+            return await import_file(db, reader, rules, told)
+        await db.write(record(begun, db.clock()))
+        counts = await import_file(db, reader, rules, told)
+        done = entry("import", "database", after={"counts": msgspec.to_builtins(counts)})
+        await db.write(record(done, db.clock()))
+        return counts
     except (StoreUnavailable, StoreUncertain) as error:
         raise going_on(error) from error
 

@@ -7,7 +7,10 @@ from typing import Any
 import click
 import msgspec
 
-from gateway.cli.invocation import json_option, on_database
+from gateway.auth.revocation import OtherSessions, Revoker, UserDeleted, UserDisabled
+from gateway.cli import passwords
+from gateway.cli.audit import audited, entry
+from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_done, show_record, show_table
 from gateway.cli.values import (
     ATTRIBUTE,
@@ -27,9 +30,10 @@ from gateway.cli.values import (
     limit_value,
     new_id,
 )
-from gateway.errors import NotFound
+from gateway.errors import NoRowChanged, NotFound
 from gateway.store import accounts, grants
-from gateway.store.accounts import Status, User
+from gateway.store.accounts import User, user_before
+from gateway.store.audit import Action
 from gateway.store.credentials import ApiToken, LoginSession, list_sessions, list_tokens
 from gateway.store.database import Database
 from gateway.store.grants import Effect, QuotaRow
@@ -54,6 +58,9 @@ def user() -> None:
 )
 @click.option("--attribute", "attributes", type=ATTRIBUTE, multiple=True, help="A further field of the identity.")
 @click.option("--id", "user_id", type=ID, help="The id; without it, a new one.")
+@click.option("--password", "source", flag_value="ask", help="Ask for a password at the terminal.")
+@click.option("--password-stdin", "source", flag_value="stdin", help="Take the password from standard input.")
+@click.option("--generate-password", "source", flag_value="generate", help="Make a password and print it, this once.")
 @json_option
 @on_database
 async def add(
@@ -63,9 +70,10 @@ async def add(
     user_id: str | None,
     admin: bool,
     attributes: tuple[tuple[str, Any], ...],
+    source: str | None,
     **fields: Any,
 ) -> None:
-    """Add a user."""
+    """Add a user, who can sign in with a password where one is given."""
     new = User(
         id=user_id or new_id("u_"),
         username=username,
@@ -73,8 +81,61 @@ async def add(
         attributes=checked_attributes(attributes),
         **fields,
     )
-    seq = await accounts.add_user(db, new)
-    show_done(f"Added {username}, id {new.id}.", id=new.id, username=username, seq=seq)
+    password = None if source is None else _new_password(new, source)
+    password_hash = None if password is None else passwords.hash_new(password, new, invocation().config.auth)
+    changing = audited(db, "user.create", f"user:{new.id}", after=_told(new))
+    seq = await accounts.add_user(changing, new, password_hash)
+    _show_password(f"Added {username}, id {new.id}.", password, source, id=new.id, username=username, seq=seq)
+
+
+def _new_password(user: User, source: str) -> str:
+    match source:
+        case "stdin":
+            return passwords.read_line()
+        case "generate":
+            return passwords.generated(user, invocation().config.auth)
+        case _:
+            return passwords.ask(user.username)
+
+
+def _show_password(sentence: str, password: str | None, source: str | None, **fields: Any) -> None:
+    """What was done, and a password that nobody knows yet: it is shown this once."""
+    if source != "generate":
+        show_done(sentence, **fields)
+    elif invocation().as_json:
+        show_done(sentence, **fields, password=password)
+    else:
+        click.echo(password)
+        click.echo(f"{sentence} The password is shown this once.", err=True)
+
+
+def _told(user: User) -> dict[str, Any]:
+    """A new user, as the audit trail has it."""
+    fields: dict[str, Any] = msgspec.to_builtins(user)
+    return {name: value for name, value in fields.items() if name not in ("created_at", "updated_at")}
+
+
+@user.command("password")
+@_WHO
+@click.option("--stdin", "source", flag_value="stdin", help="Take it from standard input.")
+@click.option("--generate", "source", flag_value="generate", help="Make one and print it, this once.")
+@json_option
+@on_database
+async def password_command(db: Database, who: str, source: str | None) -> None:
+    """Set a user's password, asked at the terminal unless told otherwise, and end all sessions of the user."""
+    found = await accounts.find_user(db, who)
+    password = _new_password(found, source or "ask")
+    stored = passwords.hash_new(password, found, invocation().config.auth)
+    try:
+        revoked = await Revoker(db, None, db.clock).revoke(
+            OtherSessions(found.id, None),
+            accounts.password_statement(found.id, stored),
+            entry=entry("password.reset", f"user:{found.id}"),
+        )
+    except NoRowChanged:
+        raise NotFound(f"There is no user {found.id}.") from None
+    sentence = f"{found.username} has a new password; {revoked.count} sessions ended."
+    _show_password(sentence, password, source, id=found.id, sessions=revoked.count, seq=revoked.seq)
 
 
 @user.command("list")
@@ -101,7 +162,8 @@ async def show(db: Database, who: str) -> None:
     now = db.clock()
     held: list[ApiToken | LoginSession] = [*await list_tokens(db, found.id), *await list_sessions(db, found.id)]
     alive = sum(item.revoked_at is None and (item.expires_at is None or item.expires_at > now) for item in held)
-    show_record(found, **msgspec.structs.asdict(own), credentials=alive)
+    has_password = await accounts.read_password_hash(db, found.id) is not None
+    show_record(found, password=has_password, **msgspec.structs.asdict(own), credentials=alive)
 
 
 @user.command("disable")
@@ -110,7 +172,11 @@ async def show(db: Database, who: str) -> None:
 @on_database
 async def disable(db: Database, who: str) -> None:
     """Cut a user off everywhere, until enabled again."""
-    await _set_status(db, who, "disabled")
+    found = await accounts.find_user(db, who)
+    before, after = user_before(found.id), {"status": "disabled"}
+    left = entry("user.update", f"user:{found.id}", before=before, after=after)
+    revoked = await Revoker(db, None, db.clock).revoke(UserDisabled(found.id), entry=left)
+    show_done(f"{found.username} is disabled.", id=found.id, status="disabled", seq=revoked.seq)
 
 
 @user.command("enable")
@@ -119,13 +185,11 @@ async def disable(db: Database, who: str) -> None:
 @on_database
 async def enable(db: Database, who: str) -> None:
     """Let a disabled user in again."""
-    await _set_status(db, who, "active")
-
-
-async def _set_status(db: Database, who: str, status: Status) -> None:
     found = await accounts.find_user(db, who)
-    seq = await accounts.set_status(db, found.id, status, keep_an_admin=False)
-    show_done(f"{found.username} is {status}.", id=found.id, status=status, seq=seq)
+    after = {"status": "active"}
+    changing = audited(db, "user.update", f"user:{found.id}", before=user_before(found.id), after=after)
+    seq = await accounts.set_status(changing, found.id, "active")
+    show_done(f"{found.username} is active.", id=found.id, status="active", seq=seq)
 
 
 @user.command("delete")
@@ -138,8 +202,9 @@ async def delete(db: Database, who: str, yes: bool) -> None:
     found = await accounts.find_user(db, who)
     if not yes:
         click.confirm(f"Delete {found.username} ({found.id}) for good?", abort=True, err=True)
-    seq = await accounts.delete_user(db, found.id, keep_an_admin=False)
-    show_done(f"Deleted {found.username}.", id=found.id, seq=seq)
+    left = entry("user.delete", f"user:{found.id}", before=user_before(found.id))
+    revoked = await Revoker(db, None, db.clock).revoke(UserDeleted(found.id), entry=left)
+    show_done(f"Deleted {found.username}.", id=found.id, seq=revoked.seq)
 
 
 @user.command("plan")
@@ -150,7 +215,8 @@ async def delete(db: Database, who: str, yes: bool) -> None:
 async def plan_command(db: Database, who: str, plan: str) -> None:
     """Put a user on a plan."""
     found = await accounts.find_user(db, who)
-    seq = await accounts.set_plan(db, found.id, plan)
+    changing = audited(db, "user.plan", f"user:{found.id}", before=user_before(found.id), after={"plan": plan})
+    seq = await accounts.set_plan(changing, found.id, plan)
     show_done(f"{found.username} is on {plan}.", id=found.id, plan=plan, seq=seq)
 
 
@@ -180,7 +246,10 @@ async def deny(db: Database, who: str, permission: str, until: int | None, remov
 
 async def _set_permission(db: Database, who: str, permission: str, effect: Effect | None, until: int | None) -> None:
     found = await accounts.find_user(db, who)
-    seq = await grants.set_permission(db, found.id, permission, effect, until)
+    before = grants.permission_before(found.id, permission)
+    after = {"permission": permission, "effect": effect, "expires_at": until}
+    changing = audited(db, "user.permission", f"user:{found.id}", before=before, after=after)
+    seq = await grants.set_permission(changing, found.id, permission, effect, until)
     done = {"allow": "allowed", "deny": "denied", None: "left to plan and roles"}[effect]
     show_done(
         f"{permission} is {done} for {found.username}.",
@@ -214,8 +283,10 @@ async def quota_command(
 ) -> None:
     """Override a quota of a user's plan: LIMIT is a number or unlimited."""
     found = await accounts.find_user(db, who)
+    before = grants.quota_before(found.id, quota)
+    left: tuple[Action, str] = ("user.quota", f"user:{found.id}")
     if remove:
-        seq = await grants.remove_quota(db, found.id, quota)
+        seq = await grants.remove_quota(audited(db, *left, before=before), found.id, quota)
         show_done(f"{quota} of {found.username} is left to the plan.", id=found.id, quota=quota, seq=seq)
         return
     if limit is None:
@@ -223,9 +294,10 @@ async def quota_command(
     standing = await _plan_quota(db, found.plan, quota)
     is_hard = standing.hard if hard is None else hard
     row = QuotaRow(quota, limit_value(limit), period or standing.period, is_hard, expires_at=until)
-    seq = await grants.set_quota(db, found.id, row)
+    after = msgspec.structs.asdict(row)
+    seq = await grants.set_quota(audited(db, *left, before=before, after=after), found.id, row)
     sentence = f"{quota} of {found.username} is {limit}, period {row.period}, {'hard' if is_hard else 'soft'}."
-    show_done(sentence, id=found.id, **msgspec.structs.asdict(row), seq=seq)
+    show_done(sentence, id=found.id, **after, seq=seq)
 
 
 async def _plan_quota(db: Database, plan: str, quota: str) -> PlanQuota:

@@ -37,10 +37,13 @@ class _Checked(click.ParamType[str]):
 
 class _Moment(click.ParamType[int]):
     """A moment to come: RFC 3339, a date (midnight UTC), or from now on 30m, 12h, 7d, 4w; milliseconds since 1970
-    UTC.
+    UTC. `past`: one that has passed, and as long ago.
     """
 
     name = "when"
+
+    def __init__(self, *, past: bool = False) -> None:
+        self._past = past
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The moment, or a usage error."""
@@ -48,13 +51,15 @@ class _Moment(click.ParamType[int]):
         duration = _DURATION.fullmatch(value)
         try:
             if duration:
-                moment = now + int(duration[1]) * _UNIT_MS[duration[2]]
+                length_ms = int(duration[1]) * _UNIT_MS[duration[2]]
+                moment = now - length_ms if self._past else now + length_ms
             else:
                 moment = parse_rfc3339(value if "T" in value.upper() else f"{value}T00:00:00Z")
         except ValueError:
-            self.fail("write 2026-12-31, 2026-12-31T18:00:00Z, or from now on 30m, 12h, 7d, 4w", param, ctx)
-        if moment <= now:
-            self.fail("this moment has passed", param, ctx)
+            lengths = "so long ago" if self._past else "from now on"
+            self.fail(f"write 2026-12-31, 2026-12-31T18:00:00Z, or {lengths} 30m, 12h, 7d, 4w", param, ctx)
+        if (moment > now) if self._past else (moment <= now):
+            self.fail("this moment is yet to come" if self._past else "this moment has passed", param, ctx)
         return moment
 
 
@@ -116,6 +121,7 @@ NAME = _Checked("name", TEXT_CHECKS["name"])
 PLAN = _Checked("plan", TEXT_CHECKS["plan"])
 WHO = _Checked("user", lambda value: check_text(unicodedata.normalize("NFKC", value), "the user", MAX_EMAIL))
 MOMENT = _Moment()
+PAST = _Moment(past=True)
 LIMIT = _Limit()
 ATTRIBUTE = _Attribute()
 PERIOD = click.Choice(["hour", "day", "week", "month", "year", "never"])

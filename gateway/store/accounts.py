@@ -133,11 +133,11 @@ async def replace_user(db: Store, before: User, after: User) -> int:
         return (await guarded_write(db, guards, update)).seq
 
 
-async def set_status(db: Store, user_id: str, status: Status, *, keep_an_admin: bool = True) -> int:
+async def set_status(db: Store, user_id: str, status: Status) -> int:
     """Enable or disable a user; whoever is disabled is cut off everywhere. NotFound when there is no such user,
-    Conflict when it is the last active administrator, unless `keep_an_admin` is false."""
+    Conflict when it is the last active administrator."""
     guards = [guard("users", "id = ?", (user_id,), NotFound(f"There is no user {user_id}."))]
-    if keep_an_admin and status != "active":
+    if status != "active":
         guards.append(_another_admin(user_id))
     with refusals():
         return (await guarded_write(db, guards, _set(user_id, "status", status))).seq
@@ -153,13 +153,18 @@ async def set_password(db: Store, user_id: str, password_hash: str | None) -> in
     """Store the hash of a new password; None: the user can not log in. Ending what the old one opened is the caller's.
     NotFound when there is no such user."""
     with refusals(missing=f"There is no user {user_id}."):
-        return (await db.write(_set(user_id, "password_hash", password_hash))).seq
+        return (await db.write(password_statement(user_id, password_hash))).seq
 
 
-async def has_password(db: Reader, user_id: str) -> bool:
-    """Whether the user can log in with a password; False for nobody."""
-    [rows] = await db.read(Statement("SELECT password_hash IS NOT NULL FROM users WHERE id = ?", (user_id,)))
-    return bool(rows and rows[0][0])
+def password_statement(user_id: str, password_hash: str | None) -> Statement:
+    """The statement of `set_password`, for a write of several; it must change a row."""
+    return _set(user_id, "password_hash", password_hash)
+
+
+async def read_password_hash(db: Reader, user_id: str) -> str | None:
+    """What is stored of a password, for who checks one; None where the user can not log in, or is not there."""
+    [rows] = await db.read(Statement("SELECT password_hash FROM users WHERE id = ?", (user_id,)))
+    return rows[0][0] if rows else None
 
 
 async def delete_user(db: Store, user_id: str, *, keep_an_admin: bool = True) -> int:
