@@ -98,7 +98,8 @@ class Revocations:
             voids = await read_voids(reader, group, self._wall(), self._life_ms, owners=owners)
             for user, standing in _standings(group, voids).items():
                 self._install(user, standing, seq)
-            self._own(voids)
+            if owners:
+                self._own(voids)
             for meanwhile in self._loading:
                 meanwhile.update(group)
             if len(names) > GROUP:
@@ -162,7 +163,7 @@ class Revocations:
         """Whose the sessions in force are: the log names the old owner and the new one of a session that was given to
         somebody else, but not the session."""
         now = self._wall()
-        for session, user in voids.owners:
+        for session, user in (*((session, user) for user, session, _ in voids.sessions), *voids.owners):
             known = self._owners.get(session)
             if known[0] != user if known is not None else not known_only:
                 self._owners[session] = (user, now)
