@@ -1,0 +1,206 @@
+"""Counting failed logins: who is refused, for how long, and what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.auth.lockout import REMEMBERED, Lockout, account_key, name_key
+from gateway.errors import RateLimited, StoreUnavailable
+from gateway.store.database import Database, Row, Statement
+from tests.support.flaky_store import FlakyStore
+from tests.support.login_rig import CHEAP, Clock
+
+HERE, THERE = "192.0.2.7", "192.0.2.8"
+
+
+def lockout(database: Any, clock: Clock | None = None, **settings: Any) -> Lockout:
+    return Lockout(database, msgspec.structs.replace(CHEAP, **settings), clock or Clock())
+
+
+async def counts(database: Database) -> dict[str, int]:
+    found: list[list[Row]] = await database.read(Statement("SELECT counted, failures FROM login_failures"))
+    return dict(found[0])
+
+
+async def test_five_failures_lock_an_account_and_time_opens_it(database: Database) -> None:
+    clock = Clock()
+    tried = lockout(database, clock)
+    assert [(await tried.begin("account:a", HERE)).allowed for _ in range(7)] == [True] * 5 + [False] * 2
+    assert (await tried.begin("account:b", HERE)).allowed
+    clock.pass_s(299.999)
+    locked = await tried.begin("account:a", HERE)
+    assert not locked.allowed
+    assert 0 < locked.wait_s < 0.1
+    clock.pass_s(0.001)
+    assert (await tried.begin("account:a", HERE)).allowed
+
+
+async def test_a_success_takes_its_own_count_back_and_no_other(database: Database) -> None:
+    tried = lockout(database)
+    for _ in range(3):
+        await tried.begin("account:a", HERE)
+    attempt = await tried.begin("account:a", HERE)
+    await database.write(attempt.undo)
+    assert await counts(database) == {"account:a": 3, f"address:{HERE}": 3, "all": 3}
+
+
+async def test_the_count_holds_across_nodes_and_restarts(database: Database) -> None:
+    attempts = [await lockout(database).begin("account:a", HERE) for _ in range(6)]
+    assert [attempt.allowed for attempt in attempts] == [True] * 5 + [False]
+
+
+async def test_no_number_of_attempts_at_once_gets_more_guesses(database: Database) -> None:
+    nodes = [lockout(database) for _ in range(3)]
+    attempts = await asyncio.gather(*(node.begin("account:a", HERE) for _ in range(10) for node in nodes))
+    assert sum(attempt.allowed for attempt in attempts) == 5
+
+
+async def test_a_known_browser_has_a_count_of_its_own_which_is_bounded(database: Database) -> None:
+    clock = Clock()
+    tried = lockout(database, clock, max_address_failures=6, max_failures=6)
+    for _ in range(6):
+        await tried.begin("account:a", HERE)
+    with pytest.raises(RateLimited):
+        await tried.begin("account:a", HERE)
+    attempts = [await tried.begin("account:a", HERE, "d_1") for _ in range(7)]
+    assert [attempt.allowed for attempt in attempts] == [True] * 5 + [False] * 2
+    assert (await tried.begin("account:a", HERE, "d_2")).allowed
+    clock.pass_s(300)
+    assert (await tried.begin("account:a", HERE, "d_1")).allowed
+
+
+async def test_an_address_that_failed_too_often_waits_and_locks_no_account_meanwhile(database: Database) -> None:
+    clock = Clock()
+    tried = lockout(database, clock, max_address_failures=10)
+    for number in range(10):
+        await tried.begin(f"account:{number}", HERE)
+    clock.pass_s(100)
+    before = await counts(database)
+    for _ in range(3):
+        with pytest.raises(RateLimited) as refused:
+            await tried.begin("account:victim", HERE)
+        assert refused.value.retry_after_s == 200
+    assert await counts(database) == before
+    assert (await tried.begin("account:victim", THERE)).allowed
+    clock.pass_s(200)
+    assert (await tried.begin("account:victim", HERE)).allowed
+
+
+async def test_all_together_have_a_limit(database: Database) -> None:
+    clock = Clock()
+    tried = lockout(database, clock, max_failures=10)
+    for number in range(10):
+        await tried.begin(f"account:{number}", f"192.0.2.{number}")
+    with pytest.raises(RateLimited) as refused:
+        await tried.begin("account:a", "198.51.100.1")
+    assert refused.value.retry_after_s == 300
+    # Another node finds it out by itself, and another address knows without asking.
+    with pytest.raises(RateLimited):
+        await lockout(database, clock, max_failures=10).begin("account:a", "198.51.100.2")
+    with pytest.raises(RateLimited):
+        tried.check("198.51.100.3")
+    clock.pass_s(300)
+    tried.check("198.51.100.3")
+    assert (await tried.begin("account:a", "198.51.100.1")).allowed
+
+
+async def test_a_flood_costs_no_look_at_the_database(database: Database) -> None:
+    store = FlakyStore(database)
+    clock = Clock()
+    tried = lockout(store, clock, max_address_failures=1)
+    await tried.begin("account:a", HERE)
+    with pytest.raises(RateLimited):
+        await tried.begin("account:a", HERE)
+    accesses = store.reads
+    for _ in range(100):
+        with pytest.raises(RateLimited):
+            tried.check(HERE)
+        with pytest.raises(RateLimited):
+            await tried.begin("account:a", HERE)
+    assert store.reads == accesses
+    clock.now -= 3_600_000  # a clock that was an hour ahead
+    tried.check(HERE)
+
+
+async def test_what_is_remembered_is_bounded(database: Database) -> None:
+    tried = lockout(database)
+    for number in range(REMEMBERED + 10):
+        tried._remember(f"address:{number}", 1)
+    assert len(tried._refused) == REMEMBERED
+    assert "address:9" not in tried._refused
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("192.0.2.7", "192.0.2.7", True),
+        ("192.0.2.7", "192.0.2.8", False),
+        ("::ffff:192.0.2.7", "192.0.2.7", True),
+        ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", True),
+        ("2001:db8::1", "2001:DB8:0:0:1::", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+        ("", "testclient", False),
+    ],
+)
+async def test_what_one_address_is(database: Database, first: str, second: str, same: bool) -> None:
+    tried = lockout(database, max_address_failures=1)
+    await tried.begin("account:a", first)
+    if same:
+        with pytest.raises(RateLimited):
+            await tried.begin("account:b", second)
+    else:
+        assert (await tried.begin("account:b", second)).allowed
+
+
+async def test_what_no_address_looks_like_makes_no_long_row(database: Database) -> None:
+    await lockout(database).begin("account:a", "x" * 100_000)
+    assert max(map(len, await counts(database))) < 100
+
+
+async def test_without_an_address_the_account_alone_counts(database: Database) -> None:
+    tried = lockout(database, max_failures=1)
+    for _ in range(3):
+        assert (await tried.begin("password:u1", None)).allowed
+    assert await counts(database) == {"password:u1": 3}
+
+
+async def test_a_database_that_is_away_lets_nobody_try(database: Database) -> None:
+    store = FlakyStore(database)
+    store.fail()
+    with pytest.raises(StoreUnavailable):
+        await lockout(store).begin("account:a", HERE)
+
+
+async def test_one_attempt_at_a_time_for_an_account_and_nothing_stays_behind(database: Database) -> None:
+    tried = lockout(database)
+    order: list[str] = []
+
+    async def attempt(account: str, name: str) -> None:
+        async with tried.alone(account):
+            order.append(f"{name} begins")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            order.append(f"{name} ends")
+
+    tasks = [asyncio.create_task(attempt("a", name)) for name in ("one", "two", "three")]
+    await asyncio.sleep(0)
+    await attempt("b", "other")
+    assert "other ends" in order
+    assert "three begins" not in order
+    tasks[2].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    a = [event for event in order if not event.startswith("other")]
+    assert a == ["one begins", "one ends", "two begins", "two ends"]
+    assert tried._alone == {}
+
+
+def test_keys_tell_nothing_of_a_name_that_nobody_has() -> None:
+    assert account_key("u1") == "account:u1"
+    assert name_key("my secret password") == name_key("My Secret Password")
+    assert "secret" not in name_key("my secret password")
+    assert name_key("a") != name_key("b")

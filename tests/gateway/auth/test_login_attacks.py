@@ -1,0 +1,345 @@
+"""What people try at the door, each with its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gateway.auth.logins import FAILURE_FLOOR_S
+from gateway.auth.passwords import Passwords
+from gateway.core.password_hash import Argon2Hash
+from gateway.errors import AuthFailed, GatewayError, RateLimited, Unavailable
+from gateway.store.database import Database, Statement
+from tests.support.flaky_store import FlakyStore
+from tests.support.login_rig import CHEAP, HERE, PASSWORD, LoginRig
+from tests.support.people import run
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+async def rig(database: Database) -> AsyncIterator[LoginRig]:
+    """With ada, whose id is u1."""
+    opened = await LoginRig.open(database)
+    await opened.add_user("u1", username="ada", email="ada@example.org")
+    yield opened
+    opened.close()
+
+
+# --- guessing ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_sixth_attempt_is_refused_even_with_the_right_password(rig: LoginRig) -> None:
+    for _ in range(5):
+        await rig.fails()
+    await rig.fails(password=PASSWORD)
+    rig.clock.pass_s(299)
+    await rig.fails(password=PASSWORD)
+    rig.clock.pass_s(1)
+    await rig.login()
+
+
+async def test_attempts_while_locked_do_not_prolong_the_lock(rig: LoginRig) -> None:
+    for _ in range(5):
+        await rig.fails()
+    for _ in range(29):
+        rig.clock.pass_s(10)
+        await rig.fails()
+    rig.clock.pass_s(10)
+    await rig.login()
+
+
+async def test_guesses_at_once_are_no_more_guesses(rig: LoginRig) -> None:
+    guesses = [rig.login(password=f"wrong password {number}") for number in range(20)]
+    outcomes = await asyncio.gather(*guesses, rig.login(), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [AuthFailed] * 21
+    assert (await rig.counts())["account:u1"] == 5
+    outcome = [entry.outcome for entry in await rig.audited("session.login_failed")]
+    assert (outcome.count("wrong_password"), outcome.count("locked")) == (5, 16)
+
+
+async def test_the_owner_who_logs_in_on_many_devices_at_once_is_not_locked_out(rig: LoginRig) -> None:
+    tokens = await asyncio.gather(*(rig.login() for _ in range(30)))
+    assert len({one.session for one in tokens}) == 30
+    assert await rig.counts() == {}
+    assert rig.lockout._alone == {}
+
+
+async def test_many_who_log_in_at_once_behind_one_address_are_no_attack(database: Database) -> None:
+    """Nobody counts as failed for longer than the work takes."""
+    rig = await LoginRig.open(database, max_address_failures=5)
+    for number in range(40):
+        await rig.add_user(f"u{number}")
+    tokens = await asyncio.gather(*(rig.login(f"u{number}") for number in range(40)))
+    assert {one.user.id for one in tokens} == {f"u{number}" for number in range(40)}
+    rig.close()
+
+
+async def test_a_cancelled_guess_is_counted(rig: LoginRig) -> None:
+    """Who hangs up before the answer has guessed all the same."""
+    with rig.passwords.place() as place:
+        async with place.turn(), place.turn(), place.turn(), place.turn():
+            guess = asyncio.create_task(rig.login(password="wrong password 1"))
+            await eventually(lambda: rig.passwords.waiting == 2)
+            guess.cancel()
+            await asyncio.gather(guess, return_exceptions=True)
+    assert await rig.counts() == {}  # it had not begun
+    entered = asyncio.Event()
+
+    class Slow(FlakyStore):
+        async def write(self, *statements: Statement) -> Any:
+            written = await super().write(*statements)
+            entered.set()
+            return written
+
+    rig.lockout._database = Slow(rig.database)  # type: ignore[assignment]
+    guess = asyncio.create_task(rig.login(password="wrong password 1"))
+    await entered.wait()
+    guess.cancel()
+    await asyncio.gather(guess, return_exceptions=True)
+    assert (await rig.counts())["account:u1"] == 1
+
+
+# --- enumeration ------------------------------------------------------------------------------------------------------
+
+
+class Witness(Passwords):
+    """Notes what every piece of work on the threads costs."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.work: list[Any] = []
+
+    async def _run(self, work: Any) -> Any:
+        candidates, stored = (cell.cell_contents for cell in work.__closure__)
+        assert isinstance(stored, Argon2Hash)
+        self.work.append((len(candidates), stored.kind, stored.memory_kib, stored.time, stored.parallelism))
+        return await super()._run(work)
+
+
+class Watched(FlakyStore):
+    """Notes the statements of every access."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.statements: list[str] = []
+
+    async def read(self, *statements: Statement) -> Any:
+        self.statements += ["read", *(one.sql for one in statements)]
+        return await super().read(*statements)
+
+    async def write(self, *statements: Statement) -> Any:
+        self.statements += ["write", *(one.sql for one in statements)]
+        return await super().write(*statements)
+
+
+NOBODYS = (
+    "wrong",
+    "unknown",
+    "locked",
+    "locked and right",
+    "disabled",
+    "disabled and right",
+    "no password",
+    "unusable",
+)
+
+
+@pytest.mark.parametrize("password", ["wrong password 1", "Zoe\u0308 \ufb01ne otters"])
+async def test_no_failure_can_be_told_from_another(rig: LoginRig, password: str) -> None:
+    """The same sentence, the same accesses to the database, the same hashing, held back until the same moment."""
+    await rig.add_user("u2", username="locked")
+    await rig.add_user("u3", username="disabled", status="disabled")
+    await rig.add_user("u4", None, username="without")
+    await rig.add_user("u5", username="unusable")
+    await run(rig.database, "UPDATE users SET password_hash = '!' WHERE id = 'u5'")
+    for _ in range(6):
+        await rig.fails("locked")
+    attempts = {
+        "wrong": ("ada", password),
+        "unknown": ("nobody", password),
+        "locked": ("locked", password),
+        "disabled": ("disabled", password),
+        "no password": ("without", password),
+        "unusable": ("unusable", password),
+    }
+    if password == "wrong password 1":
+        attempts["locked and right"] = ("locked", PASSWORD)
+        attempts["disabled and right"] = ("disabled", PASSWORD)
+    seen = {}
+    passwords = Witness(CHEAP)
+    store = Watched(rig.database)
+    rig.lockout._database = store  # type: ignore[assignment]
+    for name, (identifier, text) in attempts.items():
+        rig.slept.clear()
+        store.statements.clear()
+        passwords.work.clear()
+        with pytest.raises(AuthFailed) as failed:
+            await rig.new_logins(passwords, store).login(identifier, text, address=HERE)
+        error: GatewayError = failed.value
+        said = (error.code, error.status, error.message, error.retry_after_s, dict(error.details))
+        seen[name] = (said, list(store.statements), list(passwords.work), list(rig.slept))
+    passwords.close()
+    assert set(seen) <= set(NOBODYS)
+    first = seen.pop("wrong")
+    assert first[3] == [FAILURE_FLOOR_S]
+    assert len(first[2]) == 1
+    assert [name for name, other in seen.items() if other != first] == []
+
+
+# --- spraying ---------------------------------------------------------------------------------------------------------
+
+
+async def test_one_password_over_many_accounts_from_one_address_is_stopped(database: Database) -> None:
+    rig = await LoginRig.open(database, max_address_failures=10)
+    for number in range(30):
+        await rig.add_user(f"u{number}")
+    outcomes = []
+    for number in range(30):
+        try:
+            await rig.login(f"u{number}", "Summer2026!Summer")
+        except GatewayError as error:
+            outcomes.append(type(error))
+    assert outcomes == [AuthFailed] * 10 + [RateLimited] * 20
+    assert len(await rig.counts()) == 10 + 2
+    with pytest.raises(RateLimited) as refused:
+        await rig.login("u20")
+    assert refused.value.retry_after_s == 300
+    assert (await rig.login("u20", address="192.0.2.99")).user.id == "u20"
+    rig.close()
+
+
+async def test_one_password_over_many_accounts_from_many_addresses_is_stopped(database: Database) -> None:
+    rig = await LoginRig.open(database, max_failures=10)
+    for number in range(20):
+        await rig.add_user(f"u{number}")
+    known = (await rig.login("u0")).device
+    for number in range(10):
+        await rig.fails(f"u{number}", "Summer2026!Summer", address=f"198.51.100.{number}")
+    with pytest.raises(RateLimited):
+        await rig.login("u15", address="203.0.113.5")
+    # Who signed in before in this browser still can.
+    assert (await rig.login("u0", address="203.0.113.5", device=known)).user.id == "u0"
+    rig.clock.pass_s(300)
+    await rig.login("u15", address="203.0.113.5")
+    rig.close()
+
+
+async def test_names_that_nobody_has_are_limited_all_the_same(database: Database) -> None:
+    rig = await LoginRig.open(database, max_address_failures=10)
+    for number in range(10):
+        await rig.fails(f"nobody{number}")
+    with pytest.raises(RateLimited):
+        await rig.login("nobody10")
+    rig.close()
+
+
+# --- floods -----------------------------------------------------------------------------------------------------------
+
+
+async def test_five_hundred_logins_at_once(database: Database) -> None:
+    """As many are hashed at once as there are workers, a hundred wait, the others are asked to come back; the event
+    loop answers everybody else meanwhile."""
+    rig = await LoginRig.open(database, argon2_workers=2, argon2_queue=100, max_address_failures=100_000)
+    for number in range(100):
+        await rig.add_user(f"u{number}")
+    most_running = most_waiting = 0
+    longest, before = 0.0, time.perf_counter()
+    logins = [asyncio.create_task(rig.login(f"u{number % 100}")) for number in range(500)]
+    while not all(task.done() for task in logins):
+        most_running = max(most_running, rig.passwords.running)
+        most_waiting = max(most_waiting, rig.passwords.waiting)
+        await asyncio.sleep(0.001)
+        now = time.perf_counter()
+        longest, before = max(longest, now - before), now
+    outcomes = [task.exception() for task in logins]
+    refused = [error for error in outcomes if error is not None]
+    assert len(refused) == 500 - 102
+    for error in refused:
+        assert isinstance(error, Unavailable)
+        assert error.retry_after_s is not None
+        assert error.retry_after_s >= 1
+    assert 0 < most_running <= 2
+    assert most_waiting <= 102
+    assert longest < 1.0
+    assert await rig.counts() == {}
+    rig.close()
+
+
+async def test_a_flood_of_refused_logins_hashes_nothing(database: Database) -> None:
+    rig = await LoginRig.open(database, max_address_failures=1)
+    await rig.add_user("u1")
+    await rig.fails("u1")
+    before = database.counts.operations
+    passwords = Witness(rig.config)
+    logins = rig.new_logins(passwords)
+    for _ in range(50):
+        with pytest.raises(RateLimited):
+            await logins.login("u1", PASSWORD, address=HERE)
+    assert passwords.work == []
+    assert database.counts.operations - before == 1  # the one that found it out
+    passwords.close()
+    rig.close()
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+NO_PASSWORD = {
+    "empty": "",
+    "10 MB": "x" * 10_000_000,
+    "10 MB that grow": "\ufdfa" * 10_000_000,
+    "NUL": PASSWORD + "\0",
+    "NUL and more": PASSWORD + "\0x",
+    "lone surrogate": PASSWORD + "\ud800",
+    "too long by NFKC": "\ufdfa" * 100,
+}
+
+
+@pytest.mark.parametrize("what", NO_PASSWORD)
+async def test_what_can_be_no_password_is_a_wrong_one_and_costs_nothing(rig: LoginRig, what: str) -> None:
+    wrong = await rig.fails()
+    before, started = await rig.counts(), time.perf_counter()
+    passwords = Witness(rig.config)
+    for identifier in ("ada", "nobody"):
+        with pytest.raises(AuthFailed) as failed:
+            await rig.new_logins(passwords).login(identifier, NO_PASSWORD[what], address=HERE)
+        assert failed.value.message == wrong
+    assert rig.slept == [FAILURE_FLOOR_S] * 3
+    assert passwords.work == []
+    assert await rig.counts() == before
+    assert time.perf_counter() - started < 5
+    passwords.close()
+
+
+NO_NAME = ["", "x" * 255, "x" * 10_000_000, "ada\0", "ada\ud800", "\ufdfa" * 100]
+ODD_NAMES = ["ada' OR '1'='1", "ada\n", " ada", "%", "ada\u200b", "u1", "\U000e0001ada", "🦦"]
+
+
+@pytest.mark.parametrize("identifier", [*NO_NAME, *ODD_NAMES])
+async def test_a_name_with_odd_characters_is_nobody_s(rig: LoginRig, identifier: str) -> None:
+    assert await rig.fails(identifier, PASSWORD) == await rig.fails("nobody")
+    assert rig.slept == [FAILURE_FLOOR_S] * 2
+
+
+async def test_two_spellings_of_a_password_and_of_a_name_log_in_the_same(rig: LoginRig) -> None:
+    await rig.add_user("u2", "Zo\u00eb fine otters ok", username="zo\u00eb")
+    for name in ("zo\u00eb", "zoe\u0308"):
+        for password in ("Zo\u00eb fine otters ok", "Zoe\u0308 \ufb01ne otters ok"):
+            assert (await rig.login(name, password)).user.id == "u2"
+    await rig.fails("zoe", "Zo\u00eb fine otters ok")
+
+
+async def test_a_password_is_not_cut(rig: LoginRig) -> None:
+    long = "a lamp " * 140
+    await rig.add_user("u2", long, username="long")
+    await rig.login("long", long)
+    await rig.fails("long", long[:-1])
+    await rig.fails("long", long[:72])
+
+
+async def test_the_words_that_mark_a_stored_hash_are_no_password(rig: LoginRig) -> None:
+    [[stored]] = await rig.rows("SELECT password_hash FROM users")
+    await rig.fails(password=stored)

@@ -1,0 +1,406 @@
+"""Logging in and out, and the user's own password."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import bcrypt
+import msgspec
+import pytest
+
+from gateway.auth.logins import DEVICE_TTL_S, FAILURE_FLOOR_S
+from gateway.core.principal import CredentialKind, PrincipalKind
+from gateway.core.tokens import is_refresh_token
+from gateway.errors import (
+    AuthFailed,
+    Conflict,
+    Forbidden,
+    NotFound,
+    RateLimited,
+    StoreUnavailable,
+    Unavailable,
+    Unprocessable,
+)
+from gateway.store.changes import last_seq
+from gateway.store.database import Database, Statement
+from tests.support.flaky_store import FlakyStore
+from tests.support.login_rig import CHEAP, HERE, NOW, PASSWORD, LoginRig, principal
+from tests.support.people import run
+
+NEW = "seven herons on a roof"
+
+
+@pytest.fixture
+async def rig(database: Database) -> AsyncIterator[LoginRig]:
+    """With ada, whose id is u1."""
+    opened = await LoginRig.open(database)
+    await opened.add_user("u1", username="ada", email="ada@example.org", name="Ada Lovelace")
+    yield opened
+    opened.close()
+
+
+async def test_a_login_begins_a_session(rig: LoginRig) -> None:
+    tokens = await rig.login(user_agent="Browser/1")
+    end = NOW + CHEAP.refresh_ttl_s * 1000
+    assert (tokens.user.id, tokens.user.username, tokens.user.email) == ("u1", "ada", "ada@example.org")
+    assert is_refresh_token(tokens.refresh_token)
+    assert (tokens.refresh_expires_at, tokens.access_expires_at) == (end, NOW + CHEAP.access_ttl_s * 1000)
+    claims = rig.access_tokens.check(tokens.access_token)
+    assert (claims.user, claims.session, claims.expires_at) == ("u1", tokens.session, tokens.access_expires_at)
+    assert await rig.rows("SELECT id, user_id, created_at, expires_at, ip, user_agent FROM login_sessions") == [
+        (tokens.session, "u1", NOW, end, HERE, "Browser/1")
+    ]
+    assert tokens.seq == await last_seq(rig.database)
+    assert await rig.counts() == {}
+    assert rig.slept == []
+    [entry] = await rig.audited()
+    assert (entry.actor, entry.action, entry.target, entry.address, entry.outcome) == (
+        *("user:u1", "session.login", f"session:{tokens.session}", HERE, "ok"),
+    )
+
+
+async def test_no_secret_is_stored(rig: LoginRig) -> None:
+    tokens = await rig.login()
+    again = await rig.refresh(tokens.refresh_token)
+    await rig.fails(password="some wrong password")
+    await rig.fails(identifier="my password in the wrong field")
+    secrets = {PASSWORD, tokens.refresh_token, again.refresh_token, tokens.access_token, tokens.device}
+    secrets |= {"some wrong password", "my password in the wrong field"}
+    for [table] in await rig.rows("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"):
+        if table.startswith(("libsql", "_litestream")):
+            continue
+        text = repr(await rig.rows(f'SELECT * FROM "{table}"'))
+        assert not any(secret in text for secret in secrets), table
+
+
+@pytest.mark.parametrize("identifier", ["ada", "ADA", "ada@example.org", "ADA@Example.org", "\uff41da"])
+async def test_by_user_name_or_address(rig: LoginRig, identifier: str) -> None:
+    assert (await rig.login(identifier)).user.id == "u1"
+
+
+async def test_two_logins_are_two_sessions(rig: LoginRig) -> None:
+    first, second = await rig.login(), await rig.login()
+    assert first.session != second.session
+    assert (await rig.refresh(first.refresh_token)).session == first.session
+    assert (await rig.refresh(second.refresh_token)).session == second.session
+
+
+async def test_an_access_token_ends_with_its_session(database: Database) -> None:
+    rig = await LoginRig.open(database, refresh_ttl_s=300)
+    await rig.add_user("u1", username="ada")
+    tokens = await rig.login()
+    assert tokens.access_expires_at == tokens.refresh_expires_at == NOW + 300_000
+    rig.close()
+
+
+async def test_what_a_client_calls_itself_is_cut_and_cleaned(rig: LoginRig) -> None:
+    await rig.login(user_agent="Bro\nwser\x1b[31m\ud800\0" + "x" * 10_000)
+    [[stored]] = await rig.rows("SELECT user_agent FROM login_sessions")
+    assert stored.startswith("Browser[31mxxx")
+    assert len(stored) <= 255
+
+
+# --- hashes -----------------------------------------------------------------------------------------------------------
+
+
+async def stored_hash(rig: LoginRig) -> str:
+    return str((await rig.rows("SELECT password_hash FROM users WHERE id = 'u1'"))[0][0])
+
+
+async def test_an_imported_hash_becomes_argon2id_at_the_next_login(rig: LoginRig) -> None:
+    foreign = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+    await run(rig.database, "UPDATE users SET password_hash = ?", foreign)
+    await rig.fails()
+    assert await stored_hash(rig) == foreign
+    await rig.login()
+    present = await stored_hash(rig)
+    assert present.startswith("$argon2id$v=19$m=7168,t=1,p=1$")
+    await rig.login()
+    assert await stored_hash(rig) == present
+
+
+async def test_a_new_policy_makes_new_hashes(rig: LoginRig, database: Database) -> None:
+    before = await stored_hash(rig)
+    dearer = await LoginRig.open(database, argon2_time=2)
+    await dearer.login()
+    assert "t=2" in await stored_hash(rig)
+    assert await stored_hash(rig) != before
+    dearer.close()
+
+
+class Meddling(FlakyStore):
+    """Runs `statement` before the first write that begins a session or replaces a password."""
+
+    statement: Statement | None = None
+
+    async def write(self, *statements: Statement) -> Any:
+        if self.statement is not None and any(
+            "SET password_hash" in one.sql or "INTO login_s" in one.sql for one in statements
+        ):
+            meddle, self.statement = self.statement, None
+            await self._database.write(meddle)
+        return await super().write(*statements)
+
+
+MEDDLING = {
+    "disabled": "UPDATE users SET status = 'disabled'",
+    "another password": "UPDATE users SET password_hash = 'another'",
+    "deleted": "DELETE FROM users",
+}
+
+
+@pytest.mark.parametrize("what", MEDDLING)
+async def test_what_happens_while_a_password_is_checked_counts(rig: LoginRig, what: str) -> None:
+    store = Meddling(rig.database)
+    store.statement = Statement(MEDDLING[what])
+    with pytest.raises(AuthFailed):
+        await rig.new_logins(database=store).login("ada", PASSWORD, address=HERE)
+    assert await rig.rows("SELECT 1 FROM login_sessions") == []
+    assert len(rig.slept) == 1
+
+
+async def test_a_database_that_is_away_is_no_wrong_password(rig: LoginRig) -> None:
+    store = FlakyStore(rig.database)
+    store.fail()
+    with pytest.raises(StoreUnavailable):
+        await rig.new_logins(database=store).login("ada", PASSWORD, address=HERE)
+
+
+async def test_a_failure_is_written_down_without_what_was_typed(rig: LoginRig) -> None:
+    await run(rig.database, "INSERT INTO users(id, username, plan, password_hash, status)"
+                            " SELECT 'u2', 'bob', plan, password_hash, 'disabled' FROM users")  # fmt: skip
+    await rig.add_user("u3", None, username="cem")
+    for identifier in ("ada", "bob", "cem", "nobody"):
+        await rig.fails(identifier)
+    for _ in range(5):
+        await rig.fails()
+    entries = await rig.audited("session.login_failed")
+    assert {(entry.actor, entry.address) for entry in entries} == {("stranger", HERE)}
+    assert [(entry.target, entry.outcome) for entry in reversed(entries)] == [
+        ("user:u1", "wrong_password"),
+        ("user:u2", "disabled"),
+        ("user:u3", "no_password"),
+        ("unknown", "unknown"),
+        *[("user:u1", "wrong_password")] * 4,
+        ("user:u1", "locked"),
+    ]
+
+
+# --- known browsers ---------------------------------------------------------------------------------------------------
+
+
+async def lock(rig: LoginRig) -> None:
+    for _ in range(6):
+        await rig.fails(address="198.51.100.9")
+
+
+async def test_a_stranger_can_not_lock_a_known_browser_out(rig: LoginRig) -> None:
+    known = (await rig.login()).device
+    await lock(rig)
+    await rig.fails(password=PASSWORD)
+    tokens = await rig.login(device=known)
+    assert rig.signed.loads("device", tokens.device, 10) == rig.signed.loads("device", known, 10)
+    assert (await rig.counts())["account:u1"] == 5
+
+
+async def test_a_known_browser_has_five_guesses_too(rig: LoginRig) -> None:
+    known = (await rig.login()).device
+    for _ in range(5):
+        await rig.fails(device=known)
+    await rig.fails(password=PASSWORD, device=known)
+    assert (await rig.login()).device != known
+
+
+async def test_a_browser_is_known_for_one_user_only(rig: LoginRig) -> None:
+    await rig.add_user("u2", username="bob")
+    known = (await rig.login("bob")).device
+    await lock(rig)
+    await rig.fails(password=PASSWORD, device=known)
+    assert not any(key.startswith("device:") for key in await rig.counts())
+
+
+FORGED = {
+    "nothing": "",
+    "text": "d_1.u1",
+    "long": "x" * 100_000,
+    "other use": ("csrf", ["d_1", "u1"]),
+    "other form": ("device", {"device": "d_1", "user": "u1"}),
+    "other types": ("device", ["d_1", ["u1"]]),
+    "too much": ("device", ["d_1", "u1", 1]),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+async def test_a_forged_mark_is_none(rig: LoginRig, what: str) -> None:
+    forged: Any = FORGED[what]
+    await lock(rig)
+    await rig.fails(password=PASSWORD, device=forged if isinstance(forged, str) else rig.signed.dumps(*forged))
+
+
+async def test_a_mark_ends(rig: LoginRig) -> None:
+    known = (await rig.login()).device
+    rig.clock.pass_s(DEVICE_TTL_S + 1)
+    await lock(rig)
+    await rig.fails(password=PASSWORD, device=known)
+
+
+# --- ends -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_logout_ends_this_session(rig: LoginRig) -> None:
+    here, there = await rig.login(), await rig.login()
+    seq = await rig.logins.logout(principal(here), address=HERE)
+    assert seq == await last_seq(rig.database)
+    with pytest.raises(AuthFailed):
+        rig.access_tokens.check(here.access_token)
+    with pytest.raises(AuthFailed):
+        await rig.refresh(here.refresh_token)
+    assert rig.access_tokens.check(there.access_token).session == there.session
+    [entry, *_] = await rig.audited("session.logout")
+    assert (entry.actor, entry.target, entry.address) == ("user:u1", f"session:{here.session}", HERE)
+
+
+async def test_a_logout_everywhere_ends_all_of_them(rig: LoginRig) -> None:
+    sessions = [await rig.login() for _ in range(3)]
+    await rig.logins.logout_everywhere(principal(sessions[1]))
+    for tokens in sessions:
+        with pytest.raises(AuthFailed):
+            rig.access_tokens.check(tokens.access_token)
+        with pytest.raises(AuthFailed):
+            await rig.refresh(tokens.refresh_token)
+
+
+async def test_who_has_no_login_session_can_not_log_out(rig: LoginRig) -> None:
+    tokens = await rig.login()
+    token = msgspec.structs.replace(principal(tokens), credential_kind=CredentialKind.API_TOKEN, credential_id="t1")
+    for logout in (rig.logins.logout, rig.logins.logout_everywhere):
+        with pytest.raises(Forbidden):
+            await logout(token)
+    assert rig.access_tokens.check(tokens.access_token)
+
+
+async def test_nobody_ends_another_s_session(rig: LoginRig) -> None:
+    await rig.add_user("u2", username="bob")
+    tokens = await rig.login()
+    with pytest.raises(NotFound):
+        await rig.logins.logout(msgspec.structs.replace(principal(tokens), id="u2"))
+    assert rig.access_tokens.check(tokens.access_token)
+
+
+# --- the user's own password ------------------------------------------------------------------------------------------
+
+
+async def test_a_new_password_ends_all_other_sessions(rig: LoginRig) -> None:
+    here, there = await rig.login(), await rig.login()
+    seq = await rig.logins.change_password(principal(here), PASSWORD, NEW, address=HERE)
+    assert seq == await last_seq(rig.database)
+    assert rig.access_tokens.check(here.access_token)
+    assert (await rig.refresh(here.refresh_token)).session == here.session
+    with pytest.raises(AuthFailed):
+        rig.access_tokens.check(there.access_token)
+    with pytest.raises(AuthFailed):
+        await rig.refresh(there.refresh_token)
+    await rig.fails(password=PASSWORD)
+    await rig.login(password=NEW)
+    [entry] = await rig.audited("password.change")
+    assert (entry.actor, entry.target, entry.address, entry.before, entry.after) == (
+        *("user:u1", "user:u1", HERE, None, None),
+    )
+    assert "password:u1" not in await rig.counts()
+
+
+async def test_with_an_api_token_all_sessions_end(rig: LoginRig) -> None:
+    tokens = await rig.login()
+    token = msgspec.structs.replace(principal(tokens), credential_kind=CredentialKind.API_TOKEN)
+    await rig.logins.change_password(token, PASSWORD, NEW)
+    with pytest.raises(AuthFailed):
+        await rig.refresh(tokens.refresh_token)
+
+
+@pytest.mark.parametrize(
+    ("new", "reason"),
+    [
+        ("short", "at least 15 characters"),
+        ("", "is empty"),
+        ("a\0" + "x" * 20, "NUL"),
+        ("x" * 2000, "at most 1024"),
+        ("Ada Lovelace 2026!", "common word or a name"),
+        (PASSWORD, "another one than the old one"),
+        ("a lamp for eleven otter\uff53", "another one than the old one"),
+    ],
+)
+async def test_a_new_password_that_may_not_be_one(rig: LoginRig, new: str, reason: str) -> None:
+    me, before = principal(await rig.login()), await stored_hash(rig)
+    with pytest.raises(Unprocessable, match=reason):
+        await rig.logins.change_password(me, PASSWORD, new)
+    assert await stored_hash(rig) == before
+    assert await rig.counts() == {}
+
+
+async def test_words_of_the_place_are_blocked(database: Database) -> None:
+    rig = await LoginRig.open(database, blocked_words=("Vantage",))
+    await rig.add_user("u1", username="ada")
+    me = principal(await rig.login())
+    with pytest.raises(Unprocessable, match="common word"):
+        await rig.logins.change_password(me, PASSWORD, "my-v@nt@ge-2026-!!")
+    rig.close()
+
+
+@pytest.mark.parametrize("old", ["wrong password 1", "", "a\0b", "\ud800", "x" * 5000])
+async def test_the_old_password_must_be_right_and_guesses_are_counted(rig: LoginRig, old: str) -> None:
+    me, before = principal(await rig.login()), await stored_hash(rig)
+    for _ in range(5):
+        with pytest.raises(Forbidden, match=r"^The old password is wrong\.$"):
+            await rig.logins.change_password(me, old, NEW)
+    with pytest.raises(RateLimited) as refused:
+        await rig.logins.change_password(me, PASSWORD, NEW)
+    assert refused.value.retry_after_s == 300
+    assert await stored_hash(rig) == before
+    assert await rig.counts() == {"password:u1": 5}
+    await rig.login()
+    rig.clock.pass_s(300)
+    await rig.logins.change_password(me, PASSWORD, NEW)
+
+
+async def test_of_two_changes_at_once_one_is_made(rig: LoginRig) -> None:
+    me = principal(await rig.login())
+    store = Meddling(rig.database)
+    store.statement = Statement("UPDATE users SET password_hash = 'another'")
+    rig.revoker._database = store
+    with pytest.raises(Conflict):
+        await rig.logins.change_password(me, PASSWORD, NEW)
+    assert await stored_hash(rig) == "another"
+
+
+async def test_only_a_user_has_a_password(rig: LoginRig) -> None:
+    me = msgspec.structs.replace(principal(await rig.login()), kind=PrincipalKind.INSTANCE)
+    with pytest.raises(Forbidden):
+        await rig.logins.change_password(me, PASSWORD, NEW)
+
+
+async def test_a_user_without_a_password_has_no_old_one(rig: LoginRig) -> None:
+    me = principal(await rig.login())
+    await run(rig.database, "UPDATE users SET password_hash = NULL")
+    with pytest.raises(Forbidden):
+        await rig.logins.change_password(me, PASSWORD, NEW)
+
+
+async def test_a_change_waits_for_no_more_than_its_turn(rig: LoginRig) -> None:
+    me = principal(await rig.login())
+    rig.passwords.close()
+    with pytest.raises(Unavailable):
+        await rig.logins.change_password(me, PASSWORD, NEW)
+    with pytest.raises(Unavailable):
+        await rig.login()
+    assert await rig.counts() == {}
+
+
+async def test_the_floor_is_measured_from_the_beginning(rig: LoginRig) -> None:
+    moments = iter([10.0, 10.1, 20.0, 20.5])
+    logins = rig.new_logins()
+    logins._monotonic = lambda: next(moments)
+    for _ in range(2):
+        with pytest.raises(AuthFailed):
+            await logins.login("ada", "wrong password 1", address=HERE)
+    assert rig.slept == [pytest.approx(FAILURE_FLOOR_S - 0.1)]
