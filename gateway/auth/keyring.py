@@ -197,10 +197,9 @@ class Keyring:
 
     def _opened(self, row: SigningKeyRow) -> OKPKey | None:
         try:
-            private = private_key(self._sealer.open(row.private_key, _context(row.kid)))
+            return private_key(self._sealer.open(row.private_key, _context(row.kid)))
         except ValueError:
             return None
-        return private if key_id(private) == row.kid else None
 
     def _require_opened(self, now: int) -> None:
         """ConfigError unless the key that signs now and all that follow it are open here."""

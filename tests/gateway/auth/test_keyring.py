@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from gateway.auth.keyring import Keyring, SigningKey
+from gateway.auth.keyring import Keyring, SigningKey, signer
 from gateway.core.access_token import CLOCK_SKEW_MS, Claims, key_id, private_key, public_key, sign, verify
 from gateway.core.sealing import Sealer
 from gateway.errors import AuthFailed, ConfigError, StoreUnavailable, Unavailable
@@ -213,6 +213,17 @@ async def test_a_node_whose_clock_is_behind_signs_with_the_first_key(database: D
     assert behind.known(behind.signing_key(NOW - 30_000).kid, NOW - 30_000)
 
 
+def test_where_no_key_has_begun_the_first_to_come_signs() -> None:
+    later = SigningKeyRow("k_a", "{}", b"", NOW, NOW + 9)
+    sooner = SigningKeyRow("k_b", "{}", b"", NOW, NOW + 5, NOW + 99)
+    assert signer([later, sooner], NOW) is sooner
+    assert signer([later, sooner], NOW + 5) is sooner
+    assert signer([later, sooner], NOW + 9) is later
+    assert signer([later, sooner], NOW + 99) is later
+    assert signer([sooner], NOW + 99) is None
+    assert signer(list[SigningKeyRow](), NOW) is None
+
+
 # --- the master key ---
 
 
@@ -234,12 +245,14 @@ async def test_a_master_key_that_does_not_open_them_stops_the_start(database: Da
 
 async def test_a_key_that_will_sign_must_open_too(database: Database) -> None:
     await ensured(database)
+    [row] = await list_keys(database)
     await keyring(BOTH).rotate(database, NOW, lead_ms=LEAD_MS)
-    # The older one was sealed anew; only a node with the newer master key opens either.
-    with pytest.raises(ConfigError):
-        await ensured(database, OLD)
     ring = await ensured(database, NEW)
     assert ring.signing_key(NOW).kid != ring.signing_key(NOW + LEAD_MS).kid
+    # As if the older one had not been sealed anew: the one that signs now opens, the next one does not.
+    await database.write(Statement("UPDATE signing_keys SET private_key = ? WHERE kid = ?", (row.private_key, row.kid)))
+    with pytest.raises(ConfigError):
+        await ensured(database, OLD)
 
 
 async def test_rotation_seals_the_older_keys_under_the_newest_master_key(database: Database) -> None:

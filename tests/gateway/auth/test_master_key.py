@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.auth.master_key import load_sealer, master_key_file
+from gateway.auth.master_key import _make, load_sealer, master_key_file
 from gateway.config import AuthConfig, Config, DatabaseConfig, load_config
 from gateway.core.sealing import Sealer, parse_master_keys
 from gateway.errors import ConfigError
@@ -73,7 +73,9 @@ def test_a_server_needs_one(url: str) -> None:
     )
 
 
-@pytest.mark.parametrize("content", [b"hunter2", b"", b"\xff\xfe", KEY[:-5].encode(), b"A" * 100_000, b"\n\n"])
+@pytest.mark.parametrize(
+    "content", [b"hunter2", b"", b"\xff\xfe", KEY[:-5].encode(), b"A" * 100_000, KEY.encode() + b"\n" * 20_000, b"\n\n"]
+)
 def test_what_is_no_key_is_refused_and_not_repeated(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_bytes(content)
@@ -137,6 +139,15 @@ def test_processes_that_start_together_agree(tmp_path: Path) -> None:
     file = tmp_path / "data" / "gateway.db.key"
     assert answers == {Sealer(parse_master_keys(file.read_text())).derived("x")[0].hex()}
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_whoever_comes_second_takes_what_is_there(tmp_path: Path) -> None:
+    """The moment between looking for the file and making it."""
+    file = tmp_path / "gateway.db.key"
+    file.write_text(KEY)
+    _make(file)
+    assert file.read_text() == KEY
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_key_that_can_not_be_made_is_said(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import string
+import time
 from typing import Any, get_args
 
 import pytest
@@ -134,6 +135,12 @@ def test_a_value_too_long_to_be_read_is_not_signed() -> None:
     with pytest.raises(ValueError, match="at most 8192 characters"):
         rig.dumps("ticket", noise)
     assert rig.loads("ticket", rig.dumps("ticket", noise[:5000]), 30) == noise[:5000]
+    key = Sealer([OLD]).derived("signed")[0]
+    named = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
+    signer = URLSafeTimedSerializer(key, salt="gateway.ticket", signer_kwargs=named)
+    rig.now = time.time_ns() // 1_000_000
+    assert rig.loads("ticket", str(signer.dumps(noise[:5000])), 30) == noise[:5000]
+    assert rig.loads("ticket", str(signer.dumps(noise)), 30) is None
 
 
 TEXT = Rig().dumps("ticket", {"id": "x"})
