@@ -29,7 +29,7 @@ def cheap_hash(password: str = PASSWORD) -> str:
 
 def client_of(client: TestClient) -> TestClient:
     """Another client of the same running application, with cookies of its own."""
-    other = TestClient(client.app, ORIGIN)
+    other = TestClient(client.app, ORIGIN, client=("127.0.0.1", 50_000))
     other.portal = client.portal
     return other
 
@@ -55,8 +55,8 @@ class Browser:
         """One request, with the page's headers unless `headers` (``_`` for ``-``; None: without) says otherwise."""
         sent = {"origin": self.origin if method != "GET" else None, "x-csrf-token": self.csrf}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        shown = {name: value for name, value in sent.items() if value is not None}
-        return self.client.request(method, path, json=body, headers=shown)
+        shown = {name: value.encode() for name, value in sent.items() if value is not None}
+        return self.client.request(method, path, json=body, headers=shown)  # type: ignore[arg-type]
 
     def post(self, path: str, body: Any = None, **headers: str | None) -> Any:
         return self.request("POST", path, body, **headers)

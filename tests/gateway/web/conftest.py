@@ -11,13 +11,14 @@ import pytest
 from starlette.testclient import TestClient, WebSocketTestSession
 
 from gateway.app import create_app
-from gateway.cli.demo import DEMO_USER, demo_statements
-from gateway.config import AdminConfig, ChannelConfig, Config, DatabaseConfig, ServerConfig
+from gateway.cli.demo import DEMO_USER, administrator, demo_statements
+from gateway.config import AdminConfig, AuthConfig, ChannelConfig, Config, DatabaseConfig, ServerConfig
 from gateway.live.node import Node
 from gateway.store.database import Statement
 from tests.support.people import add_token, token_text
 
 Json = dict[str, Any]
+CHEAP: Json = {"argon2_memory_kib": 7168, "argon2_time": 1}
 
 
 class Site:
@@ -85,25 +86,30 @@ StartSite = Callable[..., Site]
 
 @pytest.fixture
 def start_site(tmp_path: Path) -> Iterator[StartSite]:
-    """Starts an application; `channel`, `server` and `admin` are the fields of these sections that are set."""
+    """Starts an application; `auth`, `channel`, `server` and `admin` are the fields of these sections that are set.
+    Passwords are hashed as cheaply as the settings allow. `base_url`: how clients reach it.
+    """
     with ExitStack() as stack:
 
         def start(
             *,
+            auth: Json | None = None,
             channel: Json | None = None,
             server: Json | None = None,
             admin: Json | None = None,
             address: str = "127.0.0.1",
+            base_url: str = "http://testserver",
         ) -> Site:
             config = Config(
                 database=DatabaseConfig(url=f"file:{tmp_path / 'gateway.db'}"),
+                auth=AuthConfig(**CHEAP | (auth or {})),
                 channel=ChannelConfig(**channel or {}),
                 server=ServerConfig(**server or {}),
                 admin=AdminConfig(**admin or {}),
             )
-            client = stack.enter_context(TestClient(create_app(config), client=(address, 50_000)))
+            client = stack.enter_context(TestClient(create_app(config), base_url, client=(address, 50_000)))
             site = Site(client)
-            site.write(*demo_statements("root"))
+            site.write(*demo_statements(administrator("root", demo=True), None))
             return site
 
         yield start
