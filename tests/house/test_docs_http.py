@@ -14,6 +14,7 @@ from client_sdk.testing import RunningGateway
 from gateway.cli.demo import demo_statements
 from gateway.core.permissions import Reason
 from gateway.core.quotas import QuotaReason
+from gateway.store.audit import ACTIONS
 from gateway.web.problem import MEDIA_TYPE
 from tests.support.markdown import Markdown
 
@@ -106,3 +107,7 @@ async def test_failures_are_as_described(demo: RunningGateway, ada: httpx2.Async
     for answer in (wrong, asked, nobody):
         assert answer.headers["Content-Type"] == MEDIA_TYPE
         assert (str(answer.status_code), msgspec.json.decode(answer.content)["code"]) in described
+
+
+def test_every_audited_action_is_named() -> None:
+    assert set(re.findall(r"`([a-z]+\.[a-z_]+|import)`", HTTP.prose("Audit"))) == set(ACTIONS)
