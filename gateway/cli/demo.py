@@ -4,9 +4,15 @@ things with.
 
 from __future__ import annotations
 
+from gateway.cli.audit import entry
+from gateway.cli.organizations import told as told_of_organization
+from gateway.cli.plans import told as told_of_plan
+from gateway.cli.users import told as told_of_user
 from gateway.store.accounts import User, insert_user
+from gateway.store.audit import Entry
 from gateway.store.database import Statement
 from gateway.store.organizations import (
+    MemberRole,
     Organization,
     insert_organization,
     member_statement,
@@ -65,32 +71,67 @@ DEMO_USERS = (
     _person("u_alan", "alan", "Alan Turing", "enterprise", 3, "hal"),
 )
 ACME = Organization(id="o_acme", name="Acme", plan="enterprise", attributes={"website": "https://acme.example.org"})
-ROLE_PERMISSIONS = {
+MEMBERS: dict[str, MemberRole] = {"u_alan": "owner", DEMO_USER: "admin", "u_grace": "member"}
+ROLE_PERMISSIONS: dict[MemberRole, tuple[str, ...]] = {
     "owner": ("manage_members", "manage_billing"),
     "admin": ("manage_members",),
     "member": (),
 }
 
 
-def initial_statements(admin: str) -> list[Statement]:
+def administrator(username: str, *, demo: bool) -> User:
+    """The first administrator."""
+    if demo:
+        return _person("u_admin", username, "Administrator", "enterprise", 0, "chief", is_admin=True)
+    return User(id="u_admin", username=username, name="Administrator", plan="enterprise", is_admin=True)
+
+
+def initial_statements(admin: str, password_hash: str | None = None) -> list[Statement]:
     """The plans, and an administrator with this user name."""
-    user = User(id="u_admin", username=admin, name="Administrator", plan="enterprise", is_admin=True)
-    return [*_plans(), insert_user(user)]
+    return [*_plans(), insert_user(administrator(admin, demo=False), password_hash)]
 
 
-def demo_statements(admin: str) -> list[Statement]:
-    """As `initial_statements`, and people on each plan, and an organization: Ada is one of its administrators."""
+def demo_statements(admin: str, password_hash: str | None = None) -> list[Statement]:
+    """As `initial_statements`, and people on each plan, who can not sign in yet, and an organization: Ada is one of its
+    administrators."""
     return [
         *_plans(),
-        insert_user(_person("u_admin", admin, "Administrator", "enterprise", 0, "chief", is_admin=True)),
+        insert_user(administrator(admin, demo=True), password_hash),
         *map(insert_user, DEMO_USERS),
         insert_organization(ACME),
-        member_statement(ACME.id, "u_alan", "owner"),
-        member_statement(ACME.id, DEMO_USER, "admin"),
-        member_statement(ACME.id, "u_grace", "member"),
-        *role_permission_statements("owner", ROLE_PERMISSIONS["owner"]),
-        *role_permission_statements("admin", ROLE_PERMISSIONS["admin"]),
+        *(member_statement(ACME.id, user_id, role) for user_id, role in MEMBERS.items()),
+        *(row for role, names in ROLE_PERMISSIONS.items() for row in role_permission_statements(role, names)),
     ]
+
+
+def initial_entries(admin: str) -> list[Entry]:
+    """What the audit trail has of `initial_statements`."""
+    return [*_plan_entries(), _created(administrator(admin, demo=False))]
+
+
+def demo_entries(admin: str) -> list[Entry]:
+    """What the audit trail has of `demo_statements`."""
+    acme = f"org:{ACME.id}"
+    return [
+        *_plan_entries(),
+        _created(administrator(admin, demo=True)),
+        *map(_created, DEMO_USERS),
+        entry("org.create", acme, after=told_of_organization(ACME)),
+        *(entry("org.member", acme, after={"user_id": id, "role": role}) for id, role in MEMBERS.items()),
+        *(
+            entry("role.write", f"role:org.{role}", after={"permissions": names})
+            for role, names in ROLE_PERMISSIONS.items()
+            if names
+        ),
+    ]
+
+
+def _plan_entries() -> list[Entry]:
+    return [entry("plan.write", f"plan:{plan.id}", after=told_of_plan(plan)) for plan in PLANS]
+
+
+def _created(user: User) -> Entry:
+    return entry("user.create", f"user:{user.id}", after=told_of_user(user))
 
 
 def _plans() -> list[Statement]:

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from gateway.auth.passwords import hash_now
+from gateway.auth.passwords import Passwords, hash_now
 from gateway.config import AuthConfig
 from gateway.core.passwords import MAX_CHARACTERS, check_new_password
 from gateway.errors import BadRequest
@@ -25,6 +25,15 @@ _LONGEST_LINE = 4 * MAX_CHARACTERS + 2
 def hash_new(password: str, user: User, config: AuthConfig) -> str:
     """The hash of a new password of this user. BadRequest when it is too easy to guess."""
     return hash_now(_checked(password, user, config), config)
+
+
+async def is_right(password: str, stored: str | None, config: AuthConfig) -> bool:
+    """Whether this is the password that `stored` was made of."""
+    checking = Passwords(config)
+    try:
+        return (await checking.verify(password, stored)).ok
+    finally:
+        checking.close()
 
 
 def generated(user: User, config: AuthConfig) -> str:

@@ -83,7 +83,7 @@ async def add(
     )
     password = None if source is None else _new_password(new, source)
     password_hash = None if password is None else passwords.hash_new(password, new, invocation().config.auth)
-    changing = audited(db, "user.create", f"user:{new.id}", after=_told(new))
+    changing = audited(db, "user.create", f"user:{new.id}", after=told(new))
     seq = await accounts.add_user(changing, new, password_hash)
     _show_password(f"Added {username}, id {new.id}.", password, source, id=new.id, username=username, seq=seq)
 
@@ -109,7 +109,7 @@ def _show_password(sentence: str, password: str | None, source: str | None, **fi
         click.echo(f"{sentence} The password is shown this once.", err=True)
 
 
-def _told(user: User) -> dict[str, Any]:
+def told(user: User) -> dict[str, Any]:
     """A new user, as the audit trail has it."""
     fields: dict[str, Any] = msgspec.to_builtins(user)
     return {name: value for name, value in fields.items() if name not in ("created_at", "updated_at")}

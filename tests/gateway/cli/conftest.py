@@ -52,6 +52,8 @@ class Cli:
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GATEWAY_DATABASE_URL", f"file:{tmp_path}/gateway.db")
+    monkeypatch.setenv("GATEWAY_AUTH_ARGON2_MEMORY_KIB", "7168")
+    monkeypatch.setenv("GATEWAY_AUTH_ARGON2_TIME", "1")
     return Cli(tmp_path / "gateway.db", lambda: tuple(capsys.readouterr()))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.demo import ACME, DEMO_USERS, PLANS
-from gateway.cli.token_file import keeping
+from gateway.cli.token_file import Kept, keeping
 from gateway.core.tokens import is_api_token
 from gateway.store.database import Database
 from gateway.store.inspection import inspect
@@ -72,7 +72,9 @@ def test_a_database_in_use_is_refused_or_left_alone(cli: Cli) -> None:
         "created": False,
         "address": "http://127.0.0.1:8787",
         "user": None,
+        "password": None,
         "token": None,
+        "admin_password": None,
     }
     assert (cli.json("user", "list"), cli.json("token", "list")) == before
 
@@ -85,10 +87,10 @@ def test_a_migrated_database_without_users_is_new(cli: Cli) -> None:
 def test_the_token_is_kept_for_its_owner_alone(cli: Cli) -> None:
     file = Path("demo.env")
     first = cli.json("init", "--demo", "--if-missing", "--token-file", str(file))
-    assert file.read_text() == f"GATEWAY_AUTH_TOKEN={first['token']}\n"
+    assert file.read_text() == f"GATEWAY_AUTH_TOKEN={first['token']}\nDEMO_PASSWORD={first['password']}\n"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     again = cli.json("init", "--demo", "--if-missing", "--token-file", str(file))
-    assert (again["created"], again["token"]) == (False, first["token"])
+    assert again == first | {"created": False, "admin_password": None}
     assert len(cli.json("token", "list")) == 1
 
 
@@ -96,18 +98,20 @@ def test_the_token_is_kept_for_its_owner_alone(cli: Cli) -> None:
 def test_a_kept_token_that_is_no_longer_good_is_replaced(cli: Cli, spoil: str) -> None:
     file = Path("demo.env")
     arguments = ("init", "--demo", "--if-missing", "--token-file", str(file))
-    first = cli.json(*arguments)["token"]
+    made = cli.json(*arguments)
+    first, password = made["token"], made["password"]
     if spoil == "revoked":
         cli("token", "revoke", cli.json("token", "list")[0]["id"])
     elif spoil == "another":
-        file.write_text(f"GATEWAY_AUTH_TOKEN={cli.json('token', 'issue', 'grace')['token']}\n")
+        token = cli.json("token", "issue", "grace")["token"]
+        file.write_text(f"GATEWAY_AUTH_TOKEN={token}\nDEMO_PASSWORD={password}\n")
     else:
-        file.write_bytes(b"GATEWAY_AUTH_TOKEN=x" * 99)
+        file.write_bytes(b"GATEWAY_AUTH_TOKEN=x" * 99 + f"\nDEMO_PASSWORD={password}".encode())
     second = cli.json(*arguments)["token"]
     assert second != first
     mine = [row for row in cli.json("token", "list", "ada") if row["name"] == "init"]
     assert [row["revoked_at"] is None for row in mine] == [spoil != "revoked", True]
-    assert file.read_text() == f"GATEWAY_AUTH_TOKEN={second}\n"
+    assert file.read_text() == f"GATEWAY_AUTH_TOKEN={second}\nDEMO_PASSWORD={password}\n"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
@@ -134,9 +138,12 @@ def test_a_token_of_another_user_that_this_command_issued_is_revoked_when_it_is_
         b"GATEWAY_AUTH_TOKEN",
         b"GATEWAY_AUTH_TOKEN=x\nDATABASE_PASSWORD=y\n",
         b"# mine\nGATEWAY_AUTH_TOKEN=x\n",
+        b"DEMO_PASSWORD=x\nGATEWAY_AUTH_TOKEN=x\n",
+        b"GATEWAY_AUTH_TOKEN=x\nDEMO_PASSWORD=y\nOTHER=z\n",
+        b"GATEWAY_AUTH_TOKEN=x\nDEMO_PASSWORD=a b\n",
         b"GATEWAY_AUTH_TOKEN=" + b"x" * 5000,
     ],
-    ids=["empty", "binary", "no value", "another line", "comment", "long"],
+    ids=["empty", "binary", "no value", "another line", "comment", "other order", "a third", "blank", "long"],
 )
 @pytest.mark.parametrize("is_new", [True, False])
 def test_a_file_that_holds_anything_else_is_not_replaced(cli: Cli, content: bytes, is_new: bool) -> None:
@@ -178,7 +185,7 @@ def test_no_directory_is_made_but_that_of_the_database(cli: Cli, monkeypatch: py
 def test_a_write_that_fails_leaves_the_token_file_as_it_was(tmp_path: Path) -> None:
     file = tmp_path / "demo.env"
     file.write_text("GATEWAY_AUTH_TOKEN=old\n")
-    with pytest.raises(RuntimeError), keeping(file, "new"):
+    with pytest.raises(RuntimeError), keeping(file, Kept("new")):
         raise RuntimeError
     assert [path.read_text() for path in tmp_path.iterdir()] == ["GATEWAY_AUTH_TOKEN=old\n"]
 
