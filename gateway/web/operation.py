@@ -168,9 +168,14 @@ def _query(request: Request, kind: type[msgspec.Struct]) -> Any:
         if names.count(name) > 1:
             raise BadRequest(f"The parameter {name} is there twice.")
     try:
-        return msgspec.convert(dict(request.query_params), kind, strict=False)
+        query = msgspec.convert(dict(request.query_params), kind, strict=False)
     except ValueError as error:
         raise BadRequest(_sentence("The query", error)) from None
+    for field in msgspec.structs.fields(kind):
+        # The converter takes the text null for no value; a parameter that is not there is just not there.
+        if field.encode_name in names and getattr(query, field.name) is None:
+            raise BadRequest(f"The parameter {field.encode_name} has no such value.")
+    return query
 
 
 def media_types(operation: Operation) -> tuple[str, ...]:
