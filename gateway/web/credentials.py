@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import msgspec
 from starlette.responses import Response
@@ -251,12 +252,19 @@ def _session(row: LoginSession, current: str | None) -> OwnSession:
 
 
 def _token(row: ApiToken) -> OwnToken:
-    permissions = row.scopes.get("permissions", []) if row.scopes else None
     return OwnToken(
         id=row.id,
         name=row.name,
-        scopes=None if permissions is None else Scopes(permissions),
+        scopes=_stored_scopes(row.scopes) if row.scopes else None,
         created_at=moment(row.created_at),
         expires_at=moment_or_null(row.expires_at),
         last_used_at=moment_or_null(row.last_used_at),
     )
+
+
+def _stored_scopes(scopes: dict[str, Any]) -> Scopes:
+    """Those of a row; one that says something else lets its token do nothing."""
+    try:
+        return msgspec.convert(scopes, Scopes)
+    except msgspec.ValidationError:
+        return Scopes([])

@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient, WebSocketTestSession
 
 from gateway.app import create_app
-from gateway.cli.demo import DEMO_USER, administrator, demo_statements
+from gateway.cli.demo import DEMO_USER, demo_statements
 from gateway.config import AdminConfig, AuthConfig, ChannelConfig, Config, DatabaseConfig, ServerConfig
 from gateway.live.node import Node
 from gateway.store.database import Statement
@@ -109,7 +109,7 @@ def start_site(tmp_path: Path) -> Iterator[StartSite]:
             )
             client = stack.enter_context(TestClient(create_app(config), base_url, client=(address, 50_000)))
             site = Site(client)
-            site.write(*demo_statements(administrator("root", demo=True), None))
+            site.write(*demo_statements("root"))
             return site
 
         yield start
