@@ -247,7 +247,7 @@ def role_shown(role: Role) -> RoleShown:
 
 
 def _membership_entry(call: Call, role: MemberRole, wanted: list[str]) -> Entry:
-    before, target = organizations.role_permissions_before(role), f"role:{ORGANIZATION}.{role}"
+    before, target = organizations.role_permissions_before(role), f"role:org.{role}"
     return Entry(call.caller.actor, "role.write", target, call.address, before=before, after={"permissions": wanted})
 
 
