@@ -61,21 +61,22 @@ class Lockout:
             self._refused.pop(key, None)
 
     @contextlib.asynccontextmanager
-    async def alone(self, account: str) -> AsyncIterator[None]:
-        """One attempt at a time for an account in this process: many right ones at once must not look like many wrong
-        ones."""
-        lock, users = self._alone.get(account, (None, 0))
+    async def alone(self, account: str, device: str | None = None) -> AsyncIterator[None]:
+        """One attempt at a time in this process for what `begin` counts it against: many right ones at once must not
+        look like many wrong ones, and a known browser does not wait behind strangers."""
+        own = _own_key(account, device)
+        lock, users = self._alone.get(own, (None, 0))
         lock = lock or asyncio.Lock()
-        self._alone[account] = (lock, users + 1)
+        self._alone[own] = (lock, users + 1)
         try:
             async with lock:
                 yield
         finally:
-            users = self._alone[account][1] - 1
+            users = self._alone[own][1] - 1
             if users:
-                self._alone[account] = (lock, users)
+                self._alone[own] = (lock, users)
             else:
-                del self._alone[account]
+                del self._alone[own]
 
     async def begin(self, account: str, address: str | None, device: str | None = None) -> Attempt:
         """Count an attempt on `account` (see `account_key`, `name_key`) as failed.
@@ -88,7 +89,7 @@ class Lockout:
             self.check(address)
         keys = () if address is None else (_address_key(address), _ALL)
         others = dict(zip(keys, self._limits, strict=False))
-        own = account if device is None else f"device:{device}"
+        own = _own_key(account, device)
         counted = Counted(own, self._limit, others, bounded=device is None)
         now = self._wall()
         before = await count_failure(self._database, counted, now, self._span_ms)
@@ -116,6 +117,10 @@ def account_key(user_id: str) -> str:
 def name_key(name: str) -> str:
     """What the attempts on a name that nobody has count against; the name itself is kept nowhere."""
     return f"name:{sha256(name.casefold().encode()).hexdigest()[:32]}"
+
+
+def _own_key(account: str, device: str | None) -> str:
+    return account if device is None else f"device:{device}"
 
 
 def _address_key(address: str) -> str:

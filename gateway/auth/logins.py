@@ -148,7 +148,7 @@ class Logins:
             if account is None or account.id != owner:
                 device = None
             key = name_key(name) if account is None else account_key(account.id)
-            async with self._lockout.alone(key), place.turn():
+            async with self._lockout.alone(key, device), place.turn():
                 attempt = await self._lockout.begin(key, address, device)
                 verdict = await _verify(place, password, account, attempt)
                 if account is not None and verdict.ok:
