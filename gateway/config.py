@@ -143,6 +143,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 SECRETS = frozenset({"database.auth_token", "auth.master_key"})
 """Settings that the environment alone sets: a file of settings is copied, committed and shown around."""
 
+NO_SETTINGS = frozenset({"GATEWAY_AUTH_TOKEN"})
+"""Variables of the client SDK that look like settings."""
+
 SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "server": ServerConfig,
     "database": DatabaseConfig,
@@ -245,7 +248,7 @@ def _from_environment(section: str, kind: type[msgspec.Struct], environ: Mapping
             value = _items(text) if isinstance(field.default, tuple) else text
             source = f"environment {variable}"
             values[field.name] = _checked(section, field.name, value, field.type, source, strict=False)
-        elif variable.startswith(environment_name(section, "")):
+        elif variable.startswith(environment_name(section, "")) and variable not in NO_SETTINGS:
             raise ConfigError(f"environment {_shown(variable)}: unknown setting of [{section}]")
     return values
 
@@ -309,6 +312,23 @@ def _check_token(value: str) -> None:
         raise ValueError("must be printable ASCII")
 
 
+def _check_issuer(value: str) -> None:
+    """An address that others put paths behind (RFC 8414 §2); http is for machines that talk to themselves."""
+    if re.fullmatch(r"https?://[A-Za-z0-9._~:\[\]-]+(/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-])?", value) is None:
+        raise ValueError("must be an address such as https://gateway.example.org, without a slash at its end")
+
+
+def _check_printable(value: str) -> None:
+    if not value.isprintable():
+        raise ValueError("must not hold control characters")
+
+
+def _check_words(value: tuple[str, ...]) -> None:
+    for item in value:
+        if not item.isprintable() or len(item) < 3:
+            raise ValueError("every entry must be a word of three characters or more")
+
+
 def _check_url(value: str) -> None:
     try:
         scheme = urlsplit(value).scheme
@@ -329,5 +349,9 @@ _CHECKS: Mapping[str, Callable[[Any], None]] = {
     "database.url": _check_url,
     "database.replica": _check_replica,
     "database.auth_token": _check_token,
+    "auth.issuer": _check_issuer,
+    "auth.audience": _check_printable,
+    "auth.blocked_words": _check_words,
+    "auth.master_key": _check_token,
     "admin.metrics_networks": _check_networks,
 }

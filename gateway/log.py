@@ -25,7 +25,7 @@ _UNPRINTABLE = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A,
 _ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _UNPRINTABLE}
 _ESCAPES |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 
-_API_TOKEN = re.compile(r"gw_[0-9A-Za-z]+")
+_TOKEN = re.compile(r"(gw|gr)_[0-9A-Za-z]+|(gt)_[\w.-]+|(eyJ)[\w-]+\.[\w-]+\.[\w-]+")
 _BEARER = re.compile(r"(?i)(bearer)(?:[\s:=+]|%20)+[^\s\"',;]+")
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -37,11 +37,16 @@ _QUIET = dict.fromkeys(("uvicorn", "websockets", "asyncio"), logging.INFO)
 _QUIET |= dict.fromkeys(("httpx2", "httpcore2"), logging.WARNING)
 
 
+def _shortened(token: re.Match[str]) -> str:
+    """What kind of credential stood there, and nothing else of it."""
+    return f"{token.group(token.lastindex or 0)}{'_' if token.lastindex != 3 else ''}…"
+
+
 def clean(text: str) -> str:
     """`text` on one line, printable, as UTF-8 can hold it, and without credentials."""
     if not text.isprintable():
         text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    text = _BEARER.sub(r"\1 …", _API_TOKEN.sub("gw_…", text))
+    text = _BEARER.sub(r"\1 …", _TOKEN.sub(_shortened, text))
     return text if text.isprintable() else text.translate(_ESCAPES)
 
 

@@ -35,7 +35,7 @@ class TargetNotReplaceable(StoreError):
 def belongs_to(path: Path, database: Path) -> bool:
     """Whether `path`, by any of its names, is the database or a file that stands beside it for it. Raises `OSError`."""
     named = {os.path.realpath(path), os.path.join(os.path.realpath(path.parent), path.name)}
-    for suffix in ("", *BESIDE, "-lock"):
+    for suffix in ("", *BESIDE, "-lock", ".key"):
         own = os.path.realpath(database) + suffix
         if own in named:
             return True

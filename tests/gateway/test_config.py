@@ -103,7 +103,7 @@ def test_every_setting_can_be_set_and_refused_by_the_environment(section: str, n
     if name not in ("tls_cert", "tls_key"):
         config = load_config(None, complete | {environment_name(section, name): text})
         assert getattr(getattr(config, section), name) == default
-    if name not in ("host", "tls_cert", "tls_key", "tls_client_ca", "auth_token_file"):
+    if name not in ("host", "tls_cert", "tls_key", "tls_client_ca", "auth_token_file", "master_key_file"):
         message = refused(None, {environment_name(section, name): "gopher://\x00?"})
         assert f"{section}.{name}" in message
         assert environment_name(section, name) in message

@@ -31,7 +31,16 @@ SCHEMA.execute(schema_text()).fetchall()
 
 # --- tables ----------------------------------------------------------------------------------------------------------
 
-PRIVATE = {"change_log", "revocations", "meta", "migrations", "nodes", "node_sessions", "writers"}
+PRIVATE = {
+    "change_log",
+    "revocations",
+    "meta",
+    "migrations",
+    "nodes",
+    "node_sessions",
+    "writers",
+    *("signing_keys", "refresh_tokens", "used_tickets", "login_failures", "audit"),
+}
 TABLES = {
     str(name)
     for (name,) in SCHEMA.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
@@ -106,6 +115,7 @@ DOCUMENTS = {"'user:'": "user:ID", "'org:'": "org:ID", "'plan:'": "plan:ID", "'r
 DOCUMENTS |= {
     "'role:org.'": "role:org.ROLE",
     "'revocations'": "revocations",
+    "'keys'": "keys",
     "'sessions:'": "sessions:ID",
     "NEW.owner": "OWNER",
     "OLD.owner": "OWNER",
@@ -118,8 +128,8 @@ def logged_by_triggers() -> dict[str, set[str]]:
     for table, sql in SCHEMA.execute("SELECT tbl_name, sql FROM sqlite_schema WHERE type = 'trigger'"):
         for row in re.findall(r"INSERT INTO change_log\(doc, cause\)\s+(?:VALUES \(|SELECT )(.*?)'(\w+)'", sql):
             document, cause = row[0].split("||")[0].strip(" ,"), row[1]
-            if document == "" and cause == "revocations":  # the document itself is a word in quotes
-                document, cause = "'revocations'", "revocation"
+            if document == "":  # the document itself is a word in quotes
+                document, cause = {"revocations": ("'revocations'", "revocation"), "keys": ("'keys'", "keys")}[cause]
             rows.setdefault(str(table), set()).add(f"{DOCUMENTS[document]} {cause}")
     return rows
 
@@ -130,8 +140,9 @@ def test_what_a_change_logs_is_what_the_triggers_log() -> None:
         for row in DATA.rows("What a change does")
     }
     logged = logged_by_triggers()
-    [row] = [row for row in DATA.rows("Others") if row[0] == "`node_sessions`"]
-    assert {pair for pair in re.findall(r"`([^`]+)`", row[2]) if " " in pair} == logged.pop("node_sessions")
+    for table in ("node_sessions", "signing_keys"):
+        [row] = [row for row in DATA.rows("Others") if row[0] == f"`{table}`"]
+        assert {pair for pair in re.findall(r"`([^`]+)`", row[2]) if " " in pair} == logged.pop(table)
     assert described == logged
     assert described.keys() == TABLES - PRIVATE
 
