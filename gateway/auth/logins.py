@@ -1,4 +1,4 @@
-"""Logging in and out: a password makes a login session, which lives from refresh token to refresh token.
+"""Logging in: a password makes a login session, which lives from refresh token to refresh token.
 
 A login that fails says nothing of why: wrong password, unknown name, locked and disabled account do the same work and
 get the same answer, no earlier than `FAILURE_FLOOR_S` after they began. (An imported hash that takes longer than that
@@ -314,21 +314,6 @@ class Logins:
         except ValueError as error:
             raise Unprocessable(str(error)) from None
 
-    async def logout(self, principal: Principal, *, address: str = "") -> int:
-        """End the login session that this principal came by; the commit's `seq`. Raises Forbidden for another
-        credential, NotFound when the session is gone."""
-        session = _login_session(principal)
-        entry = Entry(f"user:{principal.id}", "session.logout", f"session:{session}", address)
-        return (await self._revoker.revoke(SessionEnded(session, principal.id), entry=entry)).seq
-
-    async def logout_everywhere(self, principal: Principal, *, address: str = "") -> int:
-        """End all login sessions of the user; the commit's `seq`. Raises Forbidden when the principal came by another
-        credential than a login session."""
-        _login_session(principal)
-        user = f"user:{principal.id}"
-        entry = Entry(user, "session.logout", user, address)
-        return (await self._revoker.revoke(OtherSessions(principal.id, None), entry=entry)).seq
-
     def _device(self, value: str | None) -> tuple[str | None, str | None]:
         """The id of a browser that logged in before, and the user whom it did for."""
         match self._signed.loads("device", value, DEVICE_TTL_S) if value else None:
@@ -366,12 +351,6 @@ def _can_be(password: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _login_session(principal: Principal) -> str:
-    if principal.credential_kind is not CredentialKind.LOGIN_SESSION:
-        raise Forbidden("This credential has no login session; revoke it instead.")
-    return principal.credential_id
 
 
 def _shown(user_agent: str) -> str:

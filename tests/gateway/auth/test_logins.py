@@ -1,4 +1,4 @@
-"""Logging in and out, and the user's own password."""
+"""Logging in, and the user's own password."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from gateway.errors import (
     AuthFailed,
     Conflict,
     Forbidden,
-    NotFound,
     RateLimited,
     StoreUnavailable,
     Unavailable,
@@ -243,49 +242,6 @@ async def test_a_mark_ends(rig: LoginRig) -> None:
     rig.clock.pass_s(DEVICE_TTL_S + 1)
     await lock(rig)
     await rig.fails(password=PASSWORD, device=known)
-
-
-# --- ends -------------------------------------------------------------------------------------------------------------
-
-
-async def test_a_logout_ends_this_session(rig: LoginRig) -> None:
-    here, there = await rig.login(), await rig.login()
-    seq = await rig.logins.logout(principal(here), address=HERE)
-    assert seq == await last_seq(rig.database)
-    with pytest.raises(AuthFailed):
-        rig.access_tokens.check(here.access_token)
-    with pytest.raises(AuthFailed):
-        await rig.refresh(here.refresh_token)
-    assert rig.access_tokens.check(there.access_token).session == there.session
-    [entry, *_] = await rig.audited("session.logout")
-    assert (entry.actor, entry.target, entry.address) == ("user:u1", f"session:{here.session}", HERE)
-
-
-async def test_a_logout_everywhere_ends_all_of_them(rig: LoginRig) -> None:
-    sessions = [await rig.login() for _ in range(3)]
-    await rig.logins.logout_everywhere(principal(sessions[1]))
-    for tokens in sessions:
-        with pytest.raises(AuthFailed):
-            rig.access_tokens.check(tokens.access_token)
-        with pytest.raises(AuthFailed):
-            await rig.refresh(tokens.refresh_token)
-
-
-async def test_who_has_no_login_session_can_not_log_out(rig: LoginRig) -> None:
-    tokens = await rig.login()
-    token = msgspec.structs.replace(principal(tokens), credential_kind=CredentialKind.API_TOKEN, credential_id="t1")
-    for logout in (rig.logins.logout, rig.logins.logout_everywhere):
-        with pytest.raises(Forbidden):
-            await logout(token)
-    assert rig.access_tokens.check(tokens.access_token)
-
-
-async def test_nobody_ends_another_s_session(rig: LoginRig) -> None:
-    await rig.add_user("u2", username="bob")
-    tokens = await rig.login()
-    with pytest.raises(NotFound):
-        await rig.logins.logout(msgspec.structs.replace(principal(tokens), id="u2"))
-    assert rig.access_tokens.check(tokens.access_token)
 
 
 # --- the user's own password ------------------------------------------------------------------------------------------
