@@ -186,12 +186,12 @@ class Keyring:
                 if key_id(public) != row.kid:
                     raise ValueError("the kid belongs to another key")
             except ValueError as error:
-                log.warning("A signing key can not be used.", extra={"kid": row.kid, "reason": str(error)})
+                log.warning("a signing key can not be used", extra={"kid": row.kid, "reason": str(error)})
                 continue
             known = self._keys.get(row.kid)
             private = (known and known.private) or self._opened(row)
             if private is None:
-                log.warning("A signing key can not be opened with this master key.", extra={"kid": row.kid})
+                log.warning("a signing key can not be opened with this master key", extra={"kid": row.kid})
             keys[row.kid] = SigningKey(row.kid, public, private, row.signs_from, row.verifies_until)
         self._keys = keys
 

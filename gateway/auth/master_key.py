@@ -72,7 +72,7 @@ def _read(file: Path, setting: str) -> str:
     if len(content) > _LONGEST:
         raise ConfigError(f"{setting}: {file} holds no key")
     if stat.S_IMODE(found.st_mode) & stat.S_IRWXO and _PLATFORM not in file.parents:
-        log.warning("The file with the master key is open to everybody on this machine: chmod o= it.", extra=_of(file))
+        log.warning("the file with the master key can be read by everybody on this machine", extra=_of(file))
     return text
 
 
@@ -94,7 +94,7 @@ def _make(file: Path) -> None:
                 os.fsync(stream.fileno())
             with contextlib.suppress(FileExistsError):
                 os.link(new, file)
-                log.info("A master key was made; without it the database's secrets can not be read.", extra=_of(file))
+                log.info("a master key was made; without it the secrets of the database can not be read", extra=_of(file))
         finally:
             new.unlink(missing_ok=True)
         _sync(file.parent)

@@ -182,7 +182,7 @@ def test_a_file_that_is_open_to_everybody_is_told_of(
 def test_nothing_that_is_logged_holds_a_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     load_sealer(config(tmp_path / "gateway.db"))
-    assert "A master key was made" in caplog.text
+    assert "a master key was made" in caplog.text
     made = (tmp_path / "gateway.db.key").read_text().strip()
     assert made not in caplog.text
     assert made not in " ".join(str(vars(record)) for record in caplog.records)
