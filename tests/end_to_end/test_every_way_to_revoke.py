@@ -1,4 +1,5 @@
-"""Whichever way a credential is revoked: its sockets end, the HTTP API refuses it, and nobody else's notice."""
+"""Whichever way a credential is revoked: its sockets end, the HTTP API refuses it, at every node, and nobody else
+notices."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import http.client
 import itertools
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -49,8 +50,16 @@ class World:
     """Ada, with two login sessions and an API token that were made an hour ago; Bob and Root of this moment; and
     another process at the same database, as the command line is one."""
 
-    def __init__(self, gateway: GatewayProcess, foreign: ForeignWriter, seed: Seed, services: Accounts) -> None:
+    def __init__(
+        self,
+        gateway: GatewayProcess,
+        neighbour: GatewayProcess,
+        foreign: ForeignWriter,
+        seed: Seed,
+        services: Accounts,
+    ) -> None:
         self.gateway = gateway
+        self.neighbour = neighbour
         self.foreign = foreign
         self.seed = seed
         self.services = services
@@ -102,18 +111,30 @@ class World:
         self.gateway.secrets.append(ticket)
         return ticket
 
-    async def good(self, token: str) -> bool:
-        answer = await self.ask("GET", "/api/identity", token)
+    async def good(self, token: str, at: GatewayProcess | None = None) -> bool:
+        answer = await (at or self.gateway).fetch("GET", "/api/identity", token)
         assert answer.status in (200, 401)
         return answer.status == 200
 
 
+@pytest.fixture(scope="module")
+def neighbour(gateway: GatewayProcess) -> Iterator[GatewayProcess]:
+    """A second node of the same database."""
+    process = gateway.sibling()
+    process.secrets = gateway.secrets
+    with process:
+        yield process
+    process.check_log()
+
+
 @pytest.fixture
-async def world(gateway: GatewayProcess, foreign: ForeignWriter, seed: Seed) -> AsyncIterator[World]:
+async def world(
+    gateway: GatewayProcess, neighbour: GatewayProcess, foreign: ForeignWriter, seed: Seed
+) -> AsyncIterator[World]:
     async with await Database.open(gateway.database_url) as database:
         services = accounts(database, SystemClock(), master_key=gateway.environment["GATEWAY_AUTH_MASTER_KEY"])
         await services.start()
-        yield World(gateway, foreign, seed, services)
+        yield World(gateway, neighbour, foreign, seed, services)
         services.close()
 
 
@@ -222,10 +243,11 @@ WAYS = {
 
 
 async def opened(world: World, connect: Connect, token: str) -> list[Client]:
-    """A socket of each kind that a token can open."""
+    """A socket of each kind that a token can open, and one at the other node."""
     ticket = await world.ticket(token)
     clients = [
         await connect(token),
+        await connect(token, at=world.neighbour),
         await connect(token, by="message", subprotocol=MESSAGEPACK),
         await connect(url=f"{world.gateway.channel_url}?ticket={ticket}"),
     ]
@@ -240,8 +262,9 @@ async def test_its_sockets_end_its_token_is_refused_and_others_stay(way: Way, wo
     clients = {name: await opened(world, connect, token) for name, token in tokens.items()}
     others = [await connect(token) for token in (world.bob.token, world.bobs.token, world.root.token)]
     unused = {name: await world.ticket(token) for name, token in tokens.items()}
-    for token in (*tokens.values(), world.bobs.token):
-        assert await world.good(token)
+    nodes = (world.gateway, world.neighbour)
+    for token, node in itertools.product((*tokens.values(), world.bobs.token), nodes):
+        assert await world.good(token, node)
 
     await way.do(world)
 
@@ -251,8 +274,9 @@ async def test_its_sockets_end_its_token_is_refused_and_others_stay(way: Way, wo
         for client in clients[name]:
             ended = await client.end(PROMPT_S)
             assert ended["code"] == way.code
-    assert {name for name, token in tokens.items() if not await world.good(token)} == way.ends
-    assert await world.good(world.bobs.token)
+    for node in nodes:
+        assert {name for name, token in tokens.items() if not await world.good(token, node)} == way.ends
+        assert await world.good(world.bobs.token, node)
     for client in (*others, *(client for name in tokens.keys() - way.ends for client in clients[name])):
         await client.barrier()
     for name, ticket in unused.items():
