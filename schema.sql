@@ -598,9 +598,9 @@ END;
 
 -- migration 3: accounts: signing keys, refresh tokens, tickets, failed logins and the audit trail
 
--- Private: the keys that sign access tokens. `private_key` is sealed with the master key. The newest whose `signs_from`
--- has come signs; each one verifies until `verifies_until` (NULL: no end yet). Its own public part is in `public_key`,
--- a JSON Web Key (RFC 8037).
+-- Private: the keys that sign access tokens. `private_key` is sealed with the master key. Of those whose `signs_from` has
+-- come, the one that verifies longest signs; each verifies until `verifies_until` (NULL: no end yet). `public_key` is a
+-- JSON Web Key (RFC 8037).
 CREATE TABLE signing_keys(
   kid TEXT NOT NULL PRIMARY KEY CHECK (kid <> ''),
   public_key TEXT NOT NULL CHECK (json_valid(public_key) AND json_type(public_key) = 'object'),
@@ -622,6 +622,7 @@ CREATE TABLE refresh_tokens(
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX refresh_tokens_by_session ON refresh_tokens(session_id);
 CREATE INDEX refresh_tokens_by_expiry ON refresh_tokens(expires_at);
+CREATE INDEX refresh_tokens_salted ON refresh_tokens(used_at) WHERE salt IS NOT NULL;
 
 -- Private: tickets that were redeemed, until they would have ended anyway.
 CREATE TABLE used_tickets(
