@@ -19,7 +19,7 @@ run: $(VENV)/installed
 WORKERS ?= 3
 
 ## Runs the whole suite; make test ARGS="-k plans" runs a part.
-test: $(VENV)/installed-test $(VENV)/nginx
+test: $(VENV)/installed-test $(VENV)/nginx $(VENV)/chromium
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 ## Style, types, and the rules of the house: what the documents name, who imports whom.
@@ -36,6 +36,10 @@ bench: $(VENV)/installed-test
 # The proxy of some tests.
 $(VENV)/nginx: | $(BIN)/python
 	@.ci/fetch-nginx $@
+
+# The browser of others.
+$(VENV)/chromium: | $(BIN)/python
+	@.ci/fetch-chromium $@
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
