@@ -11,13 +11,14 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from gateway.core.access import READ_USERS
 from gateway.core.administration import WRITE_ROLES, WRITE_USERS, check_handing_out, check_membership_roles
 from gateway.core.document import apply
 from gateway.core.text import TEXT_CHECKS
-from gateway.errors import Conflict, Forbidden, NotFound, PreconditionFailed, Unprocessable
+from gateway.errors import Conflict, Forbidden, MethodNotAllowed, NotFound, PreconditionFailed, Unprocessable
 from gateway.store import organizations
 from gateway.store import roles as store
 from gateway.store.audit import Action, Audited, Entry
@@ -227,6 +228,8 @@ class Roles:
         return answer({**shown, "seq": seq}, seq=seq, etag=etag_of(shown))
 
     async def _found(self, role_id: str) -> Role:
+        if role_id == ORGANIZATION:  # with a method that its own path does not have
+            raise HTTPException(MethodNotAllowed.status, headers={"Allow": "GET, HEAD, PUT"})
         try:
             return await store.find_role(self._database, role_id)
         except NotFound:
