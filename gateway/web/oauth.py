@@ -8,10 +8,10 @@ that reads `error` finds it; one that insists on the media type ``application/js
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 from starlette.responses import Response
 
 from gateway.auth.access_tokens import AccessTokens
@@ -41,7 +41,7 @@ class Shown(msgspec.Struct, frozen=True):
     """A token that somebody asks about, or wants to be void. What kind it is its form tells, so the hint is not needed
     (RFC 7009 §2.1)."""
 
-    token: str
+    token: Annotated[str, Meta(min_length=1)]
     token_type_hint: str | None = None
 
 
