@@ -201,12 +201,7 @@ def loaded(world: World, document: Json, user: str, **generation: Any) -> BaseSc
         "headers": world.bearer(user),
         "seed": SEED,
         "continue-on-failure": True,
-        "generation": {
-            "deterministic": True,
-            "with-security-parameters": False,
-            "max-examples": EXAMPLES,
-            **generation,
-        },
+        "generation": {**GENERATION, **generation},
         "phases": {"stateful": {"enabled": False}},
         "checks": {name: {"enabled": False} for name in LEFT_OUT},
     }
