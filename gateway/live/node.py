@@ -95,8 +95,7 @@ class Node:
         self._numbers = itertools.count()
         self._revocations_at = clock.now().mono + changes.sweep_s
         self._sweep_queue: list[str] = []
-        self._sweep_share = 0.0
-        self._sweep_rate = 0.0
+        self._sweep_share = self._sweep_rate = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- sessions ---
