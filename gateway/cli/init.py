@@ -164,15 +164,15 @@ async def _issue(
 ) -> Opened:
     """A new token, unless there is `token`, and `with_password` a new password; kept in the file when there is one."""
     statements: list[Statement] = []
-    if token is None:
-        row, token = new_token(user.id, TOKEN_NAME)
-        issued = entry("token.issue", f"token:{row.id}", after=told(row))
-        statements += [record(issued, db.clock()), credentials.insert_token(row, hash_token(token))]
     shown = None
     if with_password:
         config = invocation().config.auth
         shown = password = passwords.generated(user, config)
         statements.append(password_statement(user.id, passwords.hash_new(password, user, config)))
+    if token is None:
+        row, token = new_token(user.id, TOKEN_NAME)
+        issued = entry("token.issue", f"token:{row.id}", after=told(row))
+        statements += [record(issued, db.clock()), credentials.insert_token(row, hash_token(token))]
     with keeping(file, Kept(token, password)) if file else contextlib.nullcontext(), refusals():
         if with_password:
             left = entry("password.reset", f"user:{user.id}")

@@ -6,6 +6,7 @@ import click
 
 from gateway.auth.keyring import LEAD_MS, Keyring, in_force, signer
 from gateway.auth.master_key import load_sealer
+from gateway.cli.audit import audited
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_done, show_table
 from gateway.core.clock import rfc3339
@@ -70,6 +71,7 @@ async def rotate(db: Database, lead_s: int | None, discard: bool) -> None:
     config = invocation().config
     keyring = Keyring(load_sealer(config), config.auth.access_ttl_s)
     lead_ms = LEAD_MS if lead_s is None else lead_s * 1000
-    rotated = await keyring.rotate(db, db.clock(), lead_ms=lead_ms, discard=discard)
+    changing = audited(db, "keys.rotate", "keys", after={"discard": discard, "lead_ms": 0 if discard else lead_ms})
+    rotated = await keyring.rotate(changing, db.clock(), lead_ms=lead_ms, discard=discard)
     signs_from = rfc3339(rotated.signs_from)
     show_done(f"{rotated.kid} signs from {signs_from}.", kid=rotated.kid, signs_from=signs_from, seq=rotated.seq)

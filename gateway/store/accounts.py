@@ -167,16 +167,6 @@ async def read_password_hash(db: Reader, user_id: str) -> str | None:
     return rows[0][0] if rows else None
 
 
-async def delete_user(db: Store, user_id: str, *, keep_an_admin: bool = True) -> int:
-    """Delete a user with every credential, grant, membership and balance. NotFound when there is no such user,
-    Conflict when it is the last active administrator, unless `keep_an_admin` is false."""
-    guards = [guard("users", "id = ?", (user_id,), NotFound(f"There is no user {user_id}."))]
-    if keep_an_admin:
-        guards.append(_another_admin(user_id))
-    with refusals():
-        return (await guarded_write(db, guards, Statement("DELETE FROM users WHERE id = ?", (user_id,)))).seq
-
-
 def user_exists(user_id: str) -> Statement:
     """Fails the write unless the user is there; changes nothing, so the triggers log nothing."""
     return Statement("UPDATE users SET name = name WHERE id = ?", (user_id,), must_change=True)

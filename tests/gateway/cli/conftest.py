@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import os
 import sys
@@ -9,7 +11,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from gateway.auth.passwords import Passwords
 from gateway.cli.program import run
+from gateway.config import AuthConfig
+from gateway.store.accounts import read_password_hash
+from gateway.store.database import Database
 
 TREE = Path(__file__).parents[3]
 PROGRAM = (sys.executable, "-m", "gateway")
@@ -62,3 +68,22 @@ def demo(cli: Cli) -> Cli:
     """The same, with the demo data."""
     cli("init", "--demo")
     return cli
+
+
+def opens(cli: Cli, user_id: str, password: str) -> bool:
+    """Whether this is the user's password."""
+
+    async def check() -> bool:
+        async with await Database.open(str(cli.database), create=False) as database:
+            passwords = Passwords(AuthConfig())
+            try:
+                return (await passwords.verify(password, await read_password_hash(database, user_id))).ok
+            finally:
+                passwords.close()
+
+    return asyncio.run(check())
+
+
+def type_in(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """Standard input holds this, and is no terminal."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import stat
 from pathlib import Path
@@ -12,8 +13,10 @@ from gateway.cli.token_file import Kept, keeping
 from gateway.core.tokens import is_api_token
 from gateway.store.database import Database
 from gateway.store.inspection import inspect
-from tests.gateway.cli.conftest import Cli
+from tests.gateway.cli.conftest import Cli, opens, type_in
+from tests.support.foreign_writer import ForeignWriter
 
+GOOD = "moons of jupiter, four"
 IDENTITY = ["user_phone", "xswarm_email", "xswarm_phone", "persona", "wake_word"]
 
 
@@ -200,3 +203,123 @@ def test_people_are_told_how_to_go_on(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("GATEWAY_SERVER_HOST", "0.0.0.0")
     again = cli("init", "--demo", "--if-missing", "--token-file", "demo.env").out
     assert "watch --url http://127.0.0.1:8787\n" in again
+
+
+# --- passwords ---
+
+
+def test_the_administrator_has_a_password_that_is_shown_once(cli: Cli) -> None:
+    answer = cli.json("init")
+    assert answer["password"] == answer["admin_password"]
+    assert opens(cli, "u_admin", answer["password"])
+    again = cli.json("init", "--if-missing")
+    assert (again["password"], again["admin_password"]) == (None, None)
+
+
+def test_people_see_the_administrators_password(cli: Cli) -> None:
+    out = cli("init", "--admin", "root").out
+    [line] = [line for line in out.splitlines() if line.startswith("password ")]
+    assert line.endswith(", shown this once")
+    assert opens(cli, "u_admin", line.split()[1].rstrip(","))
+
+
+def test_the_administrators_password_can_be_given(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    type_in(monkeypatch, b"short\n")
+    assert "at least 15" in cli("init", "--admin-password-stdin", code=6).err
+    assert cli.json("user", "list") == []
+    type_in(monkeypatch, f"{GOOD}\n".encode())
+    answer = cli.json("init", "--admin-password-stdin")
+    assert (answer["password"], answer["admin_password"]) == (None, None)
+    assert opens(cli, "u_admin", GOOD)
+
+
+def test_it_is_asked_at_a_terminal_unless_it_is_the_demo_or_json(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def ask(whose: str) -> str:
+        asked.append(whose)
+        return GOOD
+
+    monkeypatch.setattr("gateway.cli.passwords.ask", ask)
+    monkeypatch.setattr("sys.stdin", Terminal())
+    for name, arguments in (("one", ["--demo"]), ("two", ["--json"]), ("three", ["--admin", "root"])):
+        monkeypatch.setenv("GATEWAY_DATABASE_URL", f"file:{name}.db")
+        cli("init", *arguments)
+    assert asked == ["root"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_demo_user_can_log_in_and_the_others_can_not_yet(cli: Cli) -> None:
+    answer = cli.json("init", "--demo")
+    assert opens(cli, "u_ada", answer["password"])
+    assert opens(cli, "u_admin", answer["admin_password"])
+    assert answer["password"] != answer["admin_password"]
+    has_password = {user["id"]: cli.json("user", "show", user["id"])["password"] for user in cli.json("user", "list")}
+    assert has_password == {"u_ada": True, "u_admin": True, "u_grace": False, "u_alan": False}
+
+
+KEEPING = ("init", "--demo", "--if-missing", "--token-file", "demo.env")
+
+
+def test_what_was_printed_is_printed_again(cli: Cli) -> None:
+    first, second = cli(*KEEPING).out, cli(*KEEPING).out
+    [line] = [line for line in first.splitlines() if line.startswith("password ")]
+    assert line.endswith(", kept in demo.env")
+    shown = [line for line in second.splitlines() if not line.startswith("database")]
+    assert [line for line in shown if line not in first.splitlines()] == []
+    assert line in shown
+    [admin] = [line for line in first.splitlines() if "administrator" in line]
+    assert admin not in second
+
+
+def test_a_password_that_its_user_has_changed_stays(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli(*KEEPING)
+    kept = Path("demo.env").read_text()
+    type_in(monkeypatch, GOOD.encode())
+    cli("user", "password", "ada", "--stdin")
+    assert cli.json(*KEEPING)["password"] is None
+    assert "password   as it was set\n" in cli(*KEEPING).out
+    assert opens(cli, "u_ada", GOOD)
+    assert Path("demo.env").read_text() == kept
+
+
+@pytest.mark.parametrize("lost", ["file", "line", "hash"])
+def test_a_password_that_nobody_has_any_more_is_replaced(cli: Cli, lost: str) -> None:
+    first = cli.json(*KEEPING)
+    file = Path("demo.env")
+    with ForeignWriter(cli.database) as foreign:
+        foreign.execute("INSERT INTO login_sessions (id, user_id, expires_at) VALUES ('s_1', 'u_ada', 4000000000000)")
+        if lost == "hash":
+            foreign.execute("UPDATE users SET password_hash = NULL WHERE id = 'u_ada'")
+    if lost == "file":
+        file.unlink()
+    elif lost == "line":
+        file.write_text(f"GATEWAY_AUTH_TOKEN={first['token']}\n")
+    second = cli.json(*KEEPING)
+    assert second["password"] not in (None, first["password"])
+    assert opens(cli, "u_ada", second["password"])
+    assert (second["token"] == first["token"]) is (lost != "file")
+    assert file.read_text() == f"GATEWAY_AUTH_TOKEN={second['token']}\nDEMO_PASSWORD={second['password']}\n"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [row["revoked_at"] is not None for row in cli.json("session", "list")] == [True]
+    assert cli.json(*KEEPING) == second
+
+
+def test_a_file_that_outlived_its_database_is_renewed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = cli.json(*KEEPING)
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", "file:second.db")
+    second = cli.json(*KEEPING)
+    assert (second["created"], second["user"]) == (True, "ada")
+    assert second["password"] != first["password"]
+    assert second["token"] != first["token"]
+    assert cli.json(*KEEPING) == second | {"created": False, "admin_password": None}
+
+
+def test_an_administrators_file_has_no_password(cli: Cli) -> None:
+    answer = cli.json("init", "--token-file", "admin.env")
+    assert Path("admin.env").read_text() == f"GATEWAY_AUTH_TOKEN={answer['token']}\n"
+    assert opens(cli, "u_admin", answer["password"])

@@ -188,3 +188,15 @@ class TestDoctor:
             findings = json.loads(demo("doctor", "--json", code=1).out)["findings"]
             assert [finding["check"] for finding in findings] == ["replica"]
             assert "it can not be read" in findings[0]["message"]
+
+
+def test_passwords_and_the_trail(demo: Cli, server: SqldServer) -> None:
+    generated = demo.json("user", "password", "grace", "--generate")["password"]
+    demo("user", "plan", "grace", "pro")
+    demo("user", "delete", "alan", "--yes")
+    deleted, plan, reset = demo.json("audit", "--limit", "3")
+    assert (deleted["action"], deleted["before"]["username"]) == ("user.delete", "alan")
+    assert (plan["before"]["plan"], plan["after"]) == ("free", {"plan": "pro"})
+    assert (reset["action"], reset["target"]) == ("password.reset", "user:u_grace")
+    assert demo.json("audit", "--user", "grace", "--action", "user.plan", "--since", "1h") == [plan]
+    assert generated not in str(server.execute("SELECT * FROM audit"))

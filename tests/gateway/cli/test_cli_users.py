@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 import io
+import os
+import pty
+import subprocess
+import termios
 
 import pytest
 
 from gateway.cli.exits import ExitCode
-from tests.gateway.cli.conftest import Cli
+from tests.gateway.cli.conftest import PROGRAM, Cli, opens, program_environment, type_in
 from tests.support.foreign_writer import ForeignWriter
+from tests.support.waiting import eventually
 
 
 def test_a_user_is_added_found_and_deleted(demo: Cli) -> None:
@@ -138,3 +144,117 @@ def test_a_text_that_is_none_is_named_as_what_it_is(demo: Cli) -> None:
         foreign.execute("UPDATE users SET name = CAST(x'ff61' AS TEXT) WHERE id = 'u_ada'")
     assert "not UTF-8: gateway doctor names it" in demo("user", "list", code=ExitCode.DAMAGED).err
     assert "u_ada" in demo("doctor", code=ExitCode.FINDINGS).out
+
+
+# --- passwords ---
+
+GOOD = "moons of jupiter, four"
+
+
+def test_a_user_can_be_added_with_a_password(demo: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert demo.json("user", "show", demo.json("user", "add", "ann")["username"])["password"] is False
+    type_in(monkeypatch, f"{GOOD}\nsecond line\n".encode())
+    added = demo.json("user", "add", "bob", "--password-stdin")
+    assert opens(demo, added["id"], GOOD)
+    assert "password" not in added
+    shown = demo("user", "show", "bob").out
+    assert "argon2" not in shown
+    assert demo.json("user", "show", "bob")["password"] is True
+    answer = demo("user", "add", "cid", "--id", "u_cid", "--generate-password")
+    assert len(answer.out.strip()) >= 15
+    assert opens(demo, "u_cid", answer.out.strip())
+    assert answer.out.strip() not in answer.err
+    assert opens(demo, "u_dan", demo.json("user", "add", "dan", "--id", "u_dan", "--generate-password")["password"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"short\n", "at least 15"),
+        (b"", "no password"),
+        (b"\n", "no password"),
+        (b"\xff" * 20, "UTF-8"),
+        (b"a" * 5000, "at most 1024"),
+        (b"ada lovelace 1815\n", "common word or a name"),
+        (b"aaaaaaaaaaaaaaaaaaaaaa\n", "repetitions"),
+    ],
+)
+def test_a_bad_password_changes_nothing(demo: Cli, monkeypatch: pytest.MonkeyPatch, content: bytes, said: str) -> None:
+    type_in(monkeypatch, content)
+    assert said in demo("user", "password", "ada", "--stdin", code=ExitCode.BAD_VALUE).err
+    assert demo.json("user", "show", "ada")["password"] is True
+    trail = demo.json("audit", "--user", "ada", "--action", "password.reset")
+    assert len(trail) == 1, "that of init"
+    type_in(monkeypatch, content)
+    demo("user", "add", "lovelace", "--name", "Ada Lovelace", "--password-stdin", code=ExitCode.BAD_VALUE)
+    demo("user", "show", "lovelace", code=ExitCode.NOT_FOUND)
+
+
+def test_a_new_password_ends_the_sessions_and_leaves_the_tokens(demo: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ForeignWriter(demo.database) as foreign:
+        for session, user in (("s_1", "u_ada"), ("s_2", "u_ada"), ("s_3", "u_grace")):
+            sql = "INSERT INTO login_sessions (id, user_id, expires_at) VALUES (?, ?, 4000000000000)"
+            foreign.execute(sql, session, user)
+    type_in(monkeypatch, GOOD.encode())
+    answer = demo.json("user", "password", "ada", "--stdin")
+    assert (answer["id"], answer["sessions"]) == ("u_ada", 2)
+    assert opens(demo, "u_ada", GOOD)
+    revoked = {row["id"]: row["revoked_at"] is not None for row in demo.json("session", "list")}
+    assert revoked == {"s_1": True, "s_2": True, "s_3": False}
+    assert [row["revoked_at"] for row in demo.json("token", "list", "ada")] == [None]
+    made = demo("user", "password", "ada", "--generate").out.strip()
+    assert opens(demo, "u_ada", made)
+    assert not opens(demo, "u_ada", GOOD)
+    demo("user", "password", "eve", "--generate", code=ExitCode.NOT_FOUND)
+
+
+def test_without_a_terminal_there_is_nobody_to_ask(demo: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    type_in(monkeypatch, GOOD.encode())
+    assert "no terminal" in demo("user", "password", "ada", code=ExitCode.USAGE).err
+    demo("user", "add", "bob", "--password", code=ExitCode.USAGE)
+    demo("user", "show", "bob", code=ExitCode.NOT_FOUND)
+
+
+@pytest.mark.parametrize(("second", "code"), [(GOOD, ExitCode.OK), ("another one, quite", ExitCode.INTERRUPTED)])
+def test_at_a_terminal_the_password_is_asked_twice_and_not_shown(demo: Cli, second: str, code: ExitCode) -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*PROGRAM, "user", "password", "ada"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=program_environment(),
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        shown = until(ours, b"New password of ada")
+        os.write(ours, f"{GOOD}\n".encode())
+        shown += until(ours, b"Once more")
+        os.write(ours, f"{second}\n".encode())
+        if code is not ExitCode.OK:
+            shown += until(ours, b"New password of ada")
+            os.write(ours, b"\x04")
+        shown += rest(ours)
+    os.close(ours)
+    assert process.returncode == code
+    assert GOOD.encode() not in shown
+    assert opens(demo, "u_ada", GOOD) is (code is ExitCode.OK)
+
+
+def until(terminal: int, prompt: bytes) -> bytes:
+    """What the terminal shows, up to this prompt and until what is typed is hidden."""
+    shown = b""
+    while prompt not in shown:
+        shown += os.read(terminal, 1000)
+    asyncio.run(eventually(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO))
+    return shown
+
+
+def rest(terminal: int) -> bytes:
+    shown = b""
+    try:
+        while more := os.read(terminal, 1000):
+            shown += more
+    except OSError:  # the program has closed it
+        pass
+    return shown
