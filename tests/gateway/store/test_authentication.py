@@ -1,10 +1,21 @@
 from __future__ import annotations
 
 from gateway.core.tokens import hash_token
-from gateway.store.authentication import TokenRow, record_use, tokens_by_hash, tokens_by_id
+from gateway.store.authentication import (
+    SessionRow,
+    TokenRow,
+    read_voids,
+    record_use,
+    session_by_id,
+    session_row,
+    sessions_by_id,
+    token_by_id,
+    tokens_by_hash,
+    tokens_by_id,
+)
 from gateway.store.changes import last_seq, read_news
 from gateway.store.database import Database
-from tests.support.people import add_plan, add_token, add_user, run, token_text
+from tests.support.people import add_plan, add_token, add_user, insert, run, token_text
 
 ADA, BOB, EVE = (token_text(name) for name in ("ada", "bob", "eve"))
 
@@ -84,3 +95,53 @@ async def test_use_is_written_down_and_changes_no_right(database: Database) -> N
     assert (rows["t_ada"].last_used_at, rows["t_bob"].last_used_at) == (7, None)
     _, news = await read_news(database, before)
     assert [(change.doc, change.cause) for change in news] == [("user:ada", "use")]
+
+
+# --- login sessions ---
+
+
+async def log_in(database: Database) -> None:
+    await fill(database)
+    await database.write(
+        insert("login_sessions", id="s_ada", user_id="ada", expires_at=100),
+        insert("login_sessions", id="s_bob", user_id="bob", expires_at=200, revoked_at=7),
+    )
+
+
+async def test_sessions_are_found_by_id_in_force_or_not(database: Database) -> None:
+    await log_in(database)
+    ada, bob = SessionRow("ada", 100, True), SessionRow("bob", 200, False)
+    assert await sessions_by_id(database, ["s_ada", "s_bob", "s_eve", "S_ADA"]) == {"s_ada": ada, "s_bob": bob}
+    await run(database, "UPDATE users SET status = 'disabled'")
+    assert await sessions_by_id(database, ["s_ada"]) == {"s_ada": SessionRow("ada", 100, False)}
+    await run(database, "DELETE FROM users WHERE id = 'ada'")
+    assert await sessions_by_id(database, ["s_ada"]) == {}
+
+
+async def test_one_credential_is_read_in_a_write(database: Database) -> None:
+    await log_in(database)
+    tokens, none, sessions = (
+        await database.write(token_by_id("t_ada"), token_by_id("t_eve"), session_by_id("s_ada"))
+    ).rows
+    assert [TokenRow(*row) for row in tokens] == list((await tokens_by_id(database, ["t_ada"])).values())
+    assert none == []
+    assert [session_row(row) for row in sessions] == [SessionRow("ada", 100, True)]
+
+
+async def test_a_session_that_is_not_text_keeps_nobody_out(database: Database) -> None:
+    await log_in(database)
+    await run(database, "UPDATE users SET id = CAST(x'ff' AS TEXT) WHERE id = 'bob'")
+    assert set(await sessions_by_id(database, ["s_ada", "s_bob"])) == {"s_ada"}
+    assert (await read_voids(database, ["ada", "\ufffd"], 50, 10)).sessions == []
+
+
+async def test_what_is_void_is_told_with_its_moment(database: Database) -> None:
+    await log_in(database)
+    users = ["ada", "bob", "eve"]
+    voids = await read_voids(database, users, 95, 10, owners=True)
+    assert (voids.users, sorted(set(voids.sessions)), voids.owners) == (
+        {"eve"},
+        [("ada", "s_ada", 100), ("bob", "s_bob", 0)],
+        [("s_ada", "ada")],
+    )
+    assert set((await read_voids(database, users, 80, 10)).sessions) == {("bob", "s_bob", 0)}
