@@ -119,8 +119,8 @@ async def _rows_by_key(reader: Reader, sql: str, keys: Sequence[str]) -> dict[st
 
 class Voids(NamedTuple):
     """What stands for nothing of some users' logins: `users` are not active or not there; `sessions` are ``(user,
-    session, since)``, milliseconds since 1970 UTC, 0 where it was revoked, and may come twice; `owners` are the sessions in force,
-    ``(session, user)``, where they were asked for.
+    session, since)``, milliseconds since 1970 UTC, 0 where it was revoked, and may come twice; `owners` are the
+    sessions in force, ``(session, user)``, where they were asked for.
     """
 
     users: set[str]

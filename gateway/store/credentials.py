@@ -1,7 +1,7 @@
 """API tokens and login sessions: what a user holds to be let in.
 
-A token's secret is never here, only its hash. Revoking is a write to these tables and nothing else: the change log
-carries it to every node. Every write is one atomic write and returns the `seq` of its commit.
+A token's secret is never here, only its hash. How they are revoked is `gateway.store.revocation`'s. Every write is one
+atomic write and returns the `seq` of its commit.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
-from gateway.errors import NotFound
+from gateway.errors import Conflict, NotFound
 from gateway.store.audit import Store
 from gateway.store.database import Reader, Row, Statement
+from gateway.store.guards import guard, guarded_write
 from gateway.store.refusals import refusals
 
 
@@ -66,6 +67,19 @@ async def add_token(db: Store, token: ApiToken, token_hash: str) -> int:
         return (await db.write(insert_token(token, token_hash))).seq
 
 
+async def add_token_within(db: Store, token: ApiToken, token_hash: str, most: int, now: int) -> int:
+    """As `add_token`, unless the user has `most` tokens in force at `now` (milliseconds since 1970 UTC): Conflict."""
+    room = guard(
+        "users",
+        "id = ?1 AND (SELECT count(*) FROM api_tokens AS t WHERE t.user_id = ?1 AND t.revoked_at IS NULL"
+        " AND (t.expires_at IS NULL OR t.expires_at > ?2)) < ?3",
+        (token.user_id, now, most),
+        Conflict(f"There are {most} tokens already; revoke one that is not needed."),
+    )
+    with refusals(missing=f"There is no user {token.user_id}.", taken="There is such a token already."):
+        return (await guarded_write(db, [room], insert_token(token, token_hash))).seq
+
+
 async def find_token(db: Reader, token_hash: str) -> ApiToken:
     """The API token with this hash, in force or not; NotFound when there is none."""
     [rows] = await db.read(Statement(f"SELECT {_TOKEN_COLUMNS} FROM api_tokens WHERE token_hash = ?", (token_hash,)))  # noqa: S608
@@ -85,15 +99,6 @@ async def list_tokens(db: Store, user_id: str | None = None) -> list[ApiToken]:
     return [_token(row) for row in rows]
 
 
-async def revoke_token(db: Store, token_id: str, now: int) -> int:
-    """Revoke an API token; one that is revoked stays as it is. NotFound when there is no such token."""
-    with refusals(missing=f"There is no token {token_id}."):
-        statement = Statement(
-            "UPDATE api_tokens SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?", (now, token_id), must_change=True
-        )
-        return (await db.write(statement)).seq
-
-
 async def list_sessions(db: Store, user_id: str | None = None) -> list[LoginSession]:
     """The login sessions of a user, or of everybody, the oldest first; those that ended too."""
     [rows] = await db.scan(
@@ -103,30 +108,6 @@ async def list_sessions(db: Store, user_id: str | None = None) -> list[LoginSess
         )
     )
     return [_session(row) for row in rows]
-
-
-async def revoke_session(db: Store, session_id: str, now: int) -> int:
-    """End a login session; one that was ended stays as it is. NotFound when there is no such session."""
-    with refusals(missing=f"There is no session {session_id}."):
-        statement = Statement(
-            "UPDATE login_sessions SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?",
-            (now, session_id),
-            must_change=True,
-        )
-        return (await db.write(statement)).seq
-
-
-async def revoke_all(db: Store, user_id: str, now: int) -> int:
-    """Revoke every API token and end every login session of a user. NotFound when there is no such user."""
-    with refusals(missing=f"There is no user {user_id}."):
-        written = await db.write(
-            Statement("UPDATE users SET id = id WHERE id = ?", (user_id,), must_change=True),
-            Statement("UPDATE api_tokens SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL", (now, user_id)),
-            Statement(
-                "UPDATE login_sessions SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL", (now, user_id)
-            ),
-        )
-        return written.seq
 
 
 def _token(row: Row) -> ApiToken:
