@@ -25,7 +25,11 @@ _UNPRINTABLE = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A,
 _ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _UNPRINTABLE}
 _ESCAPES |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 
-_TOKEN = re.compile(r"(gw|gr)_[0-9A-Za-z]+|(gt)_[\w.-]+|(eyJ)[\w-]+\.[\w-]+\.[\w-]+")
+# Opaque tokens, tickets, access tokens, and whatever else has three parts and a long signature: what cookies hold. From
+# the beginning of a word only, so that the time of the search grows with the text and not with its square.
+_TOKEN = re.compile(
+    r"(g[wr]_)[0-9A-Za-z]+|(gt_)[\w.-]+|(?<![\w-])(?:(eyJ)[\w-]+\.[\w-]+\.[\w-]+|()[\w-]+\.[\w-]+\.[\w-]{40,})"
+)
 _BEARER = re.compile(r"(?i)(bearer)(?:[\s:=+]|%20)+[^\s\"',;]+")
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -39,7 +43,7 @@ _QUIET |= dict.fromkeys(("httpx2", "httpcore2"), logging.WARNING)
 
 def _shortened(token: re.Match[str]) -> str:
     """What kind of credential stood there, and nothing else of it."""
-    return f"{token.group(token.lastindex or 0)}{'_' if token.lastindex != 3 else ''}…"
+    return f"{token[token.lastindex or 0]}…"
 
 
 def clean(text: str) -> str:
