@@ -43,7 +43,7 @@ def stranger(site: Site) -> ApiCaller:
 
 
 def roles_of_acme(site: Site) -> dict[str, str]:
-    return dict(rows(site, "SELECT user_id, role FROM memberships WHERE org_id = 'o_acme'"))  # type: ignore[arg-type]
+    return dict(rows(site, "SELECT user_id, role FROM memberships WHERE org_id = 'o_acme'"))
 
 
 # --- organizations ---
