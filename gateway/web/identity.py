@@ -67,6 +67,7 @@ class Identity:
                 *("GET", f"{api}/document", self.document),
                 summary="The caller's document as the channel sends it",
                 answers={200: HeldDocument},
+                tagged=True,
             ),
             Operation(
                 *("GET", f"{api}/explain", self.explain),

@@ -91,6 +91,10 @@ HEADERS: Json = {
         "required": True,
         "schema": {"type": "string"},
     },
+    "Location": {
+        "description": "Where what was made is to be found (RFC 9110 §10.2.2).",
+        "schema": {"type": "string"},
+    },
     "WWW-Authenticate": {
         "description": "How to authenticate (RFC 6750 §3).",
         "required": True,
@@ -276,10 +280,16 @@ def _conditions(operation: Operation) -> list[Json]:
 
 
 def _is_tagged(operation: Operation, table: Iterable[Operation]) -> bool:
-    """Whether what is read carries an entity tag: for ``If-None-Match``, or for the ``If-Match`` of a write."""
-    return 304 in operation.answers or (
-        operation.method == "GET"
-        and any(other.path == operation.path and PreconditionFailed in other.errors for other in table)
+    """Whether what is answered carries an entity tag: what ``If-None-Match`` is about, and before and after a write
+    what ``If-Match`` is about."""
+    return (
+        operation.tagged
+        or 304 in operation.answers
+        or PreconditionFailed in operation.errors
+        or (
+            operation.method == "GET"
+            and any(other.path == operation.path and PreconditionFailed in other.errors for other in table)
+        )
     )
 
 
@@ -289,6 +299,7 @@ def _answers(operation: Operation, table: Iterable[Operation], schemas: _Schemas
         headers = [
             *([SEQ_HEADER] if operation.writes and status < 300 else []),
             *(["ETag"] if status < 400 and _is_tagged(operation, table) else []),
+            *(["Location"] if status == HTTPStatus.CREATED else []),
         ]
         response: Json = {"description": HTTPStatus(status).phrase}
         if headers:

@@ -96,7 +96,8 @@ class Operation(NamedTuple):
     """One method of one path. `body`, `query` and `answers` (by status) are msgspec types; `errors` are those beside
     the ones that every operation of its kind has. A body whose fields all have defaults may be left out; `form` is
     for OAuth, whose bodies are forms (RFC 6749 appendix B). `writes`: every answer of success names the commit, in
-    ``Gateway-Seq``. Who answers 304 or fails with `PreconditionFailed` sends and reads entity tags.
+    ``Gateway-Seq``. Who answers 304 or fails with `PreconditionFailed` sends and reads entity tags, who is `tagged`
+    sends them only.
     """
 
     method: str
@@ -110,6 +111,7 @@ class Operation(NamedTuple):
     errors: tuple[type[GatewayError], ...] = ()
     form: bool = False
     writes: bool = False
+    tagged: bool = False
 
 
 def operation_routes(

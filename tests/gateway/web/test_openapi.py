@@ -197,7 +197,7 @@ def test_bodies() -> None:
 def test_headers_that_name_states() -> None:
     write = one("PUT", writes=True, errors=(PreconditionFailed,))
     assert [parameter["name"] for parameter in write["parameters"]] == ["If-Match"]
-    assert set(write["responses"]["200"]["headers"]) == {"Gateway-Seq"}
+    assert set(write["responses"]["200"]["headers"]) == {"Gateway-Seq", "ETag"}
     assert "412" in write["responses"]
     read = one(answers={200: Question, 304: None})
     assert [parameter["name"] for parameter in read["parameters"]] == ["If-None-Match"]
@@ -211,6 +211,10 @@ def test_headers_that_name_states() -> None:
     paths = openapi(table)["paths"]
     assert set(paths["/x"]["get"]["responses"]["200"]["headers"]) == {"ETag"}
     assert "headers" not in paths["/y"]["get"]["responses"]["200"]
+    assert set(one(tagged=True)["responses"]["200"]["headers"]) == {"ETag"}
+    assert "parameters" not in one(tagged=True)
+    made = one("POST", writes=True, answers={201: Question})
+    assert set(made["responses"]["201"]["headers"]) == {"Gateway-Seq", "Location"}
 
 
 # --- answers are as described ---
@@ -261,7 +265,7 @@ def test_hostile_requests_are_answered_as_described(site: Site, description: Des
     headers = list(dict(request.pop("headers", {})).items()) if kind != "two tokens" else request.pop("headers")
     known = request.pop("known", False)
     for method, path, _ in described(description):
-        sent = [*headers, *(site.bearer("u_grace").items() if known else ())]
+        sent = [*headers, *(site.bearer("u_admin").items() if known else ())]
         answer = site.client.request(method, re.sub(r"{\w+}", "u_nobody", path), headers=sent, **request)
         assert faults(description, method, path, answer) == [], (method, path, answer.text)
 
@@ -275,6 +279,73 @@ def test_what_names_nothing_is_answered_as_described(site: Site, description: De
             assert faults(description, method, path, answer) == [], (method, path, answer.text)
             if not SEGMENT.fullmatch(unquote(part, errors="replace")):
                 assert answer.status_code == 404, (method, path)
+
+
+TEXTS = [
+    "\0",
+    "a\0b",
+    "\x1b[2J",
+    "a\nb",
+    "x" * 20_000,
+    "' OR 1=1 --",
+    "../../etc/passwd",
+    "\u202eevil",
+    "\ufeff",
+    "💥" * 99,
+]
+GOOD: Json = {
+    "plan": "free",
+    "username": "newcomer",
+    "password": "quiet-lantern-over-mossy-harbour",
+    "old_password": "quiet-lantern-over-mossy-harbour",
+    "new_password": "another-lantern-over-mossy-harbour",
+    "at": "2001-01-01T00:00:00.000Z",
+    "id": "newcomer",
+}
+"""What fields that are needed hold while others are looked at."""
+
+
+def good(name: str, schema: Json) -> Any:
+    """A value for a field that has to be there."""
+    kinds = {"array": [], "object": {}, "boolean": False, "integer": 1, "string": "x"}
+    schema = schema.get("anyOf", [schema])[0]
+    return GOOD.get(name, schema["enum"][0] if "enum" in schema else kinds[schema["type"]])
+
+
+NAMED = {"users": "u_alan", "members": "u_alan", "plans": "pro", "roles": "support", "orgs": "o_acme"}
+
+
+def existing(path: str) -> str:
+    """The path of something that there is."""
+    return re.sub(r"(\w+)/{\w+}", lambda found: f"{found[1]}/{NAMED.get(found[1], 'x')}", path)
+
+
+def takes_text(schema: Json) -> bool:
+    return "string" in (schema.get("type"), *(kind.get("type") for kind in schema.get("anyOf", ())))
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+def test_hostile_texts_in_every_field_are_answered_as_described(
+    site: Site, description: Description, text: str
+) -> None:
+    """In each field that takes a text, in lists of them and as names of what is listed, of every body."""
+    site.run("INSERT INTO roles(id) VALUES ('support')")
+    looked_at = 0
+    for method, path, operation in described(description):
+        content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        if content is None:
+            continue
+        schema = description.resolved(content["schema"])
+        needed = {name: good(name, schema["properties"][name]) for name in schema.get("required", ())}
+        for name, kind in schema["properties"].items():
+            values = [text] if takes_text(kind) else [[text], [[text]]] if kind.get("type") == "array" else []
+            values += [{text: text}, {"a": {"b": [text]}}] if kind.get("type") == "object" else []
+            for value in values:
+                looked_at += 1
+                sent = site.bearer("u_admin") | {"if-match": "*"}
+                answer = site.client.request(method, existing(path), headers=sent, json=needed | {name: value})
+                assert faults(description, method, path, answer) == [], (method, path, name, answer.text)
+    assert looked_at > 50
 
 
 def faults(description: Description, method: str, path: str, answer: Response) -> list[str]:
