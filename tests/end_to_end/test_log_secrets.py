@@ -52,7 +52,13 @@ async def test_no_line_holds_a_secret_or_is_a_clients(style: str, own_gateway: S
         await raw.send(frame(TEXT, data))
         await raw.read_to_end()
         raw.close()
-    for path in (f"/ws?token={unknown}", f"/{unknown}", f"/api/{unknown}?a={unknown}", "/api/%0a%0dforged"):
+    for path in (
+        f"/ws?token={unknown}",
+        f"/ws?ticket=gt_{unknown}",
+        f"/{unknown}",
+        f"/api/{unknown}?a={unknown}",
+        "/api/%0a%0dforged",
+    ):
         process.request("GET", path, unknown)
         with contextlib.suppress(ConnectionError):
             (await RawWebSocket.connect(process, unknown, path=path)).close()
