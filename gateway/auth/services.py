@@ -7,6 +7,8 @@ from collections.abc import Callable
 from gateway.auth.access_tokens import AccessTokens
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.keyring import Keyring
+from gateway.auth.lockout import Lockout
+from gateway.auth.logins import Logins
 from gateway.auth.master_key import load_sealer
 from gateway.auth.passwords import Passwords
 from gateway.auth.revocation import Revoker
@@ -14,7 +16,10 @@ from gateway.auth.revocations import Revocations
 from gateway.auth.signed import SignedValues
 from gateway.auth.tickets import Tickets
 from gateway.config import Config
+from gateway.store.audit import prune_audit
 from gateway.store.database import Database
+from gateway.store.logins import prune_logins
+from gateway.store.tickets import prune_tickets
 
 
 class Accounts:
@@ -38,10 +43,22 @@ class Accounts:
         )
         self.revoker = Revoker(database, self.revocations, wall)
         self.passwords = Passwords(settings)
+        lockout = Lockout(database, settings, wall)
+        self.logins = Logins(
+            database, settings, wall, self.passwords, lockout, self.access_tokens, self.revoker, self.signed
+        )
 
     async def start(self) -> None:
         """Have a key to sign with. Raises `ConfigError` when the master key is not this database's, `StoreError`."""
         await self.keyring.ensure(self._database, self._wall())
+
+    async def keep_house(self) -> None:
+        """Delete what is of no use any more, and the audit trail's oldest rows. One node does it. Raises
+        `StoreError`."""
+        now = self._wall()
+        await prune_logins(self._database, now)
+        await prune_tickets(self._database, now)
+        await prune_audit(self._database, self.settings.audit_keep_s * 1000, now)
 
     def close(self) -> None:
         """Let go of the threads that hash passwords."""
