@@ -14,7 +14,7 @@ from gateway.auth.revocation import OtherSessions, SessionEnded
 from gateway.auth.services import Accounts
 from gateway.auth.tickets import TICKET_S
 from gateway.core.clock import rfc3339
-from gateway.errors import AuthFailed, Forbidden, RateLimited, Unprocessable
+from gateway.errors import AuthFailed, Conflict, Forbidden, NotFound, RateLimited, Unprocessable
 from gateway.store.audit import Entry
 from gateway.web.answer import answer
 from gateway.web.cookies import Cookies
@@ -121,14 +121,20 @@ class Login:
                 summary="End this login session, or all of the user's; API tokens stay",
                 answers={200: Seq},
                 body=Leaving,
+                errors=(NotFound,),
                 writes=True,
             ),
+            *self._operations_of_a_session(),
+        ]
+
+    def _operations_of_a_session(self) -> list[Operation]:
+        return [
             Operation(
                 *("POST", "/auth/password", self.change_password),
                 summary="Another password; ends all other login sessions",
                 answers={200: Seq},
                 body=PasswordChange,
-                errors=(RateLimited,),
+                errors=(Conflict, RateLimited),
                 writes=True,
             ),
             Operation(

@@ -126,8 +126,8 @@ def failures(run: Run) -> None:
     ):
         assert run.ask("POST", "/auth/login", body).status_code in (401, 422)
     for secret in (session["access_token"], session["refresh_token"], NEW_PASSWORD, run.person.token[:-1] + "0"):
-        for body in ({"refresh_token": secret}, {"refresh_token": {"x": secret}}, {secret: "x"}, [secret]):
-            assert run.ask("POST", "/auth/refresh", body).status_code in (200, 401, 422)
+        for wrong in ({"refresh_token": secret}, {"refresh_token": {"x": secret}}, {secret: "x"}, [secret]):
+            assert run.ask("POST", "/auth/refresh", wrong).status_code in (200, 401, 422)
         run.client.post(
             "/auth/login", content=f'{{"password": "{secret}"', headers={"content-type": "application/json"}
         )
