@@ -160,9 +160,8 @@ async def test_sockets_live_through_renewal_and_end_with_their_session(site: Sit
     site.run("migrate", **url)
     site.run("import", str(tmp_path / "people.jsonl"), **url)
     with other:
-        async with Channel(
-            f"http://{other.address}", LoginProvider(f"http://{other.address}", "mary", NEW_PASSWORD)
-        ) as c:
-            assert c.document["identity"]["id"] == user
-            await eventually(lambda: c.can("can_use_voice"))
+        address = f"http://{other.address}"
+        async with Channel(address, LoginProvider(address, "mary", NEW_PASSWORD)) as channel:
+            assert channel.document["identity"]["id"] == user
+            assert channel.can("can_use_voice")
         other.check_log()

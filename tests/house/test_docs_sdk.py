@@ -30,6 +30,7 @@ from client_sdk.options import Options
 from client_sdk.testing import RunningGateway
 from gateway.cli.demo import demo_statements
 from tests.support.markdown import Block, Markdown
+from tests.support.signed_in import cheap_hash
 
 SDK = Markdown("sdk.md")
 ROOT = Path(__file__).parents[2]
@@ -185,6 +186,16 @@ def test_a_program_decides_by_freshness(tmp_path: Path, demo: RunningGateway) ->
 def test_a_program_takes_its_token_from_a_file(tmp_path: Path, demo: RunningGateway) -> None:
     (tmp_path / "data" / "token").write_text(demo.token("u_grace") + "\n")
     assert run("Tokens", tmp_path, demo, GATEWAY_AUTH_TOKEN="") == ["user:u_grace until revoked"]
+
+
+def test_a_program_signs_in_once_and_goes_on_without_the_password(tmp_path: Path, demo: RunningGateway) -> None:
+    demo.sql("UPDATE users SET password_hash = ? WHERE id = 'u_ada'", cheap_hash("a password of hers"))
+    first = run("Signing in", tmp_path, demo, GATEWAY_AUTH_TOKEN="")
+    kept = (tmp_path / "data" / "refresh_token").read_text()
+    demo.sql("UPDATE users SET password_hash = NULL WHERE id = 'u_ada'")
+    second = run("Signing in", tmp_path, demo, GATEWAY_AUTH_TOKEN="")
+    assert all(line.startswith("user:u_ada until 20") for [line] in (first, second))
+    assert (tmp_path / "data" / "refresh_token").read_text() != kept
 
 
 def test_a_program_without_an_event_loop(tmp_path: Path, demo: RunningGateway) -> None:
