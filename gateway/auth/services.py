@@ -34,7 +34,7 @@ class Accounts:
         self._wall = wall
         sealer = load_sealer(config)
         self.keyring = Keyring(sealer, settings.access_ttl_s)
-        self.revocations = Revocations(wall)
+        self.revocations = Revocations(wall, token_life_s=settings.access_ttl_s)
         self.access_tokens = AccessTokens(self.keyring, self.revocations, settings, wall)
         self.signed = SignedValues(sealer, wall)
         self.tickets = Tickets(database, self.signed, settings.access_ttl_s, wall)

@@ -84,7 +84,8 @@ class CredentialCheck:
         for connection in tuple(self._connections()):
             principal = connection.session.principal
             if principal is not None and not self._authenticator.signed(principal):
-                connection.end(Ending.REVOKED)
+                # The login session goes on: its client renews with a token of another key, and comes back.
+                connection.end(Ending.TOKEN_EXPIRED, message="The key of the credential was withdrawn.")
 
     def _connections(self) -> Iterator[Connection]:
         for entry in self._hub.entries.values():

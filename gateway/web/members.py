@@ -20,8 +20,7 @@ from gateway.web.answer import answer
 from gateway.web.fields import moment
 from gateway.web.operation import Call, Operation
 from gateway.web.organizations import standing
-from gateway.web.paging import Page, page, read_cursor
-from gateway.web.plans import Paged
+from gateway.web.paging import Page, Paged, page, read_cursor
 from gateway.web.turns import Turns
 from gateway.web.users import Seq
 

@@ -226,11 +226,14 @@ def _json(content: bytes, kind: type[msgspec.Struct]) -> Any:
 
 
 def _form(content: bytes, kind: type[msgspec.Struct]) -> Any:
-    """OAuth's parameters: one without a value is not there, none is there twice (RFC 6749 §3.2)."""
+    """OAuth's parameters: one without a value is not there, none is there twice, unknown ones do not count (RFC 6749
+    §3.2)."""
+    known = {field.encode_name for field in msgspec.structs.fields(kind)}
     try:
         pairs = parse_qsl(content.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=32)
     except ValueError:
         raise BadRequest("The body is not a form.", error=INVALID_FORM) from None
+    pairs = [(name, value) for name, value in pairs if name in known]
     if len(dict(pairs)) < len(pairs):
         raise BadRequest("A parameter is there twice.", error=INVALID_FORM)
     try:

@@ -29,8 +29,7 @@ from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.caller import Rights
 from gateway.web.fields import checked_fields, converted, given, moment, moment_or_null, stored_moment
 from gateway.web.operation import Call, Operation
-from gateway.web.paging import Page, page, read_cursor, write_cursor
-from gateway.web.plans import Paged
+from gateway.web.paging import Page, Paged, page, read_cursor, write_cursor
 from gateway.web.turns import Turns
 from gateway.web.users import Seq
 

@@ -27,6 +27,13 @@ Found = TypeVar("Found")
 Position = TypeVar("Position", int, str)
 
 
+class Paged(msgspec.Struct, frozen=True):
+    """Which page."""
+
+    cursor: Cursor | None = None
+    limit: Limit = DEFAULT_LIMIT
+
+
 class Page(msgspec.Struct, Generic[Item], frozen=True):
     """A part of a list; `next` leads to the following one (null: this is the last)."""
 

@@ -26,7 +26,7 @@ from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.caller import Rights
 from gateway.web.fields import checked, converted
 from gateway.web.operation import Call, Operation
-from gateway.web.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page, read_cursor
+from gateway.web.paging import Page, Paged, page, read_cursor
 from gateway.web.turns import Turns
 from gateway.web.users import Seq
 
@@ -83,13 +83,6 @@ class PlanPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     permissions: list[str] | UnsetType = UNSET
     quotas: dict[str, QuotaPatch | None] | UnsetType = UNSET
     id: str | UnsetType = UNSET
-
-
-class Paged(msgspec.Struct, frozen=True):
-    """Which page."""
-
-    cursor: Cursor | None = None
-    limit: Limit = DEFAULT_LIMIT
 
 
 class Plans:

@@ -30,8 +30,8 @@ from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.caller import Rights
 from gateway.web.fields import checked, converted
 from gateway.web.operation import Call, Operation
-from gateway.web.paging import Page, page, read_cursor
-from gateway.web.plans import Paged, checked_permissions
+from gateway.web.paging import Page, Paged, page, read_cursor
+from gateway.web.plans import checked_permissions
 from gateway.web.turns import Turns
 from gateway.web.users import Seq
 

@@ -5,14 +5,15 @@ Secrets are not shown: the database does not have them either.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.responses import Response
 
 from gateway.auth.revocation import Revoker, SessionEnded, TokenRevoked
 from gateway.core.administration import WRITE_USERS
-from gateway.errors import Forbidden
+from gateway.errors import BadRequest, Forbidden
 from gateway.store.accounts import User
 from gateway.store.audit import Action, Entry
 from gateway.store.credentials import ApiToken, LoginSession, list_sessions, list_tokens
@@ -21,7 +22,10 @@ from gateway.web.answer import answer
 from gateway.web.fields import moment, moment_or_null
 from gateway.web.grants import writable
 from gateway.web.operation import Call, Operation
+from gateway.web.paging import Page, Paged, page, read_cursor
 from gateway.web.users import Seq, subject
+
+Held = TypeVar("Held", LoginSession, ApiToken)
 
 
 class HeldSession(msgspec.Struct, frozen=True):
@@ -49,18 +53,6 @@ class HeldToken(msgspec.Struct, frozen=True):
     last_used_at: str | None
 
 
-class HeldSessions(msgspec.Struct, frozen=True):
-    """The oldest first."""
-
-    items: list[HeldSession]
-
-
-class HeldTokens(msgspec.Struct, frozen=True):
-    """The oldest first."""
-
-    items: list[HeldToken]
-
-
 class UserCredentials:
     """The routes of one user's sessions and tokens."""
 
@@ -75,29 +67,33 @@ class UserCredentials:
         return [
             Operation(
                 *("GET", sessions, self.sessions),
-                "A user's login sessions",
-                {200: HeldSessions},
+                "A user's login sessions, over or not, the oldest first",
+                {200: Page[HeldSession]},
+                query=Paged,
                 errors=(Forbidden,),
             ),
             Operation(*("DELETE", f"{sessions}/{{session}}", self.end_session), "End a login session", **end),
             Operation(
                 *("GET", tokens, self.tokens),
                 "A user's API tokens, without their secrets",
-                {200: HeldTokens},
+                {200: Page[HeldToken]},
+                query=Paged,
                 errors=(Forbidden,),
             ),
             Operation(*("DELETE", f"{tokens}/{{token}}", self.revoke_token), "Revoke an API token", **end),
         ]
 
     async def sessions(self, call: Call) -> Response:
-        """All of the user."""
+        """One page."""
         user = await self._readable(call)
-        return answer(HeldSessions([_session(one) for one in await list_sessions(self._database, user.id)]))
+        found, limit = await list_sessions(self._database, user.id), call.query.limit
+        return answer(page("sessions", _from(call, "sessions", found), limit, position=_position, shown=_session))
 
     async def tokens(self, call: Call) -> Response:
-        """All of the user."""
+        """One page."""
         user = await self._readable(call)
-        return answer(HeldTokens([_token(one) for one in await list_tokens(self._database, user.id)]))
+        found, limit = await list_tokens(self._database, user.id), call.query.limit
+        return answer(page("tokens", _from(call, "tokens", found), limit, position=_position, shown=_token))
 
     async def end_session(self, call: Call) -> Response:
         """End it, if it is this user's."""
@@ -124,6 +120,23 @@ class UserCredentials:
 
 def _entry(call: Call, action: Action, target: str, user: User) -> Entry:
     return Entry(call.caller.actor, action, target, call.address, after={"user": user.id})
+
+
+def _position(credential: LoginSession | ApiToken) -> str:
+    return f"{credential.created_at} {credential.id}"
+
+
+def _from(call: Call, of: str, found: Sequence[Held]) -> list[Held]:
+    """Those behind the cursor, which names the age and id of the last one shown. Raises BadRequest."""
+    asked: Paged = call.query
+    if asked.cursor is None:
+        return list(found)
+    created_at, _, credential = read_cursor(of, asked.cursor, str).partition(" ")
+    try:
+        last = (int(created_at), credential)
+    except ValueError:
+        raise BadRequest("There is no such cursor.") from None
+    return [one for one in found if (one.created_at, one.id) > last]
 
 
 def _session(session: LoginSession) -> HeldSession:

@@ -90,7 +90,11 @@ TARGETS = [
 ]
 
 
-@pytest.mark.parametrize(("target", "revoked", "void"), TARGETS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("target", "revoked", "void"),
+    TARGETS,
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value)[:60],
+)
 async def test_what_each_target_revokes_and_nothing_else(
     rig: Rig, target: Target | IssuedBefore, revoked: set[str], void: set[str]
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.core.administration import OWN_PERMISSIONS
+from gateway.web.paging import write_cursor
 from tests.gateway.web.conftest import Site, one, opened
 from tests.support.api_caller import ApiCaller, everything, rows
 from tests.support.people import add_plan, insert
@@ -242,3 +243,22 @@ def test_what_is_somebody_elses_is_not_there(site: Site, writer: ApiCaller, kind
     assert (foreign.status_code, foreign.content) == (404, absent.content)
     assert everything(site) == before
     assert rows(site, "SELECT count(*) FROM login_sessions WHERE revoked_at IS NOT NULL") == [(0,)]
+
+
+@pytest.mark.parametrize("kind", ["sessions", "tokens"])
+def test_many_are_shown_page_by_page(site: Site, writer: ApiCaller, kind: str) -> None:
+    for number in (3, 1, 4, 2, 5):
+        if kind == "sessions":
+            columns = {"id": f"c_{number}", "user_id": "u_ada", "created_at": number // 2, "expires_at": LATER_MS}
+            site.write(insert("login_sessions", **columns))
+        else:
+            site.token("u_ada", id=f"c_{number}", created_at=number // 2)
+    seen: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = writer.done("GET", f"{ADA}/{kind}?limit=2" + (f"&cursor={cursor}" if cursor else ""))
+        seen += [one["id"] for one in page["items"]]
+        cursor = page["next"]
+    assert seen == ["c_1", "c_2", "c_3", "c_4", "c_5"]
+    for forged in ("x", write_cursor(kind, "c_1"), write_cursor("users", "1 c_1")):
+        writer.refused(400, "GET", f"{ADA}/{kind}?cursor={forged}")
