@@ -345,9 +345,9 @@ def test_parameters_that_nobody_knows_do_not_count(site: Site) -> None:
     """RFC 8707, for one, has a parameter that may be there more than once."""
     form = {"content-type": "application/x-www-form-urlencoded"}
     content = b"resource=https%3A%2F%2Fa&token=" + site.token().encode() + b"&resource=https%3A%2F%2Fb&x"
-    for path in ("/oauth/introspect", "/oauth/revoke"):
+    for path, done in (("/oauth/introspect", "active"), ("/oauth/revoke", "seq")):
         answer = site.client.post(path, content=content, headers=form | site.bearer("u_admin"))
-        assert (answer.status_code, len(answer.json())) == (200, 8 if "intro" in path else 1)
+        assert (answer.status_code, bool(answer.json()[done])) == (200, True)
 
 
 def test_a_form_may_say_its_charset(site: Site) -> None:
