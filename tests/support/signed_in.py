@@ -34,6 +34,24 @@ def client_of(client: TestClient) -> TestClient:
     return other
 
 
+def sign_in(client: TestClient, username: str = "ada", password: str = PASSWORD, **fields: Any) -> Any:
+    """Sign in by token; the answer."""
+    return client.post("/auth/login", json={"username": username, "password": password, **fields})
+
+
+def signed_in(client: TestClient, username: str = "ada", password: str = PASSWORD) -> Json:
+    """A new login session with its tokens."""
+    answer = sign_in(client, username, password)
+    assert answer.status_code == 200, answer.text
+    body: Json = answer.json()
+    return body
+
+
+def bearer(session: Json) -> dict[str, str]:
+    """The header that shows a session's access token."""
+    return {"authorization": f"Bearer {session['access_token']}"}
+
+
 class Browser:
     """A browser on a page of `origin`: it keeps cookies, names the page's origin with every write, and the page knows
     its CSRF token once it signed in."""
