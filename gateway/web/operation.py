@@ -159,6 +159,8 @@ async def _answer(operation: Operation, request: Request, callers: Callers, addr
         call.query = _query(request, operation.query)
     if operation.body is not None:
         call.body = await _body(request, operation.body, media_types(operation))
+        if user is not None:  # the body may come slowly, and the credential end meanwhile
+            call.user = await callers.caller(request)
     return await operation.endpoint(call)
 
 

@@ -354,6 +354,16 @@ def test_nobody_who_is_gone_changes_even_the_own_account(site: Site, meanwhile: 
     assert rows(site, "SELECT count(*) FROM users WHERE name = 'Ghost'") == [(0,)]
 
 
+@pytest.mark.parametrize("path", ["/users/u_admin", "/users/u_ada", "/plans/pro", "/orgs/o_acme"])
+def test_a_credential_that_is_revoked_while_the_body_comes_is_refused(site: Site, path: str) -> None:
+    caller = ApiCaller(site, "u_admin", id="t_slow")
+    meanwhile = "UPDATE api_tokens SET revoked_at = 1 WHERE id = 't_slow'"
+    answered = site.call(slow_patch, site, caller, path, {"name": "Ghost"}, meanwhile)
+    assert answered.status_code == 401
+    for table in ("users", "plans", "organizations"):
+        assert rows(site, f"SELECT count(*) FROM {table} WHERE name = 'Ghost'") == [(0,)]
+
+
 # --- a permission is not its neighbour ---
 
 
