@@ -153,7 +153,7 @@ class Keyring:
             await db.write(add_first_key(self._new_row(now, signs_from=now), now))
             rows = await list_keys(db)
         self._take(rows)
-        self._require_opened(now)
+        self.require_opened(now)
 
     async def rotate(self, db: Store, now: int, *, lead_ms: int = LEAD_MS, discard: bool = False) -> Rotated:
         """Make a new key, which signs after `lead_ms`. The older ones verify until all they signed has ended, their
@@ -167,7 +167,7 @@ class Keyring:
         self._take(rows)
         at_once = discard or signer(rows, now) is None
         if not at_once:
-            self._require_opened(now)
+            self.require_opened(now)
         row = self._new_row(now, signs_from=now if at_once else now + lead_ms)
         if discard:
             older = [delete_keys(row.kid)]
@@ -201,8 +201,8 @@ class Keyring:
         except ValueError:
             return None
 
-    def _require_opened(self, now: int) -> None:
-        """ConfigError unless the key that signs now and all that follow it are open here."""
+    def require_opened(self, now: int) -> None:
+        """Raises ConfigError unless the key that signs now and all that follow it are open here."""
         present = signer(self._keys.values(), now)
         following = [key for key in self._keys.values() if in_force(key, now) and key.signs_from > now]
         if present is None or any(key.private is None for key in (present, *following)):

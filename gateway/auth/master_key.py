@@ -24,12 +24,12 @@ _PLATFORM = Path("/run/secrets")
 """Where containers find their secrets. Who reads there is the platform's to say, not the file's mode."""
 
 
-def load_sealer(config: Config) -> Sealer:
+def load_sealer(config: Config, *, make: bool = True) -> Sealer:
     """The sealer with this deployment's master keys.
 
     They are those of ``GATEWAY_AUTH_MASTER_KEY``, else of the file that `auth.master_key_file` names, else of the file
-    beside a database file, ``.key`` behind its name, which is made here when it is not there. Raises `ConfigError` of
-    one line that names the setting and never repeats a key.
+    beside a database file, ``.key`` behind its name, which is made here when it is not there and `make` allows. Raises
+    `ConfigError` of one line that names the setting and never repeats a key.
     """
     settings = config.auth
     if settings.master_key:
@@ -42,7 +42,7 @@ def load_sealer(config: Config) -> Sealer:
             "auth.master_key: a libSQL server needs one; set GATEWAY_AUTH_MASTER_KEY or auth.master_key_file"
         )
     file = master_key_file(address.path)
-    if not file.exists():
+    if make and not file.exists():
         _make(file)
     return _sealer(_read(file, "auth.master_key"), f"auth.master_key: {file}")
 
@@ -94,7 +94,7 @@ def _make(file: Path) -> None:
                 os.fsync(stream.fileno())
             with contextlib.suppress(FileExistsError):
                 os.link(new, file)
-                log.info("a master key was made; without it the secrets of the database can not be read", extra=_of(file))
+                log.info("a master key was made: without it no token can be issued", extra=_of(file))
         finally:
             new.unlink(missing_ok=True)
         _sync(file.parent)

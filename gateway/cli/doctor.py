@@ -8,13 +8,17 @@ import os
 import click
 from rich.console import Console
 
+from gateway.auth.keyring import Keyring
+from gateway.auth.master_key import load_sealer
 from gateway.cli.exits import ExitCode
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_json, show_sentences
 from gateway.config import Config, DatabaseConfig
+from gateway.errors import ConfigError, StoreError
 from gateway.store.address import FileAddress, ServerAddress, parse_address
 from gateway.store.database import Database
 from gateway.store.inspection import Finding, Note, inspect
+from gateway.store.keys import list_keys
 
 
 @click.command()
@@ -23,8 +27,9 @@ from gateway.store.inspection import Finding, Note, inspect
 def doctor(context: click.Context) -> int:
     """Look for what is wrong.
 
-    Checks the configuration, the database (damage, triggers, rows that no document can be built from) and the clock; of
-    a libSQL server also its writes, its stream of changes and the replica. Exit code 1 when something is wrong.
+    Checks the configuration, the database (damage, triggers, rows that no document can be built from), whether the
+    master key opens the signing keys, and the clock; of a libSQL server also its writes, its stream of changes and the
+    replica. Exit code 1 when something is wrong.
     """
     config = invocation().config
     findings = [*_configuration(config), *on_database(_database, migrated=False)()]
@@ -42,7 +47,24 @@ def doctor(context: click.Context) -> int:
 
 async def _database(db: Database) -> list[Finding]:
     with Console(stderr=True).status("Looking at every row ..."):
-        return [finding async for finding in inspect(db, db.clock())]
+        return [finding async for finding in inspect(db, db.clock())] + await _keys(db)
+
+
+async def _keys(db: Database) -> list[Finding]:
+    """Whether the master key is the one that the signing keys are sealed with. Makes none, as starting would."""
+    try:
+        if not await list_keys(db):
+            return []
+    except StoreError:
+        return []  # not migrated, or damaged: others say so
+    config = invocation().config
+    try:
+        keyring = Keyring(load_sealer(config, make=False), config.auth.access_ttl_s)
+        await keyring.load(db)
+        keyring.require_opened(db.clock())
+    except ConfigError as error:
+        return [Finding("keys", str(error))]
+    return []
 
 
 async def _server(settings: DatabaseConfig) -> list[Finding | Note]:

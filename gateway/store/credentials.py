@@ -49,6 +49,9 @@ class LoginSession(msgspec.Struct, frozen=True, kw_only=True):
 _TOKEN_COLUMNS = "id, user_id, name, scopes, created_at, expires_at, revoked_at, last_used_at"  # noqa: S105
 _SESSION_COLUMNS = "id, user_id, created_at, expires_at, revoked_at, instance_id, ip, user_agent, last_seen_at"
 
+MOST_IN_FORCE = 1000
+"""How many credentials of one user are listed: nobody has so many but by mistake or mischief."""
+
 
 def insert_token(token: ApiToken, token_hash: str) -> Statement:
     """The statement that adds `token`, for a write of several."""
@@ -90,24 +93,49 @@ async def find_token(db: Reader, token_hash: str) -> ApiToken:
 
 async def list_tokens(db: Store, user_id: str | None = None) -> list[ApiToken]:
     """The API tokens of a user, or of everybody, the oldest first; revoked and expired ones too."""
-    [rows] = await db.scan(
-        Statement(
-            f"SELECT {_TOKEN_COLUMNS} FROM api_tokens WHERE ?1 IS NULL OR user_id = ?1 ORDER BY created_at, id",  # noqa: S608
-            (user_id,),
-        )
-    )
+    where, args = _of_user(user_id)
+    [rows] = await db.scan(Statement(f"SELECT {_TOKEN_COLUMNS} FROM api_tokens{where} ORDER BY created_at, id", args))  # noqa: S608
     return [_token(row) for row in rows]
 
 
 async def list_sessions(db: Store, user_id: str | None = None) -> list[LoginSession]:
     """The login sessions of a user, or of everybody, the oldest first; those that ended too."""
+    where, args = _of_user(user_id)
     [rows] = await db.scan(
-        Statement(
-            f"SELECT {_SESSION_COLUMNS} FROM login_sessions WHERE ?1 IS NULL OR user_id = ?1 ORDER BY created_at, id",  # noqa: S608
-            (user_id,),
-        )
-    )
+        Statement(f"SELECT {_SESSION_COLUMNS} FROM login_sessions{where} ORDER BY created_at, id", args)
+    )  # noqa: S608
     return [_session(row) for row in rows]
+
+
+def _of_user(user_id: str | None) -> tuple[str, tuple[str, ...]]:
+    """The condition that the index on the user finds, or none."""
+    return ("", ()) if user_id is None else (" WHERE user_id = ?", (user_id,))
+
+
+async def tokens_in_force(db: Store, user_id: str, now: int, *, token_id: str | None = None) -> list[ApiToken]:
+    """The API tokens of a user in force at `now` (milliseconds since 1970 UTC), the oldest first: the newest
+    `MOST_IN_FORCE`, or the one with this id."""
+    lasts = "(expires_at IS NULL OR expires_at > ?2)"
+    return [_token(row) for row in await _in_force(db, "api_tokens", _TOKEN_COLUMNS, lasts, user_id, now, token_id)]
+
+
+async def sessions_in_force(db: Store, user_id: str, now: int, *, session_id: str | None = None) -> list[LoginSession]:
+    """The same of login sessions."""
+    rows = await _in_force(db, "login_sessions", _SESSION_COLUMNS, "expires_at > ?2", user_id, now, session_id)
+    return [_session(row) for row in rows]
+
+
+async def _in_force(
+    db: Store, table: str, columns: str, lasts: str, user_id: str, now: int, wanted: str | None
+) -> list[Row]:
+    one = "" if wanted is None else " AND id = ?4"
+    sql = (
+        f"SELECT {columns} FROM {table} WHERE user_id = ?1 AND revoked_at IS NULL AND {lasts}{one}"  # noqa: S608
+        " ORDER BY created_at DESC, id DESC LIMIT ?3"
+    )
+    args = (user_id, now, MOST_IN_FORCE, *(() if wanted is None else (wanted,)))
+    [rows] = await db.scan(Statement(sql, args))
+    return rows[::-1]
 
 
 def _token(row: Row) -> ApiToken:

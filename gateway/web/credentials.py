@@ -15,7 +15,7 @@ from gateway.core.text import MAX_LABEL, check_permission, check_text, make_id
 from gateway.core.tokens import hash_token, new_api_token
 from gateway.errors import Conflict, Forbidden, NotFound, Unprocessable
 from gateway.store.audit import Audited, Entry
-from gateway.store.credentials import ApiToken, LoginSession, add_token_within, list_sessions, list_tokens
+from gateway.store.credentials import ApiToken, LoginSession, add_token_within, sessions_in_force, tokens_in_force
 from gateway.store.database import Database
 from gateway.web.answer import answer
 from gateway.web.caller import Caller
@@ -45,7 +45,7 @@ class OwnSession(msgspec.Struct, frozen=True):
 
 
 class OwnSessions(msgspec.Struct, frozen=True):
-    """Those in force, the oldest first."""
+    """Those in force, the oldest first; of more than 1,000 the newest."""
 
     items: list[OwnSession]
 
@@ -76,7 +76,7 @@ class OwnToken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OwnTokens(msgspec.Struct, frozen=True):
-    """Those in force, the oldest first."""
+    """Those in force, the oldest first; of more than 1,000 the newest."""
 
     items: list[OwnToken]
 
@@ -148,13 +148,14 @@ class OwnCredentials:
         """The caller's login sessions in force."""
         call.caller.require_whole()
         current = call.caller.login_session
-        return answer(OwnSessions([_session(row, current) for row in await self._sessions(call.caller)]))
+        rows = await sessions_in_force(self._database, call.caller.principal.id, self._wall())
+        return answer(OwnSessions([_session(row, current) for row in rows]))
 
     async def end_session(self, call: Call) -> Response:
         """End a login session of the caller's. NotFound for one that ended, or is somebody else's."""
         caller, ended = call.caller, call.path["id"]
         caller.require_whole()
-        if ended not in {row.id for row in await self._sessions(caller)}:
+        if not await sessions_in_force(self._database, caller.principal.id, self._wall(), session_id=ended):
             raise NotFound("There is no such session.")
         entry = Entry(caller.actor, "session.revoke", f"session:{ended}", call.address)
         revoked = await self._revoker.revoke(SessionEnded(ended, caller.principal.id), entry=entry)
@@ -163,17 +164,13 @@ class OwnCredentials:
             self._cookies.clear(response)
         return response
 
-    async def _sessions(self, caller: Caller) -> list[LoginSession]:
-        now = self._wall()
-        rows = await list_sessions(self._database, caller.principal.id)
-        return [row for row in rows if row.revoked_at is None and row.expires_at > now]
-
     # --- API tokens ---
 
     async def tokens(self, call: Call) -> Response:
         """The caller's API tokens in force."""
         call.caller.require_whole()
-        return answer(OwnTokens([_token(row) for row in await self._tokens(call.caller)]))
+        rows = await tokens_in_force(self._database, call.caller.principal.id, self._wall())
+        return answer(OwnTokens([_token(row) for row in rows]))
 
     async def issue_token(self, call: Call) -> Response:
         """A new API token of the caller's. Conflict when there are `MAX_TOKENS` in force."""
@@ -201,16 +198,11 @@ class OwnCredentials:
         """Revoke an API token of the caller's. NotFound for one that ended, or is somebody else's."""
         caller, ended = call.caller, call.path["id"]
         caller.require_whole()
-        if ended not in {row.id for row in await self._tokens(caller)}:
+        if not await tokens_in_force(self._database, caller.principal.id, self._wall(), token_id=ended):
             raise NotFound("There is no such token.")
         entry = Entry(caller.actor, "token.revoke", f"token:{ended}", call.address)
         revoked = await self._revoker.revoke(TokenRevoked(ended, caller.principal.id), entry=entry)
         return answer(Seq(revoked.seq), seq=revoked.seq)
-
-    async def _tokens(self, caller: Caller) -> list[ApiToken]:
-        now = self._wall()
-        rows = await list_tokens(self._database, caller.principal.id)
-        return [row for row in rows if row.revoked_at is None and (row.expires_at is None or row.expires_at > now)]
 
     def _end(self, expires_at: str | None) -> int | None:
         end = stored_moment(expires_at, "expires_at")

@@ -50,8 +50,8 @@ class Cli:
             assert answer.err.count("\n") == 1, answer.err
         return answer
 
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self(*arguments, "--json").out)
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self(*arguments, "--json", code=code).out)
 
 
 @pytest.fixture

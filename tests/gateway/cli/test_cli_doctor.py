@@ -112,3 +112,21 @@ def test_settings_are_tried(demo: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         "configuration: server.tls_cert: absent-CERT.pem can not be read",
         "configuration: server.tls_key: absent-KEY.pem can not be read",
     ]
+
+
+def test_a_master_key_that_is_not_the_databases(demo: Cli) -> None:
+    demo.json("keys", "rotate")
+    file = demo.database.with_name("gateway.db.key")
+    assert demo("doctor").out == "Nothing is wrong.\n"
+    key = file.read_bytes()
+    file.unlink()
+    [missing] = demo.json("doctor", code=1)["findings"]
+    assert missing["check"] == "keys"
+    assert str(file) in missing["message"]
+    assert not file.exists()
+    file.write_text("A" * 43 + "=\n")
+    [another] = demo.json("doctor", code=1)["findings"]
+    assert another["check"] == "keys"
+    assert "auth.master_key" in another["message"]
+    file.write_bytes(key)
+    assert demo.json("doctor")["findings"] == []

@@ -334,6 +334,19 @@ def test_rows_of_other_programs_are_listed_too(site: Site) -> None:
     }
 
 
+def test_of_very_many_the_newest_are_listed_and_each_can_be_ended(site: Site) -> None:
+    many = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)"
+        " INSERT INTO login_sessions (id, user_id, created_at, expires_at)"
+        " SELECT 's_' || i, 'u_ada', i, 4102444800000 FROM n"
+    )
+    site.run(many)
+    ada, current = signed_in(site)
+    assert ids(ada.get("/auth/sessions")) == [*(f"s_{number}" for number in range(202, 1201)), current]
+    assert ada.delete("/auth/sessions/s_1").status_code == 200
+    assert ada.delete("/auth/sessions/s_1").status_code == 404
+
+
 def test_nobody_lists_anything_without_a_credential(site: Site) -> None:
     for path in ("/auth/sessions", "/auth/tokens"):
         assert site.client.get(path).status_code == 401
