@@ -101,9 +101,8 @@ async def list_tokens(db: Store, user_id: str | None = None) -> list[ApiToken]:
 async def list_sessions(db: Store, user_id: str | None = None) -> list[LoginSession]:
     """The login sessions of a user, or of everybody, the oldest first; those that ended too."""
     where, args = _of_user(user_id)
-    [rows] = await db.scan(
-        Statement(f"SELECT {_SESSION_COLUMNS} FROM login_sessions{where} ORDER BY created_at, id", args)
-    )  # noqa: S608
+    sql = f"SELECT {_SESSION_COLUMNS} FROM login_sessions{where} ORDER BY created_at, id"  # noqa: S608
+    [rows] = await db.scan(Statement(sql, args))
     return [_session(row) for row in rows]
 
 
