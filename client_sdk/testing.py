@@ -198,7 +198,7 @@ class RunningGateway:
 
     def revoke(self, token: str) -> int:
         """Revoke a token: its sessions are ended at once and for good."""
-        from gateway.auth.revocation import Revoker, TokenRevoked
+        from gateway.auth.revoker import Revoker, TokenRevoked
 
         revoker = Revoker(self._opened, None, _now_ms)
         return self._host.call(revoker.revoke(TokenRevoked(self._token_id(token)))).seq

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from gateway.auth.revocations import Revocations
+from gateway.auth.void_logins import VoidLogins
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.core.tokens import hash_token, is_api_token
 from gateway.errors import AuthFailed, StoreError, Unavailable
@@ -69,14 +69,14 @@ class Authenticator:
         database: Database,
         wall: Callable[[], int],
         access_tokens: AccessTokens | None = None,
-        revocations: Revocations | None = None,
+        revocations: VoidLogins | None = None,
         tickets: Tickets | None = None,
         keyring: Keys | None = None,
     ) -> None:
         self._database = database
         self._wall = wall
         self._access_tokens = access_tokens
-        self._revocations = Revocations(wall) if revocations is None else revocations
+        self._revocations = VoidLogins(wall) if revocations is None else revocations
         self._tickets = tickets
         self._keyring = keyring
         self.stale = False

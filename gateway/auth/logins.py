@@ -18,7 +18,7 @@ from typing import NamedTuple
 from gateway.auth.access_tokens import AccessTokens
 from gateway.auth.lockout import Attempt, Lockout, account_key, name_key
 from gateway.auth.passwords import Passwords, Place, Verdict
-from gateway.auth.revocation import OtherSessions, Revoker, SessionEnded
+from gateway.auth.revoker import OtherSessions, Revoker, SessionEnded
 from gateway.auth.signed import SignedValues
 from gateway.config import AuthConfig
 from gateway.core.passwords import check_new_password, normalize
@@ -150,9 +150,17 @@ class Logins:
             key = name_key(name) if account is None else account_key(account.id)
             async with self._lockout.alone(key, device), place.turn():
                 attempt = await self._lockout.begin(key, address, device)
-                verdict = await _verify(place, password, account, attempt)
-                if account is not None and verdict.ok:
-                    return await self._begin(place, account, password, verdict, attempt, address, user_agent, device)
+                for _ in range(_TRIES):
+                    verdict = await _verify(place, password, account, attempt)
+                    if account is None or not verdict.ok:
+                        break
+                    try:
+                        return await self._begin(
+                            place, account, password, verdict, attempt, address, user_agent, device
+                        )
+                    except (NoRowChanged, NotFound):
+                        # Disabled, deleted, or another hash (of the same password, it may be) since it was read.
+                        account = await read_account_of(self._database, account.id)
         await self._record_failure(account, attempt, address)
         raise AuthFailed(_NO_LOGIN)
 
@@ -167,7 +175,8 @@ class Logins:
         user_agent: str,
         device: str | None,
     ) -> SessionTokens:
-        """The session of a right password, in one write. All that can fail comes before it."""
+        """The session of a right password, in one write. All that can fail comes before it. Raises NoRowChanged and
+        NotFound when the account is another one by now."""
         assert account.password_hash is not None
         rehashed = await place.hash(password) if verdict.rehash else None
         user = await find_user(self._database, account.id)
@@ -183,10 +192,7 @@ class Logins:
         if rehashed is not None:
             statements.append(replace_password(user.id, account.password_hash, rehashed, must_change=False))
         statements.append(record(Entry(f"user:{user.id}", "session.login", f"session:{session}", address), now))
-        try:
-            written = await self._database.write(*statements)
-        except NoRowChanged:
-            raise AuthFailed(_NO_LOGIN) from None  # disabled, or another password, since it was looked at
+        written = await self._database.write(*statements)
         return SessionTokens(user, session, *access, refresh, end, device_value, written.seq)
 
     async def _record_failure(self, account: AccountRow | None, attempt: Attempt, address: str) -> None:

@@ -11,10 +11,10 @@ from gateway.auth.lockout import Lockout
 from gateway.auth.logins import Logins
 from gateway.auth.master_key import load_sealer
 from gateway.auth.passwords import Passwords
-from gateway.auth.revocation import Revoker
-from gateway.auth.revocations import Revocations
+from gateway.auth.revoker import Revoker
 from gateway.auth.signed import SignedValues
 from gateway.auth.tickets import Tickets
+from gateway.auth.void_logins import VoidLogins
 from gateway.config import Config
 from gateway.store.audit import prune_audit
 from gateway.store.database import Database
@@ -34,7 +34,7 @@ class Accounts:
         self._wall = wall
         sealer = load_sealer(config)
         self.keyring = Keyring(sealer, settings.access_ttl_s)
-        self.revocations = Revocations(wall, token_life_s=settings.access_ttl_s)
+        self.revocations = VoidLogins(wall, token_life_s=settings.access_ttl_s)
         self.access_tokens = AccessTokens(self.keyring, self.revocations, settings, wall)
         self.signed = SignedValues(sealer, wall)
         self.tickets = Tickets(database, self.signed, settings.access_ttl_s, wall)

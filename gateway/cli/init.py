@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import click
 
-from gateway.auth.revocation import OtherSessions, Revoker, TokenRevoked
+from gateway.auth.revoker import OtherSessions, Revoker, TokenRevoked
 from gateway.cli import passwords
 from gateway.cli.addresses import own_url
 from gateway.cli.audit import entry

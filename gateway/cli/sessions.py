@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gateway.auth.revocation import IssuedBefore, Revoker, SessionEnded
+from gateway.auth.revoker import IssuedBefore, Revoker, SessionEnded
 from gateway.cli.audit import entry
 from gateway.cli.invocation import json_option, on_database
 from gateway.cli.printing import show_done, show_table

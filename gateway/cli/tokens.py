@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gateway.auth.revocation import Revoker, TokenRevoked
+from gateway.auth.revoker import Revoker, TokenRevoked
 from gateway.cli.audit import audited, entry
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_done, show_json, show_table

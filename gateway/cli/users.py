@@ -7,7 +7,7 @@ from typing import Any
 import click
 import msgspec
 
-from gateway.auth.revocation import OtherSessions, Revoker, UserDeleted, UserDisabled
+from gateway.auth.revoker import OtherSessions, Revoker, UserDeleted, UserDisabled
 from gateway.cli import passwords
 from gateway.cli.audit import audited, entry
 from gateway.cli.invocation import invocation, json_option, on_database

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 from starlette.responses import Response
 
-from gateway.auth.revocation import IssuedBefore, Revoker
+from gateway.auth.revoker import IssuedBefore, Revoker
 from gateway.core.text import TEXT_CHECKS
 from gateway.errors import Forbidden, NotFound, Unprocessable
 from gateway.store.audit import Entry

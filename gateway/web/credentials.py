@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from gateway.auth.revocation import Revoker, SessionEnded, TokenRevoked
+from gateway.auth.revoker import Revoker, SessionEnded, TokenRevoked
 from gateway.core.text import MAX_LABEL, check_permission, check_text, make_id
 from gateway.core.tokens import hash_token, new_api_token
 from gateway.errors import Conflict, Forbidden, NotFound, Unprocessable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -10,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 
 from gateway.auth.logins import SessionTokens
-from gateway.auth.revocation import OtherSessions, SessionEnded
+from gateway.auth.revoker import OtherSessions, SessionEnded
 from gateway.auth.services import Accounts
 from gateway.auth.tickets import TICKET_S
 from gateway.core.clock import rfc3339
@@ -252,7 +253,7 @@ class Login:
         return answer(CsrfToken(self._cookies.csrf_token(principal.credential_id)))
 
     def _signed_in(self, tokens: SessionTokens, *, cookie: bool, user: UserShown | UnsetType = UNSET) -> Response:
-        left_s = max(0, tokens.access_expires_at - self._wall()) // 1000
+        left_s = math.ceil(max(0, tokens.access_expires_at - self._wall()) / 1000)
         body = SignedIn(
             session=tokens.session,
             expires_at=rfc3339(tokens.access_expires_at),

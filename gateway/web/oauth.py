@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from gateway.auth.access_tokens import AccessTokens
 from gateway.auth.authenticator import token_principal
-from gateway.auth.revocation import Revoker, SessionEnded, TokenRevoked
+from gateway.auth.revoker import Revoker, SessionEnded, TokenRevoked
 from gateway.config import AuthConfig
 from gateway.core.access_token import looks_like
 from gateway.core.tokens import hash_token, is_api_token, is_refresh_token

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.responses import Response
 
-from gateway.auth.revocation import Revoker, SessionEnded, TokenRevoked
+from gateway.auth.revoker import Revoker, SessionEnded, TokenRevoked
 from gateway.core.administration import WRITE_USERS
 from gateway.errors import BadRequest, Forbidden
 from gateway.store.accounts import User

@@ -13,9 +13,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 
-from gateway.auth.revocation import UserDeleted, UserDisabled
-from gateway.auth.revocations import Revocations
-from gateway.auth.revoking import Revoking
+from gateway.auth.revoker import UserDeleted, UserDisabled
+from gateway.auth.revoking_store import RevokingStore
+from gateway.auth.void_logins import VoidLogins
 from gateway.core.access import READ_USERS
 from gateway.core.administration import OWN_FIELDS, WRITE_USERS, check_account, check_handing_out, differing
 from gateway.core.document import apply
@@ -114,7 +114,7 @@ class UserSearch(msgspec.Struct, frozen=True):
 class Users:
     """The routes of users. `revocations`: the set of this process."""
 
-    def __init__(self, database: Database, revocations: Revocations, turns: Turns) -> None:
+    def __init__(self, database: Database, revocations: VoidLogins, turns: Turns) -> None:
         self._database = database
         self._revocations = revocations
         self._turns = turns
@@ -183,7 +183,7 @@ class Users:
         user = await subject(self._database, rights, call.path["id"])
         rights.require_admin()
         entry = user_entry(call, "user.delete", user.id)
-        revoking = Revoking(self._database, self._revocations, UserDeleted(user.id), entry)
+        revoking = RevokingStore(self._database, self._revocations, UserDeleted(user.id), entry)
         seq = await store.set_status(revoking, user.id, "disabled")
         return answer(Seq(seq), seq=seq)
 
@@ -224,7 +224,7 @@ class Users:
         if before.status == after.status or after.status == "active":
             return await store.replace_user(Audited(self._database, entry), before, after)
         target = UserDisabled(before.id)
-        revoking = Revoking(self._database, self._revocations, target, entry)
+        revoking = RevokingStore(self._database, self._revocations, target, entry)
         return await store.replace_user(revoking, before, after)
 
 

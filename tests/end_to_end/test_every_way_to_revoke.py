@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gateway.auth.revocation import (
+from gateway.auth.revoker import (
     IssuedBefore,
     OtherSessions,
     SessionEnded,

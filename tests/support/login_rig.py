@@ -11,9 +11,9 @@ from gateway.auth.keyring import Keyring
 from gateway.auth.lockout import Lockout
 from gateway.auth.logins import Logins, SessionTokens
 from gateway.auth.passwords import Passwords, hash_now
-from gateway.auth.revocation import Revoker
-from gateway.auth.revocations import Revocations
+from gateway.auth.revoker import Revoker
 from gateway.auth.signed import SignedValues
+from gateway.auth.void_logins import VoidLogins
 from gateway.config import AuthConfig
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.core.sealing import Sealer
@@ -60,7 +60,7 @@ class LoginRig:
         self.clock = clock
         self.slept: list[float] = []
         self.keyring = Keyring(sealer, config.access_ttl_s)
-        self.revocations = Revocations(clock)
+        self.revocations = VoidLogins(clock)
         self.access_tokens = AccessTokens(self.keyring, self.revocations, config, clock)
         self.signed = SignedValues(sealer, clock)
         self.passwords = Passwords(config)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.auth.revocation import (
+from gateway.auth.revoker import (
     IssuedBefore,
     OtherSessions,
     Revoker,
@@ -18,7 +18,7 @@ from gateway.auth.revocation import (
     UserDeleted,
     UserDisabled,
 )
-from gateway.auth.revocations import Revocations
+from gateway.auth.void_logins import VoidLogins
 from gateway.errors import NoRowChanged, NotFound
 from gateway.store import revocation
 from gateway.store.audit import Entry, Lookup
@@ -34,7 +34,7 @@ SESSIONS = {"s_ada1": "ada", "s_ada2": "ada", "s_ada3": "ada", "s_bob": "bob"}
 class Rig:
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.revocations = Revocations(lambda: NOW)
+        self.revocations = VoidLogins(lambda: NOW)
         self.revoker = Revoker(database, self.revocations, lambda: NOW)
 
     async def revoked(self) -> set[str]:

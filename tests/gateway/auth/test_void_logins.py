@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.auth.revocations import GROUP, Revocations
+from gateway.auth.void_logins import GROUP, VoidLogins
 from gateway.store import authentication
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Row, Statement
@@ -28,7 +28,7 @@ class Rig:
         self.database = database
         self.now = NOW
         self.position = 0
-        self.revocations = Revocations(lambda: self.now, token_life_s=LIFE_S)
+        self.revocations = VoidLogins(lambda: self.now, token_life_s=LIFE_S)
 
     async def start(self) -> None:
         self.position = await last_seq(self.database)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.auth.revocation import SessionEnded
+from gateway.auth.revoker import SessionEnded
 from gateway.core.principal import Principal
 from gateway.core.wire import JSON
 from gateway.errors import AuthFailed, Unavailable

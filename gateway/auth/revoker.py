@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from gateway.auth.revocations import Revocations
+from gateway.auth.void_logins import VoidLogins
 from gateway.errors import NoRowChanged, NotFound
 from gateway.store.audit import Entry, Store, record
 from gateway.store.database import Statement, Written
@@ -62,7 +62,7 @@ class Revoker:
     """Revokes. `revocations` is the set of this process, None where nobody asks it; `wall` gives the time in
     milliseconds since 1970 UTC."""
 
-    def __init__(self, database: Store, revocations: Revocations | None, wall: Callable[[], int]) -> None:
+    def __init__(self, database: Store, revocations: VoidLogins | None, wall: Callable[[], int]) -> None:
         self._database = database
         self._revocations = revocations
         self._wall = wall

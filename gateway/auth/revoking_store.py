@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from gateway.auth.revocation import Revoker, UserDeleted, UserDisabled
-from gateway.auth.revocations import Revocations
+from gateway.auth.revoker import Revoker, UserDeleted, UserDisabled
+from gateway.auth.void_logins import VoidLogins
 from gateway.errors import NoRowChanged
 from gateway.store.audit import Audited, Entry, Store
 from gateway.store.database import Statement, Written
 
 
-class Revoking(Audited):
+class RevokingStore(Audited):
     """A database whose write revokes `target` too, last and in the same atomic write: what a store function changes,
     under its conditions, and the end of credentials come together or not at all. For one write.
     """
 
     def __init__(
-        self, db: Store, revocations: Revocations | None, target: UserDisabled | UserDeleted, entry: Entry
+        self, db: Store, revocations: VoidLogins | None, target: UserDisabled | UserDeleted, entry: Entry
     ) -> None:
         super().__init__(_Ending(db, revocations, target), entry)
 
 
 class _Ending(Audited):
-    def __init__(self, db: Store, revocations: Revocations | None, target: UserDisabled | UserDeleted) -> None:
+    def __init__(self, db: Store, revocations: VoidLogins | None, target: UserDisabled | UserDeleted) -> None:
         super().__init__(db)
         self._revocations = revocations
         self._target = target

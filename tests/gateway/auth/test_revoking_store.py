@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
-from gateway.auth.revocation import UserDeleted, UserDisabled
-from gateway.auth.revocations import Revocations
-from gateway.auth.revoking import Revoking
+from gateway.auth.revoker import UserDeleted, UserDisabled
+from gateway.auth.revoking_store import RevokingStore
+from gateway.auth.void_logins import VoidLogins
 from gateway.errors import Conflict, NotFound, PreconditionFailed, StoreUnavailable
 from gateway.store import accounts
 from gateway.store.accounts import User, user_before
@@ -24,11 +24,11 @@ NOW = 1_795_288_200_000
 class Rig:
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.revocations = Revocations(lambda: NOW)
+        self.revocations = VoidLogins(lambda: NOW)
 
-    def revoking(self, target: UserDisabled | UserDeleted) -> Revoking:
+    def revoking(self, target: UserDisabled | UserDeleted) -> RevokingStore:
         entry = Entry("user:root", "user.update", f"user:{target.id}", before=user_before(target.id))
-        return Revoking(self.database, self.revocations, target, entry)
+        return RevokingStore(self.database, self.revocations, target, entry)
 
     async def rows(self, sql: str) -> list[Row]:
         return (await self.database.read(Statement(sql)))[0]

@@ -43,7 +43,7 @@ class _Noted(NamedTuple):
 _NOTHING = Standing(False, MappingProxyType({}))
 
 
-class Revocations:
+class VoidLogins:
     """The set. `token_life_s`: seconds that the longest access token of this installation lives; what ended longer ago
     is not held. `wall` gives the time in milliseconds since 1970 UTC."""
 
