@@ -18,9 +18,11 @@ from client_sdk.version import VERSION
 AHEAD_S = 90.0
 """A token that lives no longer than this is renewed before it is given away: the gateway asks for another 60 s before
 the end."""
-RETRIES_S = (0.5, 1.0, 2.0)
-"""Waits between attempts whose answer was lost. All of them fall into the 10 s in which the gateway gives the same
-successor again."""
+ATTEMPT_S = 2.5
+"""How long one attempt at a renewal may take."""
+PAUSES_S = (0.2, 0.4)
+"""Between attempts whose answer was lost. All of them fall into the 10 s in which the gateway gives the same successor
+again; later it would take this client for a thief."""
 
 
 class _Tokens(msgspec.Struct, frozen=True):
@@ -64,7 +66,7 @@ class LoginProvider:
         self._timeout_s = timeout_s
         self._transport = transport
         self._clock = clock
-        self._renewing: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[str] | None = None
         self._access_token: str | None = None
         self._good_until = 0.0
         self.refresh_token = refresh_token
@@ -72,12 +74,13 @@ class LoginProvider:
 
     async def __call__(self) -> str:
         """An access token that is good for a while."""
-        while self._access_token is None or self._clock() >= self._good_until:
-            if self._renewing is None or self._renewing.done():
-                self._renewing = asyncio.create_task(self._renew())
-            # Whoever asks may give up; a renewal goes on, for its answer has the only token that is good from then on.
-            await asyncio.shield(self._renewing)
-        return self._access_token
+        held = self._access_token
+        if held is not None and self._clock() < self._good_until:
+            return held
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._renew())
+        # Whoever asks may give up; a renewal goes on, for its answer has the only token that is good from then on.
+        return await asyncio.shield(self._renewing)
 
     def discard(self, token: str) -> None:
         """The gateway does not take this access token any more: the next one is another."""
@@ -94,29 +97,33 @@ class LoginProvider:
             raise_for_status(response)
         self._access_token = self.refresh_token = self._login = None
 
-    async def _renew(self) -> None:
+    async def _renew(self) -> str:
+        asked_at = self._clock()
         if self.refresh_token is not None:
-            answer = await self._post_again("/auth/refresh", {"refresh_token": self.refresh_token})
+            answer = await self._refresh(self.refresh_token)
         elif self._login is not None:
             answer = await self._post("/auth/login", self._login)
         else:
             raise AuthFailed("Signed out.")
-        asked_at = self._clock()
         tokens = parse_answer(raise_for_status(answer), _Tokens)
         self.refresh_token, self._login = tokens.refresh_token, None
         if self._on_refresh is not None:
             self._on_refresh(tokens.refresh_token)
         self._access_token = tokens.access_token
         self._good_until = asked_at + max(tokens.expires_in / 2, tokens.expires_in - AHEAD_S)
+        return tokens.access_token
 
-    async def _post_again(self, path: str, body: Any) -> httpx2.Response:
-        """A renewal whose answer may have been lost: asked again soon, it has the same answer."""
-        for wait_s in RETRIES_S:
+    async def _refresh(self, refresh_token: str) -> httpx2.Response:
+        """A renewal whose answer may be lost: asked again soon, it has the same answer."""
+        for pause_s in (*PAUSES_S, None):
             try:
-                return await self._post(path, body)
-            except Disconnected:
-                await asyncio.sleep(wait_s)
-        return await self._post(path, body)
+                async with asyncio.timeout(min(ATTEMPT_S, self._timeout_s)):
+                    return await self._post("/auth/refresh", {"refresh_token": refresh_token})
+            except (Disconnected, TimeoutError) as error:
+                if pause_s is None:
+                    raise Disconnected("The gateway does not answer.") from error
+            await asyncio.sleep(pause_s)
+        raise AssertionError("the last attempt returns or raises")
 
     async def _post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> httpx2.Response:
         named = {"User-Agent": f"gateway-client-sdk/{VERSION}", **(headers or {})}

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from client_sdk import AuthFailed, ConfigError, Disconnected, LoginProvider, MalformedMessage, Unavailable
+from client_sdk.login import ATTEMPT_S, PAUSES_S
 from client_sdk.provider import provide
 
 
@@ -53,7 +54,7 @@ def gateway() -> Gateway:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client_sdk.login.RETRIES_S", (0, 0, 0))
+    monkeypatch.setattr("client_sdk.login.PAUSES_S", (0, 0))
 
 
 async def test_it_signs_in_once_and_renews_before_the_end(gateway: Gateway) -> None:
@@ -108,10 +109,44 @@ async def test_a_lost_answer_is_asked_for_again(gateway: Gateway) -> None:
 async def test_a_gateway_that_stays_away_is_disconnected_and_found_again(gateway: Gateway) -> None:
     provider = gateway.provider()
     await provider()
-    gateway.now, gateway.lost = gateway.now + 900, 4
+    gateway.now, gateway.lost = gateway.now + 900, 3
     with pytest.raises(Disconnected):
         await provider()
     assert await provider() == "a2"
+
+
+def test_all_attempts_fall_into_the_grace() -> None:
+    """10 s after its first use a token that is shown again ends the session."""
+    assert (len(PAUSES_S) + 1) * ATTEMPT_S + sum(PAUSES_S) < 9
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_an_attempt_that_takes_too_long_is_given_up_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client_sdk.login.ATTEMPT_S", 0.05)
+    shown: list[str] = []
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        shown.append(json.loads(request.content)["refresh_token"])
+        if len(shown) == 1:
+            await asyncio.Event().wait()
+        return httpx2.Response(200, json={"access_token": "a", "refresh_token": "r2", "expires_in": 900})
+
+    transport = httpx2.MockTransport(answer)
+    provider = LoginProvider("http://gateway.test", refresh_token="r1", transport=transport)
+    assert await provider() == "a"
+    assert shown == ["r1", "r1"]
+
+
+async def test_tokens_that_do_not_last_are_not_asked_for_all_the_time() -> None:
+    asked = 0
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        nonlocal asked
+        asked += 1
+        return httpx2.Response(200, json={"access_token": f"a{asked}", "refresh_token": "r", "expires_in": 0})
+
+    provider = LoginProvider("http://gateway.test", "ada", "p", transport=httpx2.MockTransport(answer))
+    assert [await provider(), await provider()] == ["a1", "a2"]
 
 
 async def test_a_refused_token_is_not_given_again(gateway: Gateway) -> None:
