@@ -134,6 +134,12 @@ class Unavailable(GatewayError):
     code, status, title = "unavailable", 503, "Unavailable"
 
 
+class Uncertain(GatewayError):
+    """The database did not say whether it made the change: look before you ask for it again."""
+
+    code, status, title = "uncertain", 503, "Not known"
+
+
 class Reconnect(enum.StrEnum):
     """What a client does after an end."""
 

@@ -26,6 +26,7 @@ from gateway.errors import (
     RateLimited,
     TooLarge,
     Unavailable,
+    Uncertain,
     Unprocessable,
     UnsupportedMediaType,
 )
@@ -156,6 +157,8 @@ def failures(operation: Operation) -> list[type[GatewayError]]:
             found.add(Unprocessable)
     if operation.body is not None or operation.writes:
         found.add(Unavailable)
+    if operation.writes:
+        found.add(Uncertain)
     return sorted(found, key=lambda kind: (kind.status, kind.code))
 
 

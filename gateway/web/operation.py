@@ -26,6 +26,7 @@ from gateway.errors import (
     StoreUncertain,
     TooLarge,
     Unavailable,
+    Uncertain,
     Unprocessable,
     UnsupportedMediaType,
 )
@@ -133,17 +134,21 @@ def _endpoint(
     methods: Mapping[str, Operation], callers: Callers, metrics: Metrics, proxies: Networks
 ) -> Callable[[Request], Awaitable[Response]]:
     async def run(request: Request) -> Response:
-        began = time.perf_counter()
+        began, status = time.perf_counter(), GatewayError.status
         operation = methods["GET" if request.method == "HEAD" else request.method]
         try:
             response = await _answer(operation, request, callers, client_address(request, proxies))
+            status = response.status_code
         except GatewayError as error:
-            response = problem(error)
+            response, status = problem(error), error.status
         except StoreUnavailable:
             response = problem(Unavailable("The database can not be reached now.", retry_after_s=RETRY_AFTER_S))
+            status = response.status_code
         except StoreUncertain:
-            response = problem(Unavailable("Whether it was written is not known.", retry_after_s=RETRY_AFTER_S))
-        metrics.observe_http(operation.path, response.status_code, time.perf_counter() - began)
+            response = problem(Uncertain("It is not known whether this was done: look before you repeat it."))
+            status = response.status_code
+        finally:
+            metrics.observe_http(operation.path, status, time.perf_counter() - began)
         return response
 
     return run
