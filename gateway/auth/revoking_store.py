@@ -1,8 +1,8 @@
-"""Changes of a user that end what the user holds, hanging on conditions: the last administrator stays."""
+"""Changes that end credentials and hang on conditions: the last administrator stays, what is over stays as it was."""
 
 from __future__ import annotations
 
-from gateway.auth.revoker import Revoker, UserDeleted, UserDisabled
+from gateway.auth.revoker import Revoker, Target
 from gateway.auth.void_logins import VoidLogins
 from gateway.errors import NoRowChanged
 from gateway.store.audit import Audited, Entry, Store
@@ -14,14 +14,12 @@ class RevokingStore(Audited):
     under its conditions, and the end of credentials come together or not at all. For one write.
     """
 
-    def __init__(
-        self, db: Store, revocations: VoidLogins | None, target: UserDisabled | UserDeleted, entry: Entry
-    ) -> None:
+    def __init__(self, db: Store, revocations: VoidLogins | None, target: Target, entry: Entry) -> None:
         super().__init__(_Ending(db, revocations, target), entry)
 
 
 class _Ending(Audited):
-    def __init__(self, db: Store, revocations: VoidLogins | None, target: UserDisabled | UserDeleted) -> None:
+    def __init__(self, db: Store, revocations: VoidLogins | None, target: Target) -> None:
         super().__init__(db)
         self._revocations = revocations
         self._target = target

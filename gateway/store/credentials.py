@@ -6,14 +6,16 @@ atomic write and returns the `seq` of its commit.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.errors import Conflict, NotFound
+from gateway.core.principal import CredentialKind, Principal
+from gateway.errors import AuthFailed, Conflict, GatewayError, NotFound
 from gateway.store.audit import Store
 from gateway.store.database import Reader, Row, Statement
-from gateway.store.guards import guard, guarded_write
+from gateway.store.driver import Value
+from gateway.store.guards import Guard, guard, guarded_write
 from gateway.store.refusals import refusals
 
 
@@ -46,11 +48,52 @@ class LoginSession(msgspec.Struct, frozen=True, kw_only=True):
     last_seen_at: int | None
 
 
+class Place(NamedTuple):
+    """A place in a list of credentials, the oldest first: `created_at` (milliseconds since 1970 UTC) and id of one."""
+
+    created_at: int
+    id: str
+
+
 _TOKEN_COLUMNS = "id, user_id, name, scopes, created_at, expires_at, revoked_at, last_used_at"  # noqa: S105
 _SESSION_COLUMNS = "id, user_id, created_at, expires_at, revoked_at, instance_id, ip, user_agent, last_seen_at"
+_TABLES = {CredentialKind.API_TOKEN: "api_tokens", CredentialKind.LOGIN_SESSION: "login_sessions"}
 
-MOST_IN_FORCE = 1000
-"""How many credentials of one user are listed: nobody has so many but by mistake or mischief."""
+
+# --- what a write may hang on ---
+
+_IN_FORCE = "c.user_id = ?1 AND c.id = ?2 AND c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > ?3)"
+_SAME_TOKEN = "substr(c.token_hash, 1, length(?4)) = ?4"  # noqa: S105 - SQL, not a secret
+_SAME_KEY = (
+    "(?4 = '' OR EXISTS (SELECT 1 FROM signing_keys AS k"
+    " WHERE k.kid = ?4 AND (k.verifies_until IS NULL OR k.verifies_until > ?3)))"
+)
+
+
+def in_force(kind: CredentialKind, credential_id: str, user_id: str, now: int, refusal: GatewayError) -> Guard:
+    """A guard that holds where a user has this credential, and it is neither revoked nor at its end at `now`
+    (milliseconds since 1970 UTC)."""
+    condition = f"id = ?1 AND EXISTS (SELECT 1 FROM {_TABLES[kind]} AS c WHERE {_IN_FORCE})"  # noqa: S608 - no input
+    return guard("users", condition, (user_id, credential_id, now), refusal)
+
+
+def credential_holds(caller: Principal, now: int) -> Guard:
+    """A guard that holds where the credential of a user who asks is still good at `now` (milliseconds since 1970 UTC),
+    with the secret or key that it was checked with, and not narrowed since; AuthFailed where not.
+
+    For whatever outlives the credential: a revocation may be committed after the caller was checked, and other nodes
+    have not heard of it for a moment. An access token and a ticket hold with their login session.
+    """
+    same = _SAME_KEY
+    if caller.credential_kind is CredentialKind.API_TOKEN:
+        same = _SAME_TOKEN if caller.permissions is not None else f"{_SAME_TOKEN} AND c.scopes = '{{}}'"
+    table = _TABLES[caller.credential_kind]
+    holds = f"EXISTS (SELECT 1 FROM {table} AS c WHERE {_IN_FORCE} AND {same})"  # noqa: S608 - no input in it
+    args = (caller.id, caller.credential_id, now, caller.credential_mark)
+    return guard("users", f"id = ?1 AND status = 'active' AND {holds}", args, AuthFailed("The token is not valid."))
+
+
+# --- API tokens and login sessions ---
 
 
 def insert_token(token: ApiToken, token_hash: str) -> Statement:
@@ -70,8 +113,9 @@ async def add_token(db: Store, token: ApiToken, token_hash: str) -> int:
         return (await db.write(insert_token(token, token_hash))).seq
 
 
-async def add_token_within(db: Store, token: ApiToken, token_hash: str, most: int, now: int) -> int:
-    """As `add_token`, unless the user has `most` tokens in force at `now` (milliseconds since 1970 UTC): Conflict."""
+async def add_token_for(db: Store, caller: Principal, token: ApiToken, token_hash: str, most: int, now: int) -> int:
+    """As `add_token`, for a caller whose credential holds at `now` (milliseconds since 1970 UTC), else AuthFailed; and
+    unless the token's user has `most` tokens in force: Conflict."""
     room = guard(
         "users",
         "id = ?1 AND (SELECT count(*) FROM api_tokens AS t WHERE t.user_id = ?1 AND t.revoked_at IS NULL"
@@ -79,8 +123,9 @@ async def add_token_within(db: Store, token: ApiToken, token_hash: str, most: in
         (token.user_id, now, most),
         Conflict(f"There are {most} tokens already; revoke one that is not needed."),
     )
+    guards = [credential_holds(caller, now), room]
     with refusals(missing=f"There is no user {token.user_id}.", taken="There is such a token already."):
-        return (await guarded_write(db, [room], insert_token(token, token_hash))).seq
+        return (await guarded_write(db, guards, insert_token(token, token_hash))).seq
 
 
 async def find_token(db: Reader, token_hash: str) -> ApiToken:
@@ -91,50 +136,50 @@ async def find_token(db: Reader, token_hash: str) -> ApiToken:
     return _token(rows[0])
 
 
-async def list_tokens(db: Store, user_id: str | None = None) -> list[ApiToken]:
-    """The API tokens of a user, or of everybody, the oldest first; revoked and expired ones too."""
-    where, args = _of_user(user_id)
-    [rows] = await db.scan(Statement(f"SELECT {_TOKEN_COLUMNS} FROM api_tokens{where} ORDER BY created_at, id", args))  # noqa: S608
-    return [_token(row) for row in rows]
+async def list_tokens(
+    db: Store,
+    user_id: str | None = None,
+    *,
+    in_force_at: int | None = None,
+    after: Place | None = None,
+    limit: int | None = None,
+) -> list[ApiToken]:
+    """The API tokens of a user, or of everybody, the oldest first; revoked and expired ones too, unless `in_force_at`
+    (milliseconds since 1970 UTC) asks for those in force then. At most `limit`, of those behind the place `after`.
+    """
+    wanted = _list("api_tokens", _TOKEN_COLUMNS, user_id, in_force_at, after, limit)
+    return [_token(row) for row in (await db.scan(wanted))[0]]
 
 
-async def list_sessions(db: Store, user_id: str | None = None) -> list[LoginSession]:
-    """The login sessions of a user, or of everybody, the oldest first; those that ended too."""
-    where, args = _of_user(user_id)
-    sql = f"SELECT {_SESSION_COLUMNS} FROM login_sessions{where} ORDER BY created_at, id"  # noqa: S608
-    [rows] = await db.scan(Statement(sql, args))
-    return [_session(row) for row in rows]
-
-
-def _of_user(user_id: str | None) -> tuple[str, tuple[str, ...]]:
-    """The condition that the index on the user finds, or none."""
-    return ("", ()) if user_id is None else (" WHERE user_id = ?", (user_id,))
-
-
-async def tokens_in_force(db: Store, user_id: str, now: int, *, token_id: str | None = None) -> list[ApiToken]:
-    """The API tokens of a user in force at `now` (milliseconds since 1970 UTC), the oldest first: the newest
-    `MOST_IN_FORCE`, or the one with this id."""
-    lasts = "(expires_at IS NULL OR expires_at > ?2)"
-    return [_token(row) for row in await _in_force(db, "api_tokens", _TOKEN_COLUMNS, lasts, user_id, now, token_id)]
-
-
-async def sessions_in_force(db: Store, user_id: str, now: int, *, session_id: str | None = None) -> list[LoginSession]:
+async def list_sessions(
+    db: Store,
+    user_id: str | None = None,
+    *,
+    in_force_at: int | None = None,
+    after: Place | None = None,
+    limit: int | None = None,
+) -> list[LoginSession]:
     """The same of login sessions."""
-    rows = await _in_force(db, "login_sessions", _SESSION_COLUMNS, "expires_at > ?2", user_id, now, session_id)
-    return [_session(row) for row in rows]
+    wanted = _list("login_sessions", _SESSION_COLUMNS, user_id, in_force_at, after, limit)
+    return [_session(row) for row in (await db.scan(wanted))[0]]
 
 
-async def _in_force(
-    db: Store, table: str, columns: str, lasts: str, user_id: str, now: int, wanted: str | None
-) -> list[Row]:
-    one = "" if wanted is None else " AND id = ?4"
-    sql = (
-        f"SELECT {columns} FROM {table} WHERE user_id = ?1 AND revoked_at IS NULL AND {lasts}{one}"  # noqa: S608
-        " ORDER BY created_at DESC, id DESC LIMIT ?3"
-    )
-    args = (user_id, now, MOST_IN_FORCE, *(() if wanted is None else (wanted,)))
-    [rows] = await db.scan(Statement(sql, args))
-    return rows[::-1]
+def _list(
+    table: str, columns: str, user_id: str | None, in_force_at: int | None, after: Place | None, limit: int | None
+) -> Statement:
+    conditions, args = ["true"], list[Value]()
+    if user_id is not None:
+        conditions.append("user_id = ?")
+        args.append(user_id)
+    if in_force_at is not None:
+        conditions.append("revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)")
+        args.append(in_force_at)
+    if after is not None:
+        conditions.append("(created_at, id) > (?, ?)")
+        args += after
+    where = " AND ".join(conditions)
+    sql = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY created_at, id LIMIT ?"  # noqa: S608 - no input in it
+    return Statement(sql, (*args, -1 if limit is None else limit))
 
 
 def _token(row: Row) -> ApiToken:

@@ -12,7 +12,7 @@ from gateway.web.audit import AuditTrail
 from gateway.web.caller import Callers
 from gateway.web.channel import Channel
 from gateway.web.cookies import Cookies
-from gateway.web.credentials import OwnCredentials
+from gateway.web.credentials import Credentials
 from gateway.web.grants import UserGrants
 from gateway.web.health import Health
 from gateway.web.identity import Identity
@@ -28,7 +28,6 @@ from gateway.web.plans import Plans
 from gateway.web.registration import Registrations
 from gateway.web.roles import Roles
 from gateway.web.turns import Turns
-from gateway.web.user_credentials import UserCredentials
 from gateway.web.users import Users
 from gateway.web.well_known import WellKnown
 
@@ -74,10 +73,9 @@ def operations(node: Node, config: Config, callers: Callers, cookies: Cookies) -
         Identity(node, callers, config.server.api_base),
         Login(accounts, cookies, wall),
         Registrations(node.database, accounts),
-        OwnCredentials(node.database, accounts.revoker, cookies, wall),
+        Credentials(node.database, accounts.revocations, cookies, wall),
         Users(node.database, accounts.revocations, turns),
-        UserGrants(node.database),
-        UserCredentials(node.database, accounts.revoker),
+        UserGrants(node.database, turns),
         Plans(node.database, turns),
         Roles(node.database, turns),
         Organizations(node.database, turns),

@@ -245,6 +245,34 @@ def test_what_is_somebody_elses_is_not_there(site: Site, writer: ApiCaller, kind
     assert rows(site, "SELECT count(*) FROM login_sessions WHERE revoked_at IS NOT NULL") == [(0,)]
 
 
+@pytest.mark.parametrize(("kind", "table"), [("sessions", "login_sessions"), ("tokens", "api_tokens")])
+@pytest.mark.parametrize("column", ["revoked_at", "expires_at"])
+def test_what_is_over_is_shown_and_can_not_be_ended_again(
+    site: Site, writer: ApiCaller, kind: str, table: str, column: str
+) -> None:
+    add_session(site, "c_over", "u_ada")
+    ApiCaller(site, "u_ada", id="c_over")
+    site.run(f"UPDATE {table} SET {column} = 5 WHERE id = 'c_over'")
+    before = everything(site)
+    over = writer("DELETE", f"{ADA}/{kind}/c_over")
+    assert (over.status_code, over.content) == (404, writer("DELETE", f"{ADA}/{kind}/c_nothing").content)
+    assert everything(site) == before
+    [shown] = writer.done("GET", f"{ADA}/{kind}")["items"]
+    assert shown[column] == "1970-01-01T00:00:00.005Z"
+
+
+@pytest.mark.parametrize("kind", ["sessions", "tokens"])
+def test_the_user_and_who_may_change_users_are_shown_the_same(site: Site, writer: ApiCaller, kind: str) -> None:
+    add_session(site, "s_1", "u_ada")
+    ada = ApiCaller(site, "u_ada", id="t_ada", scopes=None)
+    site.token("u_ada", id="t_odd", scopes={"other": []})
+    own, others = ada.done("GET", f"/auth/{kind}"), writer.done("GET", f"{ADA}/{kind}")
+    for item in own["items"]:
+        assert item.pop("current", False) is False
+    assert own == others
+    assert len(own["items"]) == (1 if kind == "sessions" else 2)
+
+
 @pytest.mark.parametrize("kind", ["sessions", "tokens"])
 def test_many_are_shown_page_by_page(site: Site, writer: ApiCaller, kind: str) -> None:
     for number in (3, 1, 4, 2, 5):

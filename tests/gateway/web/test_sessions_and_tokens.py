@@ -10,9 +10,11 @@ import pytest
 from gateway.core.clock import parse_rfc3339, rfc3339
 from gateway.core.tokens import hash_token, is_api_token
 from gateway.store.audit import AuditRow, list_audit
-from gateway.store.database import Statement
+from gateway.store.database import Database, Statement, Written
 from gateway.web.credentials import MAX_TOKENS
+from gateway.web.paging import write_cursor
 from tests.gateway.web.conftest import Json, Site, StartSite, one, opened
+from tests.support.api_caller import rows
 from tests.support.signed_in import ORIGIN, PASSWORD, Browser, cheap_hash
 
 HOUR_MS = 3_600_000
@@ -83,7 +85,10 @@ def test_the_own_sessions_in_force_are_listed(site: Site) -> None:
     items = ada.get("/auth/sessions").json()["items"]
     assert [(item["id"], item["current"]) for item in items] == [(first, True), (second, False)]
     shown = items[0]
-    assert set(shown) == {"id", "created_at", "expires_at", "last_seen_at", "ip", "user_agent", "current"}
+    assert set(shown) == {
+        *("id", "created_at", "expires_at", "revoked_at", "last_seen_at"),
+        *("instance_id", "ip", "user_agent", "current"),
+    }
     assert (shown["ip"], shown["user_agent"]) == ("127.0.0.1", "Telephone/1.0")
     assert parse_rfc3339(shown["created_at"]) <= now_ms(site) < parse_rfc3339(shown["expires_at"])
 
@@ -143,6 +148,7 @@ def test_a_new_token_is_shown_once_and_works(site: Site) -> None:
     assert item == {
         **{name: made[name] for name in ("id", "name", "scopes", "expires_at")},
         "created_at": item["created_at"],
+        "revoked_at": None,
         "last_used_at": None,
     }
     assert made["token"] not in listed.text
@@ -252,7 +258,7 @@ def test_a_user_has_so_many_tokens_and_no_more(site: Site) -> None:
         answers = list(pool.map(lambda n: ada.post("/auth/tokens", {"name": str(n)}), range(MAX_TOKENS + 20)))
     statuses = [answer.status_code for answer in answers]
     assert (statuses.count(201), statuses.count(409)) == (MAX_TOKENS, 20)
-    tokens = ids(ada.get("/auth/tokens"))
+    tokens = ids(ada.get("/auth/tokens?limit=200"))
     assert len(tokens) == MAX_TOKENS
     assert len(trail(site, "token.issue")) == 100
     ada.delete(f"/auth/tokens/{tokens[0]}")
@@ -275,24 +281,91 @@ def test_a_token_with_scopes_manages_neither_sessions_nor_tokens(site: Site) -> 
             assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
 
 
-def test_a_token_with_scopes_makes_no_wider_one(site: Site) -> None:
-    narrow = with_token(site, scopes={"permissions": ["can_use_voice", "can_use_sms"]})
-    for scopes in (None, {"permissions": ["users.read"]}, {"permissions": ["can_use_voice", "users.write"]}):
-        answer = narrow.post("/auth/tokens", {"name": "wide", "scopes": scopes})
+def test_a_token_with_scopes_makes_none(site: Site) -> None:
+    """It would not be revoked with the one that made it."""
+    narrow = with_token(site, scopes={"permissions": ["can_use_voice"]}, id="t_narrow")
+    bodies: list[Json] = [{}, {"scopes": {"permissions": []}}, {"scopes": {"permissions": ["can_use_voice"]}}]
+    for body in bodies:
+        answer = narrow.post("/auth/tokens", {"name": "x", **body})
         assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
-    for permissions in ([], ["can_use_sms"], ["can_use_voice", "can_use_sms"]):
-        answer = narrow.post("/auth/tokens", {"name": "x", "scopes": {"permissions": permissions}})
-        assert answer.status_code == 201
-        made = Client(site, {"authorization": f"Bearer {answer.json()['token']}"})
-        assert made.post("/auth/tokens", {"name": "wide"}).status_code == 403
+    assert rows(site, "SELECT id FROM api_tokens WHERE user_id = 'u_ada'") == [("t_narrow",)]
 
 
-def test_a_token_with_scopes_makes_none_that_outlives_it(site: Site) -> None:
-    end = now_ms(site) + HOUR_MS
-    narrow = with_token(site, scopes={"permissions": []}, expires_at=end)
-    for expires_at, status in ((None, 403), (rfc3339(end + 1), 403), (rfc3339(end), 201), (rfc3339(end - 1), 201)):
-        body: Json = {"name": "x", "scopes": {"permissions": []}, "expires_at": expires_at}
-        assert narrow.post("/auth/tokens", body).status_code == status, expires_at
+# --- a credential that ends between the check of its request and the commit ---
+
+ENDS_A_SESSION = (
+    "UPDATE login_sessions SET revoked_at = 1",
+    "UPDATE login_sessions SET expires_at = 1",
+    "UPDATE login_sessions SET user_id = 'u_grace'",
+    "DELETE FROM login_sessions",
+    "UPDATE signing_keys SET verifies_until = 1",
+    "DELETE FROM signing_keys",
+    "UPDATE users SET status = 'disabled'",
+    "DELETE FROM users WHERE id = 'u_ada'",
+)
+ENDS_A_TOKEN = (
+    "UPDATE api_tokens SET revoked_at = 1",
+    "UPDATE api_tokens SET expires_at = 1",
+    "UPDATE api_tokens SET user_id = 'u_grace'",
+    "UPDATE api_tokens SET token_hash = 'another'",
+    """UPDATE api_tokens SET scopes = '{"permissions": []}'""",
+    "DELETE FROM api_tokens",
+    "UPDATE users SET status = 'disabled'",
+    "DELETE FROM users WHERE id = 'u_ada'",
+)
+
+
+def before_a_token_is_made(monkeypatch: pytest.MonkeyPatch, sql: str) -> None:
+    """Somebody else commits this right before a token is written, when its request has been checked."""
+    write = Database.write
+
+    async def written(database: Database, *statements: Statement) -> Written:
+        if any(statement.sql.startswith("INSERT INTO api_tokens") for statement in statements):
+            await write(database, Statement(sql))
+        return await write(database, *statements)
+
+    monkeypatch.setattr(Database, "write", written)
+
+
+@pytest.mark.parametrize("sql", ENDS_A_SESSION)
+def test_a_login_that_ends_meanwhile_makes_no_token(site: Site, monkeypatch: pytest.MonkeyPatch, sql: str) -> None:
+    ada, _ = signed_in(site)
+    before_a_token_is_made(monkeypatch, sql)
+    answer = ada.post("/auth/tokens", {"name": "x"})
+    assert (answer.status_code, answer.json()["code"]) == (401, "auth_failed")
+    assert rows(site, "SELECT id FROM api_tokens") == []
+    assert trail(site, "token.issue") == []
+
+
+@pytest.mark.parametrize("sql", ENDS_A_TOKEN)
+def test_an_api_token_that_ends_meanwhile_makes_no_other(site: Site, monkeypatch: pytest.MonkeyPatch, sql: str) -> None:
+    token = with_token(site)
+    before_a_token_is_made(monkeypatch, sql)
+    answer = token.post("/auth/tokens", {"name": "x"})
+    assert (answer.status_code, answer.json()["code"]) == (401, "auth_failed")
+    assert rows(site, "SELECT id FROM api_tokens WHERE name = 'x'") == []
+    assert trail(site, "token.issue") == []
+
+
+def test_what_ends_somebody_elses_login_meanwhile_is_no_matter(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada, _ = signed_in(site)
+    signed_in(site, "grace")
+    before_a_token_is_made(monkeypatch, "UPDATE login_sessions SET revoked_at = 1 WHERE user_id = 'u_grace'")
+    assert ada.post("/auth/tokens", {"name": "x"}).status_code == 201
+
+
+@pytest.mark.parametrize(("kind", "table"), [("sessions", "login_sessions"), ("tokens", "api_tokens")])
+def test_of_several_who_end_the_same_one_does(site: Site, kind: str, table: str) -> None:
+    ada, _ = signed_in(site)
+    _, ended = signed_in(site)
+    if kind == "tokens":
+        ended = ada.post("/auth/tokens", {"name": "x"}).json()["id"]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ada.delete(f"/auth/{kind}/{ended}"), range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200, *[404] * 7]
+    [row] = trail(site, f"{kind[:-1]}.revoke")
+    assert row.after == {"user": "u_ada"}
+    assert rows(site, f"SELECT count(*) FROM {table} WHERE revoked_at IS NOT NULL") == [(1,)]
 
 
 # --- by cookie ---
@@ -334,17 +407,34 @@ def test_rows_of_other_programs_are_listed_too(site: Site) -> None:
     }
 
 
-def test_of_very_many_the_newest_are_listed_and_each_can_be_ended(site: Site) -> None:
+def test_very_many_are_listed_page_by_page_and_none_is_left_out(site: Site) -> None:
     many = (
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)"
-        " INSERT INTO login_sessions (id, user_id, created_at, expires_at)"
-        " SELECT 's_' || i, 'u_ada', i, 4102444800000 FROM n"
+        " INSERT INTO login_sessions (id, user_id, created_at, expires_at, revoked_at)"
+        " SELECT printf('s_%04d', i), 'u_ada', i / 7, 4102444800000, iif(i % 100, NULL, 5) FROM n"
     )
     site.run(many)
     ada, current = signed_in(site)
-    assert ids(ada.get("/auth/sessions")) == [*(f"s_{number}" for number in range(202, 1201)), current]
-    assert ada.delete("/auth/sessions/s_1").status_code == 200
-    assert ada.delete("/auth/sessions/s_1").status_code == 404
+    seen: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = ada.get("/auth/sessions?limit=200" + (f"&cursor={cursor}" if cursor else "")).json()
+        assert len(page["items"]) <= 200
+        seen += [item["id"] for item in page["items"]]
+        cursor = page["next"]
+    assert seen == [*(f"s_{number:04}" for number in range(1, 1201) if number % 100), current]
+    assert ada.delete("/auth/sessions/s_0001").status_code == 200
+    assert ada.delete("/auth/sessions/s_0001").status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["sessions", "tokens"])
+def test_a_cursor_that_is_none_is_told_so(site: Site, kind: str) -> None:
+    ada, _ = signed_in(site)
+    positions = ("", "t_1", "x t_1", "1e3 t_1", f"{2**63} t_1", f"{-(2**63) - 1} t_1", f"{'9' * 5000} t_1")
+    for cursor in ("x", write_cursor("users", "1 t_1"), *(write_cursor(kind, position) for position in positions)):
+        answer = ada.get(f"/auth/{kind}?cursor={cursor}")
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert ids(ada.get(f"/auth/{kind}?cursor={write_cursor(kind, f'{2**63 - 1} t_1')}")) == []
 
 
 def test_nobody_lists_anything_without_a_credential(site: Site) -> None:
