@@ -49,16 +49,14 @@ class Tickets:
         self._session_ms = session_s * 1000
         self._wall = wall
 
-    def issue(self, principal: Principal, now: int) -> str:
-        """A ticket for this user, good once and for 30 s from `now` (milliseconds since 1970 UTC). Raises AuthFailed
-        for a principal who is no user.
-        """
+    def issue(self, principal: Principal) -> str:
+        """A ticket for this user, good once and for 30 s. Raises AuthFailed for a principal who is no user."""
         if principal.kind is not PrincipalKind.USER:
             raise AuthFailed("Tickets are for users.")
         mark = principal.credential_mark if principal.credential_kind is CredentialKind.API_TOKEN else ""
         ticket = _Ticket(
             secrets.token_urlsafe(_ID_BYTES),
-            now + TICKET_S * 1000,
+            self._wall() + TICKET_S * 1000,
             principal.id,
             principal.credential_kind,
             principal.credential_id,

@@ -24,11 +24,14 @@ async def redeem_ticket(db: Database, ticket_id: str, expires_at: int, credentia
 
 async def prune_tickets(db: Database, now: int) -> int:
     """Forget tickets that ended more than an hour before `now` (milliseconds since 1970 UTC); answers how many."""
+    end = now - KEPT_MS
+    if not (await db.read(Statement("SELECT 1 FROM used_tickets WHERE expires_at < ? LIMIT 1", (end,))))[0]:
+        return 0
     ended = "SELECT id FROM used_tickets WHERE expires_at < ? LIMIT ?"
     delete = f"DELETE FROM used_tickets WHERE id IN ({ended}) RETURNING 1"  # noqa: S608 - no input in it
     deleted = 0
     while True:
-        group = len((await db.write(Statement(delete, (now - KEPT_MS, PRUNE_GROUP)))).rows[0])
+        group = len((await db.write(Statement(delete, (end, PRUNE_GROUP)))).rows[0])
         deleted += group
         if group < PRUNE_GROUP:
             return deleted

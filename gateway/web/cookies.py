@@ -13,6 +13,7 @@ from typing import NamedTuple
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from gateway.auth.logins import DEVICE_TTL_S
 from gateway.auth.signed import SignedValues, Use
 from gateway.errors import Forbidden
 from gateway.web.origins import Origins
@@ -21,7 +22,6 @@ ACCESS = "__Host-gateway_access"
 REFRESH = "__Host-gateway_refresh"
 DEVICE = "__Host-gateway_device"
 CSRF_HEADER = "X-CSRF-Token"
-DEVICE_TTL_S = 180 * 86_400
 READING = frozenset(("GET", "HEAD", "OPTIONS"))
 
 

@@ -28,12 +28,12 @@ from gateway.store.credentials import find_token
 from gateway.store.database import Database
 from gateway.store.logins import read_refresh, read_refresh_end
 from gateway.web.answer import SEQ_HEADER, answer
+from gateway.web.login import BEARER
 from gateway.web.operation import Call, Operation, Who
 from gateway.web.well_known import INTROSPECTION_PATH, REVOCATION_PATH
 
 INTROSPECT = "tokens.introspect"
 CLIENT = "gateway"
-BEARER = "Bearer"
 REFRESH = "refresh_token"
 
 

@@ -38,7 +38,7 @@ class Rig:
         return Tickets(database, SignedValues(Sealer([key]), lambda: self.now), TTL_S, lambda: self.now)
 
     def ticket(self, principal: Principal) -> str:
-        return self.tickets.issue(principal, self.now)
+        return self.tickets.issue(principal)
 
     async def refused(self, text: str) -> GatewayError:
         with pytest.raises(GatewayError) as caught:
@@ -179,7 +179,7 @@ async def test_what_is_not_ours_is_refused_without_a_look_at_the_database(rig: R
         good + "=",
         f"{body}.{signature[::-1]}",
         "gt_" + base64.urlsafe_b64encode(b"[1]").decode(),
-        rig.node(rig.database, bytes(32)).issue(LOGIN, NOW),
+        rig.node(rig.database, bytes(32)).issue(LOGIN),
         *("gt_" + signed.dumps(use, fields) for use in ("csrf", "cookie.access", "cookie.refresh", "device")),
         *("gt_" + signed.dumps("ticket", value) for value in strange),
         "gt_" + signed.dumps("ticket", ["id", NOW + 5000, "ada", "instance", "s_1", ""]),
@@ -197,7 +197,7 @@ async def test_what_is_not_ours_is_refused_without_a_look_at_the_database(rig: R
 async def test_only_users_get_one(rig: Rig) -> None:
     instance = Principal(PrincipalKind.INSTANCE, "i", CredentialKind.API_TOKEN, "k")
     with pytest.raises(AuthFailed):
-        rig.tickets.issue(instance, NOW)
+        rig.tickets.issue(instance)
 
 
 async def test_a_store_that_is_away_is_no_verdict_and_uses_nothing_up(rig: Rig) -> None:
@@ -224,3 +224,10 @@ async def test_what_was_used_is_forgotten_long_after_it_could_be_used(
     assert isinstance(await rig.refused(ticket), AuthFailed)
     assert await prune_tickets(rig.database, ends + KEPT_MS + 1) == 1
     assert await rig.used() == 0
+
+
+async def test_looking_for_tickets_to_forget_writes_nothing_where_there_are_none(rig: Rig) -> None:
+    await rig.tickets.redeem(rig.ticket(LOGIN))
+    writes = rig.database.counts.operations
+    assert await prune_tickets(rig.database, NOW + KEPT_MS) == 0
+    assert rig.database.counts.operations == writes

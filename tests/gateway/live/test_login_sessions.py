@@ -30,7 +30,7 @@ class Logins(Rig):
 
     async def ticket(self, session: str) -> str:
         principal = await self.principal(self.token(session))
-        return self.node.accounts.tickets.issue(principal, self.clock.wall)
+        return self.node.accounts.tickets.issue(principal)
 
     async def refused(self, token: str) -> bool:
         try:

@@ -34,7 +34,7 @@ def ticket(site: Site, session: str | None = None) -> str:
     """A ticket of a login session, of a new one unless told."""
     token = access_token(site, session or log_in(site))
     principal = site.call(site.node.authenticator.authenticate, token)
-    return site.node.accounts.tickets.issue(principal, site.node.clock.now().wall)
+    return site.node.accounts.tickets.issue(principal)
 
 
 def refused(site: Site, query: str, headers: Any = None, **options: Any) -> WebSocketDenialResponse:

@@ -184,7 +184,7 @@ def test_everything_else_stands_for_nothing_and_nobody_learns_why(site: Site) ->
         login(site, expires_at=1).refresh,
     ]
     principal = site.call(site.node.authenticator.authenticate, ada.access)
-    garbage.append(site.node.accounts.tickets.issue(principal, site.node.clock.now().wall))
+    garbage.append(site.node.accounts.tickets.issue(principal))
     assert [introspect(site, token) for token in garbage] == [INACTIVE] * len(garbage)
     assert introspect(site, ada.access)["active"]
 
@@ -203,7 +203,7 @@ def test_to_be_looked_at_is_no_use_of_a_token(site: Site) -> None:
     """Nothing is used up, and nothing written."""
     ada, api = login(site), site.token("u_ada", id="t_ada")
     principal = site.call(site.node.authenticator.authenticate, ada.access)
-    ticket = site.node.accounts.tickets.issue(principal, site.node.clock.now().wall)
+    ticket = site.node.accounts.tickets.issue(principal)
     tables = ["login_sessions", "refresh_tokens", "used_tickets", "audit"]
 
     def rows() -> list[Any]:
@@ -312,7 +312,7 @@ def test_what_is_void_or_unknown_is_answered_like_what_is_revoked(site: Site) ->
 def test_a_ticket_or_a_cookie_is_nothing_to_revoke(site: Site) -> None:
     ada = login(site)
     principal = site.call(site.node.authenticator.authenticate, ada.access)
-    ticket = site.node.accounts.tickets.issue(principal, site.node.clock.now().wall)
+    ticket = site.node.accounts.tickets.issue(principal)
     cookie = site.node.accounts.signed.dumps("cookie.access", ada.access)
     for text in (ticket, cookie):
         assert revoke(site, text).json() == {}
