@@ -16,10 +16,13 @@ from gateway.auth.signed import SignedValues
 from gateway.auth.tickets import Tickets
 from gateway.auth.void_logins import VoidLogins
 from gateway.config import Config
+from gateway.core.instant import Instant
 from gateway.store.audit import prune_audit
 from gateway.store.database import Database
 from gateway.store.logins import prune_logins
 from gateway.store.tickets import prune_tickets
+
+AUDIT_PRUNED_EVERY_S = 3600.0
 
 
 class Accounts:
@@ -32,6 +35,7 @@ class Accounts:
         self.settings = settings = config.auth
         self._database = database
         self._wall = wall
+        self._prune_audit_at = 0.0
         sealer = load_sealer(config)
         self.keyring = Keyring(sealer, settings.access_ttl_s)
         self.revocations = VoidLogins(wall, token_life_s=settings.access_ttl_s)
@@ -52,13 +56,14 @@ class Accounts:
         """Have a key to sign with. Raises `ConfigError` when the master key is not this database's, `StoreError`."""
         await self.keyring.ensure(self._database, self._wall())
 
-    async def keep_house(self) -> None:
-        """Delete what is of no use any more, and the audit trail's oldest rows. One node does it. Raises
-        `StoreError`."""
-        now = self._wall()
-        await prune_logins(self._database, now)
-        await prune_tickets(self._database, now)
-        await prune_audit(self._database, self.settings.audit_keep_s * 1000, now)
+    async def keep_house(self, at: Instant) -> None:
+        """Delete what is of no use any more and, once in an hour, the audit trail's oldest rows. One node does it.
+        Raises `StoreError`."""
+        await prune_logins(self._database, at.wall)
+        await prune_tickets(self._database, at.wall)
+        if at.mono >= self._prune_audit_at:
+            await prune_audit(self._database, self.settings.audit_keep_s * 1000, at.wall)
+            self._prune_audit_at = at.mono + AUDIT_PRUNED_EVERY_S
 
     def close(self) -> None:
         """Let go of the threads that hash passwords."""

@@ -52,7 +52,6 @@ class VoidLogins:
         self._life_ms = token_life_s * 1000 + LEEWAY_MS
         self._users: dict[str, Standing] = {}
         self._noted: dict[str, _Noted] = {}
-        self._owners: dict[str, tuple[str, int]] = {}
         self._loading: list[set[str]] = []
         self._loads = 0
 
@@ -61,14 +60,10 @@ class VoidLogins:
         or its user is disabled or deleted. No read: what was revoked a moment ago elsewhere is not known yet.
         """
         standing = self._users.get(user)
-        if standing is not None:
-            if standing.gone:
-                return True
-            since = standing.sessions.get(session)
-            if since is not None and since <= self._wall():
-                return True
-        owner = self._owners.get(session)
-        return owner is not None and owner[0] != user
+        if standing is None or standing.gone:
+            return standing is not None
+        since = standing.sessions.get(session)
+        return since is not None and since <= self._wall()
 
     def __len__(self) -> int:
         """How many sessions are known as void, or end soon."""
@@ -94,12 +89,9 @@ class VoidLogins:
         """Read these users again, whose credentials the log has news of. `reader` shows the moment `seq`."""
         names = list(users)
         for group in (names[start : start + GROUP] for start in range(0, len(names), GROUP)):
-            owners = len(names) > 1 or bool(self._owners)
-            voids = await read_voids(reader, group, self._wall(), self._life_ms, owners=owners)
+            voids = await read_voids(reader, group, self._wall(), self._life_ms)
             for user, standing in _standings(group, voids).items():
                 self._install(user, standing, seq)
-            if owners:
-                self._own(voids)
             for meanwhile in self._loading:
                 meanwhile.update(group)
             if len(names) > GROUP:
@@ -111,7 +103,6 @@ class VoidLogins:
         """
         if anew:
             self._noted.clear()
-            self._owners.clear()
         loads, meanwhile = self._loads, set[str]()
         self._loading.append(meanwhile)
         try:
@@ -130,20 +121,14 @@ class VoidLogins:
 
     async def _read_all(self, reader: Reader) -> dict[str, Standing]:
         now = self._wall()
-        self._owners = {session: owner for session, owner in self._owners.items() if owner[1] > now - self._life_ms}
         found: set[str] = set()
         async for page in users_with_voids(reader, now, self._life_ms):
             found.update(page)
             await asyncio.sleep(0)
-        held = {user for user, standing in self._users.items() if standing.sessions}
-        wanted = list(found | held | {owner for owner, _ in self._owners.values()})
+        wanted = list(found)
         loaded: dict[str, Standing] = {}
         for group in (wanted[start : start + GROUP] for start in range(0, len(wanted), GROUP)):
-            voids = await read_voids(reader, group, now, self._life_ms, owners=bool(self._owners))
-            # Whoever is gone with nothing left to show is not worth holding.
-            standings = _standings(group, voids).items()
-            loaded |= {user: standing for user, standing in standings if standing.sessions or user in found}
-            self._own(voids, known_only=True)
+            loaded |= _standings(group, await read_voids(reader, group, now, self._life_ms))
             await asyncio.sleep(0)
         return loaded
 
@@ -158,15 +143,6 @@ class VoidLogins:
             self._users[user] = standing
         else:
             self._users.pop(user, None)
-
-    def _own(self, voids: Voids, *, known_only: bool = False) -> None:
-        """Whose the sessions in force are: the log names the old owner and the new one of a session that was given to
-        somebody else, but not the session."""
-        now = self._wall()
-        for session, user in (*((session, user) for user, session, _ in voids.sessions), *voids.owners):
-            known = self._owners.get(session)
-            if known[0] != user if known is not None else not known_only:
-                self._owners[session] = (user, now)
 
 
 def _joined(standing: Standing, noted: _Noted) -> Standing:

@@ -234,10 +234,10 @@ class Node:
         await self.authenticator.record_use()
         await self._look_for_lost_revocations()
         if self.neighbours.first:
-            now = self.clock.now().wall
-            await prune(self.database, self._keep_s * 1000, now)
-            await self.accounts.keep_house()
-            await forget_writers(self.database, now - WRITERS_KEPT_MS)
+            at = self.clock.now()
+            await prune(self.database, self._keep_s * 1000, at.wall)
+            await self.accounts.keep_house(at)
+            await forget_writers(self.database, at.wall - WRITERS_KEPT_MS)
 
     async def _look_for_lost_revocations(self) -> None:
         """Read all that is revoked once in a sweep: whoever dropped the triggers did not log it."""

@@ -25,6 +25,7 @@ Action = Literal[
     "token.issue",
     "token.revoke",
     "password.change",
+    "password.change_failed",
     "password.reset",
     "user.create",
     "user.update",
@@ -51,6 +52,8 @@ ACTIONS: tuple[Action, ...] = get_args(Action)
 
 PRUNE_GROUP = 500
 """Rows deleted in one commit: other writers get in between."""
+PRUNE_STEP_MS = 86_400_000
+"""How much younger than at the call before the entries may be that a call deletes."""
 
 _PRUNED_BEFORE = "audit_pruned_before"
 # What an entry may not tell: fields of `after`, and columns in the SQL of a look-up.
@@ -234,9 +237,24 @@ _PARTIES = ("actor", "target")
 
 
 async def prune_audit(db: Store, keep_ms: int, now: int) -> int:
-    """Delete the entries older than `keep_ms` milliseconds at `now` (milliseconds since 1970 UTC); how many."""
-    end, deleted = now - keep_ms, 0
-    if not (await db.read(Statement("SELECT 1 FROM audit WHERE at < ? LIMIT 1", (end,))))[0]:
+    """Delete the entries older than `keep_ms` milliseconds at `now` (milliseconds since 1970 UTC); how many.
+
+    A clock that is wrong must not cost the trail: what is kept is counted from the newest entry where that is older
+    than `now`, and after the first call each goes no further than `PRUNE_STEP_MS` beyond the one before.
+    """
+    [[(newest, mark)]] = await db.read(
+        Statement(
+            "SELECT (SELECT max(at) FROM audit), (SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?)",
+            (_PRUNED_BEFORE,),
+        )
+    )
+    if newest is None:
+        return 0
+    end, deleted = min(now, newest) - keep_ms, 0
+    if mark is not None:
+        end = min(end, mark + PRUNE_STEP_MS)
+    [older] = await db.read(Statement("SELECT 1 FROM audit WHERE at < ? LIMIT 1", (end,)))
+    if not older and mark is not None and end <= mark:
         return 0
     while True:
         written = await db.write(

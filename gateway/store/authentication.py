@@ -119,50 +119,38 @@ async def _rows_by_key(reader: Reader, sql: str, keys: Sequence[str]) -> dict[st
 
 class Voids(NamedTuple):
     """What stands for nothing of some users' logins: `users` are not active or not there; `sessions` are ``(user,
-    session, since)``, milliseconds since 1970 UTC, 0 where it was revoked, and may come twice; `owners` are the
-    sessions in force, ``(session, user)``, where they were asked for.
+    session, since)``, milliseconds since 1970 UTC, 0 where it was revoked, and may come twice.
     """
 
     users: set[str]
     sessions: list[tuple[str, str, int]]
-    owners: list[tuple[str, str]]
 
 
 # Texts come as bytes: one that is not UTF-8 is nobody whom a token could name, and must not hide the others.
 _INACTIVE = """
 SELECT CAST(wanted.value AS BLOB) FROM json_each(?1) AS wanted
 WHERE NOT EXISTS (SELECT 1 FROM users AS u WHERE u.id = wanted.value AND u.status = 'active')"""
-# Where there is a row it is right: a trigger that was dropped may have left the table of revocations behind. Rows that
-# ended before any token of today was issued are left out; a refresh token tells that one was, whatever the row's end.
+# A session in force is right: a trigger that was dropped may have left the table of revocations behind. What ended so
+# long ago that no token of it is in force is left out; the revocations have the latest end that a token may have.
 _VOID = """
 SELECT CAST(r.user_id AS BLOB), CAST(r.id AS BLOB), 0
 FROM json_each(?1) AS wanted CROSS JOIN revocations AS r ON r.user_id = wanted.value
-WHERE r.kind = 'login_session' AND NOT EXISTS (
-  SELECT 1 FROM login_sessions AS s WHERE s.id = r.id AND s.user_id = r.user_id AND s.revoked_at IS NULL)
+WHERE r.kind = 'login_session' AND r.expires_at > ?2 - ?3 AND NOT EXISTS (
+  SELECT 1 FROM login_sessions AS s
+  WHERE s.id = r.id AND s.user_id = r.user_id AND s.revoked_at IS NULL AND s.expires_at > ?2)
 UNION ALL
 SELECT CAST(s.user_id AS BLOB), CAST(s.id AS BLOB), iif(s.revoked_at IS NULL, s.expires_at, 0)
 FROM json_each(?1) AS wanted CROSS JOIN login_sessions AS s ON s.user_id = wanted.value
-WHERE (s.revoked_at IS NOT NULL OR s.expires_at <= ?2 + ?3) AND (
-  max(s.expires_at, s.created_at, coalesce(s.revoked_at, 0), coalesce(s.last_seen_at, 0)) > ?2 - ?3
-  OR EXISTS (SELECT 1 FROM refresh_tokens AS t WHERE t.session_id = s.id AND t.created_at > ?2 - ?3))"""
-_OWNERS = """
-SELECT CAST(s.id AS BLOB), CAST(s.user_id AS BLOB)
-FROM json_each(?1) AS wanted CROSS JOIN login_sessions AS s ON s.user_id = wanted.value
-WHERE s.revoked_at IS NULL AND s.expires_at > ?2"""
+WHERE (s.revoked_at IS NOT NULL OR s.expires_at <= ?2 + ?3) AND s.expires_at > ?2 - ?3"""
 
 
-async def read_voids(reader: Reader, users: Sequence[str], now: int, life_ms: int, *, owners: bool = False) -> Voids:
+async def read_voids(reader: Reader, users: Sequence[str], now: int, life_ms: int) -> Voids:
     """What is void of these users' logins, of one moment. `life_ms`: how long the longest access token lives; a session
     that ends within that time is told of too, for a token may be older than its end."""
     names = msgspec.json.encode(users).decode()
-    wanted = [Statement(_INACTIVE, (names,)), Statement(_VOID, (names, now, life_ms))]
-    if owners:
-        wanted.append(Statement(_OWNERS, (names, now)))
-    inactive, void, *owned = await reader.read(*wanted)
+    inactive, void = await reader.read(Statement(_INACTIVE, (names,)), Statement(_VOID, (names, now, life_ms)))
     return Voids(
-        {_text(user) for (user,) in inactive},
-        [(_text(user), _text(session), since) for user, session, since in void],
-        [(_text(session), _text(user)) for rows in owned for session, user in rows],
+        {_text(user) for (user,) in inactive}, [(_text(user), _text(session), since) for user, session, since in void]
     )
 
 

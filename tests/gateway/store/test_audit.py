@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import Conflict, NoRowChanged, NotFound, StoreError
+from gateway.errors import Conflict, NoRowChanged, NotFound, StoreConflict, StoreError
 from gateway.store import accounts, grants, organizations, plans, roles
 from gateway.store.accounts import User, add_user, find_user, set_password, set_plan, user_before
 from gateway.store.audit import ACTIONS, Audited, AuditRow, Entry, Lookup, list_audit, prune_audit, record
@@ -18,6 +18,7 @@ from gateway.store.roles import Role
 
 NOW = 1_800_000_000_000
 DAY = 86_400_000
+YEAR = 365 * DAY
 ADA = User(id="u_ada", username="ada", name="Ada Lovelace", email="ada@example.org", plan="pro", attributes={"a": [1]})
 SECRET = "$argon2id$v=19$m=7168,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo"
 PRO = Plan("pro", "Pro", frozenset({"can_fly", "can_swim"}), {"voice_minutes": PlanQuota(5, "day", hard=False)})
@@ -208,6 +209,14 @@ async def test_whatever_is_done_the_trail_holds_no_hash(database: Database) -> N
         "UPDATE audit SET outcome = outcome",
         "DELETE FROM audit",
         "DELETE FROM audit WHERE at < 9000000000000",
+        "INSERT OR REPLACE INTO audit(id, at, actor, action, target, address, outcome)"
+        " SELECT id, at, 'nobody', action, target, address, outcome FROM audit",
+        "REPLACE INTO audit(id, at, actor, action, target, address, outcome) VALUES (2, 1, 'x', 'x', 'x', '', 'ok')",
+        "INSERT INTO audit(id, at, actor, action, target, address, outcome) VALUES (2, 1, 'x', 'x', 'x', '', 'ok')"
+        " ON CONFLICT(id) DO UPDATE SET actor = excluded.actor",
+        "INSERT INTO audit(id, at, actor, action, target, address, outcome) VALUES (2, 1, 'x', 'x', 'x', '', 'ok')"
+        " ON CONFLICT DO NOTHING",
+        "UPDATE OR REPLACE audit SET id = 2",
     ],
 )
 @pytest.mark.parametrize("pruned", [False, True])
@@ -222,14 +231,28 @@ async def test_the_trail_can_not_be_rewritten(database: Database, sql: str, prun
     assert await list_audit(database) == left
 
 
+async def test_no_row_can_stand_in_the_way_of_the_next(database: Database) -> None:
+    """In a trigger an INSERT without an id has the id -1."""
+    with pytest.raises(StoreConflict):
+        await database.write(
+            Statement(
+                "INSERT INTO audit(id, at, actor, action, target, address, outcome) VALUES (-1, 1, 'x', '', '', '', '')"
+            )
+        )
+    await written(database, Entry("gateway", "user.update", "a"), Entry("gateway", "user.update", "b"))
+    assert await ids(database) == [2, 1]
+
+
 async def test_only_what_is_older_is_pruned(database: Database) -> None:
     for age, target in ((3, "a"), (1, "b"), (0, "c")):
         await written(database, Entry("gateway", "user.update", target), now=NOW - age * DAY)
-    assert await prune_audit(database, 5 * DAY, NOW) == 0
-    assert await prune_audit(database, DAY, NOW) == 1
+    assert await prune_audit(database, 4 * DAY, NOW) == 0
+    assert await prune_audit(database, 3 * DAY, NOW) == 0
+    assert await prune_audit(database, 2 * DAY, NOW) == 1
     assert [row.target for row in await list_audit(database)] == ["c", "b"]
+    assert await prune_audit(database, DAY, NOW) == 0
     assert await prune_audit(database, DAY, NOW - DAY) == 0
-    assert await prune_audit(database, DAY, NOW + 1) == 1
+    assert await prune_audit(database, DAY - 1, NOW) == 1
     assert [row.target for row in await list_audit(database)] == ["c"]
     await written(database, Entry("gateway", "user.update", "d"))
     assert await ids(database) == [4, 3]
@@ -237,9 +260,24 @@ async def test_only_what_is_older_is_pruned(database: Database) -> None:
 
 async def test_a_clock_that_was_ahead_does_not_stop_the_pruning(database: Database) -> None:
     await written(database, Entry("gateway", "user.update", "a"), now=NOW - 9 * DAY)
+    await written(database, Entry("gateway", "user.update", "now"))
     assert await prune_audit(database, DAY, NOW) == 1
     await written(database, Entry("gateway", "user.update", "b"), now=NOW - 8 * DAY)
     assert await prune_audit(database, DAY, NOW - 5 * DAY) == 1
+
+
+async def test_a_clock_that_is_ahead_does_not_cost_the_trail(database: Database) -> None:
+    for age in (3, 2, 1, 0):
+        await written(database, Entry("gateway", "user.update", str(age)), now=NOW - age * DAY)
+    assert await prune_audit(database, 30 * DAY, NOW + YEAR) == 0
+    with pytest.raises(StoreError, match="append-only"):
+        await database.write(Statement("DELETE FROM audit WHERE at = ?", (NOW - 3 * DAY,)))
+    # Its own entries are as wrong as it is, and then it takes its time.
+    await written(database, Entry("gateway", "user.update", "wrong"), now=NOW + YEAR)
+    for _ in range(27):
+        assert await prune_audit(database, 30 * DAY, NOW + YEAR) == 0
+    assert await prune_audit(database, 30 * DAY, NOW + YEAR) == 1
+    assert len(await ids(database)) == 4
 
 
 async def test_many_are_pruned_in_groups(database: Database) -> None:

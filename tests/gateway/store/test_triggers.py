@@ -134,7 +134,8 @@ def expected(table: str, column: str, old: Row, new: Row) -> Logged:
     result = [(document, cause) for document in documents(table, old, new)]
     if (table, column) == ("organizations", "plan"):
         result.append(("org:o9", "plan"))
-    if table in ("login_sessions", "api_tokens") and column in ("id", "revoked_at"):
+    ending = ("id", "revoked_at", "user_id", "expires_at") if table == "login_sessions" else ("id", "revoked_at")
+    if table in ("login_sessions", "api_tokens") and column in ending:
         result.append(("revocations", "revocation"))
     return sorted(result)
 
@@ -318,3 +319,87 @@ class TestRenamingKeys:
         fill(db)
         found = logged(db, "UPDATE plans SET id = 'p7' WHERE id = 'p1'")
         assert {("plan:p1", "plan"), ("plan:p7", "plan"), ("user:u1", "plan"), ("org:o1", "plan")} <= set(found)
+
+
+class TestSessionsThatAreGivenAway:
+    """Its tokens name the first owner, and are void by that."""
+
+    MOVE = "UPDATE login_sessions SET user_id = 'u2' WHERE id = 's1'"
+
+    @pytest.fixture(autouse=True, params=["OFF", "ON"])
+    def session(self, db: apsw.Connection, request: pytest.FixtureRequest) -> None:
+        db.execute(ROWS["login_sessions"])
+        db.execute(f"PRAGMA recursive_triggers={request.param}").fetchall()
+
+    def rows(self, db: apsw.Connection) -> list[tuple[Any, ...]]:
+        sql = (
+            "SELECT s.user_id, s.revoked_at IS NOT NULL, r.user_id, r.expires_at"
+            " FROM revocations AS r LEFT JOIN login_sessions AS s USING (id)"
+        )
+        return db.execute(sql).fetchall()
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "UPDATE login_sessions SET user_id = 'u2'",
+            "UPDATE login_sessions SET user_id = 'u2', revoked_at = 5",
+            "UPDATE login_sessions SET user_id = 'u2', revoked_at = NULL",
+        ],
+    )
+    @pytest.mark.parametrize("revoked", [False, True])
+    def test_it_is_revoked_and_the_row_names_who_had_it(self, db: apsw.Connection, sql: str, revoked: bool) -> None:
+        db.execute("UPDATE login_sessions SET revoked_at = ?", (4 if revoked else None,))
+        found = logged(db, sql)
+        assert set(found) == {("user:u1", "revocation"), ("user:u2", "revocation"), ("revocations", "revocation")}
+        assert self.rows(db) == [("u2", 1, "u1", 9)]
+
+    def test_it_keeps_the_moment_of_its_revocation(self, db: apsw.Connection) -> None:
+        db.execute("UPDATE login_sessions SET revoked_at = 4")
+        db.execute(self.MOVE)
+        assert db.execute("SELECT revoked_at FROM login_sessions").get == 4
+
+    @pytest.mark.parametrize(
+        ("sql", "left"),
+        [
+            ("UPDATE login_sessions SET revoked_at = NULL", ("u2", 1, "u1", 9)),
+            ("UPDATE login_sessions SET expires_at = 20", ("u2", 1, "u1", 20)),
+            ("UPDATE login_sessions SET expires_at = 3", ("u2", 1, "u1", 9)),
+            ("UPDATE login_sessions SET user_id = 'u3'", ("u3", 1, "u1", 9)),
+            ("DELETE FROM login_sessions", (None, 0, "u1", 9)),
+        ],
+    )
+    def test_it_stays_so(self, db: apsw.Connection, sql: str, left: tuple[Any, ...]) -> None:
+        db.execute("INSERT INTO users(id, username, plan) VALUES ('u3', 'three', 'p1')")
+        db.execute(self.MOVE)
+        db.execute(sql)
+        assert self.rows(db) == [left]
+
+    def test_back_with_its_first_owner_it_may_be_good_again(self, db: apsw.Connection) -> None:
+        db.execute("UPDATE login_sessions SET expires_at = 9000000000000")
+        db.execute(self.MOVE)
+        db.execute("UPDATE login_sessions SET user_id = 'u1'")
+        assert self.rows(db) == [("u1", 1, "u1", 9000000000000)]
+        db.execute("UPDATE login_sessions SET revoked_at = NULL")
+        assert self.rows(db) == []
+        assert db.execute("SELECT revoked_at FROM login_sessions").get is None
+
+    def test_renaming_a_user_ends_its_sessions(self, db: apsw.Connection) -> None:
+        db.execute("UPDATE users SET id = 'u7' WHERE id = 'u1'")
+        assert self.rows(db) == [("u7", 1, "u1", 9)]
+
+
+def test_an_end_that_is_moved_into_the_past_is_a_revocation_until_the_end_before(db: apsw.Connection) -> None:
+    far = 9_000_000_000_000
+    db.execute("INSERT INTO login_sessions(id, user_id, expires_at) VALUES ('s1', 'u1', ?)", (far,))
+    for sql, wanted in (
+        (f"UPDATE login_sessions SET expires_at = {far - 1}", []),
+        ("UPDATE login_sessions SET expires_at = 5", [("s1", "u1", far - 1)]),
+        ("UPDATE login_sessions SET expires_at = 4", [("s1", "u1", far - 1)]),
+        ("UPDATE login_sessions SET revoked_at = 4", [("s1", "u1", far - 1)]),
+        ("UPDATE login_sessions SET revoked_at = NULL", [("s1", "u1", far - 1)]),
+        (f"UPDATE login_sessions SET expires_at = {far}", []),
+        ("UPDATE login_sessions SET expires_at = 5, revoked_at = 5", [("s1", "u1", far)]),
+        ("DELETE FROM login_sessions", [("s1", "u1", far)]),
+    ):
+        db.execute(sql)
+        assert db.execute("SELECT id, user_id, expires_at FROM revocations").fetchall() == wanted, sql
