@@ -165,11 +165,12 @@ async def member(db: Database, organization: str, who: str, role: MemberRole, re
     before = organizations.member_before(organization, found.id)
     after = {"user_id": found.id, "role": None if remove else role}
     changing = audited(db, "org.member", f"org:{organization}", before=before, after=after)
+    had = await organizations.find_member_role(db, organization, found.id)
     if remove:
-        seq = await organizations.remove_member(changing, organization, found.id)
+        seq = await organizations.remove_member(changing, organization, found.id, before=had)
         show_done(f"{found.username} has left {organization}.", id=organization, user_id=found.id, seq=seq)
     else:
-        seq = await organizations.set_member(changing, organization, found.id, role)
+        seq = await organizations.set_member(changing, organization, found.id, role, before=had)
         sentence = f"{found.username} is in {organization} as {role}."
         show_done(sentence, id=organization, user_id=found.id, role=role, seq=seq)
 

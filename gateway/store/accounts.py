@@ -172,6 +172,12 @@ def user_exists(user_id: str) -> Statement:
     return Statement("UPDATE users SET name = name WHERE id = ?", (user_id,), must_change=True)
 
 
+def still_on(user_id: str, plan: str) -> Guard:
+    """The user is on this plan, and no administrator."""
+    changed = PreconditionFailed("The user was changed in the meantime.")
+    return guard("users", "id = ? AND plan = ? AND is_admin = 0", (user_id, plan), changed)
+
+
 def user_before(user_id: str) -> Lookup:
     """For the audit trail: the user's row, but for the password's hash."""
     return Lookup(

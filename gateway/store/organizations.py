@@ -5,11 +5,12 @@ Every write is one atomic write and returns the `seq` of its commit; `updated_at
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from gateway.core.access import MANAGE_MEMBERS
 from gateway.errors import Conflict, NotFound, PreconditionFailed
 from gateway.store.accounts import Status
 from gateway.store.audit import Lookup, Store
@@ -19,6 +20,7 @@ from gateway.store.refusals import refusals
 
 MemberRole = Literal["owner", "admin", "member"]
 MEMBER_ROLES: tuple[MemberRole, ...] = ("owner", "admin", "member")
+RolePermissions: TypeAlias = Mapping[MemberRole, tuple[str, ...]]
 
 
 class Organization(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,15 +45,6 @@ class Member(msgspec.Struct, frozen=True):
 
     user_id: str
     username: str
-    role: MemberRole
-    since: int
-
-
-class Membership(msgspec.Struct, frozen=True):
-    """A row of `memberships` with the organization's name; `since` in milliseconds since 1970 UTC."""
-
-    org_id: str
-    name: str
     role: MemberRole
     since: int
 
@@ -96,11 +89,16 @@ async def find_organization(db: Reader, organization_id: str) -> Organization:
     return _organization(rows[0])
 
 
-async def list_organizations(db: Store, *, after: str = "", limit: int = 1000) -> list[Organization]:
-    """At most `limit` organizations in the order of their ids, those after the id `after`."""
-    [rows] = await db.scan(
-        Statement(f"SELECT {_COLUMNS} FROM organizations WHERE id > ? ORDER BY id LIMIT ?", (after, limit))  # noqa: S608
-    )
+async def list_organizations(
+    db: Store, *, member: str | None = None, after: str = "", limit: int = 1000
+) -> list[Organization]:
+    """At most `limit` organizations in the order of their ids, those after the id `after`. `member` (a user's id): the
+    active ones that this user is a member of.
+    """
+    own = "AND status = 'active' AND id IN (SELECT org_id FROM memberships WHERE user_id = ?)"
+    which, args = ("", ()) if member is None else (own, (member,))
+    sql = f"SELECT {_COLUMNS} FROM organizations WHERE id > ? {which} ORDER BY id LIMIT ?"  # noqa: S608
+    [rows] = await db.scan(Statement(sql, (after, *args, limit)))
     return [_organization(row) for row in rows]
 
 
@@ -159,23 +157,36 @@ def member_statement(organization_id: str, user_id: str, role: MemberRole) -> St
     )
 
 
-async def set_member(db: Store, organization_id: str, user_id: str, role: MemberRole) -> int:
-    """Make a user a member with this role, or change a member's role; NotFound when either does not exist, Conflict
-    when the last owner would be none any more."""
+async def set_member(
+    db: Store, organization_id: str, user_id: str, role: MemberRole, *, before: MemberRole | None
+) -> int:
+    """Make a user a member with this role, or change a member's role, which was `before` (None: no member).
+
+    NotFound when either does not exist, PreconditionFailed when the role is not `before` any more, Conflict when the
+    last owner would be none any more.
+    """
     missing = f"There is no organization {organization_id} or no user {user_id}."
-    guards = [guard("organizations", "id = ?", (organization_id,), NotFound(missing))]
+    guards = [
+        guard("organizations", "id = ?", (organization_id,), NotFound(missing)),
+        _has_role(organization_id, user_id, before),
+    ]
     if role != "owner":
         guards.append(_another_owner(organization_id, user_id))
     with refusals(missing=missing):
         return (await guarded_write(db, guards, member_statement(organization_id, user_id, role))).seq
 
 
-async def remove_member(db: Store, organization_id: str, user_id: str) -> int:
-    """End a membership; caps stay, for the case that the member comes back. NotFound when there is no such membership,
-    Conflict when it is the last owner's."""
+async def remove_member(db: Store, organization_id: str, user_id: str, *, before: MemberRole | None) -> int:
+    """End a membership whose role was `before` (None: there was none); caps stay, for the case that the member comes
+    back.
+
+    NotFound when there is no such membership, PreconditionFailed when the role is not `before` any more, Conflict when
+    it is the last owner's.
+    """
     missing = f"User {user_id} is not a member of {organization_id}."
     guards = [
         guard("organizations", "id = ?", (organization_id,), NotFound(missing)),
+        _has_role(organization_id, user_id, before),
         _another_owner(organization_id, user_id),
     ]
     with refusals(missing=missing):
@@ -185,12 +196,22 @@ async def remove_member(db: Store, organization_id: str, user_id: str) -> int:
         return (await guarded_write(db, guards, statement)).seq
 
 
-async def find_member(db: Reader, organization_id: str, user_id: str) -> Member:
-    """One membership; NotFound when there is none."""
-    [rows] = await db.read(Statement(f"{_MEMBERS} WHERE m.org_id = ? AND m.user_id = ?", (organization_id, user_id)))
-    if not rows:
-        raise NotFound(f"User {user_id} is not a member of {organization_id}.")
-    return Member(*rows[0])
+async def find_member_role(db: Reader, organization_id: str, user_id: str) -> MemberRole | None:
+    """The role of one member; None for whoever is none."""
+    sql = "SELECT role FROM memberships WHERE org_id = ? AND user_id = ?"
+    [rows] = await db.read(Statement(sql, (organization_id, user_id)))
+    return rows[0][0] if rows else None
+
+
+def still_manages(organization_id: str, user_id: str, role: MemberRole) -> Guard:
+    """The user has this role in the organization, which is active, and the role lets its members be managed."""
+    condition = (
+        "id = ? AND status = 'active'"
+        " AND (SELECT role FROM memberships WHERE org_id = organizations.id AND user_id = ?) IS ?"
+        " AND EXISTS (SELECT 1 FROM org_role_permissions WHERE role = ? AND permission = ?)"
+    )
+    changed = PreconditionFailed("What allows this was changed in the meantime.")
+    return guard("organizations", condition, (organization_id, user_id, role, role, MANAGE_MEMBERS), changed)
 
 
 async def list_members(db: Store, organization_id: str, *, after: str = "", limit: int = -1) -> list[Member]:
@@ -198,19 +219,6 @@ async def list_members(db: Store, organization_id: str, *, after: str = "", limi
     sql = f"{_MEMBERS} WHERE m.org_id = ? AND u.username > ? ORDER BY u.username LIMIT ?"
     [rows] = await db.scan(Statement(sql, (organization_id, after, limit)))
     return [Member(*row) for row in rows]
-
-
-async def list_memberships(db: Store, user_id: str, *, after: str = "", limit: int = -1) -> list[Membership]:
-    """At most `limit` memberships of a user (-1: all) in the order of the organizations' ids, those after `after`."""
-    [rows] = await db.scan(
-        Statement(
-            "SELECT m.org_id, o.name, m.role, m.created_at"
-            " FROM memberships AS m JOIN organizations AS o ON o.id = m.org_id"
-            " WHERE m.user_id = ? AND m.org_id > ? ORDER BY m.org_id LIMIT ?",
-            (user_id, after, limit),
-        )
-    )
-    return [Membership(*row) for row in rows]
 
 
 async def list_caps(db: Store, organization_id: str) -> list[MemberCap]:
@@ -246,8 +254,8 @@ async def remove_cap(db: Store, organization_id: str, user_id: str, quota: str) 
         return (await db.write(statement)).seq
 
 
-async def read_role_permissions(db: Reader) -> dict[MemberRole, tuple[str, ...]]:
-    """What each membership role grants inside its organization, every role named."""
+async def read_role_permissions(db: Reader) -> RolePermissions:
+    """What each membership role grants inside its organization, every role named, permissions in order."""
     [rows] = await db.read(Statement("SELECT role, permission FROM org_role_permissions ORDER BY role, permission"))
     return {role: tuple(row[1] for row in rows if row[0] == role) for role in MEMBER_ROLES}
 
@@ -272,6 +280,18 @@ async def set_role_permissions(db: Store, role: MemberRole, permissions: Iterabl
     """Let a membership role grant exactly `permissions`, in every organization."""
     with refusals():
         return (await db.write(*role_permission_statements(role, permissions))).seq
+
+
+async def replace_role_permissions(db: Store, before: RolePermissions, after: RolePermissions) -> int:
+    """Let the membership roles, which granted `before`, grant exactly `after`. Raises PreconditionFailed when that is
+    not what they grant any more."""
+    standing = [(role, permission) for role, granted in before.items() for permission in granted]
+    # A row that is always there, for an UPDATE that touches one.
+    same = Statement(_SAME_GRANTED, (msgspec.json.encode(standing).decode(),), must_change=True)
+    changed = PreconditionFailed("What the roles of members grant was changed in the meantime.")
+    statements = [statement for role in after for statement in role_permission_statements(role, after[role])]
+    with refusals():
+        return (await guarded_write(db, [Guard(same, changed)], *statements)).seq
 
 
 def organization_before(organization_id: str) -> Lookup:
@@ -313,7 +333,20 @@ def role_permissions_before(role: MemberRole) -> Lookup:
 _MEMBERS = (
     "SELECT m.user_id, u.username, m.role, m.created_at FROM memberships AS m JOIN users AS u ON u.id = m.user_id"
 )
+# As many rows as there should be, and none that should not.
+_SAME_GRANTED = """
+UPDATE meta SET value = value WHERE key = 'epoch'
+AND (SELECT count() FROM org_role_permissions) = json_array_length(?1)
+AND NOT EXISTS (SELECT role, permission FROM org_role_permissions
+    EXCEPT SELECT value ->> 0, value ->> 1 FROM json_each(?1))"""
 _SAME = f"({_COLUMNS}) IS ({', '.join('?' for _ in _COLUMNS.split(','))})"
+
+
+def _has_role(organization_id: str, user_id: str, role: MemberRole | None) -> Guard:
+    """The user has this role in the organization (None: is no member), which is there."""
+    condition = "id = ? AND (SELECT role FROM memberships WHERE org_id = organizations.id AND user_id = ?) IS ?"
+    changed = PreconditionFailed("The membership was changed in the meantime.")
+    return guard("organizations", condition, (organization_id, user_id, role), changed)
 
 
 def _another_owner(organization_id: str, user_id: str) -> Guard:

@@ -11,7 +11,7 @@ from gateway.errors import Conflict, NotFound, PreconditionFailed
 from gateway.store.audit import Lookup, Store
 from gateway.store.database import Reader, Row, Statement
 from gateway.store.documents import by_first_column
-from gateway.store.guards import guard, guarded_write
+from gateway.store.guards import Guard, guard, guarded_write
 from gateway.store.refusals import refusals
 
 MAX_LIMIT = 2**53 - 1
@@ -162,24 +162,23 @@ async def create_plan(db: Store, plan: Plan) -> int:
 async def replace_plan(db: Store, before: Plan, after: Plan) -> int:
     """Make the plan `before` exactly `after`, whose id does not count. Raises PreconditionFailed when the plan is not
     `before` any more, NotFound when it is gone."""
-    guards = [
-        guard("plans", "id = ?", (before.id,), NotFound(f"There is no plan {before.id}.")),
-        guard("plans", _SAME, _same(before), PreconditionFailed("The plan was changed in the meantime.")),
-    ]
+    guards = [guard("plans", "id = ?", (before.id,), NotFound(f"There is no plan {before.id}.")), still(before)]
     with refusals():
         statements = plan_statements(msgspec.structs.replace(after, id=before.id))
         return (await guarded_write(db, guards, *statements)).seq
 
 
-async def delete_plan(db: Store, plan: str) -> int:
-    """Delete a plan; NotFound when there is no such plan, Conflict when users or organizations are on it."""
+async def delete_plan(db: Store, before: Plan) -> int:
+    """Delete the plan `before`; NotFound when there is no such plan, PreconditionFailed when it is not `before` any
+    more, Conflict when users or organizations are on it."""
     unused = " AND ".join(f"NOT EXISTS (SELECT 1 FROM {table} WHERE plan = ?)" for table in ("users", "organizations"))  # noqa: S608
     guards = [
-        guard("plans", "id = ?", (plan,), NotFound(f"There is no plan {plan}.")),
-        guard("plans", f"id = ? AND {unused}", (plan,) * 3, Conflict("Users or organizations are on this plan.")),
+        guard("plans", "id = ?", (before.id,), NotFound(f"There is no plan {before.id}.")),
+        still(before),
+        guard("plans", f"id = ? AND {unused}", (before.id,) * 3, Conflict("Users or organizations are on this plan.")),
     ]
     with refusals():
-        return (await guarded_write(db, guards, Statement("DELETE FROM plans WHERE id = ?", (plan,)))).seq
+        return (await guarded_write(db, guards, Statement("DELETE FROM plans WHERE id = ?", (before.id,)))).seq
 
 
 def plan_before(plan: str) -> Lookup:
@@ -204,8 +203,10 @@ AND NOT EXISTS (SELECT quota, limit_value, period, hard FROM plan_quotas WHERE p
     EXCEPT SELECT key, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?4))"""
 
 
-def _same(plan: Plan) -> tuple[str, ...]:
-    return (plan.id, plan.name, *_as_json(plan))
+def still(plan: Plan) -> Guard:
+    """The plan is what it was."""
+    changed = PreconditionFailed("The plan was changed in the meantime.")
+    return guard("plans", _SAME, (plan.id, plan.name, *_as_json(plan)), changed)
 
 
 def _as_json(plan: Plan) -> tuple[str, str]:

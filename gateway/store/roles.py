@@ -12,7 +12,7 @@ from gateway.errors import NotFound, PreconditionFailed
 from gateway.store.audit import Lookup, Store
 from gateway.store.database import Reader, Statement
 from gateway.store.documents import by_first_column
-from gateway.store.guards import guard, guarded_write
+from gateway.store.guards import Guard, guard, guarded_write
 from gateway.store.refusals import refusals
 
 
@@ -46,20 +46,24 @@ async def create_role(db: Store, role: Role) -> int:
 async def replace_role(db: Store, before: Role, after: Role) -> int:
     """Make the role `before` exactly `after`, whose id does not count. Raises PreconditionFailed when the role is not
     `before` any more, NotFound when it is gone."""
-    same = (before.id, before.name, _as_json(before))
-    guards = [
-        guard("roles", "id = ?", (before.id,), NotFound(f"There is no role {before.id}.")),
-        guard("roles", _SAME, same, PreconditionFailed("The role was changed in the meantime.")),
-    ]
+    guards = [guard("roles", "id = ?", (before.id,), NotFound(f"There is no role {before.id}.")), still(before)]
     rename = Statement("UPDATE roles SET name = ? WHERE id = ?", (after.name, before.id))
     with refusals():
         return (await guarded_write(db, guards, rename, *_permission_statements(before.id, after))).seq
 
 
-async def delete_role(db: Store, role: str) -> int:
-    """Delete a role, also where users have it; NotFound when there is no such role."""
-    with refusals(missing=f"There is no role {role}."):
-        return (await db.write(Statement("DELETE FROM roles WHERE id = ?", (role,), must_change=True))).seq
+async def delete_role(db: Store, before: Role) -> int:
+    """Delete the role `before`, also where users have it; NotFound when there is no such role, PreconditionFailed when
+    it is not `before` any more."""
+    guards = [guard("roles", "id = ?", (before.id,), NotFound(f"There is no role {before.id}.")), still(before)]
+    with refusals():
+        return (await guarded_write(db, guards, Statement("DELETE FROM roles WHERE id = ?", (before.id,)))).seq
+
+
+def still(role: Role) -> Guard:
+    """The role is what it was."""
+    changed = PreconditionFailed("The role was changed in the meantime.")
+    return guard("roles", _SAME, (role.id, role.name, _as_json(role)), changed)
 
 
 def role_before(role: str) -> Lookup:

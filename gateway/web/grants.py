@@ -6,8 +6,9 @@ administrators alone; see `gateway.core.administration`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from starlette.responses import Response
@@ -16,17 +17,24 @@ from gateway.core.administration import WRITE_USERS, check_account, check_handin
 from gateway.core.text import TEXT_CHECKS, check_permission, check_quota
 from gateway.errors import Forbidden, NotFound
 from gateway.store import accounts, grants, roles
-from gateway.store.audit import Action, Audited, Entry, Lookup
+from gateway.store.accounts import User
+from gateway.store.audit import Action, Audited, Entry, Lookup, Store
 from gateway.store.database import Database
 from gateway.store.grants import Effect, QuotaRow
+from gateway.store.guarded import Guarded
+from gateway.store.guards import Guard
 from gateway.store.plans import MAX_LIMIT
 from gateway.web.answer import answer
 from gateway.web.caller import Rights
 from gateway.web.fields import checked, moment_or_null, path_name, period, stored_moment
 from gateway.web.operation import Call, Operation
+from gateway.web.turns import Turns
 from gateway.web.users import Seq, check_plan_change, subject
 
 Period = Literal["hour", "day", "week", "month", "year", "never"]
+
+Judge: TypeAlias = Callable[[Rights, User], Awaitable[Sequence[Guard]]]
+"""Raises Forbidden unless the caller may change this of the user, who stands as given; what that hangs on."""
 
 
 class PlanChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,8 +106,9 @@ class GrantsShown(msgspec.Struct, frozen=True):
 class UserGrants:
     """The routes of one user's grants."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, turns: Turns) -> None:
         self._database = database
+        self._turns = turns
 
     def operations(self) -> list[Operation]:
         """All of them."""
@@ -152,91 +161,111 @@ class UserGrants:
 
     async def set_plan(self, call: Call) -> Response:
         """Another plan."""
-        rights = await call.rights()
-        user = await self._writable(call, rights)
-        plan = checked(TEXT_CHECKS["plan"], call.body.plan)
-        await check_plan_change(self._database, rights, user.plan, plan)
-        db = self._audited(call, "user.plan", accounts.user_before(user.id), {"plan": plan})
-        return _written(await accounts.set_plan(db, user.id, plan))
+        user, plan = call.path["id"], checked(TEXT_CHECKS["plan"], call.body.plan)
+
+        async def judge(rights: Rights, before: User) -> Sequence[Guard]:
+            return await check_plan_change(self._database, rights, before.plan, plan)
+
+        entry = self._entry(call, "user.plan", accounts.user_before(user), {"plan": plan})
+        return await self._write(call, entry, judge, lambda db: accounts.set_plan(db, user, plan))
 
     async def set_permission(self, call: Call) -> Response:
         """Allow or deny."""
-        user, permission = await self._permission(call)
+        user, permission = call.path["id"], path_name(check_permission, call.path["permission"])
         body: PermissionGrant = call.body
         starts_at, expires_at = period(body.starts_at, body.expires_at)
-        before = grants.permission_before(user, permission)
-        db = self._audited(call, "user.permission", before, {"permission": permission, **msgspec.to_builtins(body)})
-        seq = await grants.set_permission(db, user, permission, body.effect, expires_at, starts_at=starts_at)
-        return _written(seq)
+
+        def write(db: Store) -> Awaitable[int]:
+            return grants.set_permission(db, user, permission, body.effect, expires_at, starts_at=starts_at)
+
+        after = {"permission": permission, **msgspec.to_builtins(body)}
+        entry = self._entry(call, "user.permission", grants.permission_before(user, permission), after)
+        return await self._write(call, entry, _handing_out(permission), write)
 
     async def remove_permission(self, call: Call) -> Response:
         """Neither."""
-        user, permission = await self._permission(call)
-        before = grants.permission_before(user, permission)
-        db = self._audited(call, "user.permission", before, {"permission": permission, "effect": None})
-        return _written(await grants.remove_permission(db, user, permission))
+        user, permission = call.path["id"], path_name(check_permission, call.path["permission"])
+        after = {"permission": permission, "effect": None}
+        entry = self._entry(call, "user.permission", grants.permission_before(user, permission), after)
+        write = functools.partial(grants.remove_permission, user_id=user, permission=permission)
+        return await self._write(call, entry, _handing_out(permission), write)
 
     async def set_role(self, call: Call) -> Response:
         """Give it."""
-        user, role = await self._role(call)
+        user, role = call.path["id"], call.path["role"]
         expires_at = stored_moment(call.body.expires_at, "expires_at")
         after = {"role": role, "expires_at": call.body.expires_at}
-        db = self._audited(call, "user.role", grants.role_before(user, role), after)
-        return _written(await grants.set_role(db, user, role, expires_at))
+        entry = self._entry(call, "user.role", grants.role_before(user, role), after)
+        write = functools.partial(grants.set_role, user_id=user, role=role, until=expires_at)
+        return await self._write(call, entry, self._handing_out_role(role), write)
 
     async def remove_role(self, call: Call) -> Response:
         """Take it."""
-        user, role = await self._role(call)
-        db = self._audited(call, "user.role", grants.role_before(user, role), None)
-        return _written(await grants.remove_role(db, user, role))
+        user, role = call.path["id"], call.path["role"]
+        entry = self._entry(call, "user.role", grants.role_before(user, role), None)
+        write = functools.partial(grants.remove_role, user_id=user, role=role)
+        return await self._write(call, entry, self._handing_out_role(role), write)
 
     async def set_quota(self, call: Call) -> Response:
         """Override it."""
-        user = (await self._writable(call, await call.rights())).id
-        quota = path_name(check_quota, call.path["quota"])
+        user, quota = call.path["id"], path_name(check_quota, call.path["quota"])
         body: QuotaOverride = call.body
         row = QuotaRow(quota, body.limit, body.period, body.hard, *period(body.starts_at, body.expires_at))
         after = {"quota": quota, **msgspec.to_builtins(body)}
-        db = self._audited(call, "user.quota", grants.quota_before(user, quota), after)
-        return _written(await grants.set_quota(db, user, row))
+        entry = self._entry(call, "user.quota", grants.quota_before(user, quota), after)
+        return await self._write(call, entry, _anybody, functools.partial(grants.set_quota, user_id=user, row=row))
 
     async def remove_quota(self, call: Call) -> Response:
         """Leave it to the plan."""
-        user = (await self._writable(call, await call.rights())).id
-        quota = path_name(check_quota, call.path["quota"])
-        db = self._audited(call, "user.quota", grants.quota_before(user, quota), None)
-        return _written(await grants.remove_quota(db, user, quota))
+        user, quota = call.path["id"], path_name(check_quota, call.path["quota"])
+        entry = self._entry(call, "user.quota", grants.quota_before(user, quota), None)
+        write = functools.partial(grants.remove_quota, user_id=user, quota=quota)
+        return await self._write(call, entry, _anybody, write)
 
-    async def _writable(self, call: Call, rights: Rights) -> accounts.User:
-        return await writable(self._database, call, rights)
+    async def _write(
+        self, call: Call, entry: Entry, judge: Judge, write: Callable[[Store], Awaitable[int]]
+    ) -> Response:
+        """`write`, for whoever may change the user that the path names and is not refused by `judge`."""
 
-    async def _permission(self, call: Call) -> tuple[str, str]:
-        """The user and the permission of the path, for whoever may give it."""
-        rights = await call.rights()
-        user = await self._writable(call, rights)
-        permission = path_name(check_permission, call.path["permission"])
+        async def attempt() -> int:
+            rights = await call.rights()
+            user = await writable(self._database, call, rights)
+            guards = await judge(rights, user)
+            if not rights.is_admin:
+                guards = (accounts.still_on(user.id, user.plan), *guards)
+            return await write(Guarded(Audited(self._database, entry), guards))
+
+        seq = await self._turns.change(f"user:{call.path['id']}", None, attempt)
+        return answer(Seq(seq), seq=seq)
+
+    def _handing_out_role(self, name: str) -> Judge:
+        async def judge(rights: Rights, _: User) -> Sequence[Guard]:
+            try:
+                role = await roles.find_role(self._database, name)
+            except NotFound:
+                raise NotFound("No such role.") from None
+            check_handing_out(rights.is_admin, (), role.permissions)
+            return () if rights.is_admin else (roles.still(role),)
+
+        return judge
+
+    def _entry(self, call: Call, action: Action, before: Lookup, after: Mapping[str, Any] | None) -> Entry:
+        return Entry(call.caller.actor, action, f"user:{call.path['id']}", call.address, before=before, after=after)
+
+
+def _handing_out(permission: str) -> Judge:
+    async def judge(rights: Rights, _: User) -> Sequence[Guard]:
         check_handing_out(rights.is_admin, (), (permission,))
-        return user.id, permission
+        return ()
 
-    async def _role(self, call: Call) -> tuple[str, str]:
-        """The user and the role of the path, for whoever may give it."""
-        rights = await call.rights()
-        user = await self._writable(call, rights)
-        try:
-            role = await roles.find_role(self._database, call.path["role"])
-        except NotFound:
-            raise NotFound("No such role.") from None
-        check_handing_out(rights.is_admin, (), role.permissions)
-        return user.id, role.id
-
-    def _audited(self, call: Call, action: Action, before: Lookup, after: Mapping[str, Any] | None) -> Audited:
-        target = f"user:{call.path['id']}"
-        return Audited(
-            self._database, Entry(call.caller.actor, action, target, call.address, before=before, after=after)
-        )
+    return judge
 
 
-async def writable(database: Database, call: Call, rights: Rights) -> accounts.User:
+async def _anybody(_: Rights, __: User) -> Sequence[Guard]:
+    return ()
+
+
+async def writable(database: Database, call: Call, rights: Rights) -> User:
     """The user that the path names, for whoever may change it. Raises NotFound and Forbidden."""
     user = await subject(database, rights, call.path["id"])
     rights.require(WRITE_USERS)
@@ -246,7 +275,3 @@ async def writable(database: Database, call: Call, rights: Rights) -> accounts.U
 
 def _dates(row: grants.PermissionRow | QuotaRow) -> tuple[str | None, str | None]:
     return moment_or_null(row.starts_at), moment_or_null(row.expires_at)
-
-
-def _written(seq: int) -> Response:
-    return answer(Seq(seq), seq=seq)

@@ -13,8 +13,9 @@ from starlette.responses import Response
 from gateway.core.administration import Standing, check_membership
 from gateway.errors import Conflict, Forbidden, NotFound
 from gateway.store import organizations as store
-from gateway.store.audit import Audited, Entry
+from gateway.store.audit import Audited, Entry, Store
 from gateway.store.database import Database
+from gateway.store.guarded import Guarded
 from gateway.store.organizations import Member, MemberRole
 from gateway.web.answer import answer
 from gateway.web.fields import moment
@@ -65,7 +66,7 @@ class Members:
 
     async def list(self, call: Call) -> Response:
         """One page."""
-        organization, stance = await standing(self._database, await call.rights(), call.path["id"])
+        organization, stance, _ = await standing(self._database, await call.rights(), call.path["id"])
         if stance < Standing.READER:
             raise Forbidden("This is for those who manage the organization.")
         asked: Paged = call.query
@@ -78,11 +79,12 @@ class Members:
         user, role = call.path["user"], call.body.role
 
         async def attempt() -> int:
-            organization, stance = await standing(self._database, await call.rights(), call.path["id"])
-            check_membership(stance, await self._role(stance, organization.id, user), role)
-            db = self._audited(call, organization.id, user, {"user_id": user, "role": role})
+            stance = await standing(self._database, await call.rights(), call.path["id"])
+            before = await store.find_member_role(self._database, stance.organization.id, user)
+            check_membership(stance.standing, before, role)
+            db = Guarded(self._audited(call, user, {"user_id": user, "role": role}), stance.guards)
             try:
-                return await store.set_member(db, organization.id, user, role)
+                return await store.set_member(db, stance.organization.id, user, role, before=before)
             except NotFound:
                 raise NotFound("No such user.") from None
 
@@ -94,14 +96,16 @@ class Members:
 
         async def attempt() -> int:
             rights = await call.rights()
-            organization, stance = await standing(self._database, rights, call.path["id"])
-            if user == rights.caller.principal.id and stance < Standing.ADMINISTRATOR:
+            stance = await standing(self._database, rights, call.path["id"])
+            before = await store.find_member_role(self._database, stance.organization.id, user)
+            db: Store = self._audited(call, user, None)
+            if user == rights.caller.principal.id and stance.standing < Standing.ADMINISTRATOR:
                 rights.caller.require_whole()
             else:
-                check_membership(stance, await self._role(stance, organization.id, user), None)
-            db = self._audited(call, organization.id, user, None)
+                check_membership(stance.standing, before, None)
+                db = Guarded(db, stance.guards)
             try:
-                return await store.remove_member(db, organization.id, user)
+                return await store.remove_member(db, stance.organization.id, user, before=before)
             except NotFound:
                 raise NotFound("No such member.") from None
 
@@ -109,20 +113,11 @@ class Members:
 
     async def _written(self, call: Call, attempt: Callable[[], Awaitable[int]]) -> Response:
         """One change of an organization's members at a time: each is allowed by what the one before left."""
-        seq = await self._turns.change(f"members:{call.path['id']}", call.request, attempt)
+        seq = await self._turns.change(f"members:{call.path['id']}", None, attempt)
         return answer(Seq(seq), seq=seq)
 
-    async def _role(self, stance: Standing, organization: str, user: str) -> MemberRole | None:
-        """The role that the user has, for whoever may manage members."""
-        if stance < Standing.MANAGER:
-            return None
-        try:
-            return (await store.find_member(self._database, organization, user)).role
-        except NotFound:
-            return None
-
-    def _audited(self, call: Call, organization: str, user: str, after: Mapping[str, Any] | None) -> Audited:
-        before, target = store.member_before(organization, user), f"org:{organization}"
+    def _audited(self, call: Call, user: str, after: Mapping[str, Any] | None) -> Audited:
+        before, target = store.member_before(call.path["id"], user), f"org:{call.path['id']}"
         entry = Entry(call.caller.actor, "org.member", target, call.address, before=before, after=after)
         return Audited(self._database, entry)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -23,13 +23,15 @@ from gateway.store import organizations as store
 from gateway.store.accounts import Status
 from gateway.store.audit import Action, Audited, Entry
 from gateway.store.database import Database
+from gateway.store.guarded import Guarded
+from gateway.store.guards import Guard
 from gateway.store.organizations import Organization
 from gateway.store.plans import find_plan
 from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.caller import Rights
 from gateway.web.fields import checked_fields, converted, given, moment, moment_or_null, stored_moment
 from gateway.web.operation import Call, Operation
-from gateway.web.paging import Page, Paged, page, read_cursor, write_cursor
+from gateway.web.paging import Page, Paged, page, read_cursor
 from gateway.web.turns import Turns
 from gateway.web.users import Seq
 
@@ -152,27 +154,13 @@ class Organizations:
         rights = await call.rights()
         asked: Paged = call.query
         after = "" if asked.cursor is None else read_cursor("orgs", asked.cursor, str)
-        if not may_read(rights):
-            return answer(await self._own(rights, after, asked.limit))
-        found = await store.list_organizations(self._database, after=after, limit=asked.limit + 1)
+        member = None if may_read(rights) else rights.caller.principal.id
+        found = await store.list_organizations(self._database, member=member, after=after, limit=asked.limit + 1)
         return answer(page("orgs", found, asked.limit, position=lambda one: one.id, shown=organization_shown))
-
-    async def _own(self, rights: Rights, after: str, limit: int) -> Page[OrganizationShown]:
-        user = rights.caller.principal.id
-        found = await store.list_memberships(self._database, user, after=after, limit=limit + 1)
-        shown = []
-        for membership in found[:limit]:
-            try:
-                organization = await store.find_organization(self._database, membership.org_id)
-            except NotFound:
-                continue
-            if organization.status == "active":
-                shown.append(organization_shown(organization))
-        return Page(shown, write_cursor("orgs", found[limit - 1].org_id) if len(found) > limit else None)
 
     async def find(self, call: Call) -> Response:
         """One organization, with the entity tag that a change can name."""
-        organization, _ = await standing(self._database, await call.rights(), call.path["id"])
+        organization = (await standing(self._database, await call.rights(), call.path["id"])).organization
         shown = msgspec.to_builtins(organization_shown(organization))
         return answer(shown, etag=etag_of(shown))
 
@@ -205,7 +193,7 @@ class Organizations:
     async def delete(self, call: Call) -> Response:
         """Delete the organization."""
         rights = await call.rights()
-        organization, _ = await standing(self._database, rights, call.path["id"])
+        organization = (await standing(self._database, rights, call.path["id"])).organization
         rights.require(WRITE_ORGANIZATIONS)
         db = self._audited(call, "org.delete", organization.id, None)
         seq = await store.delete_organization(db, organization.id)
@@ -217,12 +205,12 @@ class Organizations:
             wanted["anchor_at"] = moment_or_null(stored_moment(wanted["anchor_at"], "anchor_at"))
 
         async def attempt() -> int:
-            before, stance = await standing(self._database, await call.rights(), org_id)
+            before, stance, guards = await standing(self._database, await call.rights(), org_id)
             stands = msgspec.to_builtins(organization_shown(before))
             check_change(stance, differing(stands, {**stands, **wanted}) if whole else frozenset(wanted))
             require_match(call.request, etag_of(stands))
             after = await self._replaced(before, stands, wanted if whole else apply(stands, wanted))
-            db = self._audited(call, "org.update", org_id, _left(after))
+            db = Guarded(self._audited(call, "org.update", org_id, _left(after)), guards)
             return await store.replace_organization(db, before, after)
 
         seq = await self._turns.change(f"org:{org_id}", call.request, attempt)
@@ -288,31 +276,37 @@ async def found_organization(database: Database, org_id: str) -> Organization:
         raise NotFound(NO_SUCH_ORGANIZATION) from None
 
 
-async def standing(database: Database, rights: Rights, org_id: str) -> tuple[Organization, Standing]:
-    """The organization that the path names, and what the caller is to it: by the database, so that a membership that
-    ended gives nothing. Raises NotFound for strangers as for an organization that is not there.
+class Stance(NamedTuple):
+    """What the caller is to an organization, and what a change that builds on it hangs on."""
+
+    organization: Organization
+    standing: Standing
+    guards: tuple[Guard, ...] = ()
+
+
+async def standing(database: Database, rights: Rights, org_id: str) -> Stance:
+    """What the caller is to the organization that the path names: by the database, so that a membership that ended
+    gives nothing. Raises NotFound for strangers as for an organization that is not there.
     """
     facts = rights.entry.facts
     if facts is None or not facts.active:
         raise AuthFailed("The token is not valid.")
+    organization = await found_organization(database, org_id)
     if rights.may(WRITE_ORGANIZATIONS):
-        return await found_organization(database, org_id), Standing.ADMINISTRATOR
-    organization, stance = None, Standing.READER if rights.may(READ_ORGANIZATIONS) else Standing.STRANGER
-    try:
-        organization = await store.find_organization(database, org_id)
-        role = (await store.find_member(database, org_id, rights.caller.principal.id)).role
-    except NotFound:
-        pass
-    else:
+        return Stance(organization, Standing.ADMINISTRATOR)
+    user = rights.caller.principal.id
+    role = await store.find_member_role(database, org_id, user)
+    if role is not None and organization.status == "active":
         granted = (await store.read_role_permissions(database))[role]
         narrowed = rights.caller.principal.permissions
-        if organization.status == "active":
-            stance = max(stance, Standing.MEMBER)
-            if MANAGE_MEMBERS in granted and (narrowed is None or MANAGE_MEMBERS in narrowed):
-                stance = Standing.OWNER if role == "owner" else Standing.MANAGER
-    if organization is None or stance is Standing.STRANGER:
-        raise NotFound(NO_SUCH_ORGANIZATION)
-    return organization, stance
+        if MANAGE_MEMBERS in granted and (narrowed is None or MANAGE_MEMBERS in narrowed):
+            stance = Standing.OWNER if role == "owner" else Standing.MANAGER
+            return Stance(organization, stance, (store.still_manages(org_id, user, role),))
+    if rights.may(READ_ORGANIZATIONS):
+        return Stance(organization, Standing.READER)
+    if role is not None and organization.status == "active":
+        return Stance(organization, Standing.MEMBER)
+    raise NotFound(NO_SUCH_ORGANIZATION)
 
 
 def _left(organization: Organization) -> dict[str, Any]:

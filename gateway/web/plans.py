@@ -163,11 +163,15 @@ class Plans:
 
     async def delete(self, call: Call) -> Response:
         """Delete the plan, unless somebody is on it."""
-        rights = await call.rights()
-        rights.require(WRITE_PLANS)
-        plan = await self._found(call.path["id"])
-        check_handing_out(rights.is_admin, plan.permissions, ())
-        seq = await store.delete_plan(self._audited(call, "plan.delete", plan, left=False), plan.id)
+
+        async def attempt() -> int:
+            rights = await call.rights()
+            rights.require(WRITE_PLANS)
+            plan = await self._found(call.path["id"])
+            check_handing_out(rights.is_admin, plan.permissions, ())
+            return await store.delete_plan(self._audited(call, "plan.delete", plan, left=False), plan)
+
+        seq = await self._turns.change(f"plan:{call.path['id']}", None, attempt)
         return answer(Seq(seq), seq=seq)
 
     async def _change(self, call: Call, *, whole: bool) -> Response:

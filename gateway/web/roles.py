@@ -23,8 +23,7 @@ from gateway.store import organizations
 from gateway.store import roles as store
 from gateway.store.audit import Action, Audited, Entry
 from gateway.store.database import Database
-from gateway.store.organizations import MEMBER_ROLES, MemberRole
-from gateway.store.refusals import refusals
+from gateway.store.organizations import MEMBER_ROLES, MemberRole, RolePermissions
 from gateway.store.roles import Role
 from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.caller import Rights
@@ -119,7 +118,7 @@ class Roles:
                 "Let the roles of members grant exactly this",
                 {200: MembershipRolesChanged},
                 body=MembershipRoles,
-                **write,
+                **write | {"errors": (Forbidden, PreconditionFailed)},
             ),
             Operation(
                 *("GET", "/roles", self.list),
@@ -178,34 +177,41 @@ class Roles:
 
     async def delete(self, call: Call) -> Response:
         """Delete the role."""
-        rights = await call.rights()
-        rights.require(WRITE_ROLES)
-        role = await self._found(call.path["id"])
-        check_handing_out(rights.is_admin, role.permissions, ())
-        seq = await store.delete_role(self._audited(call, "role.delete", role, left=False), role.id)
+
+        async def attempt() -> int:
+            rights = await call.rights()
+            rights.require(WRITE_ROLES)
+            role = await self._found(call.path["id"])
+            check_handing_out(rights.is_admin, role.permissions, ())
+            return await store.delete_role(self._audited(call, "role.delete", role, left=False), role)
+
+        seq = await self._turns.change(f"role:{call.path['id']}", None, attempt)
         return answer(Seq(seq), seq=seq)
 
     async def find_membership_roles(self, call: Call) -> Response:
         """What they grant."""
         _require_reader(await call.rights())
-        granted = await organizations.read_role_permissions(self._database)
-        return answer({role: list(granted[role]) for role in MEMBER_ROLES})
+        shown = msgspec.to_builtins(await organizations.read_role_permissions(self._database))
+        return answer(shown, etag=etag_of(shown))
 
     async def replace_membership_roles(self, call: Call) -> Response:
         """Let them grant what the body says."""
-        rights = await call.rights()
-        rights.require(WRITE_ROLES)
-        stands = await organizations.read_role_permissions(self._database)
-        entries, statements, wanted = [], [], {}
-        for role in MEMBER_ROLES:
-            wanted[role] = sorted(checked_permissions(getattr(call.body, role), frozenset(stands[role])))
-            check_membership_roles(rights.is_admin, stands[role], wanted[role])
-            statements += organizations.role_permission_statements(role, wanted[role])
-            if list(stands[role]) != wanted[role]:
-                entries.append(_membership_entry(call, role, wanted[role]))
-        with refusals():
-            seq = (await Audited(self._database, *entries).write(*statements)).seq
-        return answer({**wanted, "seq": seq}, seq=seq)
+
+        async def attempt() -> tuple[int, RolePermissions]:
+            rights = await call.rights()
+            rights.require(WRITE_ROLES)
+            before = await organizations.read_role_permissions(self._database)
+            require_match(call.request, etag_of(msgspec.to_builtins(before)))
+            after = {role: _granted(getattr(call.body, role), before[role]) for role in MEMBER_ROLES}
+            for role in MEMBER_ROLES:
+                check_membership_roles(rights.is_admin, before[role], after[role])
+            entries = [_membership_entry(call, role, after[role]) for role in after if after[role] != before[role]]
+            db = Audited(self._database, *entries)
+            return await organizations.replace_role_permissions(db, before, after), after
+
+        seq, after = await self._turns.change(f"role:{ORGANIZATION}", call.request, attempt)
+        shown = msgspec.to_builtins(after)
+        return answer({**shown, "seq": seq}, seq=seq, etag=etag_of(shown))
 
     async def _change(self, call: Call, *, whole: bool) -> Response:
         role_id, wanted = call.path["id"], msgspec.to_builtins(call.body)
@@ -249,9 +255,13 @@ def role_shown(role: Role) -> RoleShown:
     return RoleShown(id=role.id, name=role.name, permissions=sorted(role.permissions))
 
 
-def _membership_entry(call: Call, role: MemberRole, wanted: list[str]) -> Entry:
+def _granted(wanted: list[str], before: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(checked_permissions(wanted, frozenset(before))))
+
+
+def _membership_entry(call: Call, role: MemberRole, granted: tuple[str, ...]) -> Entry:
     before, target = organizations.role_permissions_before(role), f"role:org.{role}"
-    return Entry(call.caller.actor, "role.write", target, call.address, before=before, after={"permissions": wanted})
+    return Entry(call.caller.actor, "role.write", target, call.address, before=before, after={"permissions": granted})
 
 
 def _checked(role_id: str, body: NewRole | RoleReplacement, before: Role) -> Role:

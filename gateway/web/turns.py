@@ -25,9 +25,10 @@ class Turns:
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def change(self, name: str, request: Request, attempt: Callable[[], Awaitable[Result]]) -> Result:
+    async def change(self, name: str, request: Request | None, attempt: Callable[[], Awaitable[Result]]) -> Result:
         """Let `attempt` read `name`, change it and write it, again for as long as others get ahead of it
-        (`PreconditionFailed`). A client that named the state it means (``If-Match``) is told so at once.
+        (`PreconditionFailed`). A client that named the state it means (``If-Match``) is told so at once; `request` is
+        None where there are no entity tags.
 
         Raises `Unavailable` when others do not let it through, and whatever `attempt` raises.
         """
@@ -37,7 +38,7 @@ class Turns:
                 try:
                     return await attempt()
                 except PreconditionFailed:
-                    if is_pinned(request):
+                    if request is not None and is_pinned(request):
                         raise
         raise Unavailable("Others change it all the time; try again.", retry_after_s=1.0)
 

@@ -6,7 +6,7 @@ Whoever may not see a user is told what is told of a user that is not there. Who
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -24,7 +24,9 @@ from gateway.store import accounts as store
 from gateway.store.accounts import Status, User
 from gateway.store.audit import Action, Audited, Entry
 from gateway.store.database import Database, Reader
-from gateway.store.plans import find_plan
+from gateway.store.guarded import Guarded
+from gateway.store.guards import Guard
+from gateway.store.plans import find_plan, still
 from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.caller import Rights
 from gateway.web.fields import checked_fields, converted, given, moment, moment_or_null, searched, stored_moment
@@ -196,36 +198,42 @@ class Users:
             rights = await call.rights()
             before = await subject(self._database, rights, user_id)
             stands = msgspec.to_builtins(user_shown(before))
-            await self._check(rights, before, wanted, differing(stands, {**stands, **wanted}) if whole else wanted)
+            named = differing(stands, {**stands, **wanted}) if whole else wanted
+            guards = await self._check(rights, before, wanted, named)
             require_match(call.request, etag_of(stands))
             after = _replaced(before, stands, wanted if whole else apply(stands, wanted))
-            return await self._write(call, before, after)
+            return await self._write(call, before, after, guards)
 
         seq = await self._turns.change(f"user:{user_id}", call.request, attempt)
         shown = msgspec.to_builtins(user_shown(await found_user(self._database, user_id)))
         return answer({**shown, "seq": seq}, seq=seq, etag=etag_of(shown))
 
-    async def _check(self, rights: Rights, before: User, wanted: Mapping[str, Any], named: Iterable[str]) -> None:
-        """Raises Forbidden unless the caller may change what it `named` about this user to what it `wanted`."""
+    async def _check(
+        self, rights: Rights, before: User, wanted: Mapping[str, Any], named: Iterable[str]
+    ) -> tuple[Guard, ...]:
+        """Raises Forbidden unless the caller may change what it `named` about this user to what it `wanted`; else what
+        that hangs on, beside the user.
+        """
         if not rights.may(WRITE_USERS):
             check_own(rights, before.id)
             if frozenset(named) - OWN_FIELDS:
                 raise Forbidden(f"Users may change {', '.join(sorted(OWN_FIELDS))} of their own, and nothing else.")
-            return
+            return ()
         check_account(rights.is_admin, before.is_admin or bool(wanted.get("is_admin")))
         plan = wanted.get("plan", before.plan)
-        if plan != before.plan:
-            await check_plan_change(self._database, rights, before.plan, plan)
+        if plan == before.plan:
+            return ()
+        return await check_plan_change(self._database, rights, before.plan, plan)
 
-    async def _write(self, call: Call, before: User, after: User) -> int:
+    async def _write(self, call: Call, before: User, after: User, guards: Sequence[Guard]) -> int:
         shown = msgspec.to_builtins(user_shown(after))
         left = {name: value for name, value in shown.items() if name not in FIXED_FIELDS}
         entry = user_entry(call, "user.update", before.id, left)
         if before.status == after.status or after.status == "active":
-            return await store.replace_user(Audited(self._database, entry), before, after)
+            return await store.replace_user(Guarded(Audited(self._database, entry), guards), before, after)
         target = UserDisabled(before.id)
         revoking = RevokingStore(self._database, self._revocations, target, entry)
-        return await store.replace_user(revoking, before, after)
+        return await store.replace_user(Guarded(revoking, guards), before, after)
 
 
 def user_shown(user: User) -> UserShown:
@@ -288,13 +296,17 @@ def check_own(rights: Rights, user_id: str) -> None:
         raise AuthFailed("The token is not valid.")
 
 
-async def check_plan_change(db: Reader, rights: Rights, before: str, after: str) -> None:
-    """Raises Unprocessable when there is no plan `after`, Forbidden when it gives or takes what administrators give."""
+async def check_plan_change(db: Reader, rights: Rights, before: str, after: str) -> tuple[Guard, ...]:
+    """Raises Unprocessable when there is no plan `after`, Forbidden when it gives or takes what administrators give;
+    else what that hangs on.
+    """
     try:
         plan = await find_plan(db, after)
     except NotFound:
         raise Unprocessable("There is no such plan.") from None
-    check_handing_out(rights.is_admin, (await find_plan(db, before)).permissions, plan.permissions)
+    stood = await find_plan(db, before)
+    check_handing_out(rights.is_admin, stood.permissions, plan.permissions)
+    return () if rights.is_admin else (still(stood), still(plan))
 
 
 def _replaced(before: User, stands: Mapping[str, Any], wanted: Mapping[str, Any]) -> User:

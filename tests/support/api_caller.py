@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import httpx2
 
-from gateway.store.database import Statement
+from gateway.store.database import Reader, Statement
 
 Json = dict[str, Any]
 Request = tuple[str, str, Any, dict[str, str]]
@@ -83,10 +83,20 @@ def rows(site: Any, sql: str, *args: Any) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in found]
 
 
+TABLES = (
+    *("users", "plans", "plan_permissions", "plan_quotas", "roles", "role_permissions", "user_roles"),
+    *("user_permissions", "user_quotas", "organizations", "memberships", "org_role_permissions", "audit"),
+)
+"""All that administration may change."""
+
+
 def everything(site: Any) -> dict[str, list[tuple[Any, ...]]]:
     """All rows that administration may change: for what must have changed nothing at all."""
-    tables = (
-        *("users", "plans", "plan_permissions", "plan_quotas", "roles", "role_permissions", "user_roles"),
-        *("user_permissions", "user_quotas", "organizations", "memberships", "org_role_permissions", "audit"),
-    )
-    return {table: rows(site, f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables}
+    found: dict[str, list[tuple[Any, ...]]] = site.call(read_everything, site.node.database)
+    return found
+
+
+async def read_everything(database: Reader) -> dict[str, list[tuple[Any, ...]]]:
+    """As `everything`, on the application's own event loop."""
+    found = await database.read(*(Statement(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES))
+    return {table: [tuple(row) for row in rows] for table, rows in zip(TABLES, found, strict=True)}

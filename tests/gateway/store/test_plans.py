@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -130,15 +131,17 @@ async def test_a_plan_that_somebody_is_on_is_not_deleted(database: Database) -> 
     await apply_plans(database, [PRO, FREE])
     await add_user(database, User(id="u_ada", username="ada", plan="pro"))
     await add_organization(database, Organization(id="o_acme", plan="free"))
-    for plan in ("pro", "free"):
+    for plan in (PRO, FREE):
         with pytest.raises(Conflict, match="on this plan"):
             await delete_plan(database, plan)
     assert await list_plans(database) == [FREE, PRO]
     await database.write(Statement("DELETE FROM users WHERE id = 'u_ada'"))
-    await delete_plan(database, "pro")
+    with pytest.raises(PreconditionFailed):
+        await delete_plan(database, msgspec.structs.replace(PRO, name="Another"))
+    await delete_plan(database, PRO)
     assert await list_plans(database) == [FREE]
     with pytest.raises(NotFound):
-        await delete_plan(database, "pro")
+        await delete_plan(database, PRO)
 
 
 async def test_plans_are_listed_in_pages(database: Database) -> None:

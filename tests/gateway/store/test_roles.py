@@ -25,8 +25,10 @@ async def test_a_role_is_created_found_and_deleted(database: Database) -> None:
     assert await find_role(database, "support") == SUPPORT
     with pytest.raises(BadRequest):
         await create_role(database, Role(""))
-    await delete_role(database, "support")
-    for attempt in (find_role(database, "support"), delete_role(database, "support")):
+    with pytest.raises(PreconditionFailed):
+        await delete_role(database, Role("support"))
+    await delete_role(database, SUPPORT)
+    for attempt in (find_role(database, "support"), delete_role(database, SUPPORT)):
         with pytest.raises(NotFound):
             await attempt
 
@@ -37,7 +39,7 @@ async def test_whoever_had_a_deleted_role_has_it_no_more(database: Database) -> 
     await add_user(database, User(id="u_ada", username="ada", plan="free"))
     await set_role(database, "u_ada", "support")
     before = await last_seq(database)
-    await delete_role(database, "support")
+    await delete_role(database, SUPPORT)
     assert ("user:u_ada", "roles") in await logged_since(database, before)
     assert (await read_grants(database, "u_ada")).roles == ()
 

@@ -148,6 +148,17 @@ def test_the_list_has_all_for_readers_and_the_own_ones_for_others(
         assert seen == names
 
 
+def test_organizations_that_are_not_shown_leave_no_gaps_in_pages(site: Site, stranger: ApiCaller) -> None:
+    for number in range(6):
+        status = "disabled" if number < 3 else "active"
+        site.write(insert("organizations", id=f"o_{number}", plan="free", status=status))
+        site.write(insert("memberships", org_id=f"o_{number}", user_id="u_stranger", role="member"))
+    page = stranger.done("GET", "/orgs?limit=2")
+    assert [organization["id"] for organization in page["items"]] == ["o_3", "o_4"]
+    page = stranger.done("GET", f"/orgs?limit=2&cursor={page['next']}")
+    assert ([organization["id"] for organization in page["items"]], page["next"]) == (["o_5"], None)
+
+
 def test_members_look_and_managers_see_the_list(member: ApiCaller, manager: ApiCaller, site: Site) -> None:
     assert member.done("GET", ACME)["name"] == "Acme"
     member.refused(403, "GET", MEMBERS)
