@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from gateway.auth.access_tokens import AccessTokens
-from gateway.auth.lockout import Attempt, Lockout, account_key, name_key
-from gateway.auth.passwords import Passwords, Place, Verdict
+from gateway.auth.lockout import Attempt, Lockout, account_key, known_key, name_key
+from gateway.auth.passwords import Passwords, Verdict
 from gateway.auth.revoker import OtherSessions, Revoker, SessionEnded
 from gateway.auth.signed import SignedValues
 from gateway.config import AuthConfig
@@ -65,9 +65,9 @@ DEVICE_TTL_S = 180 * 86_400
 
 _NO_LOGIN = "The user name or password is wrong, or the account can not be used now."
 _NO_REFRESH = "The refresh token is not valid."
+_NO_USER = "There is no such user any more."
 _ID_BYTES = 16
 _RANDOM_BYTES = 32
-_USER_AGENT_LENGTH = 255
 _TRIES = 3
 
 
@@ -121,9 +121,9 @@ class Logins:
     ) -> SessionTokens:
         """Begin a login session for the user with this user name or e-mail address.
 
-        `device` is what `SessionTokens.device` was at an earlier login in the same browser. Raises AuthFailed,
-        RateLimited when the address or all failed too often, Unavailable when too many passwords are being checked,
-        StoreError.
+        `device` is what `SessionTokens.device` was at an earlier login in the same browser; `user_agent` is text that
+        may stand in a row and on a screen. Raises AuthFailed, RateLimited when the address or all failed too often,
+        Unavailable when too many passwords are being checked, StoreError.
         """
         started = self._monotonic()
         try:
@@ -143,30 +143,38 @@ class Logins:
         device, owner = self._device(device_value)
         if device is None:
             self._lockout.check(address)
-        with self._passwords.place() as place:
+        # By what was sent alone, so that who has to wait learns nothing of who has an account.
+        lane = name_key(name) if owner is None else known_key(owner)
+        async with self._lockout.alone(lane), self._passwords.turn():
             account = await read_account(self._database, name)
             if account is None or account.id != owner:
                 device = None
             key = name_key(name) if account is None else account_key(account.id)
-            async with self._lockout.alone(key, device), place.turn():
-                attempt = await self._lockout.begin(key, address, device)
-                for _ in range(_TRIES):
-                    verdict = await _verify(place, password, account, attempt)
-                    if account is None or not verdict.ok:
-                        break
-                    try:
-                        return await self._begin(
-                            place, account, password, verdict, attempt, address, user_agent, device
-                        )
-                    except (NoRowChanged, NotFound):
-                        # Disabled, deleted, or another hash (of the same password, it may be) since it was read.
-                        account = await read_account_of(self._database, account.id)
-        await self._record_failure(account, attempt, address)
+            attempt = await self._lockout.begin(key, address, device)
+            if device is not None and not attempt.allowed:
+                raise AuthFailed(_NO_LOGIN)  # whose browser it is knows of the account: no work that looks alike
+            for _ in range(_TRIES):
+                verdict = await self._verify(password, account, attempt)
+                if account is None or not verdict.ok:
+                    break
+                try:
+                    return await self._begin(account, password, verdict, attempt, address, user_agent, device)
+                except (NoRowChanged, NotFound):
+                    # Disabled, deleted, or another hash (of the same password, it may be) since it was read.
+                    account = await read_account_of(self._database, account.id)
+        # Names a user, never what was typed: people type their password where the name goes.
+        target = "unknown" if account is None else f"user:{account.id}"
+        await self._failed(attempt, Entry("stranger", "session.login_failed", target, address, _outcome(account)))
         raise AuthFailed(_NO_LOGIN)
+
+    async def _verify(self, password: str, account: AccountRow | None, attempt: Attempt) -> Verdict:
+        """One verification, whatever there is to verify."""
+        if account is None or not account.active or not attempt.allowed:
+            return await self._passwords.verify(password, None)
+        return await self._passwords.verify(password, account.password_hash, account.id)
 
     async def _begin(
         self,
-        place: Place,
         account: AccountRow,
         password: str,
         verdict: Verdict,
@@ -178,7 +186,7 @@ class Logins:
         """The session of a right password, in one write. All that can fail comes before it. Raises NoRowChanged and
         NotFound when the account is another one by now."""
         assert account.password_hash is not None
-        rehashed = await place.hash(password) if verdict.rehash else None
+        rehashed = await self._passwords.hash(password) if verdict.rehash else None
         user = await find_user(self._database, account.id)
         now = self._wall()
         end = now + self._config.refresh_ttl_s * 1000
@@ -187,7 +195,7 @@ class Logins:
         refresh = new_refresh_token(secrets.token_bytes(_RANDOM_BYTES))
         device = device or make_id("d_", secrets.token_bytes(_ID_BYTES))
         device_value = self._signed.dumps("device", [device, user.id])
-        row = NewSession(session, user.id, hash_token(refresh), now, end, address, _shown(user_agent))
+        row = NewSession(session, user.id, hash_token(refresh), now, end, address, user_agent)
         statements = [*begin_session(row, account.password_hash), attempt.undo]
         if rehashed is not None:
             statements.append(replace_password(user.id, account.password_hash, rehashed, must_change=False))
@@ -195,12 +203,15 @@ class Logins:
         written = await self._database.write(*statements)
         return SessionTokens(user, session, *access, refresh, end, device_value, written.seq)
 
-    async def _record_failure(self, account: AccountRow | None, attempt: Attempt, address: str) -> None:
-        """Names a user, never what was typed: people type their password where the name goes."""
-        target = "unknown" if account is None else f"user:{account.id}"
-        outcome = "locked" if not attempt.allowed else _outcome(account)
-        entry = Entry("stranger", "session.login_failed", target, address, outcome)
-        await self._database.write(record(entry, self._wall()))
+    async def _failed(self, attempt: Attempt, entry: Entry) -> None:
+        """Write a failure down, and the lock that begins with it; nothing while that lasts, or strangers could fill the
+        trail."""
+        entries = [entry] if attempt.allowed else []
+        if attempt.last:
+            entries.append(entry._replace(outcome="locked"))
+        if entries:
+            now = self._wall()
+            await self._database.write(*(record(one, now) for one in entries))
 
     async def refresh(self, refresh_token: str, *, address: str, user_agent: str = "") -> SessionTokens:
         """Use a refresh token: the session goes on with its successor.
@@ -218,7 +229,7 @@ class Logins:
             if row is None or not row.in_force:
                 raise AuthFailed(_NO_REFRESH)
             if row.used_at is not None:
-                return await self._again(refresh_token, row, now - row.used_at, address)
+                return await self._again(refresh_token, row, row.read_at - row.used_at, address)
             try:
                 return await self._rotate(refresh_token, row, now, address, user_agent)
             except (NoRowChanged, StoreUncertain):
@@ -233,15 +244,12 @@ class Logins:
         salt = secrets.token_bytes(_RANDOM_BYTES)
         successor = refresh_successor(salt, refresh_token)
         user, access = await self._access(row, end)
-        rotation = Rotation(
-            hash_token(refresh_token), salt, hash_token(successor), now, end, address, _shown(user_agent)
-        )
+        rotation = Rotation(hash_token(refresh_token), salt, hash_token(successor), now, end, address, user_agent)
         rotated = await rotate(self._database, rotation)
         return SessionTokens(user, row.session, *access, successor, end, "", rotated.seq)
 
     async def _again(self, refresh_token: str, row: RefreshRow, age_ms: int, address: str) -> SessionTokens:
-        """A token that was used `age_ms` ago. One from a future that no other node's clock explains is nobody's
-        fault."""
+        """A token that was used `age_ms` ago. One from the future, since the clock was set, is nobody's fault."""
         if age_ms >= GRACE_MS:
             await self._end_stolen(row, address)
         if age_ms >= GRACE_MS or age_ms < -SKEW_MS or row.salt is None:
@@ -262,37 +270,44 @@ class Logins:
         log.warning("a used refresh token was shown again; its login session was ended", extra={"user": row.user})
 
     async def _access(self, row: RefreshRow, end: int) -> tuple[User, tuple[str, int]]:
-        try:
-            user = await find_user(self._database, row.user)
-        except NotFound:
-            raise AuthFailed(_NO_REFRESH) from None
+        user = await self._user(row.user, _NO_REFRESH)
         return user, self._access_tokens.issue(row.user, row.session, until=end)
+
+    async def _user(self, user_id: str, otherwise: str) -> User:
+        """Raises AuthFailed with the sentence `otherwise` when there is none any more."""
+        try:
+            return await find_user(self._database, user_id)
+        except NotFound:
+            raise AuthFailed(otherwise) from None
 
     async def change_password(self, principal: Principal, old: str, new: str, *, address: str = "") -> int:
         """Replace the user's own password and end all login sessions but the one that asks; the commit's `seq`.
 
         Raises Unprocessable for a new password that may not be one, Forbidden when the old one is wrong, RateLimited
-        after too many wrong ones, Conflict when it was changed meanwhile, Unavailable, StoreError.
+        after too many wrong ones, Conflict when it was changed meanwhile, AuthFailed when there is no such user any
+        more, Unavailable, StoreError.
         """
         if principal.kind is not PrincipalKind.USER:
             raise Forbidden("Only a user has a password.")
-        user = await find_user(self._database, principal.id)
+        user = await self._user(principal.id, _NO_USER)
         text = self.acceptable(new, user)
         if _can_be(old) and normalize(old) == text:
             raise Unprocessable("The new password must be another one than the old one.")
         key = f"password:{user.id}"
-        with self._passwords.place() as place:
-            async with self._lockout.alone(key), place.turn():
-                attempt = await self._lockout.begin(key, None)
-                if not attempt.allowed:
-                    raise RateLimited("Too many wrong passwords.", retry_after_s=max(1.0, attempt.wait_s))
-                account = await read_account_of(self._database, user.id)
-                stored = account.password_hash if account is not None else None
-                verdict = await place.verify(old, stored, user.id)
-                if stored is None or not verdict.ok:
-                    raise Forbidden("The old password is wrong.")
-                hashed = await place.hash(text)
-                return await self._replace(principal, stored, hashed, attempt, address)
+        async with self._lockout.alone(key), self._passwords.turn():
+            attempt = await self._lockout.begin(key, None)
+            if not attempt.allowed:
+                raise RateLimited("Too many wrong passwords.", retry_after_s=max(1.0, attempt.wait_s))
+            account = await read_account_of(self._database, user.id)
+            if account is None:
+                raise AuthFailed(_NO_USER)
+            stored = account.password_hash
+            verdict = await self._passwords.verify(old, stored, user.id)
+            if stored is not None and verdict.ok:
+                return await self._replace(principal, stored, await self._passwords.hash(text), attempt, address)
+        actor = f"user:{user.id}"
+        await self._failed(attempt, Entry(actor, "password.change_failed", actor, address, _outcome(account)))
+        raise Forbidden("The old password is wrong.")
 
     async def _replace(self, principal: Principal, old: str, new: str, attempt: Attempt, address: str) -> int:
         current = principal.credential_id if principal.credential_kind is CredentialKind.LOGIN_SESSION else None
@@ -328,13 +343,6 @@ class Logins:
         return None, None
 
 
-async def _verify(place: Place, password: str, account: AccountRow | None, attempt: Attempt) -> Verdict:
-    """One verification, whatever there is to verify."""
-    if account is None or not account.active or not attempt.allowed:
-        return await place.verify(password, None)
-    return await place.verify(password, account.password_hash, account.id)
-
-
 def _outcome(account: AccountRow | None) -> str:
     if account is None:
         return "unknown"
@@ -357,8 +365,3 @@ def _can_be(password: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _shown(user_agent: str) -> str:
-    """What a client calls itself, as it may stand in a row and on a screen."""
-    return "".join(sign for sign in user_agent[:_USER_AGENT_LENGTH] if sign.isprintable())

@@ -14,7 +14,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
@@ -59,40 +59,6 @@ class Verdict(NamedTuple):
     rehash: bool
 
 
-class Place:
-    """One caller's place among those who may hash or wait for it; `Passwords.place` gives it."""
-
-    def __init__(self, passwords: Passwords) -> None:
-        self._passwords = passwords
-
-    @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Waits until it is this caller's turn, in the order of asking. Twice as many as hash at once: while some
-        look something up, the threads have work."""
-        async with self._passwords._turns:
-            yield
-
-    async def hash(self, password: str) -> str:
-        """See `Passwords.hash`."""
-        policy = self._passwords.policy
-        text = normalize(password)
-        return await self._passwords._run(lambda: _new_hash(text, policy))
-
-    async def verify(self, password: str, stored: str | None, whose: str = "") -> Verdict:
-        """See `Passwords.verify`."""
-        try:
-            text = normalize(password)
-        except ValueError:
-            return Verdict(False, False)
-        known = _parsed(stored, whose) if stored is not None else None
-        candidates = [text] if text == password else [text, password]
-        expected = known or self._passwords._dummy
-        right = await self._passwords._run(lambda: _first_match(candidates, expected))
-        if known is None or right is None:
-            return Verdict(False, False)
-        return Verdict(True, right > 0 or needs_rehash(known, self._passwords.policy))
-
-
 class Passwords:
     """The threads, and the bounds on who may ask them: `argon2_workers` at once, `argon2_queue` waiting.
 
@@ -124,9 +90,13 @@ class Passwords:
         """How many have a place and are not being hashed."""
         return max(0, self._taken - self._running)
 
-    @contextlib.contextmanager
-    def place(self) -> Iterator[Place]:
-        """A place for one caller, for as long as the block lasts. Raises Unavailable at once when all are taken."""
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """One caller's turn to hash and to verify, as often as it needs, for as long as the block lasts.
+
+        Waits for it in the order of asking, or raises Unavailable at once when all places are taken. Twice as many have
+        their turn as hash at once: while some look something up, the threads have work.
+        """
         if self._closed:
             raise Unavailable("The gateway is shutting down.")
         if self._taken >= self._limit:
@@ -134,28 +104,39 @@ class Passwords:
             raise Unavailable("Too many passwords are being checked.", retry_after_s=round(wait_s, 1))
         self._taken += 1
         try:
-            yield Place(self)
+            async with self._turns:
+                yield
         finally:
             self._taken -= 1
 
     async def hash(self, password: str) -> str:
-        """The hash of a password to be stored, argon2id by the present policy.
+        """The hash of a password to be stored, argon2id by the present policy. For whoever has a `turn`.
 
-        Raises ValueError for what `normalize` refuses, Unavailable when too many wait.
+        Raises ValueError for what `normalize` refuses, Unavailable when it can not be done now.
         """
-        with self.place() as place:
-            return await place.hash(password)
+        text = normalize(password)
+        return await self._run(lambda: _new_hash(text, self.policy))
 
     async def verify(self, password: str, stored: str | None, whose: str = "") -> Verdict:
-        """Whether this is the password that `stored` was made of, in any of the forms that `parse_hash` takes.
+        """Whether this is the password that `stored` was made of, in any of the forms that `parse_hash` takes. For
+        whoever has a `turn`.
 
         None is never right and takes as long as a hash of the present policy; so is a hash of another form or of an
         absurd cost, which is logged with `whose` it is. Hashes made elsewhere may be of the text as it was typed: both
         spellings are tried where NFKC changes it. What `normalize` refuses is wrong, at no cost. Raises Unavailable
-        when too many wait.
+        when it can not be done now.
         """
-        with self.place() as place:
-            return await place.verify(password, stored, whose)
+        try:
+            text = normalize(password)
+        except ValueError:
+            return Verdict(False, False)
+        known = _parsed(stored, whose) if stored is not None else None
+        candidates = [text] if text == password else [text, password]
+        expected = known or self._dummy
+        right = await self._run(lambda: _first_match(candidates, expected))
+        if known is None or right is None:
+            return Verdict(False, False)
+        return Verdict(True, right > 0 or needs_rehash(known, self.policy))
 
     def close(self) -> None:
         """Let go of the threads, which end with what they are doing; who waits is answered Unavailable."""

@@ -25,6 +25,9 @@ SKEW_MS = 60_000
 PRUNE_GROUP = 500
 """Rows changed in one commit: other writers get in between."""
 
+# The database's own clock: one for all nodes, whatever theirs say. As the schema has it.
+_NOW = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)"
+
 
 class AccountRow(NamedTuple):
     """What a login needs to know of a user."""
@@ -100,7 +103,8 @@ def replace_password(user_id: str, old: str, new: str, *, must_change: bool = Tr
 
 
 class Rotation(NamedTuple):
-    """One use of a refresh token: `salt` leads from it to its successor, which ends at `expires_at`."""
+    """One use of a refresh token: `salt` leads from it to its successor, which ends at `expires_at`. `now` is the
+    node's clock; when the token was used is written by the database's."""
 
     token_hash: str
     salt: bytes
@@ -123,7 +127,7 @@ _IN_FORCE = """
 EXISTS (SELECT 1 FROM login_sessions AS s JOIN users AS u ON u.id = s.user_id WHERE s.id = refresh_tokens.session_id
   AND s.revoked_at IS NULL AND s.expires_at > ?3 AND u.status = 'active')"""
 _USE = f"""
-UPDATE refresh_tokens SET used_at = ?3, salt = ?2
+UPDATE refresh_tokens SET used_at = {_NOW}, salt = ?2
 WHERE token_hash = ?1 AND used_at IS NULL AND expires_at > ?3 AND {_IN_FORCE}"""  # noqa: S608 - no input in it
 _SUCCEED = """
 INSERT INTO refresh_tokens(token_hash, session_id, created_at, expires_at)
@@ -149,29 +153,33 @@ async def rotate(db: Database, rotation: Rotation) -> Rotated:
 
 
 class RefreshRow(NamedTuple):
-    """A refresh token as it is stored; `in_force`: its session and user are, and it has not ended itself."""
+    """A refresh token as it is stored; `in_force`: its session and user are, and it has not ended itself.
+
+    `used_at` and `read_at` are by the database's clock: so all nodes agree on how long ago it was used.
+    """
 
     user: str
     session: str
     used_at: int | None
     salt: bytes | None
     in_force: bool
+    read_at: int
 
 
-_REFRESH = """
+_REFRESH = f"""
 SELECT s.user_id, s.id, t.used_at, t.salt,
-  s.revoked_at IS NULL AND s.expires_at > ?2 AND u.status = 'active' AND t.expires_at > ?2
+  s.revoked_at IS NULL AND s.expires_at > ?2 AND u.status = 'active' AND t.expires_at > ?2, {_NOW}
 FROM refresh_tokens AS t JOIN login_sessions AS s ON s.id = t.session_id JOIN users AS u ON u.id = s.user_id
-WHERE t.token_hash = ?1"""
+WHERE t.token_hash = ?1"""  # noqa: S608 - no input in it
 
 
 async def read_refresh(reader: Reader, token_hash: str, now: int) -> RefreshRow | None:
-    """What is stored of a refresh token; None when it is unknown."""
+    """What is stored of a refresh token, at the node's `now`; None when it is unknown."""
     [rows] = await reader.read(Statement(_REFRESH, (token_hash, now)))
     if not rows:
         return None
-    user, session, used_at, salt, in_force = rows[0]
-    return RefreshRow(user, session, used_at, salt, bool(in_force))
+    user, session, used_at, salt, in_force, read_at = rows[0]
+    return RefreshRow(user, session, used_at, salt, bool(in_force), read_at)
 
 
 async def read_refresh_end(reader: Reader, token_hash: str) -> int | None:
@@ -185,12 +193,13 @@ async def read_refresh_end(reader: Reader, token_hash: str) -> int | None:
 
 class Counted(NamedTuple):
     """What one attempt counts against: `own` (an account, a device), and `others` (an address, all), each with the
-    number of failures that it stands. Where `bounded`, nothing is counted once one of the others has had its number."""
+    number of failures that it stands. Nothing is counted once one of the others has had its number. Where `alone`, the
+    others are looked at and no more: they neither stop the count nor are counted."""
 
     own: str
     limit: int
     others: Mapping[str, int]
-    bounded: bool = True
+    alone: bool = False
 
 
 class Failures(NamedTuple):
@@ -209,12 +218,13 @@ WHERE NOT EXISTS (SELECT 1 FROM json_each(?6) AS most CROSS JOIN login_failures 
 _BEFORE = f"""
 SELECT counted, failures, until FROM login_failures
 WHERE counted IN (SELECT value FROM json_each(?1)) AND {_LIVE}"""  # noqa: S608 - no input in it
-# The one that reaches the limit begins the time for which it is locked; those after it do not prolong that.
+# The one that reaches the limit begins the time for which it is locked; those after it change nothing.
 _COUNT_OWN = f"""
 INSERT INTO login_failures(counted, failures, until) SELECT ?1, 1, ?3 {_UNLESS_BLOCKED}
 ON CONFLICT(counted) DO UPDATE SET
-  failures = CASE WHEN NOT {_LIVE} THEN 1 WHEN failures >= ?5 THEN failures ELSE failures + 1 END,
-  until = CASE WHEN NOT {_LIVE} OR failures = ?5 - 1 THEN ?3 ELSE until END"""
+  failures = CASE WHEN NOT {_LIVE} THEN 1 ELSE failures + 1 END,
+  until = CASE WHEN NOT {_LIVE} OR failures = ?5 - 1 THEN ?3 ELSE until END
+WHERE NOT {_LIVE} OR failures < ?5"""
 _COUNT_OTHERS = f"""
 INSERT INTO login_failures(counted, failures, until)
 SELECT counting.key, 1, ?3 FROM json_each(?1) AS counting {_UNLESS_BLOCKED}
@@ -229,14 +239,13 @@ async def count_failure(db: Database, counted: Counted, now: int, span_ms: int) 
     One atomic write: of any number of attempts at once, on any node, each finds another count. What has reached its
     limit counts no further and ends when it would have ended.
     """
-    most = _json(counted.others)
-    bound = most if counted.bounded else "{}"
+    most = _json({} if counted.alone else counted.others)
     times = (now, now + span_ms, span_ms)
     keys = _json([counted.own, *counted.others])
     written = await db.write(
         Statement(_BEFORE, (keys, *times)),
-        Statement(_COUNT_OWN, (counted.own, *times, counted.limit, bound)),
-        Statement(_COUNT_OTHERS, (most, *times, None, bound)),
+        Statement(_COUNT_OWN, (counted.own, *times, counted.limit, most)),
+        Statement(_COUNT_OTHERS, (most, *times, None, most)),
     )
     return {row[0]: Failures(row[1], row[2]) for row in written.rows[0]}
 
@@ -247,7 +256,7 @@ def uncount(counted: Counted) -> Statement:
         "UPDATE login_failures SET failures = failures - 1"
         " WHERE counted IN (SELECT value FROM json_each(?)) AND failures > 0"
     )
-    return Statement(sql, (_json([counted.own, *counted.others]),))
+    return Statement(sql, (_json([counted.own] if counted.alone else [counted.own, *counted.others]),))
 
 
 def _json(value: object) -> str:
@@ -256,38 +265,41 @@ def _json(value: object) -> str:
 
 # --- housekeeping -----------------------------------------------------------------------------------------------------
 
-_ERASE_SALTS = """
-UPDATE refresh_tokens SET salt = NULL WHERE token_hash IN
-  (SELECT token_hash FROM refresh_tokens WHERE salt IS NOT NULL AND used_at < ? LIMIT ?) RETURNING 1"""
-_DELETE_TOKENS = """
-DELETE FROM refresh_tokens WHERE token_hash IN
-  (SELECT token_hash FROM refresh_tokens WHERE expires_at < ? LIMIT ?) RETURNING 1"""
-_DELETE_SESSIONS = """
-DELETE FROM login_sessions WHERE id IN (SELECT id FROM login_sessions WHERE expires_at < ? LIMIT ?) RETURNING 1"""
-_DELETE_FAILURES = """
-DELETE FROM login_failures WHERE counted IN
-  (SELECT counted FROM login_failures WHERE until < ? LIMIT ?) RETURNING 1"""
+# What is old enough, by a moment in milliseconds or, of salts, by the milliseconds since their use.
+_SALTS = f"SELECT token_hash FROM refresh_tokens WHERE salt IS NOT NULL AND used_at < {_NOW} - ? LIMIT ?"  # noqa: S608
+_TOKENS = "SELECT token_hash FROM refresh_tokens WHERE expires_at < ? LIMIT ?"
+_FAILURES = "SELECT counted FROM login_failures WHERE until < ? LIMIT ?"
+_SESSIONS = "SELECT id FROM login_sessions WHERE expires_at < ? LIMIT ?"
+_PRUNING = {
+    _SALTS: "UPDATE refresh_tokens SET salt = NULL WHERE token_hash",
+    _TOKENS: "DELETE FROM refresh_tokens WHERE token_hash",
+    _FAILURES: "DELETE FROM login_failures WHERE counted",
+    _SESSIONS: "DELETE FROM login_sessions WHERE id",
+}
 
 
 async def prune_logins(db: Database, now: int) -> int:
     """Erase the salts of refresh tokens whose grace is over, and delete refresh tokens a day after their end, counts of
     failures at theirs and login sessions 30 days after theirs; how many rows that were.
 
-    In commits of 500 rows.
+    In commits of 500 rows; in none where there is nothing to do.
     """
     moments = {
-        _ERASE_SALTS: now - GRACE_MS - SKEW_MS,
-        _DELETE_TOKENS: now - KEEP_TOKENS_MS,
-        _DELETE_FAILURES: now,
-        _DELETE_SESSIONS: now - KEEP_SESSIONS_MS,
+        _SALTS: GRACE_MS + SKEW_MS,
+        _TOKENS: now - KEEP_TOKENS_MS,
+        _FAILURES: now,
+        _SESSIONS: now - KEEP_SESSIONS_MS,
     }
-    return sum([await _in_groups(db, sql, moment) for sql, moment in moments.items()])
+    found = await db.read(*(Statement(sql, (moment, 1)) for sql, moment in moments.items()))
+    old = [(sql, moment) for (sql, moment), rows in zip(moments.items(), found, strict=True) if rows]
+    return sum([await _in_groups(db, sql, moment) for sql, moment in old])
 
 
-async def _in_groups(db: Database, sql: str, before: int) -> int:
+async def _in_groups(db: Database, found: str, moment: int) -> int:
+    prune = Statement(f"{_PRUNING[found]} IN ({found}) RETURNING 1", (moment, PRUNE_GROUP))
     pruned = 0
     while True:
-        group = len((await db.write(Statement(sql, (before, PRUNE_GROUP)))).rows[0])
+        group = len((await db.write(prune)).rows[0])
         pruned += group
         if group < PRUNE_GROUP:
             return pruned

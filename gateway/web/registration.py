@@ -11,13 +11,13 @@ from starlette.responses import Response
 from gateway.auth.services import Accounts
 from gateway.core.text import make_id
 from gateway.errors import Conflict, NotFound, Unprocessable
-from gateway.store.accounts import User, add_user
+from gateway.store.accounts import User, add_user, find_user
 from gateway.store.audit import Audited, Entry
 from gateway.store.database import Database
 from gateway.web.answer import answer
 from gateway.web.fields import checked_fields, given
 from gateway.web.operation import Call, Operation
-from gateway.web.users import FIXED_FIELDS, UserChanged, found_user, user_shown
+from gateway.web.users import FIXED_FIELDS, UserChanged, user_shown
 
 _ID_BYTES = 10
 
@@ -67,12 +67,14 @@ class Registrations:
         entry = Entry(call.caller.actor, "user.create", f"user:{user.id}", call.address, after=after)
         password_hash = None
         if password is not None:
-            password_hash = await self._accounts.passwords.hash(self._accounts.logins.acceptable(password, user))
+            text, passwords = self._accounts.logins.acceptable(password, user), self._accounts.passwords
+            async with passwords.turn():
+                password_hash = await passwords.hash(text)
         try:
             seq = await add_user(Audited(self._database, entry), user, password_hash)
         except NotFound as error:
             raise Unprocessable(error.message) from None
-        shown = msgspec.to_builtins(user_shown(await found_user(self._database, user.id)))
+        shown = msgspec.to_builtins(user_shown(await find_user(self._database, user.id)))
         return answer({**shown, "seq": seq}, status=201, seq=seq, headers={"Location": f"/users/{user.id}"})
 
 

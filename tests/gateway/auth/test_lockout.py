@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.auth.lockout import REMEMBERED, Lockout, account_key, name_key
-from gateway.errors import RateLimited, StoreUnavailable
+from gateway.auth.lockout import MOST_WAITING, REMEMBERED, Lockout, account_key, known_key, name_key
+from gateway.errors import RateLimited, StoreUnavailable, Unavailable
 from gateway.store.database import Database, Row, Statement
 from tests.support.flaky_store import FlakyStore
 from tests.support.login_rig import CHEAP, Clock
@@ -34,6 +34,7 @@ async def test_five_failures_lock_an_account_and_time_opens_it(database: Databas
     clock.pass_s(299.999)
     locked = await tried.begin("account:a", HERE)
     assert not locked.allowed
+    assert not locked.last
     assert 0 < locked.wait_s < 0.1
     clock.pass_s(0.001)
     assert (await tried.begin("account:a", HERE)).allowed
@@ -61,16 +62,54 @@ async def test_no_number_of_attempts_at_once_gets_more_guesses(database: Databas
 
 async def test_a_known_browser_has_a_count_of_its_own_which_is_bounded(database: Database) -> None:
     clock = Clock()
-    tried = lockout(database, clock, max_address_failures=6, max_failures=6)
+    tried = lockout(database, clock)
     for _ in range(6):
-        await tried.begin("account:a", HERE)
-    with pytest.raises(RateLimited):
         await tried.begin("account:a", HERE)
     attempts = [await tried.begin("account:a", HERE, "d_1") for _ in range(7)]
     assert [attempt.allowed for attempt in attempts] == [True] * 5 + [False] * 2
+    assert [attempt.last for attempt in attempts] == [False] * 4 + [True] + [False] * 2
     assert (await tried.begin("account:a", HERE, "d_2")).allowed
-    clock.pass_s(300)
+    clock.pass_s(299)
+    assert (await tried.begin("account:a", HERE, "d_1")).wait_s == 1
+    clock.pass_s(1)
     assert (await tried.begin("account:a", HERE, "d_1")).allowed
+
+
+async def test_a_known_browser_counts_for_nobody_else(database: Database) -> None:
+    tried = lockout(database)
+    await tried.begin("account:a", HERE)
+    attempt = await tried.begin("account:a", HERE, "d_1")
+    assert await counts(database) == {"account:a": 1, f"address:{HERE}": 1, "all": 1, "device:d_1": 1}
+    await database.write(attempt.undo)
+    assert await counts(database) == {"account:a": 1, f"address:{HERE}": 1, "all": 1, "device:d_1": 0}
+
+
+async def test_a_known_browser_is_let_through_until_it_had_its_number(database: Database) -> None:
+    """Then it is a stranger: here, one at an address that may not try."""
+    tried = lockout(database, max_address_failures=6)
+    for number in range(6):
+        await tried.begin(f"account:{number}", HERE)
+    for _ in range(5):
+        assert (await tried.begin("account:a", HERE, "d_1")).allowed
+    before = await counts(database)
+    for _ in range(3):
+        with pytest.raises(RateLimited):
+            await tried.begin("account:a", HERE, "d_1")
+    assert not (await tried.begin("account:a", THERE, "d_1")).allowed
+    with pytest.raises(RateLimited):
+        await tried.begin("account:a", HERE, "d_1")
+    assert await counts(database) == before
+
+
+async def test_a_known_browser_that_had_its_number_costs_no_look_at_the_database(database: Database) -> None:
+    store = FlakyStore(database)
+    tried = lockout(store)
+    for _ in range(6):
+        await tried.begin("account:a", HERE, "d_1")
+    accesses = store.reads
+    for _ in range(100):
+        assert not (await tried.begin("account:a", HERE, "d_1")).allowed
+    assert store.reads == accesses
 
 
 async def test_an_address_that_failed_too_often_waits_and_locks_no_account_meanwhile(database: Database) -> None:
@@ -199,8 +238,42 @@ async def test_one_attempt_at_a_time_for_an_account_and_nothing_stays_behind(dat
     assert tried._alone == {}
 
 
+async def test_only_a_few_wait_for_one_name_and_all_who_wait_are_bounded(database: Database) -> None:
+    tried = lockout(database, argon2_queue=10)
+    release = asyncio.Event()
+    entered: list[str] = []
+
+    async def attempt(lane: str) -> None:
+        async with tried.alone(lane):
+            entered.append(lane)
+            await release.wait()
+
+    tasks = [asyncio.create_task(attempt("a")) for _ in range(1 + MOST_WAITING)]
+    await asyncio.sleep(0)
+    for _ in range(3):
+        with pytest.raises(Unavailable) as refused:
+            await attempt("a")
+        assert refused.value.retry_after_s == 1
+    tasks += [asyncio.create_task(attempt("b")) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):  # two wait here, and ten in all
+        await attempt("b")
+    tasks.append(asyncio.create_task(attempt("c")))  # who need not wait is not asked
+    await asyncio.sleep(0)
+    assert entered == ["a", "b", "c"]
+    tasks[1].cancel()  # gives the place up
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(attempt("b")))
+    release.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert entered.count("a") == MOST_WAITING
+    assert entered.count("b") == 4
+    assert (tried._alone, tried._inside) == ({}, 0)
+
+
 def test_keys_tell_nothing_of_a_name_that_nobody_has() -> None:
-    assert account_key("u1") == "account:u1"
+    assert (account_key("u1"), known_key("u1")) == ("account:u1", "known:u1")
     assert name_key("my secret password") == name_key("My Secret Password")
     assert "secret" not in name_key("my secret password")
     assert name_key("a") != name_key("b")

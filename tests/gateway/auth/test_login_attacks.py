@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.auth.lockout import MOST_WAITING, name_key
 from gateway.auth.logins import FAILURE_FLOOR_S
 from gateway.auth.passwords import Passwords
 from gateway.core.password_hash import Argon2Hash
@@ -53,19 +54,61 @@ async def test_attempts_while_locked_do_not_prolong_the_lock(rig: LoginRig) -> N
 
 
 async def test_guesses_at_once_are_no_more_guesses(rig: LoginRig) -> None:
-    guesses = [rig.login(password=f"wrong password {number}") for number in range(20)]
+    guesses = [rig.login(password=f"wrong password {number}") for number in range(MOST_WAITING)]
     outcomes = await asyncio.gather(*guesses, rig.login(), return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [AuthFailed] * 21
+    assert [type(outcome) for outcome in outcomes] == [AuthFailed] * (MOST_WAITING + 1)
     assert (await rig.counts())["account:u1"] == 5
     outcome = [entry.outcome for entry in await rig.audited("session.login_failed")]
-    assert (outcome.count("wrong_password"), outcome.count("locked")) == (5, 16)
+    assert (outcome.count("wrong_password"), outcome.count("locked")) == (5, 1)
+
+
+@pytest.mark.parametrize("name", ["ada", "nobody"])
+async def test_attempts_at_once_on_one_name_leave_room_for_others(rig: LoginRig, name: str) -> None:
+    """Whether somebody has it or not; the others are asked to come back, before anything is counted."""
+    await rig.add_user("u2", username="bob")
+    attempts = [asyncio.create_task(rig.login(name, "wrong password 1")) for _ in range(200)]
+    await asyncio.sleep(0)
+    assert rig.passwords.waiting + rig.passwords.running <= 1
+    assert (await rig.login("bob")).user.id == "u2"
+    outcomes = [type(outcome) for outcome in await asyncio.gather(*attempts, return_exceptions=True)]
+    assert (outcomes.count(AuthFailed), outcomes.count(Unavailable)) == (1 + MOST_WAITING, 191 - MOST_WAITING + 8)
+
+
+@pytest.mark.parametrize("name", ["ada", "nobody"])
+async def test_who_has_to_wait_learns_nothing_of_who_has_an_account(rig: LoginRig, name: str) -> None:
+    """The two names of an account are not one to those who wait, as those of nobody are not."""
+    other = f"{name}@example.org"
+    attempts = [rig.login(one, "wrong password 1") for _ in range(1 + MOST_WAITING) for one in (name, other)]
+    outcomes = await asyncio.gather(*attempts, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {AuthFailed}
+
+
+async def test_a_known_browser_that_fails_a_thousand_times_stops_nobody_else(database: Database) -> None:
+    rig = await LoginRig.open(database, max_address_failures=40, max_failures=40)
+    for user, name in (("u1", "ada"), ("u2", "eve")):
+        await rig.add_user(user, username=name)
+    known = (await rig.login("eve")).device
+    passwords = Witness(rig.config)
+    logins = rig.new_logins(passwords)
+    before = database.counts.operations
+    for _ in range(1000):
+        with pytest.raises(AuthFailed):
+            await logins.login("eve", "wrong password 1", address=HERE, device=known)
+    assert {key: count for key, count in (await rig.counts()).items() if not key.startswith("device:")} == {}
+    assert len(passwords.work) == 5
+    assert database.counts.operations - before <= 11  # five counts and five failures; one that found it out
+    assert len(await rig.audited("session.login_failed")) == 6
+    assert (await rig.login("ada")).user.id == "u1"
+    assert (await rig.login("eve")).user.id == "u2"
+    passwords.close()
+    rig.close()
 
 
 async def test_the_owner_who_logs_in_on_many_devices_at_once_is_not_locked_out(database: Database) -> None:
     rig = await LoginRig.open(database, argon2_workers=6)
     await rig.add_user("u1", username="ada")
-    tokens = await asyncio.gather(*(rig.login() for _ in range(30)))
-    assert len({one.session for one in tokens}) == 30
+    tokens = await asyncio.gather(*(rig.login() for _ in range(1 + MOST_WAITING)))
+    assert len({one.session for one in tokens}) == 1 + MOST_WAITING
     assert await rig.counts() == {}
     assert rig.lockout._alone == {}
     rig.close()
@@ -73,7 +116,7 @@ async def test_the_owner_who_logs_in_on_many_devices_at_once_is_not_locked_out(d
 
 async def test_a_known_browser_does_not_wait_behind_strangers(rig: LoginRig) -> None:
     known = (await rig.login()).device
-    async with rig.lockout.alone("account:u1"):
+    async with rig.lockout.alone(name_key("ada")):
         stranger = asyncio.create_task(rig.login())
         assert (await rig.login(device=known)).user.id == "u1"
         assert not stranger.done()
@@ -92,12 +135,12 @@ async def test_many_who_log_in_at_once_behind_one_address_are_no_attack(database
 
 async def test_a_cancelled_guess_is_counted(rig: LoginRig) -> None:
     """Who hangs up before the answer has guessed all the same."""
-    with rig.passwords.place() as place:
-        async with place.turn(), place.turn(), place.turn(), place.turn():
-            guess = asyncio.create_task(rig.login(password="wrong password 1"))
-            await eventually(lambda: rig.passwords.waiting == 2)
-            guess.cancel()
-            await asyncio.gather(guess, return_exceptions=True)
+    turn = rig.passwords.turn
+    async with turn(), turn(), turn(), turn():
+        guess = asyncio.create_task(rig.login(password="wrong password 1"))
+        await eventually(lambda: rig.passwords.waiting == 5)
+        guess.cancel()
+        await asyncio.gather(guess, return_exceptions=True)
     assert await rig.counts() == {}  # it had not begun
     entered = asyncio.Event()
 
@@ -162,7 +205,8 @@ NOBODYS = (
 
 @pytest.mark.parametrize("password", ["wrong password 1", "Zoe\u0308 \ufb01ne otters"])
 async def test_no_failure_can_be_told_from_another(rig: LoginRig, password: str) -> None:
-    """The same sentence, the same accesses to the database, the same hashing, held back until the same moment."""
+    """The same sentence, the same accesses to the database, the same hashing, held back until the same moment. But for
+    the trail: once the lock is in it, an account that is locked is so for everybody who tries."""
     await rig.add_user("u2", username="locked")
     await rig.add_user("u3", username="disabled", status="disabled")
     await rig.add_user("u4", None, username="without")
@@ -199,6 +243,13 @@ async def test_no_failure_can_be_told_from_another(rig: LoginRig, password: str)
     first = seen.pop("wrong")
     assert first[3] == [FAILURE_FLOOR_S]
     assert len(first[2]) == 1
+    *accesses, trail, entry = first[1]
+    assert (trail, "INTO audit" in entry) == ("write", True)
+    assert not [access for access in accesses if "audit" in access]
+    first[1][-2:] = []
+    for name, other in seen.items():
+        assert name.startswith("locked") or other[1][-2:] == [trail, entry]
+        other[1][-2:] = [] if not name.startswith("locked") else other[1][-2:]
     assert [name for name, other in seen.items() if other != first] == []
 
 
@@ -253,8 +304,8 @@ async def test_names_that_nobody_has_are_limited_all_the_same(database: Database
 
 
 async def test_five_hundred_logins_at_once(database: Database) -> None:
-    """As many are hashed at once as there are workers, a hundred wait, the others are asked to come back; the event
-    loop answers everybody else meanwhile."""
+    """As many are hashed at once as there are workers, a hundred wait for that, a hundred for another of their own
+    user, the others are asked to come back; the event loop answers everybody else meanwhile."""
     rig = await LoginRig.open(database, argon2_workers=2, argon2_queue=100, max_address_failures=100_000)
     for number in range(100):
         await rig.add_user(f"u{number}")
@@ -269,7 +320,7 @@ async def test_five_hundred_logins_at_once(database: Database) -> None:
         longest, before = max(longest, now - before), now
     outcomes = [task.exception() for task in logins]
     refused = [error for error in outcomes if error is not None]
-    assert len(refused) == 500 - 102
+    assert len(refused) == 500 - 100 - 100
     for error in refused:
         assert isinstance(error, Unavailable)
         assert error.retry_after_s is not None

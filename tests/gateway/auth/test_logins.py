@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from gateway.errors import (
     AuthFailed,
     Conflict,
     Forbidden,
+    GatewayError,
     RateLimited,
     StoreUnavailable,
     Unavailable,
@@ -93,13 +95,6 @@ async def test_an_access_token_ends_with_its_session(database: Database) -> None
     rig.close()
 
 
-async def test_what_a_client_calls_itself_is_cut_and_cleaned(rig: LoginRig) -> None:
-    await rig.login(user_agent="Bro\nwser\x1b[31m\ud800\0" + "x" * 10_000)
-    [[stored]] = await rig.rows("SELECT user_agent FROM login_sessions")
-    assert stored.startswith("Browser[31mxxx")
-    assert len(stored) <= 255
-
-
 # --- hashes -----------------------------------------------------------------------------------------------------------
 
 
@@ -128,6 +123,38 @@ async def test_a_new_policy_makes_new_hashes(rig: LoginRig, database: Database) 
     dearer.close()
 
 
+class Rehashes(FlakyStore):
+    """Counts the writes that were made with another hash of a password in them."""
+
+    made = 0
+
+    async def write(self, *statements: Statement) -> Any:
+        written = await super().write(*statements)
+        self.made += any("SET password_hash" in one.sql for one in statements)
+        return written
+
+
+async def test_many_right_logins_at_once_after_the_cost_changed_make_one_new_hash(
+    rig: LoginRig, database: Database
+) -> None:
+    """At several nodes, by user name, by address, and in a browser that is known."""
+    store = Rehashes(database)
+    known = (await rig.login()).device
+    nodes = [await LoginRig.open(database, argon2_time=2) for _ in range(2)]
+    logins = [
+        node.new_logins(database=store).login(name, PASSWORD, address=HERE, device=device)
+        for node in nodes
+        for name, device in (("ada", None), ("ada", None), ("ada@example.org", None), ("ada", known))
+    ]
+    tokens = await asyncio.gather(*logins)
+    assert len({one.session for one in tokens}) == 8
+    assert "t=2" in await stored_hash(rig)
+    assert store.made == 1
+    assert await rig.counts() == {}
+    for node in nodes:
+        node.close()
+
+
 class Meddling(FlakyStore):
     """Runs `statement` before the first write that begins a session or replaces a password."""
 
@@ -153,10 +180,58 @@ MEDDLING = {
 async def test_what_happens_while_a_password_is_checked_counts(rig: LoginRig, what: str) -> None:
     store = Meddling(rig.database)
     store.statement = Statement(MEDDLING[what])
-    with pytest.raises(AuthFailed):
+    wrong = await rig.fails("nobody")
+    with pytest.raises(AuthFailed) as failed:
         await rig.new_logins(database=store).login("ada", PASSWORD, address=HERE)
+    assert failed.value.message == wrong
     assert await rig.rows("SELECT 1 FROM login_sessions") == []
-    assert len(rig.slept) == 1
+    assert len(rig.slept) == 2
+
+
+class Vanishing(FlakyStore):
+    """Deletes all users before the read of this number."""
+
+    left = 0
+
+    async def read(self, *statements: Statement) -> Any:
+        self.left -= 1
+        if self.left == 0:
+            await self._database.write(Statement("DELETE FROM users"))
+        return await super().read(*statements)
+
+
+@pytest.mark.parametrize("read", [1, 2, 3])
+async def test_a_user_who_is_deleted_meanwhile_is_one_whom_nobody_knows(rig: LoginRig, read: int) -> None:
+    """Whatever asks for the user then: no answer names the id."""
+    tokens = await rig.login()
+    users = await rig.rows("SELECT * FROM users")
+    sessions = await rig.rows("SELECT * FROM login_sessions")
+    refreshes = await rig.rows("SELECT * FROM refresh_tokens")
+
+    async def restore() -> None:
+        for table, rows in (("users", users), ("login_sessions", sessions), ("refresh_tokens", refreshes)):
+            await run(rig.database, f"DELETE FROM {table}")
+            for row in rows:
+                await run(rig.database, f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", *row)
+
+    store = Vanishing(rig.database)
+    logins = rig.new_logins(database=store)
+    calls: list[Any] = [
+        lambda: logins.login("ada", PASSWORD, address=HERE),
+        lambda: logins.refresh(tokens.refresh_token, address=HERE),
+        lambda: logins.change_password(principal(tokens), PASSWORD, NEW),
+    ]
+    said = []
+    for call in calls:
+        store.left = read
+        try:
+            await call()
+        except GatewayError as error:
+            said.append(error)
+        await restore()
+    assert said or read == 3
+    assert all(isinstance(error, AuthFailed) for error in said)
+    assert not [error for error in said if "u1" in str(error)]
 
 
 async def test_a_database_that_is_away_is_no_wrong_password(rig: LoginRig) -> None:
@@ -184,6 +259,12 @@ async def test_a_failure_is_written_down_without_what_was_typed(rig: LoginRig) -
         *[("user:u1", "wrong_password")] * 4,
         ("user:u1", "locked"),
     ]
+    for _ in range(20):
+        await rig.fails(password=PASSWORD)
+    assert len(await rig.audited("session.login_failed")) == len(entries)
+    rig.clock.pass_s(300)
+    await rig.fails()
+    assert len(await rig.audited("session.login_failed")) == len(entries) + 1
 
 
 # --- known browsers ---------------------------------------------------------------------------------------------------
@@ -308,12 +389,15 @@ async def test_the_old_password_must_be_right_and_guesses_are_counted(rig: Login
     me, before = principal(await rig.login()), await stored_hash(rig)
     for _ in range(5):
         with pytest.raises(Forbidden, match=r"^The old password is wrong\.$"):
-            await rig.logins.change_password(me, old, NEW)
+            await rig.logins.change_password(me, old, NEW, address=HERE)
     with pytest.raises(RateLimited) as refused:
         await rig.logins.change_password(me, PASSWORD, NEW)
     assert refused.value.retry_after_s == 300
     assert await stored_hash(rig) == before
     assert await rig.counts() == {"password:u1": 5}
+    entries = await rig.audited("password.change_failed")
+    assert {(entry.actor, entry.target, entry.address) for entry in entries} == {("user:u1", "user:u1", HERE)}
+    assert [entry.outcome for entry in reversed(entries)] == ["wrong_password"] * 5 + ["locked"]
     await rig.login()
     rig.clock.pass_s(300)
     await rig.logins.change_password(me, PASSWORD, NEW)

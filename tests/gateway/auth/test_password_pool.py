@@ -232,8 +232,13 @@ class Blocked:
 
 
 async def occupy(passwords: Passwords, work: Blocked) -> None:
-    with passwords.place():
+    async with passwords.turn():
         await passwords._run(work)
+
+
+async def checked(passwords: Passwords) -> bool:
+    async with passwords.turn():
+        return (await passwords.verify(PASSWORD, cheap_hash())).ok
 
 
 async def test_no_more_than_the_workers_at_once_and_no_more_than_the_queue_wait() -> None:
@@ -242,16 +247,15 @@ async def test_no_more_than_the_workers_at_once_and_no_more_than_the_queue_wait(
         tasks = [asyncio.create_task(occupy(passwords, work)) for _ in range(5)]
         await eventually(lambda: work.at_once == 2)
         assert (passwords.running, passwords.waiting) == (2, 3)
-        for call in (passwords.hash(PASSWORD), passwords.verify(PASSWORD, None)):
-            with pytest.raises(Unavailable) as refused:
-                await call
-            assert refused.value.retry_after_s is not None
-            assert refused.value.retry_after_s >= 1
+        with pytest.raises(Unavailable) as refused:
+            await checked(passwords)
+        assert refused.value.retry_after_s is not None
+        assert refused.value.retry_after_s >= 1
         work.go.set()
         await asyncio.gather(*tasks)
         assert (work.most, work.done) == (2, 5)
         assert (passwords.running, passwords.waiting) == (0, 0)
-        assert (await passwords.verify(PASSWORD, cheap_hash())).ok
+        assert await checked(passwords)
 
 
 async def test_who_is_cancelled_frees_the_place_and_is_never_worked_for() -> None:
@@ -265,10 +269,10 @@ async def test_who_is_cancelled_frees_the_place_and_is_never_worked_for() -> Non
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-        last = asyncio.create_task(passwords.verify(PASSWORD, cheap_hash()))
+        last = asyncio.create_task(checked(passwords))
         await eventually(lambda: passwords.waiting == 1)
         work.go.set()
-        assert (await last).ok
+        assert await last
         await first
         assert work.done == 1
 
@@ -278,13 +282,14 @@ async def test_an_end_answers_those_who_wait() -> None:
     passwords = Passwords(msgspec.structs.replace(CHEAP, argon2_workers=1))
     running = asyncio.create_task(occupy(passwords, work))
     await eventually(lambda: work.at_once == 1)
-    waiting = asyncio.create_task(passwords.verify(PASSWORD, None))
+    waiting = asyncio.create_task(checked(passwords))
     await eventually(lambda: passwords.waiting == 1)
     passwords.close()
     with pytest.raises(Unavailable, match="shutting down"):
         await waiting
-    with pytest.raises(Unavailable, match="shutting down"):
-        await passwords.hash(PASSWORD)
+    for call in (passwords.hash(PASSWORD), checked(passwords)):
+        with pytest.raises(Unavailable, match="shutting down"):
+            await call
     work.go.set()
     await running
 
