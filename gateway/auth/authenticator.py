@@ -144,6 +144,10 @@ class Authenticator:
     async def load(self, reader: Reader, *, anew: bool = False) -> None:
         """Read all that is revoked, and the keys. `anew`: it is another database than before."""
         await self.load_keys(reader)
+        await self.load_voids(reader, anew=anew)
+
+    async def load_voids(self, reader: Reader, *, anew: bool = False) -> None:
+        """Read all that is revoked, of one moment or page by page."""
         await self._revocations.load(reader, anew=anew)
 
     async def load_keys(self, reader: Reader) -> None:

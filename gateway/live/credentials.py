@@ -56,10 +56,17 @@ class CredentialCheck:
 
     # --- what is read then ---
 
-    async def load(self, reader: Reader) -> None:
-        """Read all that is revoked and the keys, whatever the log says; end what no key speaks for any more."""
-        await self._authenticator.load(reader)
-        self._end_unsigned()
+    async def load(self, snapshot: Snapshot) -> None:
+        """Read all that is revoked and the keys, before the first round."""
+        await self._authenticator.load(snapshot)
+
+    async def look_for_lost(self, reader: Reader) -> None:
+        """Read all that is revoked again, whatever the log says, beside the rounds: it may be much. The keys are read
+        by a round alone, so that of two readings the older one never comes last.
+        """
+        self.note_keys()
+        self._hub.work.wake()
+        await self._authenticator.load_voids(reader)
 
     async def check(self, snapshot: Snapshot, seq: int) -> None:
         """Catch up with what was noted, then check the sessions on the hub's list, before anything else of the round is

@@ -243,7 +243,7 @@ class Node:
         """Read all that is revoked once in a sweep: whoever dropped the triggers did not log it."""
         mono = self.clock.now().mono
         if mono >= self._revocations_at:
-            await self.feed.credentials.load(self.database.near)
+            await self.feed.credentials.look_for_lost(self.database.near)
             self._revocations_at = mono + self._sweep_s
 
     def _record(self) -> NodeRecord:

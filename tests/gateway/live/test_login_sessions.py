@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.auth import keyring
 from gateway.auth.revoker import SessionEnded
 from gateway.core.principal import Principal
 from gateway.core.wire import JSON
 from gateway.errors import AuthFailed, Unavailable
-from gateway.store.database import Database, Statement
+from gateway.store.database import Database, Reader, Statement
+from gateway.store.keys import SigningKeyRow, delete_keys, list_keys
 from tests.support.node_rig import FrameList, Peer, Rig
 from tests.support.people import insert, token_text
 from tests.support.waiting import eventually
@@ -307,6 +311,32 @@ async def test_a_sweep_finds_what_nobody_logged(rig: Logins) -> None:
     rig.feed.sweep(["user:ada"])
     await rig.settle()
     assert ada.ended == "revoked"
+
+
+async def test_a_key_that_was_withdrawn_does_not_come_back_by_an_older_reading(
+    rig: Logins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Housekeeping begins to read, the key is withdrawn and the log tells of it: whichever reading comes last."""
+    token, old, overtaken = rig.token("s_1"), asyncio.Event(), asyncio.Event()
+
+    async def slow(reader: Reader) -> list[SigningKeyRow]:
+        rows = await list_keys(reader)
+        if not old.is_set():
+            old.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(overtaken.wait(), 0.3)
+        else:
+            asyncio.get_running_loop().call_soon(overtaken.set)
+        return rows
+
+    rig.clock.advance(600)
+    monkeypatch.setattr(keyring, "list_keys", slow)
+    keeping = asyncio.create_task(rig.node.keep_house())
+    await old.wait()
+    await rig.database.write(delete_keys("another"))
+    await keeping
+    await rig.settle()
+    assert await rig.refused(token)
 
 
 async def test_a_session_that_is_revoked_while_the_handshake_is_answered_ends(rig: Logins) -> None:
