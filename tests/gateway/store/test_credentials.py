@@ -169,6 +169,7 @@ async def test_a_credential_that_ended_or_is_another_one_does_not_hold(
 
 async def test_a_key_that_still_verifies_holds_until_its_end(database: Database) -> None:
     await add_credentials(database)
+    assert not await holds(database, msgspec.structs.replace(LOGIN, credential_mark="k_2"))
     await run(database, "UPDATE signing_keys SET verifies_until = ?", NOW + 10)
     assert await holds(database, LOGIN, NOW + 9)
     assert not await holds(database, LOGIN, NOW + 10)
