@@ -6,9 +6,9 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Protocol
 
 from gateway.auth.keyring import Keyring
+from gateway.auth.void_logins import VoidLogins
 from gateway.config import AuthConfig
 from gateway.core.access_token import MAX_TOKEN_LENGTH, NOT_VALID, Claims, sign, verify
 from gateway.core.text import make_id
@@ -19,13 +19,6 @@ VERDICTS = 10_000
 _ID_BYTES = 16
 
 
-class Revoked(Protocol):
-    """Knows which login sessions are void."""
-
-    def void(self, user: str, session: str) -> bool:
-        """Whether what this session of this user was given is void."""
-
-
 class AccessTokens:
     """Issues access tokens with the keyring's key and checks them. `wall` gives the time in milliseconds since 1970
     UTC; `verdicts` is how many good tokens are remembered."""
@@ -33,7 +26,7 @@ class AccessTokens:
     def __init__(
         self,
         keyring: Keyring,
-        revocations: Revoked,
+        revocations: VoidLogins,
         config: AuthConfig,
         wall: Callable[[], int],
         *,

@@ -9,10 +9,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from gateway.auth.access_tokens import AccessTokens
+from gateway.auth.keyring import Keyring
 from gateway.auth.void_logins import VoidLogins
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.core.tokens import hash_token, is_api_token
@@ -29,7 +31,6 @@ from gateway.store.changes import last_seq
 from gateway.store.database import Database, Reader
 
 if TYPE_CHECKING:
-    from gateway.auth.access_tokens import AccessTokens
     from gateway.auth.tickets import Tickets
 
 log = logging.getLogger("gateway.auth")
@@ -46,19 +47,8 @@ class _Scopes(msgspec.Struct, forbid_unknown_fields=True):
     permissions: list[str]
 
 
-class Keys(Protocol):
-    """The keys that access tokens are signed with, as this process knows them."""
-
-    async def load(self, reader: Reader) -> None:
-        """Read them again."""
-
-    def known(self, kid: str, now: int) -> bool:
-        """Whether what this key signed is still good, at `now` in milliseconds since 1970 UTC."""
-
-
 class Authenticator:
-    """Checks bearer tokens and tickets. `wall` gives the time in milliseconds since 1970 UTC. Without `access_tokens`
-    and `tickets` it knows API tokens alone.
+    """Checks bearer tokens and tickets. `wall` gives the time in milliseconds since 1970 UTC.
 
     `stale` is the node's to set: the database can not be read, so nobody knows what was revoked since. API tokens can
     not be looked up then; access tokens could be checked, and are not taken all the same.
@@ -68,15 +58,15 @@ class Authenticator:
         self,
         database: Database,
         wall: Callable[[], int],
-        access_tokens: AccessTokens | None = None,
-        revocations: VoidLogins | None = None,
-        tickets: Tickets | None = None,
-        keyring: Keys | None = None,
+        access_tokens: AccessTokens,
+        revocations: VoidLogins,
+        tickets: Tickets,
+        keyring: Keyring,
     ) -> None:
         self._database = database
         self._wall = wall
         self._access_tokens = access_tokens
-        self._revocations = VoidLogins(wall) if revocations is None else revocations
+        self._revocations = revocations
         self._tickets = tickets
         self._keyring = keyring
         self.stale = False
@@ -99,8 +89,6 @@ class Authenticator:
         return await future
 
     def _by_access_token(self, token: str) -> Principal:
-        if self._access_tokens is None:
-            raise AuthFailed("The token is not valid.")
         claims = self._access_tokens.check(token)
         if self.stale:
             raise Unavailable("The token can not be checked now.", retry_after_s=RETRY_AFTER_S)
@@ -115,14 +103,12 @@ class Authenticator:
 
     async def authenticate_channel(self, token: str) -> Principal:
         """As `authenticate`, for the channel, which takes tickets too: one that is good is used up by this."""
-        if self._tickets is not None and self._tickets.looks_like(token):
+        if self._tickets.looks_like(token):
             return await self._tickets.redeem(token)
         return await self.authenticate(token)
 
     async def redeem(self, ticket: str) -> Principal:
         """The principal that made this ticket, which is used up by this. Raises as `authenticate`."""
-        if self._tickets is None:
-            raise AuthFailed("The ticket is not valid.")
         return await self._tickets.redeem(ticket)
 
     # --- what stops being good ---
@@ -139,7 +125,7 @@ class Authenticator:
         """Whether the key that signed a login's access token is still known; true for what no key signed."""
         if principal.credential_kind is not CredentialKind.LOGIN_SESSION or not principal.credential_mark:
             return True
-        return self._keyring is None or self._keyring.known(principal.credential_mark, self._wall())
+        return self._keyring.known(principal.credential_mark, self._wall())
 
     async def load(self, reader: Reader, *, anew: bool = False) -> None:
         """Read all that is revoked, and the keys. `anew`: it is another database than before."""
@@ -152,8 +138,7 @@ class Authenticator:
 
     async def load_keys(self, reader: Reader) -> None:
         """Read the keys that access tokens are signed with."""
-        if self._keyring is not None:
-            await self._keyring.load(reader)
+        await self._keyring.load(reader)
 
     async def update(self, reader: Reader, users: Collection[str], seq: int) -> None:
         """Read what is revoked of these users, of whom the log has news. `reader` shows the moment `seq`."""

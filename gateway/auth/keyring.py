@@ -17,7 +17,6 @@ import msgspec
 from joserfc.jwk import OKPKey
 
 from gateway.core.access_token import (
-    CLOCK_SKEW_MS,
     SEED_BYTES,
     check_library,
     key_id,
@@ -25,6 +24,7 @@ from gateway.core.access_token import (
     public_jwk,
     public_key,
 )
+from gateway.core.clock import CLOCK_SKEW_MS
 from gateway.core.sealing import NONCE_BYTES, Sealer
 from gateway.errors import ConfigError, Unavailable
 from gateway.store.audit import Store

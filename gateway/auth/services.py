@@ -38,7 +38,7 @@ class Accounts:
         self._prune_audit_at = 0.0
         sealer = load_sealer(config)
         self.keyring = Keyring(sealer, settings.access_ttl_s)
-        self.revocations = VoidLogins(wall, token_life_s=settings.access_ttl_s)
+        self.revocations = VoidLogins(wall, settings.access_ttl_s)
         self.access_tokens = AccessTokens(self.keyring, self.revocations, settings, wall)
         self.signed = SignedValues(sealer, wall)
         self.tickets = Tickets(database, self.signed, settings.access_ttl_s, wall)

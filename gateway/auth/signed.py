@@ -14,14 +14,12 @@ from typing import Any, Literal, TypeAlias, get_args
 from itsdangerous import BadData, TimestampSigner, URLSafeTimedSerializer
 from itsdangerous.encoding import base64_decode, base64_encode
 
+from gateway.core.clock import CLOCK_SKEW_MS
 from gateway.core.sealing import Sealer
-from gateway.store.database import wall_clock
 
 Use: TypeAlias = Literal["ticket", "csrf", "cookie.access", "cookie.refresh", "device"]
 MAX_LENGTH = 8192
 """Characters of the longest value: more than an access token takes, less than servers allow a header field."""
-CLOCK_SKEW_S = 60
-"""How far ahead the clock of the node that signed may be, in seconds."""
 
 _FORM = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -41,7 +39,7 @@ class SignedValues:
     """Signs with the key of the newest master key, reads with those of all of them. `wall` gives the time in
     milliseconds since 1970 UTC."""
 
-    def __init__(self, sealer: Sealer, wall: Callable[[], int] = wall_clock) -> None:
+    def __init__(self, sealer: Sealer, wall: Callable[[], int]) -> None:
         self._wall = wall
         # itsdangerous wants the newest key last.
         keys = sealer.derived("signed")[::-1]
@@ -65,7 +63,7 @@ class SignedValues:
         """The value that was signed for `use` less than `max_age_s` seconds ago; None for every other text.
 
         A value is written in one way only. It is never read for longer than `max_age_s`, and for up to a second less:
-        whole seconds count. The clock of the node that signed it may be up to a minute ahead (`CLOCK_SKEW_S`).
+        whole seconds count. The clock of the node that signed it may be up to a minute ahead (`CLOCK_SKEW_MS`).
         """
         if len(text) > MAX_LENGTH or _FORM.fullmatch(text) is None:
             return None
@@ -77,4 +75,4 @@ class SignedValues:
         except BadData:
             return None
         age_s = self._wall() // 1000 - int(signed_at.timestamp())
-        return value if -CLOCK_SKEW_S <= age_s < max_age_s else None
+        return value if -CLOCK_SKEW_MS // 1000 <= age_s < max_age_s else None

@@ -13,15 +13,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from gateway.core.clock import CLOCK_SKEW_MS
 from gateway.store.authentication import Voids, read_voids, users_with_voids
 from gateway.store.changes import last_seq
-from gateway.store.database import Reader, wall_clock
+from gateway.store.database import Reader
 
 GROUP = 500
 """Users whose logins are read together."""
-LONGEST_LIFE_S = 86_400
-LEEWAY_MS = 120_000
-"""Clocks of two nodes may be apart, and a token may be signed a moment after its session was read."""
 
 
 class Standing(NamedTuple):
@@ -47,9 +45,9 @@ class VoidLogins:
     """The set. `token_life_s`: seconds that the longest access token of this installation lives; what ended longer ago
     is not held. `wall` gives the time in milliseconds since 1970 UTC."""
 
-    def __init__(self, wall: Callable[[], int] = wall_clock, *, token_life_s: int = LONGEST_LIFE_S) -> None:
+    def __init__(self, wall: Callable[[], int], token_life_s: int) -> None:
         self._wall = wall
-        self._life_ms = token_life_s * 1000 + LEEWAY_MS
+        self._life_ms = token_life_s * 1000 + CLOCK_SKEW_MS
         self._users: dict[str, Standing] = {}
         self._noted: dict[str, _Noted] = {}
         self._loading: list[set[str]] = []

@@ -23,13 +23,11 @@ from joserfc.jwk import OKPKey
 from joserfc.jws import JWSRegistry
 from joserfc.jwt import JWTClaimsRegistry, decode, encode
 
+from gateway.core.clock import CLOCK_SKEW_MS
 from gateway.errors import AuthFailed, ConfigError
 
 MAX_TOKEN_LENGTH = 4096
 """No access token is longer: anything above is refused before it is worked on."""
-CLOCK_SKEW_MS = 60_000
-"""How far nodes' clocks may be apart, in milliseconds: a token that a neighbour issues a minute from now is good, so
-that one is good everywhere as soon as it is given. Its end has no such leeway, which would only lengthen it."""
 SEED_BYTES = 32
 ALGORITHM = "EdDSA"
 TYPE = "at+jwt"
@@ -142,8 +140,9 @@ def sign(claims: Claims, key: OKPKey, *, issuer: str, audience: str) -> str:
 def verify(token: str, keys: Mapping[str, OKPKey], *, issuer: str, audience: str, now_ms: int) -> Claims:
     """What `token` says, when one of `keys` signed it for this issuer and audience and it has not ended.
 
-    It ends at `exp` to the second; `iat` may be up to a minute ahead (`CLOCK_SKEW_MS`). Raises AuthFailed, with the
-    same sentence for every reason, and nothing else.
+    It ends at `exp` to the second; `iat` may be up to a minute ahead (`CLOCK_SKEW_MS`), so that a token is good
+    everywhere as soon as it is given; the end has no such leeway, which would only lengthen it. Raises AuthFailed, with
+    the same sentence for every reason, and nothing else.
     """
     if not looks_like(token):
         raise AuthFailed(NOT_VALID)

@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo
 SECOND_MS = 1_000
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
+CLOCK_SKEW_MS = 60_000
+"""How far apart the clocks of two nodes may be, when a moment that one wrote is judged by the other."""
 
 _EPOCH = datetime(1970, 1, 1)
 _EPOCH_UTC = _EPOCH.replace(tzinfo=UTC)

@@ -60,7 +60,7 @@ class LoginRig:
         self.clock = clock
         self.slept: list[float] = []
         self.keyring = Keyring(sealer, config.access_ttl_s)
-        self.revocations = VoidLogins(clock)
+        self.revocations = VoidLogins(clock, config.access_ttl_s)
         self.access_tokens = AccessTokens(self.keyring, self.revocations, config, clock)
         self.signed = SignedValues(sealer, clock)
         self.passwords = Passwords(config)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any, Protocol
 
+from gateway.auth.authenticator import Authenticator
 from gateway.auth.services import Accounts
 from gateway.config import AuthConfig, Config
 from gateway.core.instant import Instant
@@ -20,3 +22,13 @@ def accounts(database: Any, clock: Clock, **settings: Any) -> Accounts:
     """Of a database, or what stands in for one; `settings` are those of [auth]."""
     cheap = {"argon2_memory_kib": 7168, "argon2_time": 1, "master_key": MASTER_KEY, **settings}
     return Accounts(Config(auth=AuthConfig(**cheap)), database, lambda: clock.now().wall)
+
+
+def authenticator(database: Any, wall: Callable[[], int]) -> Authenticator:
+    """That of a node; `wall` gives the time in milliseconds since 1970 UTC."""
+
+    class Wall:
+        def now(self) -> Instant:
+            return Instant(0.0, wall())
+
+    return accounts(database, Wall()).authenticator

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.auth.authenticator import Authenticator
 from gateway.auth.services import Accounts
 from gateway.core.instant import Instant
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
@@ -76,17 +75,6 @@ async def test_everything_else_is_refused_in_the_same_words_and_without_a_read(r
         await rig.authenticator.authenticate(token)
     assert caught.value.message == "The token is not valid."
     assert rig.store.reads == 0
-
-
-async def test_without_accounts_only_api_tokens_are_known(rig: Rig) -> None:
-    plain = Authenticator(rig.database, lambda: NOW)
-    await rig.database.write(add_token("ada", token_text("ada")))
-    assert (await plain.authenticate(token_text("ada"))).id == "ada"
-    for text in (rig.token(), "gt_x"):
-        with pytest.raises(AuthFailed):
-            await plain.authenticate_channel(text)
-    with pytest.raises(AuthFailed):
-        await plain.redeem("gt_x")
 
 
 async def test_while_revocations_can_not_be_heard_of_an_access_token_is_no_credential(rig: Rig) -> None:
@@ -167,7 +155,9 @@ class Lagging(FlakyStore):
 
 async def test_a_login_whose_row_is_not_near_yet_is_looked_up_where_it_must_be(rig: Rig) -> None:
     store = Lagging(rig.database)
-    authenticator = Authenticator(store, lambda: NOW, keyring=rig.services.keyring)  # type: ignore[arg-type]
+    services = accounts(store, rig)
+    await services.start()
+    authenticator = services.authenticator
     principal = await rig.authenticator.authenticate(rig.token())
     gone = msgspec.structs.replace(principal, credential_id="s_gone")
     older = Older(rig.database)

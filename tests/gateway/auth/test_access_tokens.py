@@ -13,8 +13,10 @@ from joserfc.jwk import OKPKey
 from gateway.auth.access_tokens import VERDICTS, AccessTokens
 from gateway.auth.keyring import Keyring
 from gateway.auth.signed import SignedValues
+from gateway.auth.void_logins import VoidLogins
 from gateway.config import AuthConfig
-from gateway.core.access_token import CLOCK_SKEW_MS, MAX_TOKEN_LENGTH, key_id, looks_like, private_key
+from gateway.core.access_token import MAX_TOKEN_LENGTH, key_id, looks_like, private_key
+from gateway.core.clock import CLOCK_SKEW_MS
 from gateway.core.sealing import Sealer
 from gateway.core.tokens import new_api_token
 from gateway.errors import AuthFailed, Unavailable
@@ -24,16 +26,6 @@ from tests.support.forged_token import AUDIENCE, ISSUER, NOW, forged
 SEALER = Sealer([bytes(range(32))])
 CONFIG = AuthConfig(issuer=ISSUER, audience=AUDIENCE)
 TTL_MS = CONFIG.access_ttl_s * 1000
-
-
-class RevokedSessions:
-    """What somebody has revoked."""
-
-    def __init__(self) -> None:
-        self.sessions: set[tuple[str, str]] = set()
-
-    def void(self, user: str, session: str) -> bool:
-        return (user, session) in self.sessions
 
 
 class CountedKeyring(Keyring):
@@ -52,7 +44,7 @@ class Rig:
     ) -> None:
         self.keyring, self.database = ring, database
         self.now = NOW
-        self.revoked = RevokedSessions()
+        self.revoked = VoidLogins(lambda: self.now, config.access_ttl_s)
         self.tokens = AccessTokens(ring, self.revoked, config, lambda: self.now, verdicts=verdicts)
 
     def issue(self, session: str = "s_1", **options: Any) -> str:
@@ -139,11 +131,11 @@ async def test_a_signature_is_looked_at_once(rig: Rig) -> None:
 async def test_revocation_overrides_a_remembered_verdict(rig: Rig) -> None:
     token, other = rig.issue("s_1"), rig.issue("s_2")
     assert rig.good(token)
-    rig.revoked.sessions.add(("u_ada", "s_1"))
+    rig.revoked.note(1, sessions=[("u_ada", "s_1")])
     assert not rig.good(token)
     assert rig.good(other)
     assert not rig.good(rig.issue("s_1"))
-    rig.revoked.sessions.clear()
+    await rig.revoked.load(rig.database, anew=True)
     assert rig.good(token)
 
 
@@ -255,7 +247,7 @@ class Fixed:
         self.keyring = Keyring(SEALER, CONFIG.access_ttl_s)
         row = self.keyring._new_row(NOW, signs_from=NOW)
         self.keyring._take([row])
-        self.tokens = AccessTokens(self.keyring, RevokedSessions(), CONFIG, lambda: NOW)
+        self.tokens = AccessTokens(self.keyring, VoidLogins(lambda: NOW, 900), CONFIG, lambda: NOW)
         self.token = self.tokens.issue("u_ada", "s_1")[0]
         self.tokens.check(self.token)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from gateway.auth.authenticator import Authenticator
 from gateway.core.clock import rfc3339
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.errors import AuthFailed, GatewayError, StoreUnavailable, Unavailable
@@ -15,6 +14,7 @@ from gateway.store.database import Database, Statement
 from tests.conftest import Place
 from tests.support.flaky_store import FlakyStore
 from tests.support.people import add_plan, add_token, add_user, run, token_text
+from tests.support.services import authenticator
 
 NOW = 1_795_288_200_000
 HOUR = 3_600_000
@@ -26,7 +26,7 @@ class Rig:
         self.database = database
         self.store = FlakyStore(database)
         self.now = NOW
-        self.authenticator = Authenticator(self.store, lambda: self.now)  # type: ignore[arg-type]
+        self.authenticator = authenticator(self.store, lambda: self.now)
 
     async def refused(self, token: str) -> GatewayError:
         with pytest.raises(GatewayError) as caught:
@@ -310,14 +310,14 @@ async def test_use_that_could_not_be_written_is_written_later(rig: Rig) -> None:
 async def test_beside_a_replica_a_token_is_good_at_once_and_its_user_known(
     database: Database, database_place: Place
 ) -> None:
-    authenticator = Authenticator(database, lambda: NOW)
+    accepting = authenticator(database, lambda: NOW)
     async with await Database.open(database_place.url) as elsewhere:
         await elsewhere.write(*add_plan("free"))
         for number in range(20):
             token = token_text(f"user{number}")
             await elsewhere.write(add_user(f"user{number}"), add_token(f"user{number}", token))
-            principal = await authenticator.authenticate(token)
+            principal = await accepting.authenticate(token)
             [users] = await database.near.read(Statement("SELECT id FROM users WHERE id = ?", (principal.id,)))
             assert users == [(f"user{number}",)]
         with pytest.raises(AuthFailed):
-            await authenticator.authenticate(token_text("nobody"))
+            await accepting.authenticate(token_text("nobody"))

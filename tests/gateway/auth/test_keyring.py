@@ -12,7 +12,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from gateway.auth.keyring import Keyring, SigningKey, signer
-from gateway.core.access_token import CLOCK_SKEW_MS, Claims, key_id, private_key, public_key, sign, verify
+from gateway.core.access_token import Claims, key_id, private_key, public_key, sign, verify
+from gateway.core.clock import CLOCK_SKEW_MS
 from gateway.core.sealing import Sealer
 from gateway.errors import AuthFailed, ConfigError, StoreUnavailable, Unavailable
 from gateway.store.database import Database, Statement

@@ -34,7 +34,7 @@ SESSIONS = {"s_ada1": "ada", "s_ada2": "ada", "s_ada3": "ada", "s_bob": "bob"}
 class Rig:
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.revocations = VoidLogins(lambda: NOW)
+        self.revocations = VoidLogins(lambda: NOW, 900)
         self.revoker = Revoker(database, self.revocations, lambda: NOW)
 
     async def revoked(self) -> set[str]:

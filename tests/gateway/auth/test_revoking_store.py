@@ -24,7 +24,7 @@ NOW = 1_795_288_200_000
 class Rig:
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.revocations = VoidLogins(lambda: NOW)
+        self.revocations = VoidLogins(lambda: NOW, 900)
 
     def revoking(self, target: UserDisabled | UserDeleted) -> RevokingStore:
         entry = Entry("user:root", "user.update", f"user:{target.id}", before=user_before(target.id))

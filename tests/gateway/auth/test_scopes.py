@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.auth.authenticator import Authenticator
 from gateway.core.tokens import hash_token, new_api_token
 from gateway.store.database import Database, Statement
+from tests.support.services import authenticator
 
 TOKEN = new_api_token(bytes(32))
 
@@ -40,5 +40,5 @@ async def test_scopes_that_can_not_be_understood_give_nothing(
             (hash_token(TOKEN), scopes),
         ),
     )
-    principal = await Authenticator(database, wall).authenticate(TOKEN)
+    principal = await authenticator(database, wall).authenticate(TOKEN)
     assert principal.permissions == permissions

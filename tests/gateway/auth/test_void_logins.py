@@ -28,7 +28,7 @@ class Rig:
         self.database = database
         self.now = NOW
         self.position = 0
-        self.revocations = VoidLogins(lambda: self.now, token_life_s=LIFE_S)
+        self.revocations = VoidLogins(lambda: self.now, LIFE_S)
 
     async def start(self) -> None:
         self.position = await last_seq(self.database)

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.access_token import (
-    CLOCK_SKEW_MS,
     MAX_TOKEN_LENGTH,
     Claims,
     check_library,
@@ -23,6 +22,7 @@ from gateway.core.access_token import (
     sign,
     verify,
 )
+from gateway.core.clock import CLOCK_SKEW_MS
 from gateway.errors import AuthFailed, ConfigError
 from tests.support.forged_token import AUDIENCE, ISSUER, NOW, PAYLOAD, forged
 

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.errors import Conflict, NoRowChanged, NotFound, StoreConflict, StoreError
 from gateway.store import accounts, grants, organizations, plans, roles
-from gateway.store.accounts import User, add_user, find_user, set_password, set_plan, user_before
+from gateway.store.accounts import User, add_user, find_user, password_statement, set_plan, user_before
 from gateway.store.audit import ACTIONS, Audited, AuditRow, Entry, Lookup, list_audit, prune_audit, record
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Statement
@@ -186,7 +186,7 @@ async def test_whatever_is_done_the_trail_holds_no_hash(database: Database) -> N
         return Audited(database, Entry("gateway", action, "user:u_ada", before=before))
 
     before = user_before("u_ada")
-    await set_password(audited("password.reset", before), "u_ada", SECRET + "2")
+    await audited("password.reset", before).write(password_statement("u_ada", SECRET + "2"))
     await accounts.set_status(audited("user.update", before), "u_ada", "disabled")
     await set_plan(audited("user.plan", before), "u_ada", "free")
     seen = await find_user(database, "u_ada")
