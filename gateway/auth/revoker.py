@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.auth.void_logins import VoidLogins
 from gateway.errors import NoRowChanged, NotFound
+from gateway.store.accounts import user_exists
 from gateway.store.audit import Entry, Store, record
 from gateway.store.database import Statement, Written
 from gateway.store.revocation import (
@@ -26,7 +27,6 @@ from gateway.store.revocation import (
     UserDisabled,
     revoking,
     revoking_group,
-    user_exists,
     voided,
 )
 

@@ -11,7 +11,7 @@ from gateway.cli.invocation import actor, json_option, on_database
 from gateway.cli.printing import show_table
 from gateway.cli.values import PAST, WHO
 from gateway.errors import NotFound
-from gateway.store.accounts import find_user
+from gateway.store.accounts import look_up_user
 from gateway.store.audit import ACTIONS, Action, Audited, Entry, Lookup, Store, list_audit
 from gateway.store.database import Database
 
@@ -37,7 +37,7 @@ async def _user(db: Database, who: str | None) -> str | None:
     if who is None:
         return None
     try:
-        return (await find_user(db, who)).id
+        return (await look_up_user(db, who)).id
     except NotFound:
         return who
 

@@ -13,7 +13,7 @@ from gateway.core.clock import rfc3339
 from gateway.core.explanations import PermissionAnswer, QuotaAnswer, why_permission, why_quota
 from gateway.core.facts import Catalog, UserFacts
 from gateway.errors import StoreError
-from gateway.store.accounts import find_user
+from gateway.store.accounts import look_up_user
 from gateway.store.catalog import load_catalog
 from gateway.store.database import Database
 from gateway.store.documents import LoadedUser, Part, load_users
@@ -33,7 +33,7 @@ async def explain(db: Database, who: str, permission: str | None, quota: str | N
     """
     if (permission is None) == (quota is None):
         raise click.UsageError("name a permission, or --quota")
-    user, now = await find_user(db, who), db.clock()
+    user, now = await look_up_user(db, who), db.clock()
     facts, catalog = await _facts(db, user.id, now)
     if permission is not None:
         held = why_permission(user.id, facts, catalog, permission, now)

@@ -30,7 +30,7 @@ from gateway.config import ServerConfig
 from gateway.core.tokens import hash_token
 from gateway.errors import Conflict, NotFound
 from gateway.store import credentials
-from gateway.store.accounts import User, find_user, list_users, password_statement, read_password_hash
+from gateway.store.accounts import User, list_users, look_up_user, password_statement, read_password_hash
 from gateway.store.address import FileAddress, parse_address
 from gateway.store.audit import Audited, record
 from gateway.store.credentials import ApiToken
@@ -84,7 +84,7 @@ async def _init(
     elif not if_missing:
         raise Conflict("The database is in use already: it has users.")
     try:
-        user = await find_user(db, DEMO_USER if demo else admin)
+        user = await look_up_user(db, DEMO_USER if demo else admin)
     except NotFound:
         user = None
     opened = Opened()

@@ -25,7 +25,7 @@ from gateway.cli.values import (
     new_id,
 )
 from gateway.store import organizations
-from gateway.store.accounts import Status, find_user
+from gateway.store.accounts import Status, look_up_user
 from gateway.store.audit import Audited
 from gateway.store.database import Database
 from gateway.store.organizations import MEMBER_ROLES, MemberCap, MemberRole, Organization
@@ -161,7 +161,7 @@ async def delete(db: Database, organization: str, yes: bool) -> None:
 @on_database
 async def member(db: Database, organization: str, who: str, role: MemberRole, remove: bool) -> None:
     """Make a user a member with a role (owner, admin, member), or end the membership."""
-    found = await find_user(db, who)
+    found = await look_up_user(db, who)
     before = organizations.member_before(organization, found.id)
     after = {"user_id": found.id, "role": None if remove else role}
     changing = audited(db, "org.member", f"org:{organization}", before=before, after=after)
@@ -185,7 +185,7 @@ async def member(db: Database, organization: str, who: str, role: MemberRole, re
 @on_database
 async def cap(db: Database, organization: str, who: str, quota: str, limit: int | str | None, remove: bool) -> None:
     """Bound what a member may take of a pooled quota in a period."""
-    found = await find_user(db, who)
+    found = await look_up_user(db, who)
     before = organizations.cap_before(organization, found.id, quota)
     target = f"org:{organization}"
     if remove:

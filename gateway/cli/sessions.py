@@ -10,7 +10,7 @@ from gateway.cli.invocation import json_option, on_database
 from gateway.cli.printing import show_done, show_table
 from gateway.cli.values import ID, WHO
 from gateway.store import credentials
-from gateway.store.accounts import find_user
+from gateway.store.accounts import look_up_user
 from gateway.store.database import Database
 
 
@@ -25,7 +25,7 @@ def session() -> None:
 @on_database
 async def list_command(db: Database, who: str | None) -> None:
     """List login sessions, everybody's or one user's."""
-    user_id = None if who is None else (await find_user(db, who)).id
+    user_id = None if who is None else (await look_up_user(db, who)).id
     found = await credentials.list_sessions(db, user_id)
     show_table(found, ["id", "user_id", "created_at", "expires_at", "revoked_at", "ip", "user_agent", "last_seen_at"])
 
@@ -45,7 +45,7 @@ async def revoke(db: Database, session_id: str | None, who: str | None) -> None:
         revoked = await revoker.revoke(SessionEnded(session_id), entry=left)
         show_done(f"Ended {session_id}.", id=session_id, seq=revoked.seq)
     elif who is not None:
-        user = await find_user(db, who)
+        user = await look_up_user(db, who)
         left = entry("revoke.before", f"user:{user.id}")
         revoked = await revoker.revoke(IssuedBefore(None, user=user.id), entry=left)
         show_done(f"Ended every session and revoked every token of {user.username}.", user_id=user.id, seq=revoked.seq)

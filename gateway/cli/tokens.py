@@ -16,7 +16,7 @@ from gateway.cli.values import ID, NAME, WHO, new_id
 from gateway.core.text import check_permission
 from gateway.core.tokens import hash_token, new_api_token
 from gateway.store import credentials
-from gateway.store.accounts import find_user
+from gateway.store.accounts import look_up_user
 from gateway.store.credentials import ApiToken
 from gateway.store.database import Database
 
@@ -58,7 +58,7 @@ def told(row: ApiToken) -> dict[str, Any]:
 @on_database
 async def issue(db: Database, who: str, name: str, days: int | None, scopes: list[str] | None) -> None:
     """Issue an API token and print it, this once."""
-    user = await find_user(db, who)
+    user = await look_up_user(db, who)
     expires_at = None if days is None else db.clock() + days * DAY_MS
     row, secret = new_token(user.id, name, expires_at=expires_at, permissions=scopes)
     changing = audited(db, "token.issue", f"token:{row.id}", after=told(row))
@@ -76,7 +76,7 @@ async def issue(db: Database, who: str, name: str, days: int | None, scopes: lis
 @on_database
 async def list_command(db: Database, who: str | None) -> None:
     """List API tokens, everybody's or one user's; never their secrets."""
-    user_id = None if who is None else (await find_user(db, who)).id
+    user_id = None if who is None else (await look_up_user(db, who)).id
     found = await credentials.list_tokens(db, user_id)
     show_table(found, ["id", "user_id", "name", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at"])
 

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from gateway.auth.revoker import OtherSessions, Revoker, UserDeleted, UserDisabled
+from gateway.auth.revoking_store import RevokingStore
 from gateway.cli import passwords
 from gateway.cli.audit import audited, entry
 from gateway.cli.invocation import invocation, json_option, on_database
@@ -123,7 +124,7 @@ def told(user: User) -> dict[str, Any]:
 @on_database
 async def password_command(db: Database, who: str, source: str | None) -> None:
     """Set a user's password, asked at the terminal unless told otherwise, and end all sessions of the user."""
-    found = await accounts.find_user(db, who)
+    found = await accounts.look_up_user(db, who)
     password = _new_password(found, source or "ask")
     stored = passwords.hash_new(password, found, invocation().config.auth)
     try:
@@ -157,7 +158,7 @@ async def list_command(db: Database, /, **filters: Any) -> None:
 @on_database
 async def show(db: Database, who: str) -> None:
     """Show a user with all that was granted to this user alone, and how many credentials are in force."""
-    found = await accounts.find_user(db, who)
+    found = await accounts.look_up_user(db, who)
     own = await grants.read_grants(db, found.id)
     now = db.clock()
     held: list[ApiToken | LoginSession] = [*await list_tokens(db, found.id), *await list_sessions(db, found.id)]
@@ -172,11 +173,12 @@ async def show(db: Database, who: str) -> None:
 @on_database
 async def disable(db: Database, who: str) -> None:
     """Cut a user off everywhere, until enabled again."""
-    found = await accounts.find_user(db, who)
+    found = await accounts.look_up_user(db, who)
     before, after = user_before(found.id), {"status": "disabled"}
     left = entry("user.update", f"user:{found.id}", before=before, after=after)
-    revoked = await Revoker(db, None, db.clock).revoke(UserDisabled(found.id), entry=left)
-    show_done(f"{found.username} is disabled.", id=found.id, status="disabled", seq=revoked.seq)
+    revoking = RevokingStore(db, None, UserDisabled(found.id), left)
+    seq = await accounts.set_status(revoking, found.id, "disabled")
+    show_done(f"{found.username} is disabled.", id=found.id, status="disabled", seq=seq)
 
 
 @user.command("enable")
@@ -185,7 +187,7 @@ async def disable(db: Database, who: str) -> None:
 @on_database
 async def enable(db: Database, who: str) -> None:
     """Let a disabled user in again."""
-    found = await accounts.find_user(db, who)
+    found = await accounts.look_up_user(db, who)
     after = {"status": "active"}
     changing = audited(db, "user.update", f"user:{found.id}", before=user_before(found.id), after=after)
     seq = await accounts.set_status(changing, found.id, "active")
@@ -199,12 +201,13 @@ async def enable(db: Database, who: str) -> None:
 @on_database
 async def delete(db: Database, who: str, yes: bool) -> None:
     """Delete a user with every credential, grant, membership and balance."""
-    found = await accounts.find_user(db, who)
+    found = await accounts.look_up_user(db, who)
     if not yes:
         click.confirm(f"Delete {found.username} ({found.id}) for good?", abort=True, err=True)
     left = entry("user.delete", f"user:{found.id}", before=user_before(found.id))
-    revoked = await Revoker(db, None, db.clock).revoke(UserDeleted(found.id), entry=left)
-    show_done(f"Deleted {found.username}.", id=found.id, seq=revoked.seq)
+    # Disabled first, which is what the rule of the last administrator is about.
+    seq = await accounts.set_status(RevokingStore(db, None, UserDeleted(found.id), left), found.id, "disabled")
+    show_done(f"Deleted {found.username}.", id=found.id, seq=seq)
 
 
 @user.command("plan")
@@ -214,7 +217,7 @@ async def delete(db: Database, who: str, yes: bool) -> None:
 @on_database
 async def plan_command(db: Database, who: str, plan: str) -> None:
     """Put a user on a plan."""
-    found = await accounts.find_user(db, who)
+    found = await accounts.look_up_user(db, who)
     changing = audited(db, "user.plan", f"user:{found.id}", before=user_before(found.id), after={"plan": plan})
     seq = await accounts.set_plan(changing, found.id, plan)
     show_done(f"{found.username} is on {plan}.", id=found.id, plan=plan, seq=seq)
@@ -245,7 +248,7 @@ async def deny(db: Database, who: str, permission: str, until: int | None, remov
 
 
 async def _set_permission(db: Database, who: str, permission: str, effect: Effect | None, until: int | None) -> None:
-    found = await accounts.find_user(db, who)
+    found = await accounts.look_up_user(db, who)
     before = grants.permission_before(found.id, permission)
     after = {"permission": permission, "effect": effect, "expires_at": until}
     changing = audited(db, "user.permission", f"user:{found.id}", before=before, after=after)
@@ -282,7 +285,7 @@ async def quota_command(
     remove: bool,
 ) -> None:
     """Override a quota of a user's plan: LIMIT is a number or unlimited."""
-    found = await accounts.find_user(db, who)
+    found = await accounts.look_up_user(db, who)
     before = grants.quota_before(found.id, quota)
     left: tuple[Action, str] = ("user.quota", f"user:{found.id}")
     if remove:

@@ -23,7 +23,7 @@ from gateway.cli.invocation import Invocation, invocation, json_option
 from gateway.cli.printing import console, show_line
 from gateway.cli.values import WHO
 from gateway.errors import AuthFailed, ConfigError, Forbidden, GatewayError, NotFound, StoreError, Unavailable
-from gateway.store.accounts import find_user
+from gateway.store.accounts import look_up_user
 from gateway.store.changes import read_changes, read_position
 from gateway.store.database import Database
 
@@ -72,7 +72,7 @@ async def _local_database(call: Invocation, stack: contextlib.AsyncExitStack) ->
 async def _document(name: str, db: Database | None) -> str:
     if ":" in name or name in _DOCUMENTS:
         return name
-    return f"user:{name if db is None else (await find_user(db, name)).id}"
+    return f"user:{name if db is None else (await look_up_user(db, name)).id}"
 
 
 class _Ended(NamedTuple):

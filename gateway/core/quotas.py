@@ -10,7 +10,7 @@ from calendar import monthrange
 from collections.abc import Sequence
 from datetime import date, datetime, time
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -18,7 +18,8 @@ import msgspec
 from gateway.core.clock import HOUR_MS, instant, local, offset, rfc3339, transition, zone
 from gateway.core.document import MAX_INTEGER
 
-PERIODS = ("hour", "day", "week", "month", "year", "never")
+Period = Literal["hour", "day", "week", "month", "year", "never"]
+PERIODS: tuple[Period, ...] = get_args(Period)
 
 LOW_PERCENT = 80
 CRITICAL_PERCENT = 95

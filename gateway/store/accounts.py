@@ -62,7 +62,15 @@ async def add_user(db: Store, user: User, password_hash: str | None = None) -> i
         return (await db.write(insert_user(user, password_hash))).seq
 
 
-async def find_user(db: Reader, who: str) -> User:
+async def find_user(db: Reader, user_id: str) -> User:
+    """The user with this id; NotFound when there is none."""
+    [rows] = await db.read(Statement(f"SELECT {_COLUMNS} FROM users WHERE id = ?", (user_id,)))  # noqa: S608
+    if not rows:
+        raise NotFound(f"There is no user {user_id}.")
+    return _user(rows[0])
+
+
+async def look_up_user(db: Reader, who: str) -> User:
     """The user with this id, else with this user name, else with this e-mail; NotFound when there is none."""
     [rows] = await db.read(
         Statement(
@@ -110,16 +118,15 @@ async def replace_user(db: Store, before: User, after: User) -> int:
     Raises PreconditionFailed when the row is not `before` any more and NotFound when it is gone; Conflict when the user
     name or e-mail is taken, or when no active administrator would be left; NotFound for an unknown plan.
     """
-    missing = NotFound(f"There is no user {before.id}.")
     changed = PreconditionFailed("The user was changed in the meantime.")
     [rows] = await db.read(Statement(f"SELECT {_COLUMNS} FROM users WHERE id = ?", (before.id,)))  # noqa: S608
     if not rows:
-        raise missing
+        raise NotFound(f"There is no user {before.id}.")
     # What was read is compared as it is stored: the same attributes can be written in more than one way.
     if msgspec.json.encode(_user(rows[0])) != msgspec.json.encode(before):
         raise changed
     guards = [
-        guard("users", "id = ?", (before.id,), missing),
+        guard("users", "id = ?", (before.id,), NotFound(f"There is no user {before.id}.")),
         guard("users", _SAME, rows[0], changed),
     ]
     if _reigns(before) and not _reigns(after):
@@ -149,15 +156,9 @@ async def set_plan(db: Store, user_id: str, plan: str) -> int:
         return (await db.write(_set(user_id, "plan", plan))).seq
 
 
-async def set_password(db: Store, user_id: str, password_hash: str | None) -> int:
-    """Store the hash of a new password; None: the user can not log in. Ending what the old one opened is the caller's.
-    NotFound when there is no such user."""
-    with refusals(missing=f"There is no user {user_id}."):
-        return (await db.write(password_statement(user_id, password_hash))).seq
-
-
 def password_statement(user_id: str, password_hash: str | None) -> Statement:
-    """The statement of `set_password`, for a write of several; it must change a row."""
+    """The statement that stores the hash of a new password (None: the user can not log in), for a write of several; it
+    must change a row. Ending what the old one opened is the caller's."""
     return _set(user_id, "password_hash", password_hash)
 
 

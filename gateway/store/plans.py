@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
+from gateway.core.quotas import Period
 from gateway.errors import Conflict, NotFound, PreconditionFailed
 from gateway.store.audit import Lookup, Store
 from gateway.store.database import Reader, Row, Statement
@@ -21,7 +22,7 @@ class PlanQuota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A row of `plan_quotas`; `limit` None: unlimited; a soft limit (`hard` False) is counted and may be passed."""
 
     limit: Annotated[int, msgspec.Meta(ge=0, le=MAX_LIMIT)] | None = None
-    period: Literal["hour", "day", "week", "month", "year", "never"] = "month"
+    period: Period = "month"
     hard: bool = True
 
 

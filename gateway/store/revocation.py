@@ -103,11 +103,6 @@ def revoking(target: Target, now: int) -> Statement:
             return Statement("DELETE FROM users WHERE id = ? RETURNING id, NULL", (id,), must_change=True)
 
 
-def user_exists(user: str) -> Statement:
-    """Fails the write unless the user is there; changes nothing, so the triggers log nothing."""
-    return Statement("UPDATE users SET id = id WHERE id = ?", (user,), must_change=True)
-
-
 def revoking_group(group: Group, now: int) -> list[Statement]:
     """Voids the credentials of a group that are not revoked yet."""
     listed = "revoked_at IS NULL AND id IN (SELECT value FROM json_each(?2))"

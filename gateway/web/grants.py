@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from starlette.responses import Response
 
 from gateway.core.administration import WRITE_USERS, check_account, check_handing_out
+from gateway.core.quotas import Period
 from gateway.core.text import TEXT_CHECKS, check_permission, check_quota
 from gateway.errors import Forbidden, NotFound
 from gateway.store import accounts, grants, roles
@@ -30,8 +31,6 @@ from gateway.web.fields import checked, moment_or_null, path_name, period, store
 from gateway.web.operation import Call, Operation
 from gateway.web.turns import Turns
 from gateway.web.users import Seq, check_plan_change, subject
-
-Period = Literal["hour", "day", "week", "month", "year", "never"]
 
 Judge: TypeAlias = Callable[[Rights, User], Awaitable[Sequence[Guard]]]
 """Raises Forbidden unless the caller may change this of the user, who stands as given; what that hangs on."""

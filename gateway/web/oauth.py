@@ -19,6 +19,7 @@ from gateway.auth.authenticator import token_principal
 from gateway.auth.revoker import Revoker, SessionEnded, TokenRevoked
 from gateway.config import AuthConfig
 from gateway.core.access_token import looks_like
+from gateway.core.administration import INTROSPECT_TOKENS
 from gateway.core.tokens import hash_token, is_api_token, is_refresh_token
 from gateway.errors import AuthFailed, Forbidden, NotFound
 from gateway.store.accounts import find_user
@@ -32,7 +33,6 @@ from gateway.web.login import BEARER
 from gateway.web.operation import Call, Operation, Who
 from gateway.web.well_known import INTROSPECTION_PATH, REVOCATION_PATH
 
-INTROSPECT = "tokens.introspect"
 CLIENT = "gateway"
 REFRESH = "refresh_token"
 
@@ -99,7 +99,7 @@ class OAuth:
         return [
             Operation(
                 *("POST", INTROSPECTION_PATH, self.introspect),
-                summary=f"What a token stands for; for administrators and holders of `{INTROSPECT}`",
+                summary=f"What a token stands for; for administrators and holders of `{INTROSPECT_TOKENS}`",
                 answers={200: Introspection},
                 body=Shown,
                 form=True,
@@ -120,7 +120,7 @@ class OAuth:
     async def introspect(self, call: Call) -> Response:
         """What the token stands for, by the database and not by what this node has heard. It is no use of the token:
         nothing is written down, and nothing used up. Tickets are not told of."""
-        (await call.rights()).require(INTROSPECT)
+        (await call.rights()).require(INTROSPECT_TOKENS)
         return answer(await self._introspection(call.body.token))
 
     async def _introspection(self, token: str) -> Introspection:

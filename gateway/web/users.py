@@ -205,7 +205,7 @@ class Users:
             return await self._write(call, before, after, guards)
 
         seq = await self._turns.change(f"user:{user_id}", call.request, attempt)
-        shown = msgspec.to_builtins(user_shown(await found_user(self._database, user_id)))
+        shown = msgspec.to_builtins(user_shown(await store.find_user(self._database, user_id)))
         return answer({**shown, "seq": seq}, seq=seq, etag=etag_of(shown))
 
     async def _check(
@@ -266,22 +266,14 @@ def may_read(rights: Rights) -> bool:
     return rights.may(READ_USERS) or rights.may(WRITE_USERS)
 
 
-async def found_user(db: Reader, user_id: str) -> User:
-    """The user with this id, and not one that is called so. Raises NotFound."""
-    try:
-        user = await store.find_user(db, user_id)
-    except NotFound:
-        raise NotFound(NO_SUCH_USER) from None
-    if user.id != user_id:
-        raise NotFound(NO_SUCH_USER)
-    return user
-
-
 async def subject(db: Reader, rights: Rights, user_id: str) -> User:
     """The user that the path names, for whoever may know. Raises NotFound, the same for all that is not to be seen."""
     if user_id != rights.caller.principal.id and not may_read(rights):
         raise NotFound(NO_SUCH_USER)
-    return await found_user(db, user_id)
+    try:
+        return await store.find_user(db, user_id)
+    except NotFound:
+        raise NotFound(NO_SUCH_USER) from None
 
 
 def check_own(rights: Rights, user_id: str) -> None:

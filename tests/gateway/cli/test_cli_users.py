@@ -87,6 +87,18 @@ def test_a_user_is_disabled_and_enabled(demo: Cli) -> None:
     assert demo.json("user", "show", "ada")["status"] == "active"
 
 
+@pytest.mark.parametrize("command", [["disable"], ["delete", "--yes"]])
+def test_the_last_active_administrator_stays(demo: Cli, command: list[str]) -> None:
+    admin = demo.json("user", "show", "admin")
+    said = demo("user", *command, "admin", code=ExitCode.CONFLICT).err
+    assert said == "gateway: This is the last active administrator: there must be one.\n"
+    assert demo.json("user", "show", "admin") == admin
+    assert demo.json("audit", "--action", f"user.{'delete' if command[0] == 'delete' else 'update'}") == []
+    demo("user", "add", "second", "--admin")
+    demo("user", *command, "admin")
+    demo("user", *command, "second", code=ExitCode.CONFLICT)
+
+
 def test_plan_permissions_and_quotas_change(demo: Cli) -> None:
     demo("user", "plan", "ada", "free")
     demo("user", "plan", "ada", "gold", code=4)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.errors import Conflict, NotFound, PreconditionFailed
+from gateway.errors import Conflict, NoRowChanged, NotFound, PreconditionFailed
 from gateway.store import accounts, grants
 from gateway.store.accounts import User
 from gateway.store.changes import last_seq, read_changes
@@ -30,7 +30,7 @@ async def test_a_user_is_found_by_id_name_and_address(database: Database) -> Non
     seq = await accounts.add_user(database, ADA)
     assert seq == await last_seq(database)
     for who in ("u_ada", "ada", "ADA", "Ada@Example.org"):
-        found = await accounts.find_user(database, who)
+        found = await accounts.look_up_user(database, who)
         assert (found.id, found.username, found.email, found.attributes) == (
             "u_ada",
             "ada",
@@ -40,15 +40,23 @@ async def test_a_user_is_found_by_id_name_and_address(database: Database) -> Non
         assert (found.is_admin, found.status, found.timezone, found.anchor_at) == (False, "active", "UTC", None)
         assert found.created_at > 1_500_000_000_000
     with pytest.raises(NotFound, match="There is no user eve"):
-        await accounts.find_user(database, "eve")
+        await accounts.look_up_user(database, "eve")
+
+
+async def test_an_id_is_an_id_and_no_name(database: Database) -> None:
+    await accounts.add_user(database, ADA)
+    assert await accounts.find_user(database, "u_ada") == await accounts.look_up_user(database, "ada")
+    for name in ("ada", "ada@example.org", "U_ADA"):
+        with pytest.raises(NotFound, match=f"There is no user {name}"):
+            await accounts.find_user(database, name)
 
 
 async def test_an_id_goes_before_a_name_and_a_name_before_an_address(database: Database) -> None:
     await accounts.add_user(database, ADA)
     await accounts.add_user(database, User(id="u_2", username="u_ada", email="x@example.org", plan="pro"))
     await accounts.add_user(database, User(id="u_3", username="x@example.org", plan="pro"))
-    assert (await accounts.find_user(database, "u_ada")).username == "ada"
-    assert (await accounts.find_user(database, "x@example.org")).id == "u_3"
+    assert (await accounts.look_up_user(database, "u_ada")).username == "ada"
+    assert (await accounts.look_up_user(database, "x@example.org")).id == "u_3"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +84,6 @@ async def test_what_hangs_on_nothing_is_not_found(database: Database) -> None:
     for attempt in (
         accounts.set_plan(database, "u_eve", "pro"),
         accounts.set_status(database, "u_eve", "disabled"),
-        accounts.set_password(database, "u_eve", None),
     ):
         with pytest.raises(NotFound):
             await attempt
@@ -94,7 +101,7 @@ async def test_each_change_is_logged_once_and_only_when_something_changes(databa
     before = seq
     seq = await accounts.set_plan(database, "u_ada", "free")
     assert ("user:u_ada", "plan") in await changes_since(database, before)
-    assert (await accounts.find_user(database, "ada")).plan == "free"
+    assert (await accounts.find_user(database, "u_ada")).plan == "free"
     assert await accounts.set_plan(database, "u_ada", "free") == seq
 
 
@@ -217,7 +224,7 @@ async def test_the_last_active_administrator_stays(database: Database) -> None:
         await accounts.add_user(database, User(id=f"u_{name}", username=name, plan="pro", is_admin=True))
     await accounts.add_user(database, ADA)
     await accounts.set_status(database, "u_boss", "disabled")
-    root = await accounts.find_user(database, "root")
+    root = await accounts.find_user(database, "u_root")
 
     def attempts() -> list[Coroutine[Any, Any, int]]:
         return [
@@ -243,7 +250,7 @@ async def test_of_two_administrators_who_go_at_once_one_stays(database: Database
     admins = [User(id=f"u_{name}", username=name, plan="pro", is_admin=True) for name in ("root", "boss")]
     for admin in admins:
         await accounts.add_user(database, admin)
-    root = await accounts.find_user(database, "root")
+    root = await accounts.find_user(database, "u_root")
     results = await asyncio.gather(
         accounts.set_status(database, "u_boss", "disabled"),
         accounts.replace_user(database, root, msgspec.structs.replace(root, is_admin=False)),
@@ -256,11 +263,12 @@ async def test_a_password_comes_and_goes(database: Database) -> None:
     await accounts.add_user(database, ADA, "$hash$1")
     assert await accounts.read_password_hash(database, "u_ada") == "$hash$1"
     assert await accounts.read_password_hash(database, "u_eve") is None
-    seq = await accounts.set_password(database, "u_ada", None)
-    assert seq == await last_seq(database)
+    await database.write(accounts.password_statement("u_ada", None))
     assert await accounts.read_password_hash(database, "u_ada") is None
-    await accounts.set_password(database, "u_ada", "$hash$2")
+    await database.write(accounts.password_statement("u_ada", "$hash$2"))
     assert await accounts.read_password_hash(database, "u_ada") == "$hash$2"
+    with pytest.raises(NoRowChanged):
+        await database.write(accounts.password_statement("u_eve", None))
 
 
 async def test_a_deleted_user_leaves_nothing(database: Database) -> None:
