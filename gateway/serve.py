@@ -26,12 +26,13 @@ import uvicorn
 from starlette.applications import Starlette
 
 from gateway.app import create_app
+from gateway.auth.services import Accounts
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.live.node import Node
 from gateway.log import configure_logging
 from gateway.metrics import SharedMetrics
-from gateway.store.database import Database
+from gateway.store.database import Database, wall_clock
 from gateway.store.migrate import migrate
 from gateway.web.request import RequestProtocol
 from gateway.web.websocket import ChannelProtocol
@@ -128,11 +129,16 @@ def uvicorn_config(config: Config, app: Starlette) -> uvicorn.Config:
 
 
 async def _prepare_database(config: Config) -> None:
-    """Bring the database up to date: what is wrong with it is said before anybody can connect, and once for all
-    processes.
+    """Bring the database up to date, and see that the master key is its own: what is wrong is said before anybody can
+    connect, and once for all processes.
     """
     async with await Database.configured(config) as database:
         await migrate(database)
+        accounts = Accounts(config, database, wall_clock)
+        try:
+            await accounts.start()
+        finally:
+            accounts.close()
 
 
 def _host(host: str) -> str:

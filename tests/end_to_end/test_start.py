@@ -59,3 +59,16 @@ def test_settings_that_can_not_be_used(tmp_path: Path) -> None:
     assert "server.drain_s" in _refusal(GatewayProcess(tmp_path, server_drain_s="soon"))
     assert "GATEWAY_SERVER_PROT" in _refusal(GatewayProcess(tmp_path, server_prot="1"))
     assert "database.url" in _refusal(GatewayProcess(tmp_path, database_url="postgres://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_master_key_that_can_not_be_used(workers: int, tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path):
+        pass
+    # Not the one of before, and none at all.
+    for key in ("A" * 43 + "=", "abc"):
+        process = GatewayProcess(tmp_path, auth_master_key=key, server_workers=workers)
+        line = _refusal(process)
+        assert "auth.master_key" in line
+        assert key not in line
+        assert "Listening" not in process.log()
