@@ -21,6 +21,7 @@ from gateway.auth.passwords import Passwords, Verdict
 from gateway.auth.revoker import OtherSessions, Revoker, SessionEnded
 from gateway.auth.signed import SignedValues
 from gateway.config import AuthConfig
+from gateway.core.clock import CLOCK_SKEW_MS
 from gateway.core.passwords import check_new_password, normalize
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.core.text import MAX_EMAIL, make_id
@@ -42,7 +43,6 @@ from gateway.store.changes import last_seq
 from gateway.store.database import Database
 from gateway.store.logins import (
     GRACE_MS,
-    SKEW_MS,
     AccountRow,
     NewSession,
     RefreshRow,
@@ -249,10 +249,10 @@ class Logins:
         return SessionTokens(user, row.session, *access, successor, end, "", rotated.seq)
 
     async def _again(self, refresh_token: str, row: RefreshRow, age_ms: int, address: str) -> SessionTokens:
-        """A token that was used `age_ms` ago. One from the future, since the clock was set, is nobody's fault."""
+        """A token that was used `age_ms` ago by the database's clock. That this one was set back is nobody's fault."""
         if age_ms >= GRACE_MS:
             await self._end_stolen(row, address)
-        if age_ms >= GRACE_MS or age_ms < -SKEW_MS or row.salt is None:
+        if age_ms >= GRACE_MS or age_ms < -CLOCK_SKEW_MS or row.salt is None:
             raise AuthFailed(_NO_REFRESH)
         successor = refresh_successor(row.salt, refresh_token)
         end = await read_refresh_end(self._database, hash_token(successor))

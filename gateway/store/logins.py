@@ -11,21 +11,20 @@ from typing import NamedTuple
 
 import msgspec
 
+from gateway.core.clock import CLOCK_SKEW_MS, DAY_MS
 from gateway.store.database import Database, Reader, Statement
 
-DAY_MS = 86_400_000
 KEEP_SESSIONS_MS = 30 * DAY_MS
 """How long a login session is kept after its end, for those who ask what was there."""
 KEEP_TOKENS_MS = DAY_MS
 """How long a refresh token is kept after its end: a clock that goes wrong for an hour must not log everybody out."""
 GRACE_MS = 10_000
 """How long a refresh token that was used still leads to its successor: for a lost answer, and for several tabs."""
-SKEW_MS = 60_000
-"""How far apart the clocks of two nodes may be, when a moment that one wrote is judged by the other."""
 PRUNE_GROUP = 500
 """Rows changed in one commit: other writers get in between."""
 
-# The database's own clock: one for all nodes, whatever theirs say. As the schema has it.
+# The database's own clock, as the schema has it: one for all nodes, whatever theirs say. That it is set back by no more
+# than CLOCK_SKEW_MS does no harm.
 _NOW = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)"
 
 
@@ -285,7 +284,7 @@ async def prune_logins(db: Database, now: int) -> int:
     In commits of 500 rows; in none where there is nothing to do.
     """
     moments = {
-        _SALTS: GRACE_MS + SKEW_MS,
+        _SALTS: GRACE_MS + CLOCK_SKEW_MS,
         _TOKENS: now - KEEP_TOKENS_MS,
         _FAILURES: now,
         _SESSIONS: now - KEEP_SESSIONS_MS,

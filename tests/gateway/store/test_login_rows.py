@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
+from gateway.core.clock import CLOCK_SKEW_MS, DAY_MS
 from gateway.core.tokens import hash_token, new_refresh_token
 from gateway.errors import NoRowChanged
 from gateway.store.database import Database, Row, Statement
 from gateway.store.logins import (
-    DAY_MS,
     GRACE_MS,
     PRUNE_GROUP,
-    SKEW_MS,
     AccountRow,
     Counted,
     Failures,
@@ -242,8 +241,8 @@ async def test_nothing_is_counted_once_the_address_has_had_its_number(database: 
 
 
 async def test_who_counts_alone_looks_at_the_others_and_counts_on_past_them(database: Database) -> None:
-    for _ in range(4):
-        await count_failure(database, counted(f"account:{_}"), NOW, SPAN)
+    for number in range(4):
+        await count_failure(database, counted(f"account:{number}"), NOW, SPAN)
     full = {"address:a": (4, SPAN), "all": (4, SPAN)}
     for number in range(7):
         before = await count_failure(database, counted("device:d", alone=True), NOW, SPAN)
@@ -303,8 +302,8 @@ async def test_what_is_over_goes_in_its_time(people: Database) -> None:
         # expires_at, used_at, salt
         "ended": (NOW - day - 1, None, None),
         "just ended": (NOW - day, None, None),
-        "old salt": (NOW + day, real_now() - GRACE_MS - SKEW_MS - 2, SALT),
-        "young salt": (NOW + day, real_now() - GRACE_MS - SKEW_MS + 30_000, SALT),
+        "old salt": (NOW + day, real_now() - GRACE_MS - CLOCK_SKEW_MS - 2, SALT),
+        "young salt": (NOW + day, real_now() - GRACE_MS - CLOCK_SKEW_MS + 30_000, SALT),
         "unused": (NOW + day, None, None),
     }
     await people.write(
