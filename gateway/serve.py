@@ -134,11 +134,7 @@ async def _prepare_database(config: Config) -> None:
     """
     async with await Database.configured(config) as database:
         await migrate(database)
-        accounts = Accounts(config, database, wall_clock)
-        try:
-            await accounts.start()
-        finally:
-            accounts.close()
+        (await Accounts.open(config, database, wall_clock)).close()
 
 
 def _host(host: str) -> str:

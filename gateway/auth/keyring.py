@@ -92,6 +92,14 @@ def signer(keys: Iterable[Key], now: int) -> Key | None:
     return min(alive, key=lambda key: (key.signs_from, key.kid), default=None)
 
 
+def open_key(sealer: Sealer, row: SigningKeyRow) -> OKPKey | None:
+    """The private part of a key; None where none of the master keys opens it."""
+    try:
+        return private_key(sealer.open(row.private_key, _context(row.kid)))
+    except ValueError:
+        return None
+
+
 class Keyring:
     """The keys as this process knows them, opened with `sealer`. `load` or `ensure` fills it; what it answers is as old
     as the last of these calls.
@@ -141,6 +149,7 @@ class Keyring:
         opened go on verifying; rows that are no keys are left out. The last two are logged. Raises `StoreError`, and
         what was known stays."""
         self._take(await list_keys(reader))
+        self._tell_of_closed()
 
     async def ensure(self, db: Store, now: int) -> None:
         """Read the keys at the start of a node, after making the first one where there is none; several nodes that
@@ -154,6 +163,7 @@ class Keyring:
             rows = await list_keys(db)
         self._take(rows)
         self.require_opened(now)
+        self._tell_of_closed()
 
     async def rotate(self, db: Store, now: int, *, lead_ms: int = LEAD_MS, discard: bool = False) -> Rotated:
         """Make a new key, which signs after `lead_ms`. The older ones verify until all they signed has ended, their
@@ -189,17 +199,14 @@ class Keyring:
                 log.warning("a signing key can not be used", extra={"kid": row.kid, "reason": str(error)})
                 continue
             known = self._keys.get(row.kid)
-            private = (known and known.private) or self._opened(row)
-            if private is None:
-                log.warning("a signing key can not be opened with this master key", extra={"kid": row.kid})
+            private = (known and known.private) or open_key(self._sealer, row)
             keys[row.kid] = SigningKey(row.kid, public, private, row.signs_from, row.verifies_until)
         self._keys = keys
 
-    def _opened(self, row: SigningKeyRow) -> OKPKey | None:
-        try:
-            return private_key(self._sealer.open(row.private_key, _context(row.kid)))
-        except ValueError:
-            return None
+    def _tell_of_closed(self) -> None:
+        for key in self._keys.values():
+            if key.private is None:
+                log.warning("a signing key can not be opened with this master key", extra={"kid": key.kid})
 
     def require_opened(self, now: int) -> None:
         """Raises ConfigError unless the key that signs now and all that follow it are open here."""
@@ -218,7 +225,7 @@ class Keyring:
     def _resealed(self, rows: Iterable[SigningKeyRow]) -> Iterable[Statement]:
         """What puts private parts under the newest master key that are under an older one."""
         for row in rows:
-            if not self._sealer.is_newest(row.private_key) and self._opened(row) is not None:
+            if not self._sealer.is_newest(row.private_key) and open_key(self._sealer, row) is not None:
                 plain = self._sealer.open(row.private_key, _context(row.kid))
                 yield reseal(row, self._sealer.seal(plain, _context(row.kid), secrets.token_bytes(NONCE_BYTES)))
 

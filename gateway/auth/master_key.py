@@ -22,14 +22,19 @@ _LONGEST = 16_384
 """Bytes; what is longer is no file of keys."""
 _PLATFORM = Path("/run/secrets")
 """Where containers find their secrets. Who reads there is the platform's to say, not the file's mode."""
+_LOST = (
+    "auth.master_key: {file} is not there, but this database has signing keys that were sealed with one; bring it back,"
+    " or replace them, which ends every login's access token: gateway keys rotate --discard"
+)
 
 
-def load_sealer(config: Config, *, make: bool = True) -> Sealer:
+def load_sealer(config: Config, *, make: bool) -> Sealer:
     """The sealer with this deployment's master keys.
 
     They are those of ``GATEWAY_AUTH_MASTER_KEY``, else of the file that `auth.master_key_file` names, else of the file
-    beside a database file, ``.key`` behind its name, which is made here when it is not there and `make` allows. Raises
-    `ConfigError` of one line that names the setting and never repeats a key.
+    beside a database file, ``.key`` behind its name. That one is made here when it is not there and `make` says that
+    nothing is sealed yet: otherwise it is lost, and another one in its place would open nothing. Raises `ConfigError`
+    of one line that names the setting and never repeats a key.
     """
     settings = config.auth
     if settings.master_key:
@@ -42,7 +47,9 @@ def load_sealer(config: Config, *, make: bool = True) -> Sealer:
             "auth.master_key: a libSQL server needs one; set GATEWAY_AUTH_MASTER_KEY or auth.master_key_file"
         )
     file = master_key_file(address.path)
-    if make and not file.exists():
+    if not file.exists():
+        if not make:
+            raise ConfigError(_LOST.format(file=file))
         _make(file)
     return _sealer(_read(file, "auth.master_key"), f"auth.master_key: {file}")
 

@@ -17,8 +17,10 @@ from gateway.auth.tickets import Tickets
 from gateway.auth.void_logins import VoidLogins
 from gateway.config import Config
 from gateway.core.instant import Instant
+from gateway.core.sealing import Sealer
 from gateway.store.audit import prune_audit
 from gateway.store.database import Database
+from gateway.store.keys import list_keys
 from gateway.store.logins import prune_logins
 from gateway.store.tickets import prune_tickets
 
@@ -26,17 +28,13 @@ AUDIT_PRUNED_EVERY_S = 3600.0
 
 
 class Accounts:
-    """The services, each with what it needs of the others. `wall`: milliseconds since 1970 UTC.
+    """The services, each with what it needs of the others. `wall`: milliseconds since 1970 UTC."""
 
-    Raises `ConfigError` when there is no master key, or none that can be used.
-    """
-
-    def __init__(self, config: Config, database: Database, wall: Callable[[], int]) -> None:
+    def __init__(self, config: Config, database: Database, sealer: Sealer, wall: Callable[[], int]) -> None:
         self.settings = settings = config.auth
         self._database = database
         self._wall = wall
         self._prune_audit_at = 0.0
-        sealer = load_sealer(config)
         self.keyring = Keyring(sealer, settings.access_ttl_s)
         self.revocations = VoidLogins(wall, settings.access_ttl_s)
         self.access_tokens = AccessTokens(self.keyring, self.revocations, settings, wall)
@@ -51,6 +49,18 @@ class Accounts:
         self.logins = Logins(
             database, settings, wall, self.passwords, lockout, self.access_tokens, self.revoker, self.signed
         )
+
+    @classmethod
+    async def open(cls, config: Config, database: Database, wall: Callable[[], int]) -> Accounts:
+        """Those of a database that is up to date, with a key to sign with; a master key is made beside a database file
+        that has no signing keys yet. Raises `ConfigError` when there is none that can be used, `StoreError`."""
+        services = cls(config, database, load_sealer(config, make=not await list_keys(database)), wall)
+        try:
+            await services.start()
+        except BaseException:
+            services.close()
+            raise
+        return services
 
     async def start(self) -> None:
         """Have a key to sign with. Raises `ConfigError` when the master key is not this database's, `StoreError`."""

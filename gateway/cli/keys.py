@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
-from gateway.auth.keyring import LEAD_MS, Keyring, in_force, signer
+from gateway.auth.keyring import LEAD_MS, Keyring, in_force, open_key, signer
 from gateway.auth.master_key import load_sealer
 from gateway.cli.audit import audited
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_done, show_table
 from gateway.core.clock import rfc3339
+from gateway.core.sealing import Sealer
+from gateway.errors import ConfigError
 from gateway.store.database import Database
 from gateway.store.keys import SigningKeyRow, list_keys
 
@@ -25,9 +27,9 @@ def keys() -> None:
 @json_option
 @on_database
 async def list_command(db: Database) -> None:
-    """List the keys, in the order in which they sign; never their secrets."""
+    """List the keys, in the order in which they sign, and whether the master key opens them; never their secrets."""
     now, found = db.clock(), await list_keys(db)
-    signing = signer(found, now)
+    signing, sealer = signer(found, now), _sealer()
     rows = [
         {
             "kid": key.kid,
@@ -35,10 +37,18 @@ async def list_command(db: Database) -> None:
             "created_at": key.created_at,
             "signs_from": rfc3339(key.signs_from),
             "verifies_until": None if key.verifies_until is None else rfc3339(key.verifies_until),
+            "opened": sealer is not None and open_key(sealer, key) is not None,
         }
         for key in found
     ]
-    show_table(rows, ["kid", "state", "created_at", "signs_from", "verifies_until"])
+    show_table(rows, ["kid", "state", "created_at", "signs_from", "verifies_until", "opened"])
+
+
+def _sealer() -> Sealer | None:
+    try:
+        return load_sealer(invocation().config, make=False)
+    except ConfigError:
+        return None
 
 
 def _state(key: SigningKeyRow, signing: SigningKeyRow | None, now: int) -> str:
@@ -69,7 +79,8 @@ async def rotate(db: Database, lead_s: int | None, discard: bool) -> None:
     if discard and lead_s is not None:
         raise click.UsageError("--discard lets the new key sign at once: there is no --lead")
     config = invocation().config
-    keyring = Keyring(load_sealer(config), config.auth.access_ttl_s)
+    sealer = load_sealer(config, make=discard or not await list_keys(db))
+    keyring = Keyring(sealer, config.auth.access_ttl_s)
     lead_ms = LEAD_MS if lead_s is None else lead_s * 1000
     changing = audited(db, "keys.rotate", "keys", after={"discard": discard, "lead_ms": 0 if discard else lead_ms})
     rotated = await keyring.rotate(changing, db.clock(), lead_ms=lead_ms, discard=discard)

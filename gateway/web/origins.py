@@ -37,7 +37,9 @@ def is_own_origin(origin: str, scheme: str, host: str) -> bool:
         same_port = (parts.port or _default_port(scheme)) == (own.port or _default_port(scheme))
     except ValueError:
         return False
-    if parts.path or "?" in origin or "#" in origin or parts.username is not None or not parts.hostname:
+    if parts.path or "?" in origin or "#" in origin or not parts.hostname:
+        return False
+    if parts.username is not None or own.username is not None:
         return False
     return parts.scheme == scheme and parts.hostname == own.hostname and same_port
 

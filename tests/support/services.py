@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from gateway.auth.authenticator import Authenticator
+from gateway.auth.master_key import load_sealer
 from gateway.auth.services import Accounts
 from gateway.config import AuthConfig, Config
 from gateway.core.instant import Instant
@@ -21,7 +22,8 @@ class Clock(Protocol):
 def accounts(database: Any, clock: Clock, **settings: Any) -> Accounts:
     """Of a database, or what stands in for one; `settings` are those of [auth]."""
     cheap = {"argon2_memory_kib": 7168, "argon2_time": 1, "master_key": MASTER_KEY, **settings}
-    return Accounts(Config(auth=AuthConfig(**cheap)), database, lambda: clock.now().wall)
+    config = Config(auth=AuthConfig(**cheap))
+    return Accounts(config, database, load_sealer(config, make=False), lambda: clock.now().wall)
 
 
 def authenticator(database: Any, wall: Callable[[], int]) -> Authenticator:

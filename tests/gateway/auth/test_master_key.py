@@ -33,7 +33,7 @@ def opens(sealer: Sealer, text: str) -> bool:
 
 def refusal(settings: Config) -> str:
     with pytest.raises(ConfigError) as error:
-        load_sealer(settings)
+        load_sealer(settings, make=True)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -46,15 +46,15 @@ def test_the_environment_comes_first(url: str, tmp_path: Path, monkeypatch: pyte
         "GATEWAY_AUTH_MASTER_KEY": f"{KEY},{OTHER}",
         "GATEWAY_AUTH_MASTER_KEY_FILE": "nowhere",
     }
-    assert opens(load_sealer(load_config(environ=environ)), f"{KEY}\n{OTHER}")
+    assert opens(load_sealer(load_config(environ=environ), make=True), f"{KEY}\n{OTHER}")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_then_the_file_that_is_named(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"{OTHER}\n{KEY}\n")
-    assert opens(load_sealer(config(SERVER, master_key_file=str(file))), f"{OTHER},{KEY}")
-    assert opens(load_sealer(config(tmp_path / "gateway.db", master_key_file=str(file))), f"{OTHER},{KEY}")
+    assert opens(load_sealer(config(SERVER, master_key_file=str(file)), make=True), f"{OTHER},{KEY}")
+    assert opens(load_sealer(config(tmp_path / "gateway.db", master_key_file=str(file)), make=True), f"{OTHER},{KEY}")
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -99,21 +99,30 @@ def test_a_bad_key_in_the_environment_is_not_repeated() -> None:
 def test_a_key_is_made_beside_a_database_file_and_kept(tmp_path: Path) -> None:
     database = tmp_path / "not" / "there" / "gateway.db"
     file = database.with_name("gateway.db.key")
-    first = load_sealer(config(f"file:{database}"))
+    first = load_sealer(config(f"file:{database}"), make=True)
     assert master_key_file(database) == file
     assert file.stat().st_mode & 0o7777 == 0o600
     assert opens(first, file.read_text())
     assert [path.name for path in file.parent.iterdir()] == ["gateway.db.key"]
     before = file.read_bytes()
-    assert load_sealer(config(f"file:{database}")).derived("x") == first.derived("x")
+    assert load_sealer(config(f"file:{database}"), make=True).derived("x") == first.derived("x")
     assert file.read_bytes() == before
-    assert load_sealer(config(tmp_path / "other.db")).derived("x") != first.derived("x")
+    assert load_sealer(config(tmp_path / "other.db"), make=True).derived("x") != first.derived("x")
+
+
+def test_one_that_is_lost_is_not_replaced(tmp_path: Path) -> None:
+    """Where keys are sealed with it: another file would lie where the right one belongs."""
+    with pytest.raises(ConfigError, match=r"gateway\.db\.key is not there.*gateway keys rotate --discard"):
+        load_sealer(config(tmp_path / "gateway.db"), make=False)
+    assert list(tmp_path.iterdir()) == []
+    made = load_sealer(config(tmp_path / "gateway.db"), make=True)
+    assert load_sealer(config(tmp_path / "gateway.db"), make=False).derived("x") == made.derived("x")
 
 
 def test_it_is_the_owners_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        load_sealer(config(tmp_path / "gateway.db"))
+        load_sealer(config(tmp_path / "gateway.db"), make=True)
     finally:
         os.umask(before)
     assert (tmp_path / "gateway.db.key").stat().st_mode & 0o7777 == 0o600
@@ -122,7 +131,7 @@ def test_it_is_the_owners_whatever_the_umask(tmp_path: Path) -> None:
 def test_processes_that_start_together_agree(tmp_path: Path) -> None:
     program = (
         "import sys; from gateway.auth.master_key import load_sealer; from gateway.config import load_config;"
-        "sealer = None; sys.stdin.read(1); print(load_sealer(load_config()).derived('x')[0].hex())"
+        "sealer = None; sys.stdin.read(1); print(load_sealer(load_config(), make=True).derived('x')[0].hex())"
     )
     environment = os.environ | {"PYTHONPATH": str(TREE), "GATEWAY_DATABASE_URL": f"file:{tmp_path}/data/gateway.db"}
     command = [sys.executable, "-c", program]
@@ -174,14 +183,14 @@ def test_a_file_that_is_open_to_everybody_is_told_of(
     file = tmp_path / "keys"
     file.write_text(KEY)
     file.chmod(mode)
-    load_sealer(config(SERVER, master_key_file=str(file)))
+    load_sealer(config(SERVER, master_key_file=str(file)), make=True)
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * warns
     assert KEY not in caplog.text
 
 
 def test_nothing_that_is_logged_holds_a_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    load_sealer(config(tmp_path / "gateway.db"))
+    load_sealer(config(tmp_path / "gateway.db"), make=True)
     assert "a master key was made" in caplog.text
     made = (tmp_path / "gateway.db.key").read_text().strip()
     assert made not in caplog.text

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from typing import Any
 
@@ -19,7 +20,7 @@ def start_node(cli: Cli) -> str:
     """What a gateway does with keys when it starts; the key that signs."""
 
     async def start() -> str:
-        ring = Keyring(load_sealer(load_config()), 900)
+        ring = Keyring(load_sealer(load_config(), make=True), 900)
         async with await Database.open(str(cli.database), create=False) as database:
             await ring.ensure(database, wall_clock())
         return ring.signing_key(wall_clock()).kid
@@ -40,8 +41,21 @@ def test_listing_makes_no_key_and_needs_none(demo: Cli) -> None:
     assert keys(demo) == []
     assert not demo.database.with_name("gateway.db.key").exists()
     kid = start_node(demo)
+    assert [key["opened"] for key in keys(demo)] == [True]
     demo.database.with_name("gateway.db.key").unlink()
     assert states(demo) == {kid: "signing"}
+    assert [key["opened"] for key in keys(demo)] == [False]
+    assert demo("keys", "list").out.split()[-1] == "no"
+    assert not demo.database.with_name("gateway.db.key").exists()
+
+
+def test_listing_says_which_keys_the_master_key_opens(demo: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_node(demo)
+    for key in (base64.b64encode(bytes(32)).decode(), "nonsense"):
+        monkeypatch.setenv("GATEWAY_AUTH_MASTER_KEY", key)
+        answer = demo("keys", "list")
+        assert answer.out.split()[-1] == "no"
+        assert answer.err == ""
 
 
 def test_a_new_key_is_published_before_it_signs(demo: Cli) -> None:
@@ -98,6 +112,7 @@ def test_a_lost_master_key_is_said_and_replaced(demo: Cli) -> None:
     answer = demo("keys", "rotate", code=3)
     assert "auth.master_key" in answer.err
     assert "gateway keys rotate --discard" in answer.err
+    assert not demo.database.with_name("gateway.db.key").exists()
     assert states(demo) == {kid: "signing"}
     new = demo.json("keys", "rotate", "--discard")["kid"]
     assert start_node(demo) == new
@@ -121,7 +136,7 @@ def test_nothing_that_is_printed_is_secret(demo: Cli) -> None:
         assert blob.hex() not in shown
         assert repr(blob) not in shown
     assert json.loads(demo("keys", "list", "--json").out)[0].keys() == {
-        *("kid", "state", "created_at", "signs_from", "verifies_until")
+        *("kid", "state", "created_at", "signs_from", "verifies_until", "opened")
     }
 
 

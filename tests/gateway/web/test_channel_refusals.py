@@ -123,6 +123,8 @@ def test_who_is_no_trusted_proxy_can_not_say_by_which_scheme_it_came(start_site:
         ("http://", "http", "", False),
         ("http://[::1", "http", "h", False),
         ("http://h", "http", "h:x", False),
+        ("http://h", "http", "evil@h", False),
+        ("http://h", "http", "@h", False),
     ],
 )
 def test_origins_by_scheme_host_and_port(origin: str, scheme: str, host: str, own: bool) -> None:
