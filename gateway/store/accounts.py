@@ -13,6 +13,7 @@ import msgspec
 from gateway.errors import Conflict, NotFound, PreconditionFailed
 from gateway.store.audit import Lookup, Store
 from gateway.store.database import Reader, Row, Statement, Value
+from gateway.store.guarded import unchanged
 from gateway.store.guards import Guard, guard, guarded_write
 from gateway.store.refusals import refusals
 
@@ -118,17 +119,7 @@ async def replace_user(db: Store, before: User, after: User) -> int:
     Raises PreconditionFailed when the row is not `before` any more and NotFound when it is gone; Conflict when the user
     name or e-mail is taken, or when no active administrator would be left; NotFound for an unknown plan.
     """
-    changed = PreconditionFailed("The user was changed in the meantime.")
-    [rows] = await db.read(Statement(f"SELECT {_COLUMNS} FROM users WHERE id = ?", (before.id,)))  # noqa: S608
-    if not rows:
-        raise NotFound(f"There is no user {before.id}.")
-    # What was read is compared as it is stored: the same attributes can be written in more than one way.
-    if msgspec.json.encode(_user(rows[0])) != msgspec.json.encode(before):
-        raise changed
-    guards = [
-        guard("users", "id = ?", (before.id,), NotFound(f"There is no user {before.id}.")),
-        guard("users", _SAME, rows[0], changed),
-    ]
+    guards = await unchanged(db, "users", _COLUMNS, before, _user)
     if _reigns(before) and not _reigns(after):
         guards.append(_another_admin(before.id))
     update = Statement(
@@ -188,13 +179,6 @@ def user_before(user_id: str) -> Lookup:
         " FROM users WHERE id = ?",
         (user_id,),
     )
-
-
-# Text is compared byte by byte, also where the column takes capitals and small letters for the same.
-_SAME = (
-    f"({_COLUMNS.replace('username', 'username COLLATE BINARY').replace('email', 'email COLLATE BINARY')})"
-    f" IS ({', '.join('?' for _ in _COLUMNS.split(','))})"
-)
 
 
 def _set(user_id: str, column: str, value: Value) -> Statement:

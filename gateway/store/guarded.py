@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
+import msgspec
+
+from gateway.errors import NotFound, PreconditionFailed
 from gateway.store.audit import Audited, Store
-from gateway.store.driver import Statement, Written
-from gateway.store.guards import Guard, guarded_write
+from gateway.store.driver import Reader, Row, Statement, Written
+from gateway.store.guards import Guard, guard, guarded_write
+
+
+class Identified(Protocol):
+    """What is kept of a row that has an id."""
+
+    @property
+    def id(self) -> str:
+        """The id."""
+
+
+Kept = TypeVar("Kept", bound=Identified)
 
 
 class Guarded(Audited):
@@ -21,3 +36,24 @@ class Guarded(Audited):
     async def write(self, *statements: Statement) -> Written:
         """As `Database.write`; raises what `guarded_write` does."""
         return await guarded_write(self._db, self._guards, *statements)
+
+
+async def unchanged(db: Reader, table: str, columns: str, before: Kept, read: Callable[[Row], Kept]) -> list[Guard]:
+    """What a write hangs on that builds on `before`, which `read` made of the `columns` of a row: that it stands as it
+    stood. Table and columns, `id` the first, are the program's own.
+
+    The guards refuse, and this does, with NotFound when the row is gone, with PreconditionFailed when it is another.
+    """
+    what, key = type(before).__name__.lower(), before.id
+    missing = NotFound(f"There is no {what} {key}.")
+    changed = PreconditionFailed(f"The {what} was changed in the meantime.")
+    [rows] = await db.read(Statement(f"SELECT {columns} FROM {table} WHERE id = ?", (key,)))  # noqa: S608
+    if not rows:
+        raise missing
+    # What was read is compared as it is stored: the same attributes can be written in more than one way.
+    if msgspec.json.encode(read(rows[0])) != msgspec.json.encode(before):
+        raise changed
+    # Text byte by byte, also where the column takes capitals and small letters for the same.
+    compared = ", ".join(f"{column} COLLATE BINARY" for column in columns.split(", "))
+    same = f"({compared}) IS ({', '.join('?' * len(rows[0]))})"
+    return [guard(table, "id = ?", (key,), missing), guard(table, same, rows[0], changed)]

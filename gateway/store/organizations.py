@@ -15,7 +15,9 @@ from gateway.errors import Conflict, NotFound, PreconditionFailed
 from gateway.store.accounts import Status
 from gateway.store.audit import Lookup, Store
 from gateway.store.database import Reader, Row, Statement, Value
+from gateway.store.guarded import unchanged
 from gateway.store.guards import Guard, guard, guarded_write
+from gateway.store.permission_sets import permission_statements
 from gateway.store.refusals import refusals
 
 MemberRole = Literal["owner", "admin", "member"]
@@ -107,18 +109,7 @@ async def replace_organization(db: Store, before: Organization, after: Organizat
 
     Raises PreconditionFailed when the row is not `before` any more, NotFound when it is gone or there is no such plan.
     """
-    missing = NotFound(f"There is no organization {before.id}.")
-    changed = PreconditionFailed("The organization was changed in the meantime.")
-    [rows] = await db.read(Statement(f"SELECT {_COLUMNS} FROM organizations WHERE id = ?", (before.id,)))  # noqa: S608
-    if not rows:
-        raise missing
-    # What was read is compared as it is stored: the same attributes can be written in more than one way.
-    if msgspec.json.encode(_organization(rows[0])) != msgspec.json.encode(before):
-        raise changed
-    guards = [
-        guard("organizations", "id = ?", (before.id,), missing),
-        guard("organizations", _SAME, rows[0], changed),
-    ]
+    guards = await unchanged(db, "organizations", _COLUMNS, before, _organization)
     update = Statement(
         "UPDATE organizations SET plan = ?, name = ?, attributes = ?, timezone = ?, anchor_at = ?, status = ?"
         " WHERE id = ?",
@@ -260,20 +251,9 @@ async def read_role_permissions(db: Reader) -> RolePermissions:
     return {role: tuple(row[1] for row in rows if row[0] == role) for role in MEMBER_ROLES}
 
 
-def role_permission_statements(role: MemberRole, permissions: Iterable[str]) -> list[Statement]:
-    """The statements that make a role grant exactly `permissions`, for a write of several."""
-    wanted = msgspec.json.encode(sorted(permissions)).decode()
-    return [
-        Statement(
-            "DELETE FROM org_role_permissions WHERE role = ? AND permission NOT IN (SELECT value FROM json_each(?))",
-            (role, wanted),
-        ),
-        Statement(
-            "INSERT INTO org_role_permissions (role, permission) SELECT ?, value FROM json_each(?) WHERE true"
-            " ON CONFLICT (role, permission) DO NOTHING",
-            (role, wanted),
-        ),
-    ]
+def role_permission_statements(role: str, permissions: Iterable[str]) -> list[Statement]:
+    """The statements that make a membership role grant exactly `permissions`, for a write of several."""
+    return permission_statements("org_role_permissions", "role", role, permissions)
 
 
 async def set_role_permissions(db: Store, role: MemberRole, permissions: Iterable[str]) -> int:
@@ -339,7 +319,6 @@ UPDATE meta SET value = value WHERE key = 'epoch'
 AND (SELECT count() FROM org_role_permissions) = json_array_length(?1)
 AND NOT EXISTS (SELECT role, permission FROM org_role_permissions
     EXCEPT SELECT value ->> 0, value ->> 1 FROM json_each(?1))"""
-_SAME = f"({_COLUMNS}) IS ({', '.join('?' for _ in _COLUMNS.split(','))})"
 
 
 def _has_role(organization_id: str, user_id: str, role: MemberRole | None) -> Guard:

@@ -13,6 +13,7 @@ from gateway.store.audit import Lookup, Store
 from gateway.store.database import Reader, Row, Statement
 from gateway.store.documents import by_first_column
 from gateway.store.guards import Guard, guard, guarded_write
+from gateway.store.permission_sets import as_json, permission_statements, same_permissions
 from gateway.store.refusals import refusals
 
 MAX_LIMIT = 2**53 - 1
@@ -124,21 +125,13 @@ def plan_statements(plan: Plan) -> list[Statement]:
     """The statements that make a plan exactly `plan`, for a write of several; rows that are right already are not
     touched.
     """
-    permissions, quotas = _as_json(plan)
+    quotas = _quotas_as_json(plan)
     return [
         Statement(
             "INSERT INTO plans (id, name) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name",
             (plan.id, plan.name),
         ),
-        Statement(
-            "DELETE FROM plan_permissions WHERE plan = ? AND permission NOT IN (SELECT value FROM json_each(?))",
-            (plan.id, permissions),
-        ),
-        Statement(
-            "INSERT INTO plan_permissions (plan, permission) SELECT ?, value FROM json_each(?) WHERE true"
-            " ON CONFLICT (plan, permission) DO NOTHING",
-            (plan.id, permissions),
-        ),
+        *permission_statements("plan_permissions", "plan", plan.id, plan.permissions),
         Statement(
             "DELETE FROM plan_quotas WHERE plan = ? AND quota NOT IN (SELECT key FROM json_each(?))",
             (plan.id, quotas),
@@ -195,25 +188,23 @@ def plan_before(plan: str) -> Lookup:
 
 
 # As many rows as there should be, and none that should not.
-_SAME = """
-id = ?1 AND name IS ?2
-AND (SELECT count() FROM plan_permissions WHERE plan = ?1) = json_array_length(?3)
-AND NOT EXISTS (SELECT permission FROM plan_permissions WHERE plan = ?1 EXCEPT SELECT value FROM json_each(?3))
-AND (SELECT count() FROM plan_quotas WHERE plan = ?1) = (SELECT count() FROM json_each(?4))
+_SAME_QUOTAS = """
+(SELECT count() FROM plan_quotas WHERE plan = ?1) = (SELECT count() FROM json_each(?4))
 AND NOT EXISTS (SELECT quota, limit_value, period, hard FROM plan_quotas WHERE plan = ?1
     EXCEPT SELECT key, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?4))"""
 
 
 def still(plan: Plan) -> Guard:
     """The plan is what it was."""
-    changed = PreconditionFailed("The plan was changed in the meantime.")
-    return guard("plans", _SAME, (plan.id, plan.name, *_as_json(plan)), changed)
+    same = f"id = ?1 AND name IS ?2 AND {same_permissions('plan_permissions', 'plan')} AND {_SAME_QUOTAS}"
+    args = (plan.id, plan.name, as_json(plan.permissions), _quotas_as_json(plan))
+    return guard("plans", same, args, PreconditionFailed("The plan was changed in the meantime."))
 
 
-def _as_json(plan: Plan) -> tuple[str, str]:
-    """The permissions as an array, the quotas as an object of arrays."""
+def _quotas_as_json(plan: Plan) -> str:
+    """An object of arrays."""
     quotas = {name: msgspec.structs.astuple(quota) for name, quota in plan.quotas.items()}
-    return msgspec.json.encode(plan.permissions).decode(), msgspec.json.encode(quotas).decode()
+    return msgspec.json.encode(quotas).decode()
 
 
 async def apply_plans(db: Store, desired: Iterable[Plan]) -> tuple[list[PlanDifference], int | None]:

@@ -13,6 +13,7 @@ from gateway.store.audit import Lookup, Store
 from gateway.store.database import Reader, Statement
 from gateway.store.documents import by_first_column
 from gateway.store.guards import Guard, guard, guarded_write
+from gateway.store.permission_sets import as_json, permission_statements, same_permissions
 from gateway.store.refusals import refusals
 
 
@@ -63,7 +64,7 @@ async def delete_role(db: Store, before: Role) -> int:
 def still(role: Role) -> Guard:
     """The role is what it was."""
     changed = PreconditionFailed("The role was changed in the meantime.")
-    return guard("roles", _SAME, (role.id, role.name, _as_json(role)), changed)
+    return guard("roles", _SAME, (role.id, role.name, as_json(role.permissions)), changed)
 
 
 def role_before(role: str) -> Lookup:
@@ -76,11 +77,7 @@ def role_before(role: str) -> Lookup:
     )
 
 
-# As many rows as there should be, and none that should not.
-_SAME = """
-id = ?1 AND name IS ?2
-AND (SELECT count() FROM role_permissions WHERE role = ?1) = json_array_length(?3)
-AND NOT EXISTS (SELECT permission FROM role_permissions WHERE role = ?1 EXCEPT SELECT value FROM json_each(?3))"""
+_SAME = f"id = ?1 AND name IS ?2 AND {same_permissions('role_permissions', 'role')}"
 
 
 async def _read_roles(db: Reader, which: str, args: tuple[str | int, ...]) -> list[Role]:
@@ -94,19 +91,4 @@ async def _read_roles(db: Reader, which: str, args: tuple[str | int, ...]) -> li
 
 
 def _permission_statements(role_id: str, role: Role) -> list[Statement]:
-    """What makes the role permit exactly what `role` says; rows that are right already are not touched."""
-    return [
-        Statement(
-            "DELETE FROM role_permissions WHERE role = ? AND permission NOT IN (SELECT value FROM json_each(?))",
-            (role_id, _as_json(role)),
-        ),
-        Statement(
-            "INSERT INTO role_permissions (role, permission) SELECT ?, value FROM json_each(?) WHERE true"
-            " ON CONFLICT (role, permission) DO NOTHING",
-            (role_id, _as_json(role)),
-        ),
-    ]
-
-
-def _as_json(role: Role) -> str:
-    return msgspec.json.encode(role.permissions).decode()
+    return permission_statements("role_permissions", "role", role_id, role.permissions)
