@@ -71,10 +71,10 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Gateway) -> AsyncIterator[None]:
-        async with running_node(config, clock or SystemClock(), shared_metrics) as node:
-            app.state.node = node
+        async with running_node(config, clock or SystemClock(), shared_metrics) as (node, accounts):
+            app.state.node, app.state.accounts = node, accounts
             app.channel = channel(node, config)
-            app.router.routes[:] = routes(node, config)
+            app.router.routes[:] = routes(node, accounts, config)
             yield
 
     handlers = {HTTPException: http_problem, Exception: internal_problem}
@@ -87,8 +87,8 @@ def create_app(
 @asynccontextmanager
 async def running_node(
     config: Config, clock: Clock, shared_metrics: SharedMetrics | None = None
-) -> AsyncIterator[Node]:
-    """A node at work: database open, feed following, ticker ticking."""
+) -> AsyncIterator[tuple[Node, Accounts]]:
+    """A node at work: database open, feed following, ticker ticking; and the services of its accounts."""
     async with AsyncExitStack() as stack:
         database = await Database.configured(config)
         stack.push_async_callback(database.close)
@@ -96,8 +96,9 @@ async def running_node(
         accounts = await Accounts.open(config, database, lambda: clock.now().wall)
         stack.callback(accounts.close)
         metrics = Metrics(shared_metrics)
-        node = Node(node_name(), database, accounts, clock, config.channel, config.changes, metrics)
-        metrics.watch(lambda: node_metrics(node))
+        settings = (config.channel, config.changes)
+        node = Node(node_name(), database, accounts.authenticator, clock, *settings, metrics, accounts.keep_house)
+        metrics.watch(lambda: node_metrics(node, accounts))
         await node.feed.start()
         stack.push_async_callback(node.neighbours.leave)
         own = (node.feed.run(), node.tick(), node.housekeep(), node.neighbours.run(), node.roll_call.run())
@@ -106,7 +107,7 @@ async def running_node(
             task.add_done_callback(node.task_ended)
             stack.push_async_callback(_stop, task)
         stack.callback(node.stop)
-        yield node
+        yield node, accounts
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

@@ -10,11 +10,12 @@ import math
 import random
 import secrets
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway import __version__
-from gateway.auth.services import Accounts
+from gateway.auth.authenticator import Authenticator
 from gateway.config import ChangesConfig, ChannelConfig
 from gateway.core.instant import Instant
 from gateway.core.principal import Principal
@@ -54,23 +55,24 @@ STRANGERS_AT_LEAST = 100
 class Node:
     """Composes hub, feed and authenticator for one process and keeps its sessions.
 
-    `broken` when one of its long-lived tasks ended by a fault of ours.
+    `keep_credentials` deletes what is kept long enough of logins and what hangs on them. `broken` when one of the
+    node's long-lived tasks ended by a fault of ours.
     """
 
     def __init__(
         self,
         name: str,
         database: Database,
-        accounts: Accounts,
+        authenticator: Authenticator,
         clock: Clock,
         channel: ChannelConfig,
         changes: ChangesConfig,
         metrics: Metrics,
+        keep_credentials: Callable[[Instant], Awaitable[None]],
     ) -> None:
         self.name = name
         self.database = database
-        self.accounts = accounts
-        self.authenticator = accounts.authenticator
+        self.authenticator = authenticator
         self.clock = clock
         self.metrics = metrics
         self.hub = Hub(max_documents=channel.max_documents, max_sessions_per_user=channel.max_sessions_per_user)
@@ -81,11 +83,11 @@ class Node:
         self.send_timeout_s = channel.send_timeout_s
         self.sessions: dict[Connection, None] = {}
         self.strangers: set[Connection] = set()
-        self.draining = False
-        self.broken = False
+        self.draining = self.broken = False
         self.handshakes: Counter[str] = Counter()
         self.ended_by: Counter[str] = Counter()
         self.stale_since: int | None = None
+        self._keep_credentials = keep_credentials
         self._channel = channel
         self._started_at = clock.now().wall
         self._sweep_s = changes.sweep_s
@@ -236,7 +238,7 @@ class Node:
         if self.neighbours.first:
             at = self.clock.now()
             await prune(self.database, self._keep_s * 1000, at.wall)
-            await self.accounts.keep_house(at)
+            await self._keep_credentials(at)
             await forget_writers(self.database, at.wall - WRITERS_KEPT_MS)
 
     async def _look_for_lost_revocations(self) -> None:

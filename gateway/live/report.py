@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from gateway.auth.services import Accounts
 from gateway.core.session import Condition
 from gateway.live.node import Node
 
 
-def node_metrics(node: Node) -> Iterator[Metric]:
-    """Sessions, ends, the feed and the hub, as they stand now."""
+def node_metrics(node: Node, accounts: Accounts) -> Iterator[Metric]:
+    """Sessions, ends, the feed, the hub and the passwords in work, as they stand now."""
     kinds = Counter(
         session.session.principal.kind.value if session.session.principal else "none"
         for session in node.sessions
@@ -23,7 +24,7 @@ def node_metrics(node: Node) -> Iterator[Metric]:
     yield _labelled("gateway_handshakes", "WebSocket handshakes, by outcome.", "outcome", node.handshakes)
     yield _labelled("gateway_sessions_ended", "Sessions that ended, by the code of their end.", "code", node.ended_by)
     yield from _counters(node)
-    yield from _levels(node)
+    yield from _levels(node, accounts)
 
 
 def _counters(node: Node) -> Iterator[Metric]:
@@ -55,7 +56,7 @@ def _counters(node: Node) -> Iterator[Metric]:
     yield HistogramMetricFamily("gateway_store_commit_size", text, buckets, sum_value=store.operations)
 
 
-def _levels(node: Node) -> Iterator[Metric]:
+def _levels(node: Node, accounts: Accounts) -> Iterator[Metric]:
     feed = node.feed
     held = len(node.hub.entries) - len(node.hub.resting)
     for name, text, level in (
@@ -68,9 +69,9 @@ def _levels(node: Node) -> Iterator[Metric]:
         ("gateway_sign_of_life_seconds", "How long the last write of it took.", node.neighbours.write_s),
         ("gateway_store_stale", "1 while the database can not be read.", int(feed.stale)),
         ("gateway_store_stalled", "1 while the database takes no writes.", int(node.neighbours.stalled)),
-        ("gateway_passwords_checked_now", "Passwords being hashed.", node.accounts.passwords.running),
-        ("gateway_passwords_waiting", "Logins that wait for a thread to hash on.", node.accounts.passwords.waiting),
-        ("gateway_revocations_held", "Void login sessions held in memory.", len(node.accounts.revocations)),
+        ("gateway_passwords_checked_now", "Passwords being hashed.", accounts.passwords.running),
+        ("gateway_passwords_waiting", "Logins that wait for a thread to hash on.", accounts.passwords.waiting),
+        ("gateway_revocations_held", "Void login sessions held in memory.", len(accounts.revocations)),
         ("gateway_draining", "1 while this node takes no more sessions.", int(node.draining)),
     ):
         yield GaugeMetricFamily(name, text, value=level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute, WebSocketRoute
 
+from gateway.auth.services import Accounts
 from gateway.config import Config
 from gateway.live.node import Node
 from gateway.web.admin import Administration
@@ -44,10 +45,9 @@ def channel(node: Node, config: Config) -> Channel:
     )
 
 
-def routes(node: Node, config: Config) -> list[BaseRoute]:
+def routes(node: Node, accounts: Accounts, config: Config) -> list[BaseRoute]:
     """All routes of the gateway."""
     proxies = Networks(config.server.trusted_proxies)
-    accounts = node.accounts
     cookies = Cookies(
         accounts.signed,
         Origins(config.server.allowed_origins, proxies),
@@ -57,13 +57,13 @@ def routes(node: Node, config: Config) -> list[BaseRoute]:
     callers = Callers(node, accounts.authenticator, cookies)
     return [
         WebSocketRoute(CHANNEL_PATH, channel(node, config)),
-        *operation_routes(operations(node, config, callers, cookies), callers, node.metrics, proxies),
+        *operation_routes(operations(node, accounts, config, callers, cookies), callers, node.metrics, proxies),
     ]
 
 
-def operations(node: Node, config: Config, callers: Callers, cookies: Cookies) -> list[Operation]:
+def operations(node: Node, accounts: Accounts, config: Config, callers: Callers, cookies: Cookies) -> list[Operation]:
     """All that can be asked by HTTP."""
-    accounts, auth, turns = node.accounts, config.auth, Turns()
+    auth, turns = config.auth, Turns()
 
     def wall() -> int:
         return node.clock.now().wall

@@ -309,9 +309,9 @@ class GatewayAgainstModel(RuleBasedStateMachine):
 
     def start_node(self) -> None:
         config = Config()
-        self.node = Node(
-            "n", self.store, accounts(self.store, self.clock), self.clock, config.channel, config.changes, Metrics()
-        )  # type: ignore[arg-type]
+        services = accounts(self.store, self.clock)
+        settings = (config.channel, config.changes)
+        self.node = Node("n", self.store, services.authenticator, self.clock, *settings, Metrics(), services.keep_house)  # type: ignore[arg-type]
         self.loop.run_until_complete(self.node.feed.start())
         self.application = channel(self.node, config)
         self.tasks = [self.loop.create_task(work) for work in (self.node.feed.run(), self.node.tick())]

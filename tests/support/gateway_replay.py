@@ -247,14 +247,16 @@ class GatewayReplay:
         await channel(self.node, self.config)(scope, receive, send)
 
     async def _start_node(self, name: str) -> None:
+        services = accounts(self.store, self.clock)
         self.node = Node(
             name,
             self.store,
-            accounts(self.store, self.clock),
+            services.authenticator,
             self.clock,
             self.config.channel,
             self.config.changes,
             Metrics(),
+            services.keep_house,
         )  # type: ignore[arg-type]
         await self.node.feed.start()
         timer = asyncio.create_task(self.node.tick())

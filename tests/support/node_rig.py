@@ -155,7 +155,17 @@ class Rig:
         self.clock = ManualClock()
         channel = ChannelConfig(**limits)
         changes = changes or ChangesConfig()
-        self.node = Node(name, self.store, accounts(self.store, self.clock), self.clock, channel, changes, Metrics())  # type: ignore[arg-type]
+        self.accounts = accounts(self.store, self.clock)
+        self.node = Node(
+            name,
+            self.store,  # type: ignore[arg-type]
+            self.accounts.authenticator,
+            self.clock,
+            channel,
+            changes,
+            Metrics(),
+            self.accounts.keep_house,
+        )
         self.hub, self.feed = self.node.hub, self.node.feed
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -39,7 +39,7 @@ def overtake(site: Any, *ahead: str) -> OvertakenStore:
     store = OvertakenStore(database, *(Statement(sql) for sql in ahead))
     node.database = cast(Database, store)
     try:
-        site.client.app.router.routes[:] = routes(node, Config())
+        site.client.app.router.routes[:] = routes(node, site.accounts, Config())
     finally:
         node.database = database
     return store

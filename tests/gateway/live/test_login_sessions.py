@@ -27,14 +27,14 @@ class Logins(Rig):
 
     def token(self, session: str, user: str = "ada") -> str:
         """A new access token of a login session."""
-        return self.node.accounts.access_tokens.issue(user, session)[0]
+        return self.accounts.access_tokens.issue(user, session)[0]
 
     async def principal(self, token: str) -> Principal:
         return await self.node.authenticator.authenticate(token)
 
     async def ticket(self, session: str) -> str:
         principal = await self.principal(self.token(session))
-        return self.node.accounts.tickets.issue(principal)
+        return self.accounts.tickets.issue(principal)
 
     async def refused(self, token: str) -> bool:
         try:
@@ -55,7 +55,7 @@ async def rig(cast: Database) -> AsyncIterator[Logins]:
             for id, user in (("s_1", "ada"), ("s_2", "ada"), ("s_bob", "bob"))
         )
     )
-    await made.node.accounts.start()
+    await made.accounts.start()
     async with made:
         yield made
 
@@ -174,7 +174,7 @@ async def test_sessions_end_with_the_key_that_signed_their_token(rig: Logins) ->
     ticket.say(op="auth", token=await rig.ticket("s_1"))
     await rig.settle()
     elsewhere = Logins(rig.database)
-    await elsewhere.node.accounts.keyring.rotate(rig.database, rig.clock.wall, discard=True)
+    await elsewhere.accounts.keyring.rotate(rig.database, rig.clock.wall, discard=True)
     await rig.settle()
     assert [peer.ended for peer in peers] == ["token_expired"] * 3  # for a new one, they may come back
     assert ticket.ended is None
@@ -185,7 +185,7 @@ async def test_sessions_end_with_the_key_that_signed_their_token(rig: Logins) ->
 async def test_a_key_that_overlaps_ends_nobody(rig: Logins) -> None:
     peers = await three(rig)
     elsewhere = Logins(rig.database)
-    await elsewhere.node.accounts.keyring.rotate(rig.database, rig.clock.wall, lead_ms=1000)
+    await elsewhere.accounts.keyring.rotate(rig.database, rig.clock.wall, lead_ms=1000)
     await rig.settle()
     rig.advance(2)
     assert [peer.ended for peer in peers] == [None] * 3
@@ -216,7 +216,7 @@ async def test_other_changes_read_nothing_about_credentials(rig: Logins, monkeyp
 
 async def test_what_the_node_revoked_itself_is_void_before_the_feed_hears_of_it(rig: Logins) -> None:
     token = rig.token("s_1")
-    await rig.node.accounts.revoker.revoke(SessionEnded("s_1"))
+    await rig.accounts.revoker.revoke(SessionEnded("s_1"))
     assert await rig.refused(token)
     await rig.settle()
     assert await rig.refused(token)
@@ -284,7 +284,7 @@ async def test_a_database_that_was_replaced_says_itself_what_is_revoked(rig: Log
     token = rig.token("s_1")
     await rig.run("UPDATE login_sessions SET revoked_at = 5 WHERE id = 's_1'")
     assert await rig.refused(token)
-    rig.node.accounts.revocations.note(1_000_000, sessions=[("bob", "s_bob")])
+    rig.accounts.revocations.note(1_000_000, sessions=[("bob", "s_bob")])
     await rig.run("DROP TRIGGER login_sessions_update")
     await rig.database.write(
         Statement("UPDATE login_sessions SET revoked_at = NULL"),

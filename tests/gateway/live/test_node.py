@@ -160,7 +160,7 @@ async def test_the_figures_are_those_of_the_node(rig: Rig) -> None:
     rig.node.handshakes["accepted"] += 3
     samples = {
         (sample.name, *sample.labels.values()): sample.value
-        for family in node_metrics(rig.node)
+        for family in node_metrics(rig.node, rig.accounts)
         for sample in family.samples
     }
     assert samples["gateway_sessions", "user"] == 1
@@ -177,6 +177,6 @@ async def test_the_figures_are_those_of_the_node(rig: Rig) -> None:
 @pytest.mark.parametrize("user", ["ada", "root"])
 async def test_no_user_is_named_in_the_figures(rig: Rig, user: str) -> None:
     await rig.connect(token_text(user))
-    for family in node_metrics(rig.node):
+    for family in node_metrics(rig.node, rig.accounts):
         for sample in family.samples:
             assert user not in "".join(sample.labels.values())

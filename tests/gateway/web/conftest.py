@@ -11,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient, WebSocketTestSession
 
 from gateway.app import create_app
+from gateway.auth.services import Accounts
 from gateway.cli.demo import DEMO_USER, demo_statements
 from gateway.config import AdminConfig, AuthConfig, ChannelConfig, Config, DatabaseConfig, ServerConfig
 from gateway.live.node import Node
@@ -32,6 +33,12 @@ class Site:
         node = self.client.app.state.node  # type: ignore[attr-defined]
         assert isinstance(node, Node)
         return node
+
+    @property
+    def accounts(self) -> Accounts:
+        accounts = self.client.app.state.accounts  # type: ignore[attr-defined]
+        assert isinstance(accounts, Accounts)
+        return accounts
 
     def write(self, *statements: Statement) -> int:
         """Commit through the application's own database; the commit's `seq`."""

@@ -214,8 +214,8 @@ def test_sessions_are_shown_and_ended(site: Site, writer: ApiCaller) -> None:
     answered = writer("DELETE", f"{ADA}/sessions/s_1")
     assert answered.headers["gateway-seq"] == str(answered.json()["seq"])
     assert writer.done("GET", f"{ADA}/sessions")["items"][0]["revoked_at"] is not None
-    assert site.node.accounts.revocations.void("u_ada", "s_1")
-    assert last_entry(site)[:3] == ("user:u_grace", "session.revoke", "session:s_1")
+    assert site.accounts.revocations.void("u_ada", "s_1")
+    assert last_entry(site)[:3] == ("user:u_grace", "session.revoke", "user:u_ada")
 
 
 def test_tokens_are_shown_without_their_secret_and_revoked(site: Site, writer: ApiCaller) -> None:
@@ -230,7 +230,7 @@ def test_tokens_are_shown_without_their_secret_and_revoked(site: Site, writer: A
         writer.done("DELETE", f"{ADA}/tokens/t_ada")
         assert one(socket, "ended")["code"] == "revoked"
     ada.refused(401, "GET", ADA)
-    assert last_entry(site)[:3] == ("user:u_grace", "token.revoke", "token:t_ada")
+    assert last_entry(site)[:3] == ("user:u_grace", "token.revoke", "user:u_ada")
 
 
 @pytest.mark.parametrize("kind", ["sessions", "tokens"])

@@ -27,14 +27,14 @@ def log_in(site: Site) -> str:
 
 
 def access_token(site: Site, session: str) -> str:
-    return site.node.accounts.access_tokens.issue(USER, session)[0]
+    return site.accounts.access_tokens.issue(USER, session)[0]
 
 
 def ticket(site: Site, session: str | None = None) -> str:
     """A ticket of a login session, of a new one unless told."""
     token = access_token(site, session or log_in(site))
     principal = site.call(site.node.authenticator.authenticate, token)
-    return site.node.accounts.tickets.issue(principal)
+    return site.accounts.tickets.issue(principal)
 
 
 def refused(site: Site, query: str, headers: Any = None, **options: Any) -> WebSocketDenialResponse:
@@ -180,7 +180,7 @@ def test_who_is_revoked_while_the_upgrade_is_answered_gets_an_end_and_no_documen
 
     async def send(message: Message) -> None:
         if message["type"] == "websocket.accept":
-            site.node.accounts.revocations.note(10**9, sessions=[(USER, session)])
+            site.accounts.revocations.note(10**9, sessions=[(USER, session)])
         sent.append(message)
 
     scope: Json = {

@@ -40,7 +40,7 @@ def login(site: Site, user: str = "u_ada", *, lasts_ms: int = HOUR_MS, **used: A
             **{"token_hash": hash_token(refresh), "session_id": session, "created_at": now, "expires_at": ends} | used,
         ),
     )
-    access, _ = site.node.accounts.access_tokens.issue(user, session)
+    access, _ = site.accounts.access_tokens.issue(user, session)
     return Login(session, access, refresh)
 
 
@@ -100,7 +100,7 @@ def test_a_narrowed_token_says_to_what(site: Site, scopes: Json, scope: str) -> 
 
 def test_an_access_token(site: Site) -> None:
     ada, auth = login(site), AuthConfig()
-    claims = site.node.accounts.access_tokens.check(ada.access)
+    claims = site.accounts.access_tokens.check(ada.access)
     assert introspect(site, ada.access) == {
         "active": True,
         "token_type": "Bearer",
@@ -184,7 +184,7 @@ def test_everything_else_stands_for_nothing_and_nobody_learns_why(site: Site) ->
         login(site, expires_at=1).refresh,
     ]
     principal = site.call(site.node.authenticator.authenticate, ada.access)
-    garbage.append(site.node.accounts.tickets.issue(principal))
+    garbage.append(site.accounts.tickets.issue(principal))
     assert [introspect(site, token) for token in garbage] == [INACTIVE] * len(garbage)
     assert introspect(site, ada.access)["active"]
 
@@ -203,7 +203,7 @@ def test_to_be_looked_at_is_no_use_of_a_token(site: Site) -> None:
     """Nothing is used up, and nothing written."""
     ada, api = login(site), site.token("u_ada", id="t_ada")
     principal = site.call(site.node.authenticator.authenticate, ada.access)
-    ticket = site.node.accounts.tickets.issue(principal)
+    ticket = site.accounts.tickets.issue(principal)
     tables = ["login_sessions", "refresh_tokens", "used_tickets", "audit"]
 
     def rows() -> list[Any]:
@@ -264,7 +264,8 @@ def test_whoever_holds_an_api_token_may_revoke_it(site: Site) -> None:
         assert one(socket, "ended")["code"] == "revoked"
     assert site.client.get("/api/identity", headers=bearer).status_code == 401
     [row] = trail(site, "token.revoke")
-    assert (row.actor, row.target, row.address, row.outcome) == ("user:u_ada", "token:t_ada", "127.0.0.1", "ok")
+    assert (row.actor, row.target, row.address, row.outcome) == ("user:u_ada", "user:u_ada", "127.0.0.1", "ok")
+    assert row.after == {"id": "t_ada"}
 
 
 @pytest.mark.parametrize("kind", ["access", "refresh"])
@@ -278,7 +279,7 @@ def test_an_access_or_refresh_token_ends_its_login_session(site: Site, kind: str
     assert [introspect(site, token) for token in (ada.access, ada.refresh)] == [INACTIVE] * 2
     assert site.client.get("/api/identity", headers=other.bearer()).status_code == 200
     [row] = trail(site, "session.revoke")
-    assert (row.actor, row.target) == ("user:u_ada", f"session:{ada.session}")
+    assert (row.actor, row.target, row.after) == ("user:u_ada", "user:u_ada", {"id": ada.session})
 
 
 def test_a_refresh_token_that_was_used_up_ends_its_session_too(site: Site) -> None:
@@ -312,8 +313,8 @@ def test_what_is_void_or_unknown_is_answered_like_what_is_revoked(site: Site) ->
 def test_a_ticket_or_a_cookie_is_nothing_to_revoke(site: Site) -> None:
     ada = login(site)
     principal = site.call(site.node.authenticator.authenticate, ada.access)
-    ticket = site.node.accounts.tickets.issue(principal)
-    cookie = site.node.accounts.signed.dumps("cookie.access", ada.access)
+    ticket = site.accounts.tickets.issue(principal)
+    cookie = site.accounts.signed.dumps("cookie.access", ada.access)
     for text in (ticket, cookie):
         assert revoke(site, text).json() == {}
     assert introspect(site, ada.access)["active"]

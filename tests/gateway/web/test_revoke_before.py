@@ -46,7 +46,7 @@ def test_what_was_issued_before_is_void_for_all(site: Site, admin: ApiCaller) ->
     assert revoked(site) == {"s_ada", "s_grace", "s_alan", "t_old"}
     old.refused(401, "GET", "/users/u_ada")
     assert young.done("GET", "/users/u_ada")["id"] == "u_ada"
-    assert site.node.accounts.revocations.void("u_ada", "s_ada")
+    assert site.accounts.revocations.void("u_ada", "s_ada")
     assert rows(site, "SELECT actor, action, target, after FROM audit") == [
         ("user:u_admin", "revoke.before", "all", f'{{"at":"{AT}"}}')
     ]

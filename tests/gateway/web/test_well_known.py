@@ -27,7 +27,7 @@ def test_the_key_set_has_public_keys_alone(site: Site) -> None:
     }
     assert set(key) == {"kty", "crv", "x", "use", "alg", "kid"}
     assert re.fullmatch(r"[A-Za-z0-9_-]{43}", key["x"])
-    assert key == site.node.accounts.keyring.jwks(site.node.clock.now().wall)["keys"][0]
+    assert key == site.accounts.keyring.jwks(site.node.clock.now().wall)["keys"][0]
 
 
 @pytest.mark.parametrize("path", [JWKS, SERVER])
@@ -43,8 +43,8 @@ def test_a_new_key_is_another_set(site: Site) -> None:
 
     async def rotate() -> None:
         node = site.node
-        await node.accounts.keyring.rotate(node.database, node.clock.now().wall)
-        await node.accounts.keyring.load(node.database)
+        await site.accounts.keyring.rotate(node.database, node.clock.now().wall)
+        await site.accounts.keyring.load(node.database)
 
     site.call(rotate)
     after = site.client.get(JWKS, headers={"if-none-match": before.headers["etag"]})
@@ -97,7 +97,7 @@ def test_the_issuer_stands_as_it_is_configured(issuer: str) -> None:
 
 def test_what_is_not_there_any_more_is_not_published(site: Site) -> None:
     site.write(Statement("UPDATE signing_keys SET verifies_until = 1"))
-    site.call(lambda: site.node.accounts.keyring.load(site.node.database))
+    site.call(lambda: site.accounts.keyring.load(site.node.database))
     assert site.client.get(JWKS).json() == {"keys": []}
 
 
