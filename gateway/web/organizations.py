@@ -6,8 +6,8 @@ one that is disabled.
 
 from __future__ import annotations
 
+import functools
 import secrets
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,28 +15,25 @@ from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 
 from gateway.core.access import MANAGE_MEMBERS, READ_ORGANIZATIONS
-from gateway.core.administration import MANAGED_FIELDS, WRITE_ORGANIZATIONS, Standing, differing
-from gateway.core.document import apply
+from gateway.core.administration import MANAGED_FIELDS, WRITE_ORGANIZATIONS, Standing
 from gateway.core.text import make_id
 from gateway.errors import AuthFailed, Conflict, Forbidden, NotFound, PreconditionFailed, Unprocessable
 from gateway.store import organizations as store
 from gateway.store.accounts import Status
-from gateway.store.audit import Action, Audited, Entry
 from gateway.store.database import Database
 from gateway.store.guarded import Guarded
 from gateway.store.guards import Guard
 from gateway.store.organizations import Organization
 from gateway.store.plans import find_plan
-from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.caller import Rights
-from gateway.web.fields import checked_fields, converted, given, moment, moment_or_null, stored_moment
+from gateway.web.fields import checked_fields, given, moment, moment_or_null
 from gateway.web.operation import Call, Operation
-from gateway.web.paging import Page, Paged, page, read_cursor
+from gateway.web.paging import Page, Paged
+from gateway.web.resource import FIXED_FIELDS, Edit, Kind, Resource
 from gateway.web.turns import Turns
 from gateway.web.users import Seq
 
 NO_SUCH_ORGANIZATION = "No such organization."
-FIXED_FIELDS = ("id", "created_at", "updated_at")
 ID_BYTES = 10
 
 
@@ -103,12 +100,13 @@ class OrganizationPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     updated_at: str | UnsetType = UNSET
 
 
-class Organizations:
+class Organizations(Resource[Organization]):
     """The routes of organizations."""
 
     def __init__(self, database: Database, turns: Turns) -> None:
-        self._database = database
-        self._turns = turns
+        find, before = store.find_organization, store.organization_before
+        described = Kind("org", "/orgs", NO_SUCH_ORGANIZATION, find, organization_shown, before, FIXED_FIELDS)
+        super().__init__(database, turns, described)
 
     def operations(self) -> list[Operation]:
         """All of them."""
@@ -152,17 +150,12 @@ class Organizations:
     async def list(self, call: Call) -> Response:
         """One page."""
         rights = await call.rights()
-        asked: Paged = call.query
-        after = "" if asked.cursor is None else read_cursor("orgs", asked.cursor, str)
         member = None if may_read(rights) else rights.caller.principal.id
-        found = await store.list_organizations(self._database, member=member, after=after, limit=asked.limit + 1)
-        return answer(page("orgs", found, asked.limit, position=lambda one: one.id, shown=organization_shown))
+        return await self.listed(call, functools.partial(store.list_organizations, self._database, member=member))
 
-    async def find(self, call: Call) -> Response:
-        """One organization, with the entity tag that a change can name."""
-        organization = (await standing(self._database, await call.rights(), call.path["id"])).organization
-        shown = msgspec.to_builtins(organization_shown(organization))
-        return answer(shown, etag=etag_of(shown))
+    async def seen(self, call: Call) -> Organization:
+        """For members and readers."""
+        return (await standing(self._database, await call.rights(), call.path["id"])).organization
 
     async def create(self, call: Call) -> Response:
         """A new organization."""
@@ -171,73 +164,36 @@ class Organizations:
         fields.setdefault("id", make_id("o_", secrets.token_bytes(ID_BYTES)))
         owner = fields.pop("owner")
         organization = Organization(**checked_fields(fields))
-        after = _left(organization) | ({} if owner is None else {"owner": owner})
-        db = self._audited(call, "org.create", organization.id, after)
+        told = {} if owner is None else {"owner": owner}
+        db = self.audited(call, "org.create", organization.id, organization, **told)
         try:
             seq = await store.add_organization(db, organization, owner)
         except NotFound:
             raise Unprocessable("There is no such plan, or no such owner.") from None
-        made = await store.find_organization(self._database, organization.id)
-        shown = msgspec.to_builtins(organization_shown(made))
-        headers = {"Location": f"/orgs/{organization.id}"}
-        return answer({**shown, "seq": seq}, status=201, seq=seq, etag=etag_of(shown), headers=headers)
+        return self.answered(await self.found(organization.id), seq, made=True)
 
-    async def replace(self, call: Call) -> Response:
-        """Make the organization what the body says."""
-        return await self._change(call, whole=True)
-
-    async def patch(self, call: Call) -> Response:
-        """Merge the body into the organization."""
-        return await self._change(call, whole=False)
-
-    async def delete(self, call: Call) -> Response:
-        """Delete the organization."""
-        rights = await call.rights()
-        organization = (await standing(self._database, rights, call.path["id"])).organization
-        rights.require(WRITE_ORGANIZATIONS)
-        db = self._audited(call, "org.delete", organization.id, None)
-        seq = await store.delete_organization(db, organization.id)
-        return answer(Seq(seq), seq=seq)
-
-    async def _change(self, call: Call, *, whole: bool) -> Response:
-        org_id, wanted = call.path["id"], given(call.body)
-        if isinstance(wanted.get("anchor_at"), str):
-            wanted["anchor_at"] = moment_or_null(stored_moment(wanted["anchor_at"], "anchor_at"))
-
-        async def attempt() -> int:
-            before, stance, guards = await standing(self._database, await call.rights(), org_id)
-            stands = msgspec.to_builtins(organization_shown(before))
-            check_change(stance, differing(stands, {**stands, **wanted}) if whole else frozenset(wanted))
-            require_match(call.request, etag_of(stands))
-            after = await self._replaced(before, stands, wanted if whole else apply(stands, wanted))
-            db = Guarded(self._audited(call, "org.update", org_id, _left(after)), guards)
-            return await store.replace_organization(db, before, after)
-
-        seq = await self._turns.change(f"org:{org_id}", call.request, attempt)
-        shown = msgspec.to_builtins(organization_shown(await found_organization(self._database, org_id)))
-        return answer({**shown, "seq": seq}, seq=seq, etag=etag_of(shown))
-
-    async def _replaced(
-        self, before: Organization, stands: Mapping[str, Any], wanted: Mapping[str, Any]
-    ) -> Organization:
-        """The organization with what is wanted; what stays is not looked at again. Raises Unprocessable."""
-        whole = msgspec.to_builtins(converted(wanted, OrganizationReplacement))
-        changed = {name: whole[name] for name in differing(stands, {**stands, **whole})}
-        for name in FIXED_FIELDS:
-            if name in changed:
-                raise Unprocessable(f"{name} can not be changed.")
+    async def edited(self, call: Call, edit: Edit) -> tuple[int, Organization]:
+        """For those who write them; in part for those who manage it."""
+        before, stance, guards = await standing(self._database, await call.rights(), call.path["id"])
+        stands = self.shown(before)
+        check_change(stance, edit.named(stands))
+        changed = edit.changed(stands, OrganizationReplacement)
         if "plan" in changed:
             try:
                 await find_plan(self._database, changed["plan"])
             except NotFound:
                 raise Unprocessable("There is no such plan.") from None
-        return msgspec.structs.replace(before, **checked_fields(changed))
+        after = msgspec.structs.replace(before, **changed)
+        db = Guarded(self.audited(call, "org.update", before.id, after), guards)
+        seq = await store.replace_organization(db, before, after)
+        return seq, await self.found(before.id)
 
-    def _audited(self, call: Call, action: Action, org_id: str, after: Mapping[str, Any] | None) -> Audited:
-        before = store.organization_before(org_id)
-        return Audited(
-            self._database, Entry(call.caller.actor, action, f"org:{org_id}", call.address, before=before, after=after)
-        )
+    async def deleted(self, call: Call) -> int:
+        """For those who write them."""
+        rights = await call.rights()
+        organization = (await standing(self._database, rights, call.path["id"])).organization
+        rights.require(WRITE_ORGANIZATIONS)
+        return await store.delete_organization(self.audited(call, "org.delete", organization.id, None), organization.id)
 
 
 def organization_shown(organization: Organization) -> OrganizationShown:
@@ -307,9 +263,3 @@ async def standing(database: Database, rights: Rights, org_id: str) -> Stance:
     if role is not None and organization.status == "active":
         return Stance(organization, Standing.MEMBER)
     raise NotFound(NO_SUCH_ORGANIZATION)
-
-
-def _left(organization: Organization) -> dict[str, Any]:
-    """For the audit trail: what a change left."""
-    shown = msgspec.to_builtins(organization_shown(organization))
-    return {name: value for name, value in shown.items() if name not in FIXED_FIELDS}

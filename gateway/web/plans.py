@@ -6,7 +6,7 @@ gives is nobody else's business. The gateway's own permissions get into a plan, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
 from typing import Any
 
 import msgspec
@@ -15,18 +15,16 @@ from starlette.responses import Response
 
 from gateway.core.access import READ_USERS
 from gateway.core.administration import WRITE_ORGANIZATIONS, WRITE_PLANS, WRITE_USERS, check_handing_out
-from gateway.core.document import apply
 from gateway.core.text import TEXT_CHECKS, check_permission, check_quota
-from gateway.errors import Conflict, Forbidden, NotFound, PreconditionFailed, Unprocessable
+from gateway.errors import Conflict, Forbidden, PreconditionFailed, Unprocessable
 from gateway.store import plans as store
-from gateway.store.audit import Action, Audited, Entry
 from gateway.store.database import Database
 from gateway.store.plans import Plan, PlanQuota
-from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.caller import Rights
-from gateway.web.fields import checked, converted
+from gateway.web.fields import checked
 from gateway.web.operation import Call, Operation
-from gateway.web.paging import Page, Paged, page, read_cursor
+from gateway.web.paging import Page, Paged
+from gateway.web.resource import Edit, Kind, Resource
 from gateway.web.turns import Turns
 from gateway.web.users import Seq
 
@@ -85,12 +83,12 @@ class PlanPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     id: str | UnsetType = UNSET
 
 
-class Plans:
+class Plans(Resource[Plan]):
     """The routes of plans."""
 
     def __init__(self, database: Database, turns: Turns) -> None:
-        self._database = database
-        self._turns = turns
+        described = Kind("plan", "/plans", "No such plan.", store.find_plan, plan_shown, store.plan_before)
+        super().__init__(database, turns, described)
 
     def operations(self) -> list[Operation]:
         """All of them."""
@@ -131,16 +129,12 @@ class Plans:
     async def list(self, call: Call) -> Response:
         """One page."""
         _require_reader(await call.rights())
-        asked: Paged = call.query
-        after = "" if asked.cursor is None else read_cursor("plans", asked.cursor, str)
-        found = await store.list_plans(self._database, after=after, limit=asked.limit + 1)
-        return answer(page("plans", found, asked.limit, position=lambda plan: plan.id, shown=plan_shown))
+        return await self.listed(call, functools.partial(store.list_plans, self._database))
 
-    async def find(self, call: Call) -> Response:
-        """One plan, with the entity tag that a change can name."""
+    async def seen(self, call: Call) -> Plan:
+        """For those who read them."""
         _require_reader(await call.rights())
-        shown = msgspec.to_builtins(plan_shown(await self._found(call.path["id"])))
-        return answer(shown, etag=etag_of(shown))
+        return await self.found(call.path["id"])
 
     async def create(self, call: Call) -> Response:
         """A new plan."""
@@ -148,65 +142,25 @@ class Plans:
         rights.require(WRITE_PLANS)
         plan = _checked(call.body.id, call.body)
         check_handing_out(rights.is_admin, (), plan.permissions)
-        seq = await store.create_plan(self._audited(call, "plan.write", plan), plan)
-        shown = msgspec.to_builtins(plan_shown(plan))
-        headers = {"Location": f"/plans/{plan.id}"}
-        return answer({**shown, "seq": seq}, status=201, seq=seq, etag=etag_of(shown), headers=headers)
+        seq = await store.create_plan(self.audited(call, "plan.write", plan.id, plan), plan)
+        return self.answered(plan, seq, made=True)
 
-    async def replace(self, call: Call) -> Response:
-        """Make the plan what the body says."""
-        return await self._change(call, whole=True)
+    async def edited(self, call: Call, edit: Edit) -> tuple[int, Plan]:
+        """For those who write them."""
+        rights = await call.rights()
+        rights.require(WRITE_PLANS)
+        before = await self.found(call.path["id"])
+        after = _checked(before.id, edit.body(self.shown(before), PlanReplacement), before)
+        check_handing_out(rights.is_admin, before.permissions, after.permissions)
+        return await store.replace_plan(self.audited(call, "plan.write", before.id, after), before, after), after
 
-    async def patch(self, call: Call) -> Response:
-        """Merge the body into the plan."""
-        return await self._change(call, whole=False)
-
-    async def delete(self, call: Call) -> Response:
-        """Delete the plan, unless somebody is on it."""
-
-        async def attempt() -> int:
-            rights = await call.rights()
-            rights.require(WRITE_PLANS)
-            plan = await self._found(call.path["id"])
-            check_handing_out(rights.is_admin, plan.permissions, ())
-            return await store.delete_plan(self._audited(call, "plan.delete", plan, left=False), plan)
-
-        seq = await self._turns.change(f"plan:{call.path['id']}", None, attempt)
-        return answer(Seq(seq), seq=seq)
-
-    async def _change(self, call: Call, *, whole: bool) -> Response:
-        plan_id, wanted = call.path["id"], msgspec.to_builtins(call.body)
-
-        async def attempt() -> tuple[int, Plan]:
-            rights = await call.rights()
-            rights.require(WRITE_PLANS)
-            before = await self._found(plan_id)
-            stands = msgspec.to_builtins(plan_shown(before))
-            require_match(call.request, etag_of(stands))
-            body = converted(wanted if whole else apply(stands, wanted), PlanReplacement)
-            if body.id not in (UNSET, plan_id):
-                raise Unprocessable("id can not be changed.")
-            after = _checked(plan_id, body, before)
-            check_handing_out(rights.is_admin, before.permissions, after.permissions)
-            return await store.replace_plan(self._audited(call, "plan.write", after), before, after), after
-
-        seq, after = await self._turns.change(f"plan:{plan_id}", call.request, attempt)
-        shown = msgspec.to_builtins(plan_shown(after))
-        return answer({**shown, "seq": seq}, seq=seq, etag=etag_of(shown))
-
-    async def _found(self, plan_id: str) -> Plan:
-        try:
-            return await store.find_plan(self._database, plan_id)
-        except NotFound:
-            raise NotFound("No such plan.") from None
-
-    def _audited(self, call: Call, action: Action, plan: Plan, *, left: bool = True) -> Audited:
-        after: Mapping[str, Any] | None = msgspec.to_builtins(plan_shown(plan)) if left else None
-        before = store.plan_before(plan.id)
-        return Audited(
-            self._database,
-            Entry(call.caller.actor, action, f"plan:{plan.id}", call.address, before=before, after=after),
-        )
+    async def deleted(self, call: Call) -> int:
+        """For those who write them."""
+        rights = await call.rights()
+        rights.require(WRITE_PLANS)
+        before = await self.found(call.path["id"])
+        check_handing_out(rights.is_admin, before.permissions, ())
+        return await store.delete_plan(self.audited(call, "plan.delete", before.id, None), before)
 
 
 def plan_shown(plan: Plan) -> PlanShown:

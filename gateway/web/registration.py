@@ -17,7 +17,8 @@ from gateway.store.database import Database
 from gateway.web.answer import answer
 from gateway.web.fields import checked_fields, given
 from gateway.web.operation import Call, Operation
-from gateway.web.users import FIXED_FIELDS, UserChanged, user_shown
+from gateway.web.resource import FIXED_FIELDS
+from gateway.web.users import UserChanged, user_shown
 
 _ID_BYTES = 10
 

@@ -6,7 +6,7 @@ and out of it, by administrators alone, and so does ``manage_members`` for the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
 from typing import Any
 
 import msgspec
@@ -16,21 +16,21 @@ from starlette.responses import Response
 
 from gateway.core.access import READ_USERS
 from gateway.core.administration import WRITE_ROLES, WRITE_USERS, check_handing_out, check_membership_roles
-from gateway.core.document import apply
 from gateway.core.text import TEXT_CHECKS
-from gateway.errors import Conflict, Forbidden, MethodNotAllowed, NotFound, PreconditionFailed, Unprocessable
+from gateway.errors import Conflict, Forbidden, MethodNotAllowed, PreconditionFailed, Unprocessable
 from gateway.store import organizations
 from gateway.store import roles as store
-from gateway.store.audit import Action, Audited, Entry
+from gateway.store.audit import Audited, Entry
 from gateway.store.database import Database
 from gateway.store.organizations import MEMBER_ROLES, MemberRole, RolePermissions
 from gateway.store.roles import Role
 from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.caller import Rights
-from gateway.web.fields import checked, converted
+from gateway.web.fields import checked
 from gateway.web.operation import Call, Operation
-from gateway.web.paging import Page, Paged, page, read_cursor
+from gateway.web.paging import Page, Paged
 from gateway.web.plans import checked_permissions
+from gateway.web.resource import Edit, Kind, Resource
 from gateway.web.turns import Turns
 from gateway.web.users import Seq
 
@@ -94,12 +94,12 @@ class MembershipRolesChanged(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
 
 
-class Roles:
+class Roles(Resource[Role]):
     """The routes of roles."""
 
     def __init__(self, database: Database, turns: Turns) -> None:
-        self._database = database
-        self._turns = turns
+        described = Kind("role", "/roles", "No such role.", store.find_role, role_shown, store.role_before)
+        super().__init__(database, turns, described)
 
     def operations(self) -> list[Operation]:
         """All of them; the roles of members first, whose path would be a role's else."""
@@ -143,16 +143,12 @@ class Roles:
     async def list(self, call: Call) -> Response:
         """One page."""
         _require_reader(await call.rights())
-        asked: Paged = call.query
-        after = "" if asked.cursor is None else read_cursor("roles", asked.cursor, str)
-        found = await store.list_roles(self._database, after=after, limit=asked.limit + 1)
-        return answer(page("roles", found, asked.limit, position=lambda role: role.id, shown=role_shown))
+        return await self.listed(call, functools.partial(store.list_roles, self._database))
 
-    async def find(self, call: Call) -> Response:
-        """One role, with the entity tag that a change can name."""
+    async def seen(self, call: Call) -> Role:
+        """For those who read them."""
         _require_reader(await call.rights())
-        shown = msgspec.to_builtins(role_shown(await self._found(call.path["id"])))
-        return answer(shown, etag=etag_of(shown))
+        return await self.found(call.path["id"])
 
     async def create(self, call: Call) -> Response:
         """A new role."""
@@ -162,31 +158,25 @@ class Roles:
             raise Unprocessable(f"A role can not be called {ORGANIZATION}.")
         role = _checked(checked(TEXT_CHECKS["role"], call.body.id), call.body, Role(""))
         check_handing_out(rights.is_admin, (), role.permissions)
-        seq = await store.create_role(self._audited(call, "role.write", role), role)
-        shown = msgspec.to_builtins(role_shown(role))
-        headers = {"Location": f"/roles/{role.id}"}
-        return answer({**shown, "seq": seq}, status=201, seq=seq, etag=etag_of(shown), headers=headers)
+        seq = await store.create_role(self.audited(call, "role.write", role.id, role), role)
+        return self.answered(role, seq, made=True)
 
-    async def replace(self, call: Call) -> Response:
-        """Make the role what the body says."""
-        return await self._change(call, whole=True)
+    async def edited(self, call: Call, edit: Edit) -> tuple[int, Role]:
+        """For those who write them."""
+        rights = await call.rights()
+        rights.require(WRITE_ROLES)
+        before = await self.found(call.path["id"])
+        after = _checked(before.id, edit.body(self.shown(before), RoleReplacement), before)
+        check_handing_out(rights.is_admin, before.permissions, after.permissions)
+        return await store.replace_role(self.audited(call, "role.write", before.id, after), before, after), after
 
-    async def patch(self, call: Call) -> Response:
-        """Merge the body into the role."""
-        return await self._change(call, whole=False)
-
-    async def delete(self, call: Call) -> Response:
-        """Delete the role."""
-
-        async def attempt() -> int:
-            rights = await call.rights()
-            rights.require(WRITE_ROLES)
-            role = await self._found(call.path["id"])
-            check_handing_out(rights.is_admin, role.permissions, ())
-            return await store.delete_role(self._audited(call, "role.delete", role, left=False), role)
-
-        seq = await self._turns.change(f"role:{call.path['id']}", None, attempt)
-        return answer(Seq(seq), seq=seq)
+    async def deleted(self, call: Call) -> int:
+        """For those who write them."""
+        rights = await call.rights()
+        rights.require(WRITE_ROLES)
+        before = await self.found(call.path["id"])
+        check_handing_out(rights.is_admin, before.permissions, ())
+        return await store.delete_role(self.audited(call, "role.delete", before.id, None), before)
 
     async def find_membership_roles(self, call: Call) -> Response:
         """What they grant."""
@@ -213,41 +203,11 @@ class Roles:
         shown = msgspec.to_builtins(after)
         return answer({**shown, "seq": seq}, seq=seq, etag=etag_of(shown))
 
-    async def _change(self, call: Call, *, whole: bool) -> Response:
-        role_id, wanted = call.path["id"], msgspec.to_builtins(call.body)
-
-        async def attempt() -> tuple[int, Role]:
-            rights = await call.rights()
-            rights.require(WRITE_ROLES)
-            before = await self._found(role_id)
-            stands = msgspec.to_builtins(role_shown(before))
-            require_match(call.request, etag_of(stands))
-            body = converted(wanted if whole else apply(stands, wanted), RoleReplacement)
-            if body.id not in (UNSET, role_id):
-                raise Unprocessable("id can not be changed.")
-            after = _checked(role_id, body, before)
-            check_handing_out(rights.is_admin, before.permissions, after.permissions)
-            return await store.replace_role(self._audited(call, "role.write", after), before, after), after
-
-        seq, after = await self._turns.change(f"role:{role_id}", call.request, attempt)
-        shown = msgspec.to_builtins(role_shown(after))
-        return answer({**shown, "seq": seq}, seq=seq, etag=etag_of(shown))
-
-    async def _found(self, role_id: str) -> Role:
-        if role_id == ORGANIZATION:  # with a method that its own path does not have
+    async def found(self, key: str) -> Role:
+        """As of every kind; at one place stands something else."""
+        if key == ORGANIZATION:  # with a method that its own path does not have
             raise HTTPException(MethodNotAllowed.status, headers={"Allow": "GET, HEAD, PUT"})
-        try:
-            return await store.find_role(self._database, role_id)
-        except NotFound:
-            raise NotFound("No such role.") from None
-
-    def _audited(self, call: Call, action: Action, role: Role, *, left: bool = True) -> Audited:
-        after: Mapping[str, Any] | None = msgspec.to_builtins(role_shown(role)) if left else None
-        before = store.role_before(role.id)
-        return Audited(
-            self._database,
-            Entry(call.caller.actor, action, f"role:{role.id}", call.address, before=before, after=after),
-        )
+        return await super().found(key)
 
 
 def role_shown(role: Role) -> RoleShown:

@@ -6,6 +6,7 @@ Whoever may not see a user is told what is told of a user that is not there. Who
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,25 +18,23 @@ from gateway.auth.revoker import UserDeleted, UserDisabled
 from gateway.auth.revoking_store import RevokingStore
 from gateway.auth.void_logins import VoidLogins
 from gateway.core.access import READ_USERS
-from gateway.core.administration import OWN_FIELDS, WRITE_USERS, check_account, check_handing_out, differing
-from gateway.core.document import apply
+from gateway.core.administration import OWN_FIELDS, WRITE_USERS, check_account, check_handing_out
 from gateway.errors import AuthFailed, Conflict, Forbidden, NotFound, PreconditionFailed, Unprocessable
 from gateway.store import accounts as store
 from gateway.store.accounts import Status, User
-from gateway.store.audit import Action, Audited, Entry
+from gateway.store.audit import Audited
 from gateway.store.database import Database, Reader
 from gateway.store.guarded import Guarded
 from gateway.store.guards import Guard
 from gateway.store.plans import find_plan, still
-from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.caller import Rights
-from gateway.web.fields import checked_fields, converted, given, moment, moment_or_null, searched, stored_moment
+from gateway.web.fields import moment, moment_or_null, searched
 from gateway.web.operation import Call, Operation
-from gateway.web.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page, read_cursor
+from gateway.web.paging import DEFAULT_LIMIT, Cursor, Limit, Page
+from gateway.web.resource import FIXED_FIELDS, Edit, Kind, Resource
 from gateway.web.turns import Turns
 
 NO_SUCH_USER = "No such user."
-FIXED_FIELDS = ("id", "created_at", "updated_at")
 
 
 class UserShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,13 +112,13 @@ class UserSearch(msgspec.Struct, frozen=True):
     limit: Limit = DEFAULT_LIMIT
 
 
-class Users:
+class Users(Resource[User]):
     """The routes of users. `revocations`: the set of this process."""
 
     def __init__(self, database: Database, revocations: VoidLogins, turns: Turns) -> None:
-        self._database = database
+        described = Kind("user", "/users", NO_SUCH_USER, store.find_user, user_shown, store.user_before, FIXED_FIELDS)
+        super().__init__(database, turns, described)
         self._revocations = revocations
-        self._turns = turns
 
     def operations(self) -> list[Operation]:
         """All of them."""
@@ -155,58 +154,32 @@ class Users:
         if not may_read(rights):
             raise Forbidden(f"This needs the permission {READ_USERS}.")
         asked: UserSearch = call.query
-        after = "" if asked.cursor is None else read_cursor("users", asked.cursor, str)
-        found = await store.list_users(
-            self._database,
-            query=searched(asked.query),
-            plan=searched(asked.plan),
-            status=asked.status,
-            after=after,
-            limit=asked.limit + 1,
-        )
-        return answer(page("users", found, asked.limit, position=lambda user: user.username, shown=user_shown))
+        query, plan = searched(asked.query), searched(asked.plan)
+        rows = functools.partial(store.list_users, self._database, query=query, plan=plan, status=asked.status)
+        return await self.listed(call, rows, by="username")
 
-    async def find(self, call: Call) -> Response:
-        """One user, with the entity tag that a change can name."""
-        shown = user_shown(await subject(self._database, await call.rights(), call.path["id"]))
-        return answer(shown, etag=etag_of(msgspec.to_builtins(shown)))
+    async def seen(self, call: Call) -> User:
+        """For the user, and those who read users."""
+        return await subject(self._database, await call.rights(), call.path["id"])
 
-    async def replace(self, call: Call) -> Response:
-        """Make the user what the body says."""
-        return await self._change(call, whole=True)
+    async def edited(self, call: Call, edit: Edit) -> tuple[int, User]:
+        """For those who write users; in part for the user."""
+        rights = await call.rights()
+        before = await subject(self._database, rights, call.path["id"])
+        stands = self.shown(before)
+        guards = await self._check(rights, before, edit.wanted, edit.named(stands))
+        after = msgspec.structs.replace(before, **edit.changed(stands, UserReplacement))
+        seq = await self._write(call, before, after, guards)
+        return seq, await self.found(before.id)
 
-    async def patch(self, call: Call) -> Response:
-        """Merge the body into the user."""
-        return await self._change(call, whole=False)
-
-    async def delete(self, call: Call) -> Response:
-        """Delete the user: disabled first, which is what the rule of the last administrator is about."""
+    async def deleted(self, call: Call) -> int:
+        """For administrators: disabled first, which is what the rule of the last administrator is about."""
         rights = await call.rights()
         user = await subject(self._database, rights, call.path["id"])
         rights.require_admin()
-        entry = user_entry(call, "user.delete", user.id)
+        entry = self.entry(call, "user.delete", user.id, None)
         revoking = RevokingStore(self._database, self._revocations, UserDeleted(user.id), entry)
-        seq = await store.set_status(revoking, user.id, "disabled")
-        return answer(Seq(seq), seq=seq)
-
-    async def _change(self, call: Call, *, whole: bool) -> Response:
-        user_id, wanted = call.path["id"], given(call.body)
-        if isinstance(wanted.get("anchor_at"), str):
-            wanted["anchor_at"] = moment_or_null(stored_moment(wanted["anchor_at"], "anchor_at"))
-
-        async def attempt() -> int:
-            rights = await call.rights()
-            before = await subject(self._database, rights, user_id)
-            stands = msgspec.to_builtins(user_shown(before))
-            named = differing(stands, {**stands, **wanted}) if whole else wanted
-            guards = await self._check(rights, before, wanted, named)
-            require_match(call.request, etag_of(stands))
-            after = _replaced(before, stands, wanted if whole else apply(stands, wanted))
-            return await self._write(call, before, after, guards)
-
-        seq = await self._turns.change(f"user:{user_id}", call.request, attempt)
-        shown = msgspec.to_builtins(user_shown(await store.find_user(self._database, user_id)))
-        return answer({**shown, "seq": seq}, seq=seq, etag=etag_of(shown))
+        return await store.set_status(revoking, user.id, "disabled")
 
     async def _check(
         self, rights: Rights, before: User, wanted: Mapping[str, Any], named: Iterable[str]
@@ -226,9 +199,7 @@ class Users:
         return await check_plan_change(self._database, rights, before.plan, plan)
 
     async def _write(self, call: Call, before: User, after: User, guards: Sequence[Guard]) -> int:
-        shown = msgspec.to_builtins(user_shown(after))
-        left = {name: value for name, value in shown.items() if name not in FIXED_FIELDS}
-        entry = user_entry(call, "user.update", before.id, left)
+        entry = self.entry(call, "user.update", before.id, after)
         if before.status == after.status or after.status == "active":
             return await store.replace_user(Guarded(Audited(self._database, entry), guards), before, after)
         target = UserDisabled(before.id)
@@ -251,13 +222,6 @@ def user_shown(user: User) -> UserShown:
         anchor_at=moment_or_null(user.anchor_at),
         created_at=moment(user.created_at),
         updated_at=moment(user.updated_at),
-    )
-
-
-def user_entry(call: Call, action: Action, user_id: str, after: Mapping[str, Any] | None = None) -> Entry:
-    """The audit entry of a change of a user's row."""
-    return Entry(
-        call.caller.actor, action, f"user:{user_id}", call.address, before=store.user_before(user_id), after=after
     )
 
 
@@ -299,13 +263,3 @@ async def check_plan_change(db: Reader, rights: Rights, before: str, after: str)
     stood = await find_plan(db, before)
     check_handing_out(rights.is_admin, stood.permissions, plan.permissions)
     return () if rights.is_admin else (still(stood), still(plan))
-
-
-def _replaced(before: User, stands: Mapping[str, Any], wanted: Mapping[str, Any]) -> User:
-    """The user with what is wanted; what stays is not looked at again. Raises Unprocessable."""
-    whole = msgspec.to_builtins(converted(wanted, UserReplacement))
-    changed = {name: whole[name] for name in differing(stands, {**stands, **whole})}
-    for name in FIXED_FIELDS:
-        if name in changed:
-            raise Unprocessable(f"{name} can not be changed.")
-    return msgspec.structs.replace(before, **checked_fields(changed))
