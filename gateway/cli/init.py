@@ -138,7 +138,8 @@ async def _kept(db: Database, user: User, file: Path, *, with_password: bool) ->
     token = standing.token if standing is not None and is_good else None
     opened = await _issue(db, user, token, password, with_password=lacks_password, file=file)
     if row is not None and row.name == TOKEN_NAME and not is_good:
-        await Revoker(db, None, db.clock).revoke(TokenRevoked(row.id), entry=entry("token.revoke", f"token:{row.id}"))
+        left = entry("token.revoke", f"user:{row.user_id}", after={"id": row.id})
+        await Revoker(db, None, db.clock).revoke(TokenRevoked(row.id), entry=left)
     return opened
 
 
@@ -171,7 +172,7 @@ async def _issue(
         statements.append(password_statement(user.id, passwords.hash_new(password, user, config)))
     if token is None:
         row, token = new_token(user.id, TOKEN_NAME)
-        issued = entry("token.issue", f"token:{row.id}", after=told(row))
+        issued = entry("token.issue", f"user:{user.id}", after=told(row))
         statements += [record(issued, db.clock()), credentials.insert_token(row, hash_token(token))]
     with keeping(file, Kept(token, password)) if file else contextlib.nullcontext(), refusals():
         if with_password:

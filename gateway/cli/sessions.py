@@ -9,6 +9,7 @@ from gateway.cli.audit import entry
 from gateway.cli.invocation import json_option, on_database
 from gateway.cli.printing import show_done, show_table
 from gateway.cli.values import ID, WHO
+from gateway.core.principal import CredentialKind
 from gateway.store import credentials
 from gateway.store.accounts import look_up_user
 from gateway.store.database import Database
@@ -41,7 +42,8 @@ async def revoke(db: Database, session_id: str | None, who: str | None) -> None:
         raise click.UsageError("name a session, or --user")
     revoker = Revoker(db, None, db.clock)
     if session_id is not None:
-        left = entry("session.revoke", f"session:{session_id}")
+        owner = await credentials.owner_of(db, CredentialKind.LOGIN_SESSION, session_id)
+        left = entry("session.revoke", f"user:{owner}", after={"id": session_id})
         revoked = await revoker.revoke(SessionEnded(session_id), entry=left)
         show_done(f"Ended {session_id}.", id=session_id, seq=revoked.seq)
     elif who is not None:

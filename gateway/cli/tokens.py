@@ -13,6 +13,7 @@ from gateway.cli.audit import audited, entry
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_done, show_json, show_table
 from gateway.cli.values import ID, NAME, WHO, new_id
+from gateway.core.principal import CredentialKind
 from gateway.core.text import check_permission
 from gateway.core.tokens import hash_token, new_api_token
 from gateway.store import credentials
@@ -46,7 +47,7 @@ def new_token(
 
 def told(row: ApiToken) -> dict[str, Any]:
     """A new token, as the audit trail has it."""
-    return {"user_id": row.user_id, "name": row.name, "scopes": row.scopes, "expires_at": row.expires_at}
+    return {"id": row.id, "name": row.name, "scopes": row.scopes, "expires_at": row.expires_at}
 
 
 @token.command("issue")
@@ -61,7 +62,7 @@ async def issue(db: Database, who: str, name: str, days: int | None, scopes: lis
     user = await look_up_user(db, who)
     expires_at = None if days is None else db.clock() + days * DAY_MS
     row, secret = new_token(user.id, name, expires_at=expires_at, permissions=scopes)
-    changing = audited(db, "token.issue", f"token:{row.id}", after=told(row))
+    changing = audited(db, "token.issue", f"user:{user.id}", after=told(row))
     seq = await credentials.add_token(changing, row, hash_token(secret))
     if invocation().as_json:
         show_json({"id": row.id, "user_id": user.id, "token": secret, "expires_at": expires_at, "seq": seq})
@@ -87,6 +88,7 @@ async def list_command(db: Database, who: str | None) -> None:
 @on_database
 async def revoke(db: Database, token_id: str) -> None:
     """Revoke an API token: whatever it opened closes at once."""
-    left = entry("token.revoke", f"token:{token_id}")
+    owner = await credentials.owner_of(db, CredentialKind.API_TOKEN, token_id)
+    left = entry("token.revoke", f"user:{owner}", after={"id": token_id})
     revoked = await Revoker(db, None, db.clock).revoke(TokenRevoked(token_id), entry=left)
     show_done(f"Revoked {token_id}.", id=token_id, seq=revoked.seq)

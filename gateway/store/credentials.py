@@ -93,6 +93,15 @@ def credential_holds(caller: Principal, now: int) -> Guard:
     return guard("users", f"id = ?1 AND status = 'active' AND {holds}", args, AuthFailed("The token is not valid."))
 
 
+async def owner_of(db: Reader, kind: CredentialKind, credential_id: str) -> str:
+    """The id of the user whose credential this is; NotFound when there is none."""
+    [rows] = await db.read(Statement(f"SELECT user_id FROM {_TABLES[kind]} WHERE id = ?", (credential_id,)))  # noqa: S608
+    if not rows:
+        what = "session" if kind is CredentialKind.LOGIN_SESSION else "token"
+        raise NotFound(f"There is no such {what}.")
+    return str(rows[0][0])
+
+
 # --- API tokens and login sessions ---
 
 

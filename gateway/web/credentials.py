@@ -188,8 +188,8 @@ class Credentials:
             expires_at=expires_at,
         )
         secret = new_api_token(secrets.token_bytes(_SECRET_BYTES))
-        after = {"user": token.user_id, "name": name, "scopes": token.scopes, "expires_at": expires_at}
-        entry = Entry(caller.actor, "token.issue", f"token:{token.id}", call.address, after=after)
+        after = {"id": token.id, "name": name, "scopes": token.scopes, "expires_at": expires_at}
+        entry = Entry(caller.actor, "token.issue", caller.actor, call.address, after=after)
         database = Audited(self._database, entry)
         seq = await add_token_for(database, caller.principal, token, hash_token(secret), MAX_TOKENS, self._wall())
         end = moment_or_null(expires_at)
@@ -255,7 +255,7 @@ class Credentials:
         what = "session" if session else "token"
         action: Action = "session.revoke" if session else "token.revoke"
         target = SessionEnded(ended, user) if session else TokenRevoked(ended, user)
-        entry = Entry(call.caller.actor, action, f"{what}:{ended}", call.address, after={"user": user})
+        entry = Entry(call.caller.actor, action, f"user:{user}", call.address, after={"id": ended})
         held = in_force(kind, ended, user, self._wall(), NotFound(f"There is no such {what}."))
         seq = (await guarded_write(RevokingStore(self._database, self._revocations, target, entry), [held])).seq
         return answer(Seq(seq), seq=seq)

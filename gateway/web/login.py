@@ -206,12 +206,12 @@ class Login:
         target: SessionEnded | OtherSessions
         if body.everywhere:
             caller.require_whole()
-            target, named = OtherSessions(user, None), caller.actor
+            target, ended = OtherSessions(user, None), "everywhere"
         elif (session := caller.login_session) is not None:
-            target, named = SessionEnded(session, user), f"session:{session}"
+            target, ended = SessionEnded(session, user), session
         else:
             raise Forbidden("An API token has no login session; with everywhere it ends all of its user's.")
-        entry = Entry(caller.actor, "session.logout", named, call.address)
+        entry = Entry(caller.actor, "session.logout", caller.actor, call.address, after={"id": ended})
         revoked = await self._accounts.revoker.revoke(target, entry=entry)
         response = answer(Seq(revoked.seq), seq=revoked.seq)
         if caller.by_cookie:

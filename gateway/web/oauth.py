@@ -192,8 +192,9 @@ class OAuth:
             entry = Entry(
                 actor=f"user:{user}",
                 action="session.revoke" if session else "token.revoke",
-                target=f"{'session' if session else 'token'}:{target.id}",
+                target=f"user:{user}",
                 address=call.address,
+                after={"id": target.id},
             )
             revoked = await self._revoker.revoke(target, entry=entry)
         except (AuthFailed, NotFound, UnicodeDecodeError):

@@ -41,7 +41,7 @@ WRITES: list[tuple[str, str, str, Any, Any]] = [
     ("org role member see_bills", "role.write", "role:org.member", {"permissions": []}, {"permissions": ["see_bills"]}),
     ("org delete o_ops --yes", "org.delete", "org:o_ops", {"name": "Ops"}, None),
     ("plan apply plans.toml", "plan.write", "plan:free", {"name": "Free"}, {"name": "Gratis", "permissions": []}),
-    ("session revoke s_1", "session.revoke", "session:s_1", None, None),
+    ("session revoke s_1", "session.revoke", "user:u_ada", None, {"id": "s_1"}),
     ("session revoke --user bob", "revoke.before", "user:u_bob", None, None),
     ("keys rotate", "keys.rotate", "keys", None, {"discard": False}),
     ("user delete bob --yes", "user.delete", "user:u_bob", {"username": "bob", "email": None}, None),
@@ -80,10 +80,12 @@ def test_tokens_are_in_the_trail_without_their_secrets(demo: Cli) -> None:
     issued = demo.json("token", "issue", "ada", "--name", "phone", "--scopes", "users.read")
     demo("token", "revoke", issued["id"])
     revoked, made = demo.json("audit", "--limit", "2")
-    assert (made["action"], made["target"]) == ("token.issue", f"token:{issued['id']}")
+    assert (made["action"], made["target"]) == ("token.issue", "user:u_ada")
     assert made["after"]["scopes"] == {"permissions": ["users.read"]}
-    assert (made["after"]["user_id"], made["after"]["name"]) == ("u_ada", "phone")
-    assert (revoked["action"], revoked["target"]) == ("token.revoke", f"token:{issued['id']}")
+    assert (made["after"]["id"], made["after"]["name"]) == (issued["id"], "phone")
+    assert (revoked["action"], revoked["target"]) == ("token.revoke", "user:u_ada")
+    assert revoked["after"] == {"id": issued["id"]}
+    assert {row["id"] for row in demo.json("audit", "--user", "ada")} >= {made["id"], revoked["id"]}
 
 
 def test_the_trail_holds_no_secret(cli: Cli) -> None:

@@ -236,7 +236,7 @@ def test_a_refresh_token_that_is_shown_again_later_ends_the_session_and_its_sock
     assert site.client.get("/api/identity", headers=bearer(renewed)).status_code == 401
     assert site.client.post("/auth/refresh", json={"refresh_token": renewed["refresh_token"]}).status_code == 401
     [row] = trail(site, "session.refresh_reused")
-    assert row.target == f"session:{session['session']}"
+    assert (row.target, row.after) == ("user:u_ada", {"session": session["session"]})
 
 
 def test_nothing_else_is_a_refresh_token(site: Site) -> None:
@@ -279,7 +279,7 @@ def test_a_logout_ends_this_session_and_its_sockets_at_once(site: Site) -> None:
     assert site.client.get("/api/identity", headers=bearer(other)).status_code == 200
     assert site.client.get("/api/identity", headers=api_token).status_code == 200
     [row] = trail(site, "session.logout")
-    assert (row.actor, row.target) == ("user:u_ada", f"session:{session['session']}")
+    assert (row.actor, row.target, row.after) == ("user:u_ada", "user:u_ada", {"id": session["session"]})
 
 
 def test_everywhere_ends_all_sessions_and_no_api_token(site: Site) -> None:

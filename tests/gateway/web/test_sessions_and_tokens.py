@@ -110,7 +110,8 @@ def test_ending_a_session_closes_its_sockets_and_is_in_the_audit_trail(site: Sit
     assert phone.get("/api/identity").status_code == 401
     assert session not in ids(ada.get("/auth/sessions"))
     [row] = trail(site, "session.revoke")
-    assert (row.actor, row.target, row.address) == ("user:u_ada", f"session:{session}", "127.0.0.1")
+    assert (row.actor, row.target, row.address) == ("user:u_ada", "user:u_ada", "127.0.0.1")
+    assert row.after == {"id": session}
 
 
 def test_a_session_of_somebody_else_is_as_one_that_is_not_there(site: Site) -> None:
@@ -156,7 +157,7 @@ def test_a_new_token_is_shown_once_and_works(site: Site) -> None:
     using = Client(site, {"authorization": f"Bearer {made['token']}"})
     assert using.get("/api/identity").json()["id"] == "u_ada"
     [row] = trail(site, "token.issue")
-    assert (row.actor, row.target) == ("user:u_ada", f"token:{made['id']}")
+    assert (row.actor, row.target, row.after["id"]) == ("user:u_ada", "user:u_ada", made["id"])
     assert made["token"] not in repr(row)
     assert row.after["name"] == "Kitchen ☕"
 
@@ -364,7 +365,7 @@ def test_of_several_who_end_the_same_one_does(site: Site, kind: str, table: str)
         answers = list(pool.map(lambda _: ada.delete(f"/auth/{kind}/{ended}"), range(8)))
     assert sorted(answer.status_code for answer in answers) == [200, *[404] * 7]
     [row] = trail(site, f"{kind[:-1]}.revoke")
-    assert row.after == {"user": "u_ada"}
+    assert (row.target, row.after) == ("user:u_ada", {"id": ended})
     assert rows(site, f"SELECT count(*) FROM {table} WHERE revoked_at IS NOT NULL") == [(1,)]
 
 
