@@ -104,7 +104,7 @@ async def prune(db: Database, keep_ms: int, now_ms: int) -> int:
     """Delete the log's rows older than `keep_ms` milliseconds and return how many; the newest row always stays.
 
     Only ever the oldest ones, up to the first that is younger: a gap in the middle would hide from a follower that it
-    missed something. VoidLogins of credentials that ended that long ago anyway go with them.
+    missed something. Revocations of credentials that ended that long ago anyway go with them.
     """
     ended = Statement(
         "DELETE FROM revocations WHERE id IN (SELECT id FROM revocations WHERE expires_at < ? LIMIT ?) RETURNING 1",

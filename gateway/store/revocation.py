@@ -1,6 +1,6 @@
 """What can be revoked, and the statements that do it. Only `gateway.auth.revoker` uses these.
 
-RevokingStore a login session or an API token marks its row; the triggers do the rest. What was revoked before keeps its
+Revoking a login session or an API token marks its row; the triggers do the rest. What was revoked before keeps its
 moment. Each statement returns ``(user, session or NULL)`` for everything that it voided.
 """
 
