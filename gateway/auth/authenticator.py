@@ -104,12 +104,17 @@ class Authenticator:
     async def authenticate_channel(self, token: str) -> Principal:
         """As `authenticate`, for the channel, which takes tickets too: one that is good is used up by this."""
         if self._tickets.looks_like(token):
-            return await self._tickets.redeem(token)
+            return await self.redeem(token)
         return await self.authenticate(token)
 
     async def redeem(self, ticket: str) -> Principal:
-        """The principal that made this ticket, which is used up by this. Raises as `authenticate`."""
-        return await self._tickets.redeem(ticket)
+        """The principal that made this ticket, which is used up by this; AuthFailed too when the key is withdrawn
+        that signed what it was made with. Raises as `authenticate`.
+        """
+        principal = await self._tickets.redeem(ticket)
+        if not self.signed(principal):
+            raise AuthFailed("The ticket is not valid.")
+        return principal
 
     # --- what stops being good ---
 
@@ -122,7 +127,7 @@ class Authenticator:
         return self.signed(principal) and not self._revocations.void(principal.id, principal.credential_id)
 
     def signed(self, principal: Principal) -> bool:
-        """Whether the key that signed a login's access token is still known; true for what no key signed."""
+        """Whether the key is still known that signed a login's access token, or the one that made its ticket."""
         if principal.credential_kind is not CredentialKind.LOGIN_SESSION or not principal.credential_mark:
             return True
         return self._keyring.known(principal.credential_mark, self._wall())

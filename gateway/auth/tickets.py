@@ -29,7 +29,7 @@ _ID_BYTES = 16
 
 
 class _Ticket(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """What is signed: nothing secret. `mark` is that of an API token (see `Principal`)."""
+    """What is signed: nothing secret. `mark` is that of the principal who asked."""
 
     id: str
     expires_at: int
@@ -53,14 +53,13 @@ class Tickets:
         """A ticket for this user, good once and for 30 s. Raises AuthFailed for a principal who is no user."""
         if principal.kind is not PrincipalKind.USER:
             raise AuthFailed("Tickets are for users.")
-        mark = principal.credential_mark if principal.credential_kind is CredentialKind.API_TOKEN else ""
         ticket = _Ticket(
             secrets.token_urlsafe(_ID_BYTES),
             self._wall() + TICKET_S * 1000,
             principal.id,
             principal.credential_kind,
             principal.credential_id,
-            mark,
+            principal.credential_mark,
         )
         return PREFIX + self._signed.dumps("ticket", msgspec.to_builtins(ticket))
 
@@ -117,7 +116,12 @@ def _by_session(ticket: _Ticket, row: Row) -> Principal | None:
     if not session.in_force or session.user_id != ticket.user:
         return None
     return Principal(
-        PrincipalKind.USER, ticket.user, CredentialKind.LOGIN_SESSION, ticket.credential, session.expires_at
+        PrincipalKind.USER,
+        ticket.user,
+        CredentialKind.LOGIN_SESSION,
+        ticket.credential,
+        session.expires_at,
+        credential_mark=ticket.mark,
     )
 
 

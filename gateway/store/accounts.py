@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from gateway.errors import Conflict, NotFound, PreconditionFailed
+from gateway.errors import Conflict, Forbidden, NotFound, PreconditionFailed
 from gateway.store.audit import Lookup, Store
 from gateway.store.database import Reader, Row, Statement, Value
 from gateway.store.guarded import unchanged
@@ -168,6 +168,12 @@ def still_on(user_id: str, plan: str) -> Guard:
     """The user is on this plan, and no administrator."""
     changed = PreconditionFailed("The user was changed in the meantime.")
     return guard("users", "id = ? AND plan = ? AND is_admin = 0", (user_id, plan), changed)
+
+
+def still_administrator(user_id: str) -> Guard:
+    """The user is an active administrator; Forbidden where not."""
+    refusal = Forbidden("This is for administrators.")
+    return guard("users", "id = ? AND is_admin = 1 AND status = 'active'", (user_id,), refusal)
 
 
 def user_before(user_id: str) -> Lookup:

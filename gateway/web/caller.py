@@ -12,6 +12,9 @@ from gateway.core.principal import CredentialKind, Principal
 from gateway.errors import AuthFailed, Forbidden, NotFound
 from gateway.live.entry import UserEntry
 from gateway.live.node import Node
+from gateway.store.accounts import still_administrator
+from gateway.store.credentials import credential_holds
+from gateway.store.guards import Guard
 from gateway.web.cookies import READING, Cookies
 from gateway.web.problem import bearer_token
 
@@ -94,6 +97,13 @@ class Callers:
     async def rights(self, caller: Caller) -> Rights:
         """What the caller may do now. Raises `AuthFailed` when there is no such user any more, `Unavailable`."""
         return Rights(caller, await self.document(caller))
+
+    def standing(self, caller: Caller, judged: Rights | None) -> list[Guard]:
+        """What a write of the caller's hangs on. `judged`: what it was decided by."""
+        guards = [credential_holds(caller.principal, self._node.clock.now().wall)]
+        if judged is not None and judged.is_admin:
+            guards.append(still_administrator(caller.principal.id))
+        return guards
 
     async def document(self, caller: Caller) -> UserEntry:
         """The caller's own document. Raises as `rights`."""

@@ -257,7 +257,8 @@ class Credentials:
         target = SessionEnded(ended, user) if session else TokenRevoked(ended, user)
         entry = Entry(call.caller.actor, action, f"user:{user}", call.address, after={"id": ended})
         held = in_force(kind, ended, user, self._wall(), NotFound(f"There is no such {what}."))
-        seq = (await guarded_write(RevokingStore(self._database, self._revocations, target, entry), [held])).seq
+        revoking = RevokingStore(call.writing(self._database), self._revocations, target, entry)
+        seq = (await guarded_write(revoking, [held])).seq
         return answer(Seq(seq), seq=seq)
 
 

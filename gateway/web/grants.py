@@ -232,7 +232,7 @@ class UserGrants:
             guards = await judge(rights, user)
             if not rights.is_admin:
                 guards = (accounts.still_on(user.id, user.plan), *guards)
-            return await write(Guarded(Audited(self._database, entry), guards))
+            return await write(Guarded(Audited(call.writing(self._database), entry), guards))
 
         seq = await self._turns.change(f"user:{call.path['id']}", None, attempt)
         return answer(Seq(seq), seq=seq)

@@ -119,7 +119,7 @@ class Members:
     def _audited(self, call: Call, user: str, after: Mapping[str, Any] | None) -> Audited:
         before, target = store.member_before(call.path["id"], user), f"org:{call.path['id']}"
         entry = Entry(call.caller.actor, "org.member", target, call.address, before=before, after=after)
-        return Audited(self._database, entry)
+        return Audited(call.writing(self._database), entry)
 
 
 def _shown(member: Member) -> MemberShown:

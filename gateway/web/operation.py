@@ -31,6 +31,9 @@ from gateway.errors import (
     UnsupportedMediaType,
 )
 from gateway.metrics import Metrics
+from gateway.store.audit import Store
+from gateway.store.guarded import Guarded
+from gateway.store.guards import Guard
 from gateway.web.caller import Caller, Callers, Rights
 from gateway.web.peer import Networks, client_address
 from gateway.web.problem import problem
@@ -62,7 +65,7 @@ class Call:
     `path` has the path's parts by name, `query` and `body` are of the operation's types (None where it has none).
     """
 
-    __slots__ = ("_callers", "address", "body", "path", "query", "request", "user")
+    __slots__ = ("_callers", "_judged", "address", "body", "path", "query", "request", "user")
 
     def __init__(self, request: Request, callers: Callers, address: str, user: Caller | None) -> None:
         self.request = request
@@ -72,6 +75,7 @@ class Call:
         self.body: Any = None
         self.user = user
         self._callers = callers
+        self._judged: Rights | None = None
 
     @property
     def caller(self) -> Caller:
@@ -81,7 +85,18 @@ class Call:
 
     async def rights(self) -> Rights:
         """What the caller may do; reads the caller's document, if this node does not hold it."""
-        return await self._callers.rights(self.caller)
+        self._judged = await self._callers.rights(self.caller)
+        return self._judged
+
+    def writing(self, database: Store) -> Guarded:
+        """The database, whose writes hang on `standing`."""
+        return Guarded(database, self.standing())
+
+    def standing(self) -> list[Guard]:
+        """What lets the caller write, as the database has it at that moment and not as this node remembers it: a
+        credential that is good, and that an administrator is one.
+        """
+        return self._callers.standing(self.caller, self._judged)
 
     @property
     def user_agent(self) -> str:

@@ -72,7 +72,7 @@ class Registrations:
             async with passwords.turn():
                 password_hash = await passwords.hash(text)
         try:
-            seq = await add_user(Audited(self._database, entry), user, password_hash)
+            seq = await add_user(Audited(call.writing(self._database), entry), user, password_hash)
         except NotFound as error:
             raise Unprocessable(error.message) from None
         shown = msgspec.to_builtins(user_shown(await find_user(self._database, user.id)))

@@ -146,7 +146,7 @@ class Resource(ABC, Generic[Row]):
 
     def audited(self, call: Call, action: Action, key: str, after: Row | None, **told: Any) -> Audited:
         """The database, whose next write leaves this `entry`."""
-        return Audited(self._database, self.entry(call, action, key, after, **told))
+        return Audited(call.writing(self._database), self.entry(call, action, key, after, **told))
 
     async def _change(self, call: Call, *, whole: bool) -> Response:
         wanted = given(call.body)

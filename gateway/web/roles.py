@@ -196,7 +196,7 @@ class Roles(Resource[Role]):
             for role in MEMBER_ROLES:
                 check_membership_roles(rights.is_admin, before[role], after[role])
             entries = [_membership_entry(call, role, after[role]) for role in after if after[role] != before[role]]
-            db = Audited(self._database, *entries)
+            db = Audited(call.writing(self._database), *entries)
             return await organizations.replace_role_permissions(db, before, after), after
 
         seq, after = await self._turns.change(f"role:{ORGANIZATION}", call.request, attempt)

@@ -178,7 +178,7 @@ class Users(Resource[User]):
         user = await subject(self._database, rights, call.path["id"])
         rights.require_admin()
         entry = self.entry(call, "user.delete", user.id, None)
-        revoking = RevokingStore(self._database, self._revocations, UserDeleted(user.id), entry)
+        revoking = RevokingStore(call.writing(self._database), self._revocations, UserDeleted(user.id), entry)
         return await store.set_status(revoking, user.id, "disabled")
 
     async def _check(
@@ -199,11 +199,11 @@ class Users(Resource[User]):
         return await check_plan_change(self._database, rights, before.plan, plan)
 
     async def _write(self, call: Call, before: User, after: User, guards: Sequence[Guard]) -> int:
-        entry = self.entry(call, "user.update", before.id, after)
+        entry, database = self.entry(call, "user.update", before.id, after), call.writing(self._database)
         if before.status == after.status or after.status == "active":
-            return await store.replace_user(Guarded(Audited(self._database, entry), guards), before, after)
+            return await store.replace_user(Guarded(Audited(database, entry), guards), before, after)
         target = UserDisabled(before.id)
-        revoking = RevokingStore(self._database, self._revocations, target, entry)
+        revoking = RevokingStore(database, self._revocations, target, entry)
         return await store.replace_user(Guarded(revoking, guards), before, after)
 
 

@@ -215,3 +215,31 @@ def test_what_changed_otherwise_is_deleted_as_it_stands(site: Site, editor: ApiC
     assert [row[0].count("Another") for row in rows(site, "SELECT before FROM audit")] == [1]
     overtake(site, f"UPDATE {kind}s SET name = name")
     editor.refused(404, "DELETE", f"/{kind}s/{name}")
+
+
+# --- the caller's own standing ---
+
+WRITES: list[tuple[str, str, Any]] = [
+    ("POST", "/auth/register", {"username": "eve", "plan": "free"}),
+    ("PATCH", "/users/u_grace", {"name": "G"}),
+    ("PATCH", "/users/u_admin", {"is_admin": True, "name": "Me"}),
+    ("DELETE", "/users/u_grace", None),
+    ("PUT", "/users/u_grace/plan", {"plan": "pro"}),
+    ("POST", "/plans", {"id": "gold"}),
+    ("PUT", f"{MEMBERS}/u_grace", {"role": "admin"}),
+    ("POST", "/roles", {"id": "guard"}),
+    ("POST", "/orgs", {"id": "o_new", "plan": "free"}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRITES)
+def test_who_is_no_administrator_by_now_changes_nothing(site: Site, method: str, path: str, body: Any) -> None:
+    """Another node may not have heard of it yet."""
+    site.run("UPDATE users SET is_admin = 1 WHERE id = 'u_alan'")
+    ahead = "UPDATE users SET is_admin = 0 WHERE id = 'u_admin'"
+    refused(site, ApiCaller(site, "u_admin"), 403, ahead, method, path, body)
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRITES)
+def test_whose_credential_is_revoked_by_now_changes_nothing(site: Site, method: str, path: str, body: Any) -> None:
+    refused(site, ApiCaller(site, "u_admin"), 401, "UPDATE api_tokens SET revoked_at = 5", method, path, body)
