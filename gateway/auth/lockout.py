@@ -1,9 +1,10 @@
 """Counts failed logins, and refuses to go on where there were too many: for an account, for a known browser, for an
 address, for all.
 
-An attempt is counted as failed before its password is looked at, and taken back when it was right. So no number of
-attempts at once gets more guesses than one after the other. The counts are in the database: for all nodes, and beyond
-restarts.
+What failed is counted, after the password was looked at, and a right one opens nothing once the account has had its
+number, though it was let through before. So attempts at once gain what is being looked at when the last failure is
+counted, and no more: one for each typed name, and twice `argon2_workers` in all, in each process. The counts are in the
+database: for all nodes, and beyond restarts.
 """
 
 from __future__ import annotations
@@ -18,27 +19,25 @@ from typing import NamedTuple
 
 from gateway.config import AuthConfig
 from gateway.errors import RateLimited, Unavailable
+from gateway.store.audit import Entry
 from gateway.store.database import Database, Statement
-from gateway.store.logins import Counted, Failures, count_failure, uncount
+from gateway.store.logins import Counted, Failures, count_failure, read_failures, still_open
 
 REMEMBERED = 10_000
 """Addresses and browsers whose refusal is remembered without asking the database."""
-MOST_WAITING = 8
-"""Attempts that wait for one of their own kind: nobody keeps the gateway busy with one name."""
 
 _ALL = "all"
 _IPV6_NETWORK = 64
 
 
 class Attempt(NamedTuple):
-    """An attempt that is counted as failed. `allowed` is false where there were too many before: then the password must
-    not decide. `undo` takes the count back, in the write of a login that succeeds. `wait_s` is how long the account
-    stays closed, in seconds, for whoever may know that. `last`: if this one fails, the lock has begun with it."""
+    """An attempt that may begin, or not: `allowed` is false where too many failed before, and then the password must
+    not decide. `counted` is what it counts against if it fails. `wait_s` is how long the account stays closed, in
+    seconds, for whoever may know that."""
 
     allowed: bool
-    undo: Statement
+    counted: Counted
     wait_s: float = 0.0
-    last: bool = False
 
 
 class Lockout:
@@ -65,11 +64,12 @@ class Lockout:
 
     @contextlib.asynccontextmanager
     async def alone(self, lane: str) -> AsyncIterator[None]:
-        """One attempt at a time in this process for each lane (`name_key`, `known_key`): many right ones at once must
-        not look like many wrong ones. Raises Unavailable when too many wait already, in this lane or in all."""
+        """One attempt at a time in this process for each lane (`name_key`, `known_key`): nobody guesses faster by
+        guessing at once, or keeps the others from hashing with one name. Raises Unavailable when `argon2_queue` wait
+        in all lanes, or half as many in this one."""
         lock, users = self._alone.get(lane) or (asyncio.Lock(), 0)
         waiting = self._inside - len(self._alone)
-        if users and (users > MOST_WAITING or waiting >= self._most_waiting):
+        if users and (users > max(1, self._most_waiting // 2) or waiting >= self._most_waiting):
             raise Unavailable("Too many passwords are being checked.", retry_after_s=1.0)
         self._alone[lane] = (lock, users + 1)
         self._inside += 1
@@ -85,38 +85,50 @@ class Lockout:
                 del self._alone[lane]
 
     async def begin(self, account: str, address: str | None, device: str | None = None) -> Attempt:
-        """Count an attempt on `account` (see `account_key`, `name_key`) as failed.
+        """Whether an attempt on `account` (see `account_key`, `name_key`) may begin. Nothing is counted yet.
 
-        With a `device`, the id of a browser that logged in to this account before, nothing but its own count is looked
-        at and raised, so that it neither is stopped by strangers nor stops anybody. Once it had its number it is a
-        stranger who is not counted. `address` None: only the account counts. Raises RateLimited, and counts nothing,
-        when the address or all have failed too often; StoreError.
+        With a `device`, the id of a browser that logged in to this account before, nothing but its own count decides
+        and will be raised, so that it neither is stopped by strangers nor stops anybody. Once it had its number it is a
+        stranger who is not counted. `address` None: only the account counts. Raises RateLimited when the address or all
+        have failed too often; StoreError.
         """
         own = account if device is None else f"device:{device}"
         keys = () if address is None else (_address_key(address), _ALL)
-        others = dict(zip(keys, self._limits, strict=False))
-        counted = Counted(own, self._limit, others, alone=device is not None)
+        counted = Counted(own, self._limit, keys if device is None else ())
         now = self._wall()
         closed = device is not None and self._refused_until(own, now)
         if address is not None and (device is None or closed):
             self.check(address)
         if closed:
-            return Attempt(False, uncount(counted), (closed - now) / 1000)
-        before = await count_failure(self._database, counted, now, self._span_ms)
-        failures, until = before.get(own, (0, now))
+            return Attempt(False, counted, (closed - now) / 1000)
+        found = await read_failures(self._database, [own, *keys], now, self._span_ms)
+        failures, until = found.get(own, (0, now))
         if device is None or failures >= self._limit:
-            self._check_others(others, before, now)
+            self._check_others(dict(zip(keys, self._limits, strict=False)), found, now)
         if failures < self._limit:
-            return Attempt(True, uncount(counted), last=failures == self._limit - 1)
+            return Attempt(True, counted)
         if device is not None:
             self._remember(own, until)
-        return Attempt(False, uncount(counted), (until - now) / 1000)
+        return Attempt(False, counted, (until - now) / 1000)
 
-    def _check_others(self, limits: Mapping[str, int], before: Mapping[str, Failures], now: int) -> None:
+    async def failed(self, attempt: Attempt, entry: Entry) -> None:
+        """Count an attempt whose password was wrong, and write `entry` down, and the lock that begins with it: one
+        atomic write, which is made even for a caller who is gone by then. Nothing where the attempt was not allowed, or
+        strangers could fill the trail. StoreError.
+        """
+        if attempt.allowed:
+            statements = count_failure(attempt.counted, self._wall(), self._span_ms, entry)
+            await asyncio.shield(self._database.write(*statements))
+
+    def still_open(self, attempt: Attempt, user_id: str) -> Statement:
+        """What the write of a right password hangs on: see `gateway.store.logins.still_open`."""
+        return still_open(attempt.counted, user_id, self._wall(), self._span_ms)
+
+    def _check_others(self, limits: Mapping[str, int], found: Mapping[str, Failures], now: int) -> None:
         for key, limit in limits.items():
-            if key in before and before[key].failures >= limit:
-                self._remember(key, before[key].until)
-                raise _too_many(before[key].until - now)
+            if key in found and found[key].failures >= limit:
+                self._remember(key, found[key].until)
+                raise _too_many(found[key].until - now)
 
     def _refused_until(self, key: str, now: int) -> int | None:
         until = self._refused.get(key, 0)

@@ -1,8 +1,9 @@
 """Logging in: a password makes a login session, which lives from refresh token to refresh token.
 
 A login that fails says nothing of why: wrong password, unknown name, locked and disabled account do the same work and
-get the same answer, no earlier than `FAILURE_FLOOR_S` after they began. (An imported hash that takes longer than that
-to verify shows until its first login that there is such an account.)
+get the same answer, no earlier than `FAILURE_FLOOR_S` after they began, and no earlier than the costliest stored hash
+that this process has met would have let it. (Imported hashes may cost more than those made here. The first login of
+such a user in a process can be told from others by its time, and replaces the hash if it is right.)
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 from gateway.auth.access_tokens import AccessTokens
 from gateway.auth.lockout import Attempt, Lockout, account_key, known_key, name_key
-from gateway.auth.passwords import Passwords, Verdict
+from gateway.auth.passwords import Passwords, Verdict, spellings
 from gateway.auth.revoker import OtherSessions, Revoker, SessionEnded
 from gateway.auth.signed import SignedValues
 from gateway.config import AuthConfig
@@ -40,6 +41,7 @@ from gateway.errors import (
 from gateway.store.accounts import User, find_user
 from gateway.store.audit import Entry, record
 from gateway.store.changes import last_seq
+from gateway.store.credentials import credential_holds
 from gateway.store.database import Database
 from gateway.store.logins import (
     GRACE_MS,
@@ -60,6 +62,8 @@ log = logging.getLogger("gateway.auth")
 
 FAILURE_FLOOR_S = 0.3
 """More than the work of a login takes on an unhurried machine, so that the time of an answer tells nothing."""
+FAILURE_CEILING_S = 2.0
+"""A failure waits no longer for the sake of costly hashes; twice that for a password that is tried in two spellings."""
 DEVICE_TTL_S = 180 * 86_400
 """How long a browser is known after its last login, in seconds: half a year."""
 
@@ -69,6 +73,7 @@ _NO_USER = "There is no such user any more."
 _ID_BYTES = 16
 _RANDOM_BYTES = 32
 _TRIES = 3
+_BESIDE_S = 0.2  # what a login does beside hashing
 
 
 class SessionTokens(NamedTuple):
@@ -132,7 +137,7 @@ class Logins:
                 raise AuthFailed(_NO_LOGIN)
             return await self._login(name, password, address, user_agent, device)
         except AuthFailed:
-            rest_s = self._floor_s - (self._monotonic() - started)
+            rest_s = self._failure_s(password) - (self._monotonic() - started)
             if rest_s > 0:
                 await self._sleep(rest_s)
             raise
@@ -147,25 +152,28 @@ class Logins:
         lane = name_key(name) if owner is None else known_key(owner)
         async with self._lockout.alone(lane), self._passwords.turn():
             account = await read_account(self._database, name)
-            if account is None or account.id != owner:
-                device = None
-            key = name_key(name) if account is None else account_key(account.id)
-            attempt = await self._lockout.begin(key, address, device)
-            if device is not None and not attempt.allowed:
-                raise AuthFailed(_NO_LOGIN)  # whose browser it is knows of the account: no work that looks alike
             for _ in range(_TRIES):
+                known = device if account is not None and account.id == owner else None
+                key = name_key(name) if account is None else account_key(account.id)
+                attempt = await self._lockout.begin(key, address, known)
+                if known is not None and not attempt.allowed:
+                    break  # whose browser it is knows of the account: no work that looks alike
                 verdict = await self._verify(password, account, attempt)
                 if account is None or not verdict.ok:
+                    await self._lockout.failed(attempt, _login_failed(account, address))
                     break
                 try:
-                    return await self._begin(account, password, verdict, attempt, address, user_agent, device)
+                    return await self._begin(account, password, verdict, attempt, address, user_agent, known)
                 except (NoRowChanged, NotFound):
-                    # Disabled, deleted, or another hash (of the same password, it may be) since it was read.
+                    # Locked, disabled, deleted, or another hash (of the same password, it may be) since it was read.
                     account = await read_account_of(self._database, account.id)
-        # Names a user, never what was typed: people type their password where the name goes.
-        target = "unknown" if account is None else f"user:{account.id}"
-        await self._failed(attempt, Entry("stranger", "session.login_failed", target, address, _outcome(account)))
         raise AuthFailed(_NO_LOGIN)
+
+    def _failure_s(self, password: str) -> float:
+        """When a login that fails is answered, in seconds since it began: for all of them alike, by the costliest hash
+        that one of them may have met, and by what was typed."""
+        hashing_s = min(self._passwords.slowest_s, FAILURE_CEILING_S - _BESIDE_S)
+        return max(self._floor_s, _BESIDE_S + hashing_s * len(spellings(password)))
 
     async def _verify(self, password: str, account: AccountRow | None, attempt: Attempt) -> Verdict:
         """One verification, whatever there is to verify."""
@@ -184,7 +192,7 @@ class Logins:
         device: str | None,
     ) -> SessionTokens:
         """The session of a right password, in one write. All that can fail comes before it. Raises NoRowChanged and
-        NotFound when the account is another one by now."""
+        NotFound when the account is another one by now, or locked."""
         assert account.password_hash is not None
         rehashed = await self._passwords.hash(password) if verdict.rehash else None
         user = await find_user(self._database, account.id)
@@ -196,22 +204,13 @@ class Logins:
         device = device or make_id("d_", secrets.token_bytes(_ID_BYTES))
         device_value = self._signed.dumps("device", [device, user.id])
         row = NewSession(session, user.id, hash_token(refresh), now, end, address, user_agent)
-        statements = [*begin_session(row, account.password_hash), attempt.undo]
+        statements = [self._lockout.still_open(attempt, user.id), *begin_session(row, account.password_hash)]
         if rehashed is not None:
             statements.append(replace_password(user.id, account.password_hash, rehashed, must_change=False))
-        statements.append(record(Entry(f"user:{user.id}", "session.login", f"session:{session}", address), now))
+        me = f"user:{user.id}"
+        statements.append(record(Entry(me, "session.login", me, address, after={"session": session}), now))
         written = await self._database.write(*statements)
         return SessionTokens(user, session, *access, refresh, end, device_value, written.seq)
-
-    async def _failed(self, attempt: Attempt, entry: Entry) -> None:
-        """Write a failure down, and the lock that begins with it; nothing while that lasts, or strangers could fill the
-        trail."""
-        entries = [entry] if attempt.allowed else []
-        if attempt.last:
-            entries.append(entry._replace(outcome="locked"))
-        if entries:
-            now = self._wall()
-            await self._database.write(*(record(one, now) for one in entries))
 
     async def refresh(self, refresh_token: str, *, address: str, user_agent: str = "") -> SessionTokens:
         """Use a refresh token: the session goes on with its successor.
@@ -262,7 +261,8 @@ class Logins:
         return SessionTokens(user, row.session, *access, successor, end, "", await last_seq(self._database))
 
     async def _end_stolen(self, row: RefreshRow, address: str) -> None:
-        entry = Entry("stranger", "session.refresh_reused", f"session:{row.session}", address, "revoked")
+        session = {"session": row.session}
+        entry = Entry("stranger", "session.refresh_reused", f"user:{row.user}", address, "revoked", after=session)
         try:
             await self._revoker.revoke(SessionEnded(row.session, row.user), entry=entry)
         except NotFound:
@@ -285,7 +285,7 @@ class Logins:
 
         Raises Unprocessable for a new password that may not be one, Forbidden when the old one is wrong, RateLimited
         after too many wrong ones, Conflict when it was changed meanwhile, AuthFailed when there is no such user any
-        more, Unavailable, StoreError.
+        more or the principal's credential does not hold, Unavailable, StoreError.
         """
         if principal.kind is not PrincipalKind.USER:
             raise Forbidden("Only a user has a password.")
@@ -297,7 +297,7 @@ class Logins:
         async with self._lockout.alone(key), self._passwords.turn():
             attempt = await self._lockout.begin(key, None)
             if not attempt.allowed:
-                raise RateLimited("Too many wrong passwords.", retry_after_s=max(1.0, attempt.wait_s))
+                raise _too_many(attempt.wait_s)
             account = await read_account_of(self._database, user.id)
             if account is None:
                 raise AuthFailed(_NO_USER)
@@ -305,22 +305,26 @@ class Logins:
             verdict = await self._passwords.verify(old, stored, user.id)
             if stored is not None and verdict.ok:
                 return await self._replace(principal, stored, await self._passwords.hash(text), attempt, address)
-        actor = f"user:{user.id}"
-        await self._failed(attempt, Entry(actor, "password.change_failed", actor, address, _outcome(account)))
+            actor = f"user:{user.id}"
+            entry = Entry(actor, "password.change_failed", actor, address, _outcome(account))
+            await self._lockout.failed(attempt, entry)
         raise Forbidden("The old password is wrong.")
 
     async def _replace(self, principal: Principal, old: str, new: str, attempt: Attempt, address: str) -> int:
         current = principal.credential_id if principal.credential_kind is CredentialKind.LOGIN_SESSION else None
         actor = f"user:{principal.id}"
+        holds = credential_holds(principal, self._wall())
+        refusals = (holds.refusal, _too_many(self._config.lockout_s), Conflict("The password was changed meanwhile."))
         try:
             revoked = await self._revoker.revoke(
                 OtherSessions(principal.id, current),
+                holds.statement,
+                self._lockout.still_open(attempt, principal.id),
                 replace_password(principal.id, old, new),
-                attempt.undo,
                 entry=Entry(actor, "password.change", actor, address),
             )
-        except NoRowChanged:
-            raise Conflict("The password was changed meanwhile.") from None
+        except NoRowChanged as refused:
+            raise refusals[refused.index] from None
         return revoked.seq
 
     def acceptable(self, new: str, user: User) -> str:
@@ -341,6 +345,16 @@ class Logins:
             case [str(device), str(user)]:
                 return device, user
         return None, None
+
+
+def _too_many(wait_s: float) -> RateLimited:
+    return RateLimited("Too many wrong passwords.", retry_after_s=max(1.0, wait_s))
+
+
+def _login_failed(account: AccountRow | None, address: str) -> Entry:
+    """Names a user, never what was typed: people type their password where the name goes."""
+    target = "unknown" if account is None else f"user:{account.id}"
+    return Entry("stranger", "session.login_failed", target, address, _outcome(account))
 
 
 def _outcome(account: AccountRow | None) -> str:

@@ -62,10 +62,11 @@ class Verdict(NamedTuple):
 class Passwords:
     """The threads, and the bounds on who may ask them: `argon2_workers` at once, `argon2_queue` waiting.
 
-    Raises ConfigError for a cost that is refused in hashes. Bound to one event loop; end it with `close`.
+    Raises ConfigError for a cost that is refused in hashes. Bound to one event loop; end it with `close`. `timer` gives
+    the seconds that hashing takes.
     """
 
-    def __init__(self, config: AuthConfig) -> None:
+    def __init__(self, config: AuthConfig, *, timer: Callable[[], float] = time.perf_counter) -> None:
         self.policy = policy_of(config)
         self._workers = config.argon2_workers
         self._limit = config.argon2_workers + config.argon2_queue
@@ -75,7 +76,9 @@ class Passwords:
         self._closed = False
         self._lock = threading.Lock()
         self._running = 0
+        self._timer = timer
         self._seconds = 0.05
+        self._slowest_s = 0.0
         # Matches nothing, and costs what a new hash costs.
         salt, digest = secrets.token_bytes(OWN_SALT_BYTES), secrets.token_bytes(OWN_DIGEST_BYTES)
         self._dummy = Argon2Hash("argon2id", ARGON2_VERSION, *self.policy, salt, digest)
@@ -89,6 +92,11 @@ class Passwords:
     def waiting(self) -> int:
         """How many have a place and are not being hashed."""
         return max(0, self._taken - self._running)
+
+    @property
+    def slowest_s(self) -> float:
+        """The longest that a stored hash took here so far for one spelling of a password, without the waiting."""
+        return self._slowest_s
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -126,14 +134,12 @@ class Passwords:
         spellings are tried where NFKC changes it. What `normalize` refuses is wrong, at no cost. Raises Unavailable
         when it can not be done now.
         """
-        try:
-            text = normalize(password)
-        except ValueError:
+        candidates = spellings(password)
+        if not candidates:
             return Verdict(False, False)
         known = _parsed(stored, whose) if stored is not None else None
-        candidates = [text] if text == password else [text, password]
         expected = known or self._dummy
-        right = await self._run(lambda: _first_match(candidates, expected))
+        right = await self._run(lambda: self._first_match(candidates, expected))
         if known is None or right is None:
             return Verdict(False, False)
         return Verdict(True, right > 0 or needs_rehash(known, self.policy))
@@ -161,16 +167,36 @@ class Passwords:
             log.warning("a password could not be hashed: %s", error)
             raise Unavailable("The password can not be checked now.", retry_after_s=1.0) from None
 
+    def _first_match(self, candidates: list[str], expected: PasswordHash) -> int | None:
+        """The place of the spelling that matches; all are tried, so that the time does not tell which."""
+        started = self._timer()
+        matches = [place for place, text in enumerate(candidates) if _matches(text.encode(), expected)]
+        if expected is not self._dummy:
+            took_s = (self._timer() - started) / len(candidates)
+            with self._lock:
+                self._slowest_s = max(self._slowest_s, took_s)
+        return matches[0] if matches else None
+
     def _timed(self, work: Callable[[], _T]) -> _T:
         with self._lock:
             self._running += 1
-        started = time.perf_counter()
+        started = self._timer()
         try:
             return work()
         finally:
             with self._lock:
                 self._running -= 1
-                self._seconds += (time.perf_counter() - started - self._seconds) / 8
+                self._seconds += (self._timer() - started - self._seconds) / 8
+
+
+def spellings(password: str) -> list[str]:
+    """What is tried for this password: NFKC, and as it was typed where that is another text; nothing for what
+    `normalize` refuses."""
+    try:
+        text = normalize(password)
+    except ValueError:
+        return []
+    return [text] if text == password else [text, password]
 
 
 def policy_of(config: AuthConfig) -> Policy:
@@ -208,12 +234,6 @@ def _parsed(stored: str, whose: str) -> PasswordHash | None:
     except ValueError as error:
         log.warning("a stored password hash can not be used: it %s", error, extra={"user": whose})
         return None
-
-
-def _first_match(candidates: list[str], stored: PasswordHash) -> int | None:
-    """The place of the spelling that matches; all are tried, so that the time does not tell which."""
-    matches = [place for place, text in enumerate(candidates) if _matches(text.encode(), stored)]
-    return matches[0] if matches else None
 
 
 def _matches(password: bytes, stored: PasswordHash) -> bool:

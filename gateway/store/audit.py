@@ -129,9 +129,10 @@ class AuditRow(msgspec.Struct, frozen=True):
     after: Any
 
 
-def record(entry: Entry, now: int) -> Statement:
+def record(entry: Entry, now: int, where: Lookup | None = None) -> Statement:
     """The statement that adds `entry` at `now` (milliseconds since 1970 UTC), for a write of several: ahead of the
-    change, so that `before` is what the change finds. Raises ValueError for an entry that would hold a secret."""
+    change, so that `before` is what the change finds. With `where`, only if that finds something. Raises ValueError for
+    an entry that would hold a secret."""
     sql, args = "NULL", tuple[Value, ...]()
     if entry.before is not None:
         if _SECRET_COLUMNS.search(entry.before.sql):
@@ -140,10 +141,11 @@ def record(entry: Entry, now: int) -> Statement:
     if any(_SECRETS.fullmatch(name) for name in entry.after or ()):
         raise ValueError("an audit entry must not hold a secret")
     after = None if entry.after is None else msgspec.json.encode(entry.after).decode()
+    condition, conditional = ("", ()) if where is None else (f" WHERE EXISTS ({where.sql})", where.args)
     return Statement(
-        "INSERT INTO audit (at, actor, action, target, address, outcome, before, after)"  # noqa: S608
-        f" VALUES (?, ?, ?, ?, ?, ?, {sql}, ?)",
-        (now, entry.actor, entry.action, entry.target, entry.address, entry.outcome, *args, after),
+        "INSERT INTO audit (at, actor, action, target, address, outcome, before, after)"
+        f" SELECT ?, ?, ?, ?, ?, ?, {sql}, ?{condition}",
+        (now, entry.actor, entry.action, entry.target, entry.address, entry.outcome, *args, after, *conditional),
     )
 
 

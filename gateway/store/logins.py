@@ -6,12 +6,13 @@ made by their callers, who may add statements of their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from gateway.core.clock import CLOCK_SKEW_MS, DAY_MS
+from gateway.store.audit import Entry, Lookup, record
 from gateway.store.database import Database, Reader, Statement
 
 KEEP_SESSIONS_MS = 30 * DAY_MS
@@ -191,14 +192,12 @@ async def read_refresh_end(reader: Reader, token_hash: str) -> int | None:
 
 
 class Counted(NamedTuple):
-    """What one attempt counts against: `own` (an account, a device), and `others` (an address, all), each with the
-    number of failures that it stands. Nothing is counted once one of the others has had its number. Where `alone`, the
-    others are looked at and no more: they neither stop the count nor are counted."""
+    """What a failure counts against: `own` (an account, a device), locked once it has had `limit` of them, and `others`
+    (an address, all)."""
 
     own: str
     limit: int
-    others: Mapping[str, int]
-    alone: bool = False
+    others: tuple[str, ...] = ()
 
 
 class Failures(NamedTuple):
@@ -211,51 +210,51 @@ class Failures(NamedTuple):
 # A row is live until `until`. One that would end much later than any row of now was written by a clock that was wrong.
 # ?2 is the time, ?3 when a row of now ends, ?4 how much later than that one may end.
 _LIVE = "(until > ?2 AND until <= ?3 + ?4)"
-_UNLESS_BLOCKED = f"""
-WHERE NOT EXISTS (SELECT 1 FROM json_each(?6) AS most CROSS JOIN login_failures AS found ON found.counted = most.key
-  WHERE found.failures >= most.value AND {_LIVE})"""  # noqa: S608 - no input in it
-_BEFORE = f"""
+_FAILED = f"""
 SELECT counted, failures, until FROM login_failures
 WHERE counted IN (SELECT value FROM json_each(?1)) AND {_LIVE}"""  # noqa: S608 - no input in it
-# The one that reaches the limit begins the time for which it is locked; those after it change nothing.
-_COUNT_OWN = f"""
-INSERT INTO login_failures(counted, failures, until) SELECT ?1, 1, ?3 {_UNLESS_BLOCKED}
+# The one that reaches the limit, ?5, begins the time for which it is locked; those after it, which were let through
+# before, do not prolong it.
+_COUNT = f"""
+INSERT INTO login_failures(counted, failures, until) SELECT value, 1, ?3 FROM json_each(?1) WHERE true
 ON CONFLICT(counted) DO UPDATE SET
   failures = CASE WHEN NOT {_LIVE} THEN 1 ELSE failures + 1 END,
-  until = CASE WHEN NOT {_LIVE} OR failures = ?5 - 1 THEN ?3 ELSE until END
-WHERE NOT {_LIVE} OR failures < ?5"""
-_COUNT_OTHERS = f"""
-INSERT INTO login_failures(counted, failures, until)
-SELECT counting.key, 1, ?3 FROM json_each(?1) AS counting {_UNLESS_BLOCKED}
-ON CONFLICT(counted) DO UPDATE SET
-  failures = CASE WHEN NOT {_LIVE} THEN 1 ELSE failures + 1 END,
-  until = CASE WHEN NOT {_LIVE} THEN ?3 ELSE until END"""  # noqa: S608 - no input in it
+  until = CASE WHEN NOT {_LIVE} OR failures = ?5 - 1 THEN ?3 ELSE until END"""  # noqa: S608 - no input in it
+_OPEN = f"""
+UPDATE users SET name = name WHERE id = ?1 AND NOT EXISTS (
+  SELECT 1 FROM login_failures WHERE counted = ?6 AND failures >= ?5 AND {_LIVE})"""  # noqa: S608 - no input in it
 
 
-async def count_failure(db: Database, counted: Counted, now: int, span_ms: int) -> dict[str, Failures]:
-    """Count one failure, which is forgotten after `span_ms`; what was counted before, by what it counted against.
+async def read_failures(reader: Reader, keys: Sequence[str], now: int, span_ms: int) -> dict[str, Failures]:
+    """What is counted at `now` by each of these, of failures that are forgotten after `span_ms`."""
+    [rows] = await reader.read(Statement(_FAILED, (_json(keys), *_times(now, span_ms))))
+    return {row[0]: Failures(row[1], row[2]) for row in rows}
 
-    One atomic write: of any number of attempts at once, on any node, each finds another count. What has reached its
-    limit counts no further and ends when it would have ended.
-    """
-    most = _json({} if counted.alone else counted.others)
-    times = (now, now + span_ms, span_ms)
-    keys = _json([counted.own, *counted.others])
-    written = await db.write(
-        Statement(_BEFORE, (keys, *times)),
-        Statement(_COUNT_OWN, (counted.own, *times, counted.limit, most)),
-        Statement(_COUNT_OTHERS, (most, *times, None, most)),
+
+def count_failure(counted: Counted, now: int, span_ms: int, entry: Entry) -> list[Statement]:
+    """Counts one failure, which is forgotten after `span_ms`, and writes `entry`; with the one that reaches the limit
+    once more, as ``locked``."""
+    times = _times(now, span_ms)
+    locked = Lookup(
+        "SELECT 1 FROM login_failures WHERE counted = ? AND failures = ?",
+        (counted.own, counted.limit),
     )
-    return {row[0]: Failures(row[1], row[2]) for row in written.rows[0]}
+    return [
+        Statement(_COUNT, (_json([counted.own]), *times, counted.limit)),
+        Statement(_COUNT, (_json(counted.others), *times, None)),
+        record(entry, now),
+        record(entry._replace(outcome="locked"), now, where=locked),
+    ]
 
 
-def uncount(counted: Counted) -> Statement:
-    """Takes one failure back that was counted before it was known to be none."""
-    sql = (
-        "UPDATE login_failures SET failures = failures - 1"
-        " WHERE counted IN (SELECT value FROM json_each(?)) AND failures > 0"
-    )
-    return Statement(sql, (_json([counted.own] if counted.alone else [counted.own, *counted.others]),))
+def still_open(counted: Counted, user_id: str, now: int, span_ms: int) -> Statement:
+    """Touches the row of this user, and changes nothing, unless `counted.own` has had its number by now: what a right
+    password does hangs on this, so that of any number of attempts at once none succeeds after that."""
+    return Statement(_OPEN, (user_id, *_times(now, span_ms), counted.limit, counted.own), must_change=True)
+
+
+def _times(now: int, span_ms: int) -> tuple[int, int, int]:
+    return now, now + span_ms, span_ms
 
 
 def _json(value: object) -> str:

@@ -15,6 +15,7 @@ from gateway.auth.revoker import Revoker
 from gateway.auth.signed import SignedValues
 from gateway.auth.void_logins import VoidLogins
 from gateway.config import AuthConfig
+from gateway.core.password_hash import Argon2Hash
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.core.sealing import Sealer
 from gateway.errors import AuthFailed
@@ -51,7 +52,8 @@ class Clock:
 
 
 class LoginRig:
-    """One node's objects. `slept` are the seconds that failures were held back; no time passes while they are."""
+    """One node's objects. `slept` are the seconds that failures were held back; no time passes while they are, and none
+    while a password is hashed."""
 
     def __init__(self, database: Database, config: AuthConfig, clock: Clock) -> None:
         sealer = Sealer([b"k" * 32])
@@ -63,7 +65,7 @@ class LoginRig:
         self.revocations = VoidLogins(clock, config.access_ttl_s)
         self.access_tokens = AccessTokens(self.keyring, self.revocations, config, clock)
         self.signed = SignedValues(sealer, clock)
-        self.passwords = Passwords(config)
+        self.passwords = Passwords(config, timer=lambda: 0.0)
         self.lockout = Lockout(database, config, clock)
         self.revoker = Revoker(database, self.revocations, clock)
         self.logins = self.new_logins()
@@ -126,6 +128,20 @@ class LoginRig:
     async def counts(self) -> dict[str, int]:
         """Failures that are counted, by what they count against."""
         return dict(await self.rows("SELECT counted, failures FROM login_failures WHERE failures > 0"))
+
+
+class Witness(Passwords):
+    """Notes what every piece of work on the threads costs."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config, timer=lambda: 0.0)
+        self.work: list[Any] = []
+
+    async def _run(self, work: Any) -> Any:
+        candidates, stored, _ = (cell.cell_contents for cell in work.__closure__)
+        assert isinstance(stored, Argon2Hash)
+        self.work.append((len(candidates), stored.kind, stored.memory_kib, stored.time, stored.parallelism))
+        return await super()._run(work)
 
 
 def principal(tokens: SessionTokens) -> Principal:

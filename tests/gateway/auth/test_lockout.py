@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.auth.lockout import MOST_WAITING, REMEMBERED, Lockout, account_key, known_key, name_key
-from gateway.errors import RateLimited, StoreUnavailable, Unavailable
+from gateway.auth.lockout import REMEMBERED, Attempt, Lockout, account_key, known_key, name_key
+from gateway.errors import NoRowChanged, RateLimited, StoreUnavailable, Unavailable
+from gateway.store.audit import Entry, list_audit
 from gateway.store.database import Database, Row, Statement
 from tests.support.flaky_store import FlakyStore
 from tests.support.login_rig import CHEAP, Clock
+from tests.support.people import add_plan, add_user
 
 HERE, THERE = "192.0.2.7", "192.0.2.8"
 
@@ -26,48 +28,95 @@ async def counts(database: Database) -> dict[str, int]:
     return dict(found[0])
 
 
+WRONG = Entry("stranger", "session.login_failed", "user:a", HERE, "wrong_password")
+
+
+async def fails(tried: Lockout, account: str, address: str | None = HERE, device: str | None = None) -> Attempt:
+    """An attempt whose password is wrong."""
+    attempt = await tried.begin(account, address, device)
+    await tried.failed(attempt, WRONG)
+    return attempt
+
+
+async def outcomes(database: Database) -> list[str]:
+    """What the trail has, the oldest first."""
+    return [entry.outcome for entry in reversed(await list_audit(database))]
+
+
 async def test_five_failures_lock_an_account_and_time_opens_it(database: Database) -> None:
     clock = Clock()
     tried = lockout(database, clock)
-    assert [(await tried.begin("account:a", HERE)).allowed for _ in range(7)] == [True] * 5 + [False] * 2
+    assert [(await fails(tried, "account:a")).allowed for _ in range(7)] == [True] * 5 + [False] * 2
     assert (await tried.begin("account:b", HERE)).allowed
     clock.pass_s(299.999)
     locked = await tried.begin("account:a", HERE)
     assert not locked.allowed
-    assert not locked.last
     assert 0 < locked.wait_s < 0.1
     clock.pass_s(0.001)
     assert (await tried.begin("account:a", HERE)).allowed
 
 
-async def test_a_success_takes_its_own_count_back_and_no_other(database: Database) -> None:
+async def test_what_did_not_fail_is_not_counted(database: Database) -> None:
     tried = lockout(database)
-    for _ in range(3):
-        await tried.begin("account:a", HERE)
-    attempt = await tried.begin("account:a", HERE)
-    await database.write(attempt.undo)
-    assert await counts(database) == {"account:a": 3, f"address:{HERE}": 3, "all": 3}
+    await fails(tried, "account:a")
+    for _ in range(100):
+        assert (await tried.begin("account:a", HERE)).allowed
+    assert await counts(database) == {"account:a": 1, f"address:{HERE}": 1, "all": 1}
 
 
 async def test_the_count_holds_across_nodes_and_restarts(database: Database) -> None:
-    attempts = [await lockout(database).begin("account:a", HERE) for _ in range(6)]
+    attempts = [await fails(lockout(database), "account:a") for _ in range(6)]
     assert [attempt.allowed for attempt in attempts] == [True] * 5 + [False]
 
 
-async def test_no_number_of_attempts_at_once_gets_more_guesses(database: Database) -> None:
-    nodes = [lockout(database) for _ in range(3)]
-    attempts = await asyncio.gather(*(node.begin("account:a", HERE) for _ in range(10) for node in nodes))
-    assert sum(attempt.allowed for attempt in attempts) == 5
+async def test_each_failure_is_written_down_once_and_the_lock_once(database: Database) -> None:
+    """Of attempts that were let through together, too: each was a guess."""
+    tried = lockout(database)
+    attempts = [await tried.begin("account:a", HERE) for _ in range(8)]
+    await asyncio.gather(*(tried.failed(attempt, WRONG) for attempt in attempts))
+    assert await outcomes(database) == ["wrong_password"] * 5 + ["locked"] + ["wrong_password"] * 3
+    assert await counts(database) == {"account:a": 8, f"address:{HERE}": 8, "all": 8}
+    for _ in range(3):
+        assert not (await fails(tried, "account:a")).allowed
+    assert await counts(database) == {"account:a": 8, f"address:{HERE}": 8, "all": 8}
+    assert len(await outcomes(database)) == 9
+
+
+async def test_failures_that_were_let_through_do_not_prolong_the_lock(database: Database) -> None:
+    clock = Clock()
+    tried = lockout(database, clock)
+    attempts = [await tried.begin("account:a", HERE) for _ in range(6)]
+    for attempt in attempts:
+        await tried.failed(attempt, WRONG)
+        clock.pass_s(10)
+    assert (await tried.begin("account:a", HERE)).wait_s == 280
+
+
+async def test_a_right_password_is_held_to_the_count_of_its_own_moment(database: Database) -> None:
+    await database.write(*add_plan("free"), add_user("a"), add_user("b"))
+    clock = Clock()
+    tried = lockout(database, clock)
+    attempt = await tried.begin("account:a", HERE)
+    other = await tried.begin("account:b", HERE)
+    for _ in range(4):
+        await fails(lockout(database, clock), "account:a")
+    await database.write(tried.still_open(attempt, "a"))
+    await fails(lockout(database, clock), "account:a")
+    with pytest.raises(NoRowChanged):
+        await database.write(tried.still_open(attempt, "a"))
+    await database.write(tried.still_open(other, "b"))
+    clock.pass_s(300)
+    await database.write(tried.still_open(attempt, "a"))
 
 
 async def test_a_known_browser_has_a_count_of_its_own_which_is_bounded(database: Database) -> None:
     clock = Clock()
     tried = lockout(database, clock)
     for _ in range(6):
-        await tried.begin("account:a", HERE)
-    attempts = [await tried.begin("account:a", HERE, "d_1") for _ in range(7)]
+        await fails(tried, "account:a")
+    attempts = [await fails(tried, "account:a", device="d_1") for _ in range(7)]
     assert [attempt.allowed for attempt in attempts] == [True] * 5 + [False] * 2
-    assert [attempt.last for attempt in attempts] == [False] * 4 + [True] + [False] * 2
+    assert await outcomes(database) == (["wrong_password"] * 5 + ["locked"]) * 2
     assert (await tried.begin("account:a", HERE, "d_2")).allowed
     clock.pass_s(299)
     assert (await tried.begin("account:a", HERE, "d_1")).wait_s == 1
@@ -77,25 +126,23 @@ async def test_a_known_browser_has_a_count_of_its_own_which_is_bounded(database:
 
 async def test_a_known_browser_counts_for_nobody_else(database: Database) -> None:
     tried = lockout(database)
-    await tried.begin("account:a", HERE)
-    attempt = await tried.begin("account:a", HERE, "d_1")
+    await fails(tried, "account:a")
+    await fails(tried, "account:a", device="d_1")
     assert await counts(database) == {"account:a": 1, f"address:{HERE}": 1, "all": 1, "device:d_1": 1}
-    await database.write(attempt.undo)
-    assert await counts(database) == {"account:a": 1, f"address:{HERE}": 1, "all": 1, "device:d_1": 0}
 
 
 async def test_a_known_browser_is_let_through_until_it_had_its_number(database: Database) -> None:
     """Then it is a stranger: here, one at an address that may not try."""
     tried = lockout(database, max_address_failures=6)
     for number in range(6):
-        await tried.begin(f"account:{number}", HERE)
+        await fails(tried, f"account:{number}")
     for _ in range(5):
-        assert (await tried.begin("account:a", HERE, "d_1")).allowed
+        assert (await fails(tried, "account:a", device="d_1")).allowed
     before = await counts(database)
     for _ in range(3):
         with pytest.raises(RateLimited):
             await tried.begin("account:a", HERE, "d_1")
-    assert not (await tried.begin("account:a", THERE, "d_1")).allowed
+    assert not (await fails(tried, "account:a", THERE, "d_1")).allowed
     with pytest.raises(RateLimited):
         await tried.begin("account:a", HERE, "d_1")
     assert await counts(database) == before
@@ -105,7 +152,7 @@ async def test_a_known_browser_that_had_its_number_costs_no_look_at_the_database
     store = FlakyStore(database)
     tried = lockout(store)
     for _ in range(6):
-        await tried.begin("account:a", HERE, "d_1")
+        await fails(tried, "account:a", device="d_1")
     accesses = store.reads
     for _ in range(100):
         assert not (await tried.begin("account:a", HERE, "d_1")).allowed
@@ -116,7 +163,7 @@ async def test_an_address_that_failed_too_often_waits_and_locks_no_account_meanw
     clock = Clock()
     tried = lockout(database, clock, max_address_failures=10)
     for number in range(10):
-        await tried.begin(f"account:{number}", HERE)
+        await fails(tried, f"account:{number}")
     clock.pass_s(100)
     before = await counts(database)
     for _ in range(3):
@@ -133,7 +180,7 @@ async def test_all_together_have_a_limit(database: Database) -> None:
     clock = Clock()
     tried = lockout(database, clock, max_failures=10)
     for number in range(10):
-        await tried.begin(f"account:{number}", f"192.0.2.{number}")
+        await fails(tried, f"account:{number}", f"192.0.2.{number}")
     with pytest.raises(RateLimited) as refused:
         await tried.begin("account:a", "198.51.100.1")
     assert refused.value.retry_after_s == 300
@@ -151,7 +198,7 @@ async def test_a_flood_costs_no_look_at_the_database(database: Database) -> None
     store = FlakyStore(database)
     clock = Clock()
     tried = lockout(store, clock, max_address_failures=1)
-    await tried.begin("account:a", HERE)
+    await fails(tried, "account:a")
     with pytest.raises(RateLimited):
         await tried.begin("account:a", HERE)
     accesses = store.reads
@@ -188,7 +235,7 @@ async def test_what_is_remembered_is_bounded(database: Database) -> None:
 )
 async def test_what_one_address_is(database: Database, first: str, second: str, same: bool) -> None:
     tried = lockout(database, max_address_failures=1)
-    await tried.begin("account:a", first)
+    await fails(tried, "account:a", first)
     if same:
         with pytest.raises(RateLimited):
             await tried.begin("account:b", second)
@@ -197,14 +244,14 @@ async def test_what_one_address_is(database: Database, first: str, second: str, 
 
 
 async def test_what_no_address_looks_like_makes_no_long_row(database: Database) -> None:
-    await lockout(database).begin("account:a", "x" * 100_000)
+    await fails(lockout(database), "account:a", "x" * 100_000)
     assert max(map(len, await counts(database))) < 100
 
 
 async def test_without_an_address_the_account_alone_counts(database: Database) -> None:
     tried = lockout(database, max_failures=1)
     for _ in range(3):
-        assert (await tried.begin("password:u1", None)).allowed
+        assert (await fails(tried, "password:u1", None)).allowed
     assert await counts(database) == {"password:u1": 3}
 
 
@@ -238,7 +285,7 @@ async def test_one_attempt_at_a_time_for_an_account_and_nothing_stays_behind(dat
     assert tried._alone == {}
 
 
-async def test_only_a_few_wait_for_one_name_and_all_who_wait_are_bounded(database: Database) -> None:
+async def test_half_of_those_who_may_wait_are_of_one_name_and_all_who_wait_are_bounded(database: Database) -> None:
     tried = lockout(database, argon2_queue=10)
     release = asyncio.Event()
     entered: list[str] = []
@@ -248,27 +295,27 @@ async def test_only_a_few_wait_for_one_name_and_all_who_wait_are_bounded(databas
             entered.append(lane)
             await release.wait()
 
-    tasks = [asyncio.create_task(attempt("a")) for _ in range(1 + MOST_WAITING)]
+    tasks = [asyncio.create_task(attempt("a")) for _ in range(1 + 5)]
     await asyncio.sleep(0)
     for _ in range(3):
         with pytest.raises(Unavailable) as refused:
             await attempt("a")
         assert refused.value.retry_after_s == 1
-    tasks += [asyncio.create_task(attempt("b")) for _ in range(3)]
+    tasks += [asyncio.create_task(attempt(lane)) for lane in "bbbbbcc"]
     await asyncio.sleep(0)
-    with pytest.raises(Unavailable):  # two wait here, and ten in all
+    with pytest.raises(Unavailable):  # four wait here, and ten in all
         await attempt("b")
-    tasks.append(asyncio.create_task(attempt("c")))  # who need not wait is not asked
+    tasks.append(asyncio.create_task(attempt("d")))  # who need not wait is not asked
     await asyncio.sleep(0)
-    assert entered == ["a", "b", "c"]
+    assert entered == ["a", "b", "c", "d"]
     tasks[1].cancel()  # gives the place up
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     tasks.append(asyncio.create_task(attempt("b")))
     release.set()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert entered.count("a") == MOST_WAITING
-    assert entered.count("b") == 4
+    assert entered.count("a") == 5
+    assert entered.count("b") == 6
     assert (tried._alone, tried._inside) == ({}, 0)
 
 

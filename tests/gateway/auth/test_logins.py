@@ -16,8 +16,10 @@ from gateway.errors import (
     GatewayError,
     StoreUnavailable,
 )
+from gateway.store.audit import list_audit
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Statement
+from gateway.store.logins import GRACE_MS
 from tests.support.flaky_store import FlakyStore
 from tests.support.login_rig import CHEAP, HERE, NOW, PASSWORD, LoginRig, principal
 from tests.support.people import run
@@ -50,8 +52,9 @@ async def test_a_login_begins_a_session(rig: LoginRig) -> None:
     assert rig.slept == []
     [entry] = await rig.audited()
     assert (entry.actor, entry.action, entry.target, entry.address, entry.outcome) == (
-        *("user:u1", "session.login", f"session:{tokens.session}", HERE, "ok"),
+        *("user:u1", "session.login", "user:u1", HERE, "ok"),
     )
+    assert entry.after == {"session": tokens.session}
 
 
 async def test_no_secret_is_stored(rig: LoginRig) -> None:
@@ -258,6 +261,28 @@ async def test_a_failure_is_written_down_without_what_was_typed(rig: LoginRig) -
     rig.clock.pass_s(300)
     await rig.fails()
     assert len(await rig.audited("session.login_failed")) == len(entries) + 1
+
+
+async def test_what_concerns_a_user_is_found_by_the_user(rig: LoginRig) -> None:
+    await rig.add_user("u2", username="bob")
+    await rig.login("bob")
+    await rig.fails("bob")
+    first = await rig.login()
+    for _ in range(5):
+        await rig.fails()
+    await rig.refresh(first.refresh_token)
+    await run(rig.database, "UPDATE refresh_tokens SET used_at = used_at - ? WHERE used_at IS NOT NULL", GRACE_MS)
+    with pytest.raises(AuthFailed):
+        await rig.refresh(first.refresh_token)
+    entries = await list_audit(rig.database, user="u1")
+    assert [(entry.action, entry.outcome) for entry in reversed(entries)] == [
+        ("session.login", "ok"),
+        *[("session.login_failed", "wrong_password")] * 5,
+        ("session.login_failed", "locked"),
+        ("session.refresh_reused", "revoked"),
+    ]
+    assert {entry.target for entry in entries} == {"user:u1"}
+    assert entries[0].after == entries[-1].after == {"session": first.session}
 
 
 # --- known browsers ---------------------------------------------------------------------------------------------------

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.core.principal import CredentialKind, PrincipalKind
+from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.errors import AuthFailed, Conflict, Forbidden, RateLimited, Unavailable, Unprocessable
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Statement
 from tests.support.flaky_store import FlakyStore
-from tests.support.login_rig import HERE, PASSWORD, LoginRig, principal
-from tests.support.people import run
+from tests.support.login_rig import HERE, NOW, PASSWORD, LoginRig, principal
+from tests.support.people import add_token, run, token_text
 
 NEW = "seven herons on a roof"
 
@@ -53,7 +53,8 @@ async def test_a_new_password_ends_all_other_sessions(rig: LoginRig) -> None:
 
 async def test_with_an_api_token_all_sessions_end(rig: LoginRig) -> None:
     tokens = await rig.login()
-    token = msgspec.structs.replace(principal(tokens), credential_kind=CredentialKind.API_TOKEN)
+    await rig.database.write(add_token("u1", token_text("of ada")))
+    token = Principal(PrincipalKind.USER, "u1", CredentialKind.API_TOKEN, "t_u1")
     await rig.logins.change_password(token, PASSWORD, NEW)
     with pytest.raises(AuthFailed):
         await rig.refresh(tokens.refresh_token)
@@ -108,11 +109,34 @@ async def test_the_old_password_must_be_right_and_guesses_are_counted(rig: Login
 
 
 class Faster(FlakyStore):
-    """Somebody else changes the password before each write."""
+    """Somebody else is faster before each write."""
+
+    sql = "UPDATE users SET password_hash = 'another'"
 
     async def write(self, *statements: Statement) -> Any:
-        await run(self._database, "UPDATE users SET password_hash = 'another'")
+        await run(self._database, self.sql)
         return await super().write(*statements)
+
+
+OVERTAKEN = {
+    "the session is revoked": ("UPDATE login_sessions SET revoked_at = 1", AuthFailed),
+    "the user is disabled": ("UPDATE users SET status = 'disabled'", AuthFailed),
+    "five others failed": (f"INSERT INTO login_failures VALUES ('password:u1', 5, {NOW + 1000})", RateLimited),
+    "another password": ("UPDATE users SET password_hash = 'another'", Conflict),
+}
+
+
+@pytest.mark.parametrize("what", OVERTAKEN)
+async def test_a_change_hangs_on_what_holds_when_it_is_written(rig: LoginRig, what: str) -> None:
+    me = principal(await rig.login())
+    store = Faster(rig.database)
+    store.sql, refusal = OVERTAKEN[what]
+    rig.revoker._database = store
+    with pytest.raises(refusal) as refused:
+        await rig.logins.change_password(me, PASSWORD, NEW)
+    assert type(refused.value) is refusal
+    await rig.fails(password=NEW)
+    assert await rig.audited("password.change") == []
 
 
 async def test_of_two_changes_at_once_one_is_made(rig: LoginRig) -> None:

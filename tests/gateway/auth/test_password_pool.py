@@ -210,6 +210,25 @@ async def test_what_can_be_no_password_costs_nothing(password: str) -> None:
     passwords.close()
 
 
+async def test_the_longest_that_a_stored_hash_took_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For one spelling; what matches nobody's and what is made anew are no stored hashes."""
+    clock, costs = [0.0], iter([5.0, 0.5, 0.25, 1.5, 1.5])
+    passwords = Passwords(CHEAP, timer=lambda: clock[0])
+
+    def derived(*_: Any) -> bytes:
+        clock[0] += next(costs)
+        return b"d" * 32
+
+    monkeypatch.setattr("gateway.auth.passwords._derived", derived)
+    seen = []
+    for password, stored in ((PASSWORD, None), (PASSWORD, cheap_hash()), (PASSWORD, cheap_hash())):
+        await passwords.verify(password, stored)
+        seen.append(passwords.slowest_s)
+    await passwords.verify("Zoe\u0308 \ufb01ne otters", cheap_hash())
+    assert [*seen, passwords.slowest_s] == [0.0, 0.5, 0.5, 1.5]
+    passwords.close()
+
+
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
 

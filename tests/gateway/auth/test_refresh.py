@@ -110,8 +110,9 @@ async def test_reuse_after_the_grace_ends_the_whole_session(rig: LoginRig) -> No
     await rig.refresh(other.refresh_token)
     [entry] = await rig.audited("session.refresh_reused")
     assert (entry.actor, entry.target, entry.address, entry.outcome) == (
-        *("stranger", f"session:{first.session}", "198.51.100.66", "revoked"),
+        *("stranger", "user:u1", "198.51.100.66", "revoked"),
     )
+    assert entry.after == {"session": first.session}
     [(cause,)] = await rig.rows("SELECT DISTINCT cause FROM change_log WHERE doc = 'revocations'")
     assert cause == "revocation"
     # Whoever shows it once more finds nothing left to end.

@@ -87,17 +87,42 @@ FOREIGN = {
     "pbkdf2 in capitals": f"pbkdf2:sha256:1000$seasalt${DIGEST.hex().upper()}",
     "long": argon2() + "A" * MAX_LENGTH,
 }
+MOST = MAX_PBKDF2_ITERATIONS["sha256"]
 ABSURD = {
-    "argon2 memory": argon2(costs="m=1048577,t=1,p=1"),
+    "argon2 memory": argon2(costs="m=524289,t=1,p=1"),
+    "argon2 by RFC 9106's first choice": argon2(costs="m=2097152,t=1,p=4"),
     "argon2 work": argon2(costs=f"m=65536,t={MAX_ARGON2_WORK // 65536 + 1},p=1"),
     "argon2 passes": argon2(costs="m=8,t=4294967295,p=1"),
+    "argon2 passes over little memory": argon2(costs="m=8,t=257,p=1"),
     "argon2 lanes": argon2(costs="m=65536,t=1,p=17"),
-    "bcrypt": BCRYPT.replace("$12$", "$17$"),
-    "scrypt": f"$scrypt$ln=21,r=8,p=1${b64(SALT)}${b64(DIGEST)}",
-    "scrypt p": f"scrypt:16384:8:65$seasalt${DIGEST.hex()}",
+    "bcrypt": BCRYPT.replace("$12$", "$15$"),
+    "scrypt": f"$scrypt$ln=19,r=8,p=1${b64(SALT)}${b64(DIGEST)}",
+    "scrypt p": f"scrypt:16384:8:17$seasalt${DIGEST.hex()}",
+    "scrypt p without N": f"scrypt:2:1:1048576$seasalt${DIGEST.hex()}",
     "scrypt exponent": f"$scrypt$ln=9999999999,r=8,p=1${b64(SALT)}${b64(DIGEST)}",
-    "pbkdf2": f"pbkdf2:sha256:{MAX_PBKDF2_ITERATIONS + 1}$seasalt${DIGEST.hex()}",
-    "pbkdf2 blocks": f"pbkdf2:sha256:{MAX_PBKDF2_ITERATIONS}$seasalt${(DIGEST * 2).hex()}",
+    "pbkdf2": f"pbkdf2:sha256:{MOST + 1}$seasalt${DIGEST.hex()}",
+    "pbkdf2 blocks": f"pbkdf2:sha256:{MOST}$seasalt${(DIGEST * 2).hex()}",
+    "pbkdf2 of SHA-512": f"pbkdf2:sha512:1000001$seasalt${DIGEST.hex()}",
+}
+DEFAULTS = {
+    "argon2-cffi": argon2(costs="m=65536,t=3,p=4"),
+    "argon2 by RFC 9106's second choice": argon2(costs="m=65536,t=3,p=4"),
+    "argon2 of Django": "argon2" + argon2(costs="m=102400,t=2,p=8"),
+    "argon2 of passlib": argon2("argon2i", costs="m=102400,t=2,p=8"),
+    "argon2 of PHP": argon2(costs="m=65536,t=4,p=1"),
+    "argon2 of libsodium, moderate": argon2(costs="m=262144,t=3,p=1"),
+    "bcrypt of Django": "bcrypt$" + BCRYPT,
+    "bcrypt of Spring, Devise, PHP": BCRYPT.replace("$12$", "$10$"),
+    "bcrypt of the careful": BCRYPT.replace("$12$", "$14$"),
+    "scrypt of Werkzeug": f"scrypt:32768:8:1$seasalt${(DIGEST * 2).hex()}",
+    "scrypt of Django": f"scrypt$16384$seasalt$8$5${base64.b64encode(DIGEST * 2).decode()}",
+    "scrypt of passlib": f"$scrypt$ln=16,r=8,p=1${b64(SALT)}${b64(DIGEST)}",
+    "scrypt by OWASP": f"$scrypt$ln=17,r=8,p=1${b64(SALT)}${b64(DIGEST)}",
+    "pbkdf2 of Django 6": f"pbkdf2_sha256$1200000$seasalt${base64.b64encode(DIGEST).decode()}",
+    "pbkdf2 of Django 7, it may be": f"pbkdf2_sha256$2000000$seasalt${base64.b64encode(DIGEST).decode()}",
+    "pbkdf2 of Werkzeug": f"pbkdf2:sha256:1000000$seasalt${DIGEST.hex()}",
+    "pbkdf2 of passlib": f"$pbkdf2-sha512$25000${b64(SALT)}${b64(DIGEST * 2)}",
+    "pbkdf2 by OWASP": f"$pbkdf2-sha512$220000${b64(SALT)}${b64(DIGEST * 2)}",
 }
 DAMAGED = {
     "argon2 with less memory than lanes": argon2(costs="m=31,t=1,p=4"),
@@ -124,6 +149,11 @@ def test_other_forms_are_refused(name: str) -> None:
 def test_an_absurd_cost_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"^costs more than the gateway spends"):
         parse_hash(ABSURD[name])
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_what_others_make_by_default_is_accepted(name: str) -> None:
+    parse_hash(DEFAULTS[name])
 
 
 @pytest.mark.parametrize("name", DAMAGED)
@@ -166,6 +196,6 @@ def test_only_argon2id_at_the_present_cost_stays() -> None:
 
 
 def test_a_policy_that_makes_what_is_refused_is_refused() -> None:
-    check_policy(Policy(1_048_576, 4, 1))
+    check_policy(Policy(524_288, 2, 1))
     with pytest.raises(ValueError, match="costs more"):
-        check_policy(Policy(1_048_576, 5, 1))
+        check_policy(Policy(524_288, 3, 1))

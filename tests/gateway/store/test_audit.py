@@ -55,6 +55,14 @@ async def test_an_entry_stands_as_it_was_written(database: Database) -> None:
     assert await last_seq(database) == before
 
 
+async def test_an_entry_may_hang_on_what_the_write_finds(database: Database) -> None:
+    entry = Entry("gateway", "user.plan", "user:u_ada", before=user_before("u_ada"), after={"plan": "free"})
+    for plan in ("free", "pro"):
+        await database.write(record(entry, NOW, where=Lookup("SELECT 1 FROM users WHERE plan = ?", (plan,))))
+    [row] = await list_audit(database)
+    assert (row.before["plan"], row.after) == ("pro", {"plan": "free"})
+
+
 async def test_a_change_and_its_entry_are_one_write(database: Database) -> None:
     entry = Entry("user:u_root", "user.plan", "user:u_ada", before=user_before("u_ada"), after={"plan": "free"})
     seq = await set_plan(Audited(database, entry), "u_ada", "free")

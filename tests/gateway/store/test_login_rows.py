@@ -11,6 +11,8 @@ import pytest
 from gateway.core.clock import CLOCK_SKEW_MS, DAY_MS
 from gateway.core.tokens import hash_token, new_refresh_token
 from gateway.errors import NoRowChanged
+from gateway.store.audit import Entry, list_audit
+from gateway.store.changes import last_seq
 from gateway.store.database import Database, Row, Statement
 from gateway.store.logins import (
     GRACE_MS,
@@ -25,11 +27,12 @@ from gateway.store.logins import (
     prune_logins,
     read_account,
     read_account_of,
+    read_failures,
     read_refresh,
     read_refresh_end,
     replace_password,
     rotate,
-    uncount,
+    still_open,
 )
 from tests.support.people import add_plan, add_user, insert, run
 
@@ -185,11 +188,20 @@ async def test_a_password_is_replaced_only_where_it_is_the_one_that_was_read(peo
 
 # --- failures ---------------------------------------------------------------------------------------------------------
 
-HERE = {"address:a": 4, "all": 6}
+HERE = ("address:a", "all")
+WRONG = Entry("stranger", "session.login_failed", "user:u1", "192.0.2.1", "wrong_password")
 
 
-def counted(own: str = "account:u1", others: dict[str, int] = HERE, **fields: Any) -> Counted:
-    return Counted(own, 3, others, **fields)
+def counted(own: str = "account:u1", others: tuple[str, ...] = HERE) -> Counted:
+    return Counted(own, 3, others)
+
+
+async def count(database: Database, counted: Counted, now: int = NOW) -> None:
+    await database.write(*count_failure(counted, now, SPAN, WRONG))
+
+
+async def read(database: Database, now: int, *keys: str) -> dict[str, Failures]:
+    return await read_failures(database, keys, now, SPAN)
 
 
 async def table(database: Database) -> dict[str, tuple[int, int]]:
@@ -197,99 +209,82 @@ async def table(database: Database) -> dict[str, tuple[int, int]]:
     return {row[0]: (row[1], row[2] - NOW) for row in found}
 
 
-async def test_each_failure_finds_those_before_it(database: Database) -> None:
-    assert await count_failure(database, counted(), NOW, SPAN) == {}
+async def trail(database: Database) -> list[tuple[str, str]]:
+    return [(entry.target, entry.outcome) for entry in reversed(await list_audit(database))]
+
+
+async def test_a_failure_counts_against_all_that_it_names(database: Database) -> None:
+    assert await read(database, NOW, "account:u1", *HERE) == {}
+    await count(database, counted())
+    await count(database, counted("account:u2", ("address:b", "all")), NOW + 1)
     end = NOW + SPAN
-    assert await count_failure(database, counted(), NOW + 1, SPAN) == {
+    assert await read(database, NOW + 1, "account:u1", *HERE) == {
         "account:u1": Failures(1, end),
         "address:a": Failures(1, end),
-        "all": Failures(1, end),
+        "all": Failures(2, end),
     }
-    assert await table(database) == {"account:u1": (2, SPAN), "address:a": (2, SPAN), "all": (2, SPAN)}
+    assert await read(database, NOW + 1, "account:u2") == {"account:u2": Failures(1, end + 1)}
+    assert await read(database, end - 1, "all") == {"all": Failures(2, end)}
+    assert await read(database, end, "account:u1", *HERE) == {}
 
 
 async def test_the_last_failure_begins_the_lock_and_those_after_do_not_prolong_it(database: Database) -> None:
-    unbounded = {"address:a": 100, "all": 100}
     for moment in (0, 10, 20, 30, 40):
-        await count_failure(database, counted(others=unbounded), NOW + moment, SPAN)
+        await count(database, counted(), NOW + moment)
     found = await table(database)
-    assert found["account:u1"] == (3, SPAN + 20)
+    assert found["account:u1"] == (5, SPAN + 20)
     assert found["all"] == (5, SPAN)
-    before = await count_failure(database, counted(others=unbounded), NOW + SPAN + 19, SPAN)
-    assert before["account:u1"].failures == 3
-    before = await count_failure(database, counted(others=unbounded), NOW + SPAN + 20, SPAN)
-    assert "account:u1" not in before
+    assert (await read(database, NOW + SPAN + 19, "account:u1"))["account:u1"].failures == 5
+    assert await read(database, NOW + SPAN + 20, "account:u1") == {}
+    await count(database, counted(), NOW + SPAN + 20)
     assert (await table(database))["account:u1"] == (1, 2 * SPAN + 20)
 
 
-async def test_nothing_is_counted_once_the_address_has_had_its_number(database: Database) -> None:
-    for number in range(4):
-        before = await count_failure(database, counted(f"account:{number}"), NOW, SPAN)
-        assert before.get("address:a", (0,))[0] == number
-    full = await table(database)
-    assert full["address:a"] == full["all"] == (4, SPAN)
-    before = await count_failure(database, counted("account:9"), NOW + 1, SPAN)
-    assert before["address:a"].failures == 4
-    assert await table(database) == full
-    other = {"address:b": 4, "all": 6}
-    for number in (5, 6):
-        await count_failure(database, counted(f"account:{number}", other), NOW + 1, SPAN)
-    full = await table(database)
-    assert full["all"] == (6, SPAN)
-    await count_failure(database, counted("account:9", {"address:c": 4, "all": 6}), NOW + 2, SPAN)
-    assert await table(database) == full
-
-
-async def test_who_counts_alone_looks_at_the_others_and_counts_on_past_them(database: Database) -> None:
-    for number in range(4):
-        await count_failure(database, counted(f"account:{number}"), NOW, SPAN)
-    full = {"address:a": (4, SPAN), "all": (4, SPAN)}
-    for number in range(7):
-        before = await count_failure(database, counted("device:d", alone=True), NOW, SPAN)
-        assert before["address:a"].failures == 4
-        assert before.get("device:d", (0,))[0] == min(number, 3)
-    found = await table(database)
-    assert found.pop("device:d") == (3, SPAN)
-    assert {key: value for key, value in found.items() if not key.startswith("account:")} == full
-    await database.write(uncount(counted("device:d", alone=True)))
-    assert (await table(database))["device:d"] == (2, SPAN)
-    assert (await table(database))["all"] == (4, SPAN)
+async def test_each_failure_is_written_down_and_the_lock_with_the_one_that_begins_it(database: Database) -> None:
+    for moment in (0, 1, 2, 3, SPAN + 2, SPAN + 3, SPAN + 4, SPAN + 5):
+        await count(database, counted(), NOW + moment)
+    wrong, locked = ("user:u1", "wrong_password"), ("user:u1", "locked")
+    assert await trail(database) == [*[wrong] * 3, locked, *[wrong] * 4, locked, wrong]
 
 
 async def test_an_account_alone(database: Database) -> None:
-    await count_failure(database, counted(others={}), NOW, SPAN)
+    await count(database, counted(others=()))
     assert await table(database) == {"account:u1": (1, SPAN)}
 
 
-async def test_a_count_is_taken_back(database: Database) -> None:
+async def test_of_many_failures_at_once_each_counts_and_one_is_the_last(database: Database) -> None:
+    await asyncio.gather(*(count(database, counted()) for _ in range(30)))
+    assert {key: value[0] for key, value in (await table(database)).items()} == dict.fromkeys(("account:u1", *HERE), 30)
+    outcomes = [outcome for _, outcome in await trail(database)]
+    assert (outcomes.count("wrong_password"), outcomes.count("locked")) == (30, 1)
+
+
+async def test_what_a_right_password_does_hangs_on_the_count(people: Database) -> None:
+    open_ = [still_open(counted(), user, NOW + 2, SPAN) for user in ("u1", "nobody")]
     for _ in range(2):
-        await count_failure(database, counted(), NOW, SPAN)
-    await database.write(uncount(counted()))
-    assert {key: value[0] for key, value in (await table(database)).items()} == dict.fromkeys(
-        ("account:u1", "address:a", "all"), 1
-    )
-    for _ in range(3):
-        await database.write(uncount(counted()))
-    assert {value[0] for value in (await table(database)).values()} == {0}
-    assert (await count_failure(database, counted(), NOW, SPAN))["all"].failures == 0
-
-
-async def test_of_many_failures_at_once_each_finds_another_count(database: Database) -> None:
-    wide = {"address:a": 100, "all": 100}
-    found = await asyncio.gather(*(count_failure(database, counted(others=wide), NOW, SPAN) for _ in range(30)))
-    assert sorted(before["all"].failures if before else 0 for before in found) == list(range(30))
-    assert sum(not before or before["account:u1"].failures < 3 for before in found) == 3
+        await count(people, counted())
+        await people.write(open_[0])
+    with pytest.raises(NoRowChanged):
+        await people.write(open_[1])
+    await count(people, counted())
+    with pytest.raises(NoRowChanged):
+        await people.write(open_[0])
+    await people.write(still_open(counted("device:d", ()), "u1", NOW + 2, SPAN))
+    seq = await last_seq(people)
+    await people.write(still_open(counted(), "u1", NOW + SPAN, SPAN))
+    assert await last_seq(people) == seq  # nothing was changed
 
 
 async def test_a_clock_that_was_an_hour_ahead_locks_nobody_for_that_long(database: Database) -> None:
     hour = 3_600_000
     for _ in range(5):
-        await count_failure(database, counted(others={}), NOW + hour, SPAN)
-    assert await count_failure(database, counted(others={}), NOW, SPAN) == {}
+        await count(database, counted(others=()), NOW + hour)
+    assert await read(database, NOW, "account:u1") == {}
+    await count(database, counted(others=()))
     assert await table(database) == {"account:u1": (1, SPAN)}
     # Another node's clock that is a little ahead counts.
-    await count_failure(database, counted(others={}), NOW + SPAN, SPAN)
-    assert "account:u1" in await count_failure(database, counted(others={}), NOW, SPAN)
+    await count(database, counted(others=()), NOW + SPAN)
+    assert "account:u1" in await read(database, NOW, "account:u1")
 
 
 # --- housekeeping -----------------------------------------------------------------------------------------------------
