@@ -77,7 +77,7 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_failures: Count = 2_000
     min_password_length: Annotated[int, Meta(ge=8, le=1024)] = 15
     blocked_words: tuple[str, ...] = ()
-    argon2_memory_kib: Annotated[int, Meta(ge=7_168, le=1_048_576)] = 19_456
+    argon2_memory_kib: Annotated[int, Meta(ge=7_168, le=524_288)] = 19_456
     argon2_time: Annotated[int, Meta(ge=1, le=100)] = 2
     argon2_parallelism: Annotated[int, Meta(ge=1, le=16)] = 1
     argon2_workers: Annotated[int, Meta(ge=1, le=64)] = 2

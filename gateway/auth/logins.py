@@ -208,7 +208,7 @@ class Logins:
         if rehashed is not None:
             statements.append(replace_password(user.id, account.password_hash, rehashed, must_change=False))
         me = f"user:{user.id}"
-        statements.append(record(Entry(me, "session.login", me, address, after={"session": session}), now))
+        statements.append(record(Entry(me, "session.login", me, address, after={"id": session}), now))
         written = await self._database.write(*statements)
         return SessionTokens(user, session, *access, refresh, end, device_value, written.seq)
 
@@ -261,8 +261,8 @@ class Logins:
         return SessionTokens(user, row.session, *access, successor, end, "", await last_seq(self._database))
 
     async def _end_stolen(self, row: RefreshRow, address: str) -> None:
-        session = {"session": row.session}
-        entry = Entry("stranger", "session.refresh_reused", f"user:{row.user}", address, "revoked", after=session)
+        named = {"id": row.session}
+        entry = Entry("stranger", "session.refresh_reused", f"user:{row.user}", address, "revoked", after=named)
         try:
             await self._revoker.revoke(SessionEnded(row.session, row.user), entry=entry)
         except NotFound:

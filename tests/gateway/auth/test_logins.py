@@ -54,7 +54,7 @@ async def test_a_login_begins_a_session(rig: LoginRig) -> None:
     assert (entry.actor, entry.action, entry.target, entry.address, entry.outcome) == (
         *("user:u1", "session.login", "user:u1", HERE, "ok"),
     )
-    assert entry.after == {"session": tokens.session}
+    assert entry.after == {"id": tokens.session}
 
 
 async def test_no_secret_is_stored(rig: LoginRig) -> None:
@@ -282,7 +282,7 @@ async def test_what_concerns_a_user_is_found_by_the_user(rig: LoginRig) -> None:
         ("session.refresh_reused", "revoked"),
     ]
     assert {entry.target for entry in entries} == {"user:u1"}
-    assert entries[0].after == entries[-1].after == {"session": first.session}
+    assert entries[0].after == entries[-1].after == {"id": first.session}
 
 
 # --- known browsers ---------------------------------------------------------------------------------------------------

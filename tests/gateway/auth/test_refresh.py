@@ -112,7 +112,7 @@ async def test_reuse_after_the_grace_ends_the_whole_session(rig: LoginRig) -> No
     assert (entry.actor, entry.target, entry.address, entry.outcome) == (
         *("stranger", "user:u1", "198.51.100.66", "revoked"),
     )
-    assert entry.after == {"session": first.session}
+    assert entry.after == {"id": first.session}
     [(cause,)] = await rig.rows("SELECT DISTINCT cause FROM change_log WHERE doc = 'revocations'")
     assert cause == "revocation"
     # Whoever shows it once more finds nothing left to end.

@@ -236,7 +236,7 @@ def test_a_refresh_token_that_is_shown_again_later_ends_the_session_and_its_sock
     assert site.client.get("/api/identity", headers=bearer(renewed)).status_code == 401
     assert site.client.post("/auth/refresh", json={"refresh_token": renewed["refresh_token"]}).status_code == 401
     [row] = trail(site, "session.refresh_reused")
-    assert (row.target, row.after) == ("user:u_ada", {"session": session["session"]})
+    assert (row.target, row.after) == ("user:u_ada", {"id": session["session"]})
 
 
 def test_nothing_else_is_a_refresh_token(site: Site) -> None:
