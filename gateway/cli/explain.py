@@ -7,9 +7,8 @@ from typing import Any
 import click
 
 from gateway.cli.invocation import invocation, json_option, on_database
-from gateway.cli.printing import plain, show_json, show_sentences, show_table
+from gateway.cli.printing import plain, show_json, show_sentences, show_table, shown_moment
 from gateway.cli.values import PERMISSION, QUOTA, WHO
-from gateway.core.clock import rfc3339
 from gateway.core.explanations import PermissionAnswer, QuotaAnswer, why_permission, why_quota
 from gateway.core.facts import Catalog, UserFacts
 from gateway.errors import StoreError
@@ -71,7 +70,7 @@ def _show(answer: PermissionAnswer | QuotaAnswer, verdict: str) -> None:
     if invocation().as_json:
         show_json(answer)
         return
-    until = "" if answer.changes_at is None else f" That may change at {rfc3339(answer.changes_at)}."
+    until = "" if answer.changes_at is None else f" That may change at {shown_moment(answer.changes_at)}."
     show_sentences([verdict + until])
     if answer.reasons:
         rows = [plain(reason) | {"row": " ".join(map(str, reason.row.values()))} for reason in answer.reasons]

@@ -41,15 +41,25 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def plain(value: Any) -> Any:
-    """A record as JSON shows it: moments (``at``, ``..._at``, ``since``) as RFC 3339, sets in order."""
+    """A record as JSON shows it: moments (``at``, ``..._at``, ``since``) as RFC 3339 if they can be, sets in order."""
     value = msgspec.to_builtins(value, order="deterministic")
     return _with_moments(value) if isinstance(value, (dict, list)) else value
 
 
 def _with_moments(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: rfc3339(item) if _is_moment(name, item) else _with_moments(item) for name, item in value.items()}
+        return {
+            name: shown_moment(item) if _is_moment(name, item) else _with_moments(item) for name, item in value.items()
+        }
     return [_with_moments(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def shown_moment(ms: int) -> str | int:
+    """Milliseconds since 1970 UTC as RFC 3339; the number itself where that has no words for it."""
+    try:
+        return rfc3339(ms)
+    except ValueError:
+        return ms
 
 
 def _is_moment(name: str, value: Any) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from gateway.cli.invocation import invocation, json_option, on_database
-from gateway.cli.printing import show_line, show_sentences
-from gateway.core.clock import rfc3339
+from gateway.cli.printing import show_line, show_sentences, shown_moment
 from gateway.store.changes import Change, last_seq, read_pages
 from gateway.store.database import Database
 
@@ -42,4 +41,4 @@ def _show(change: Change) -> None:
     if invocation().as_json:
         show_line(change._asdict())
     else:
-        show_sentences([f"{change.seq:>8}  {rfc3339(change.at)}  {change.doc}  {change.cause}"])
+        show_sentences([f"{change.seq:>8}  {shown_moment(change.at)}  {change.doc}  {change.cause}"])

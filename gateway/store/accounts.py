@@ -13,6 +13,7 @@ import msgspec
 from gateway.errors import Conflict, Forbidden, NotFound, PreconditionFailed
 from gateway.store.audit import Lookup, Store
 from gateway.store.database import Reader, Row, Statement, Value
+from gateway.store.foreign_text import attributes_of, json_if_changed, place_after, read_shown
 from gateway.store.guarded import unchanged
 from gateway.store.guards import Guard, guard, guarded_write
 from gateway.store.refusals import refusals
@@ -53,7 +54,7 @@ def insert_user(user: User, password_hash: str | None = None) -> Statement:
     return Statement(
         "INSERT INTO users (id, username, plan, name, email, is_admin, status, attributes, timezone, anchor_at,"
         " password_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (user.id, *_settable(user), password_hash),
+        (user.id, *_settable(user, msgspec.json.encode(user.attributes).decode()), password_hash),
     )
 
 
@@ -65,7 +66,7 @@ async def add_user(db: Store, user: User, password_hash: str | None = None) -> i
 
 async def find_user(db: Reader, user_id: str) -> User:
     """The user with this id; NotFound when there is none."""
-    [rows] = await db.read(Statement(f"SELECT {_COLUMNS} FROM users WHERE id = ?", (user_id,)))  # noqa: S608
+    [rows] = await read_shown(db.read, Statement(f"SELECT {_COLUMNS} FROM users WHERE id = ?", (user_id,)))  # noqa: S608
     if not rows:
         raise NotFound(f"There is no user {user_id}.")
     return _user(rows[0])
@@ -73,12 +74,13 @@ async def find_user(db: Reader, user_id: str) -> User:
 
 async def look_up_user(db: Reader, who: str) -> User:
     """The user with this id, else with this user name, else with this e-mail; NotFound when there is none."""
-    [rows] = await db.read(
+    [rows] = await read_shown(
+        db.read,
         Statement(
             f"SELECT {_COLUMNS} FROM users WHERE id = ?1 OR username = ?1 OR email = ?1"  # noqa: S608
             " ORDER BY id = ?1 DESC, username = ?1 DESC LIMIT 1",
             (who,),
-        )
+        ),
     )
     if not rows:
         raise NotFound(f"There is no user {who}.")
@@ -98,7 +100,8 @@ async def list_users(
 
     `query`: those whose user name or e-mail begins with it, letters of ASCII in either case.
     """
-    conditions, args = ["username > ?"], list[Value]([after])
+    conditions = ["username > CAST(? AS TEXT)"]
+    args = [await place_after(db.scan, "users", "username", after)]
     for column, value in (("plan", plan), ("status", status)):
         if value is not None:
             conditions.append(f"{column} = ?")
@@ -109,7 +112,7 @@ async def list_users(
         conditions.append(f"id IN ({' UNION '.join(ranges)})")
         args += [query, query + _LAST_CHARACTER] * 2
     sql = f"SELECT {_COLUMNS} FROM users WHERE {' AND '.join(conditions)} ORDER BY username LIMIT ?"  # noqa: S608
-    [rows] = await db.scan(Statement(sql, (*args, limit)))
+    [rows] = await read_shown(db.scan, Statement(sql, (*args, limit)))
     return [_user(row) for row in rows]
 
 
@@ -123,9 +126,9 @@ async def replace_user(db: Store, before: User, after: User) -> int:
     if _reigns(before) and not _reigns(after):
         guards.append(_another_admin(before.id))
     update = Statement(
-        "UPDATE users SET username = ?, plan = ?, name = ?, email = ?, is_admin = ?, status = ?, attributes = ?,"
-        " timezone = ?, anchor_at = ? WHERE id = ?",
-        (*_settable(after), before.id),
+        "UPDATE users SET username = ?, plan = ?, name = ?, email = ?, is_admin = ?, status = ?,"
+        " attributes = coalesce(?, attributes), timezone = ?, anchor_at = ? WHERE id = ?",
+        (*_settable(after, json_if_changed(before.attributes, after.attributes)), before.id),
     )
     with refusals(taken="The user name or e-mail is taken.", missing=f"There is no plan {after.plan}."):
         return (await guarded_write(db, guards, update)).seq
@@ -202,9 +205,8 @@ def _another_admin(user_id: str) -> Guard:
     return guard("users", condition, (user_id, user_id), Conflict(_LAST_ADMIN))
 
 
-def _settable(user: User) -> tuple[Value, ...]:
+def _settable(user: User, attributes: str | None) -> tuple[Value, ...]:
     """What may be written of a user, in the order of `_COLUMNS`."""
-    attributes = msgspec.json.encode(user.attributes).decode()
     return (
         *(user.username, user.plan, user.name, user.email, int(user.is_admin), user.status),
         *(attributes, user.timezone, user.anchor_at),
@@ -222,7 +224,7 @@ def _user(row: Row) -> User:
         email=email,
         is_admin=bool(is_admin),
         status=status,
-        attributes=msgspec.json.decode(attributes),
+        attributes=attributes_of(attributes),
         timezone=timezone,
         anchor_at=anchor_at,
         created_at=created_at,

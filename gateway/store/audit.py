@@ -15,6 +15,7 @@ import msgspec
 
 from gateway.errors import NoRowChanged
 from gateway.store.driver import Reader, Row, Snapshot, Statement, Value, Written
+from gateway.store.foreign_text import read_shown
 
 Action = Literal[
     "session.login",
@@ -59,7 +60,7 @@ _PRUNED_BEFORE = "audit_pruned_before"
 # What an entry may not tell: fields of `after`, and columns in the SQL of a look-up.
 _SECRETS = re.compile(r"password|password_hash|hash|token|token_hash|secret|salt|private_key|\w+_token", re.IGNORECASE)
 _SECRET_COLUMNS = re.compile(r"password_hash|token_hash|private_key|\bsalt\b|\*", re.IGNORECASE)
-_COLUMNS = "id, at, actor, action, target, address, outcome, CAST(before AS BLOB), CAST(after AS BLOB)"
+_COLUMNS = "id, at, actor, action, target, address, outcome, before, after"
 
 
 class Store(Protocol):
@@ -231,7 +232,7 @@ async def list_audit(
         by = [f"SELECT * FROM (SELECT id FROM audit WHERE {one} = ? AND {where} {newest})" for one in _PARTIES]  # noqa: S608
         sql = f"SELECT {_COLUMNS} FROM audit WHERE id IN ({' UNION '.join(by)}) {newest}"  # noqa: S608
         args = [f"user:{user}", *args, limit] * len(by)
-    [rows] = await db.scan(Statement(sql, (*args, limit)))
+    [rows] = await read_shown(db.scan, Statement(sql, (*args, limit)))
     return [_audit_row(row) for row in rows]
 
 
@@ -281,11 +282,10 @@ def _audit_row(row: Row) -> AuditRow:
     return AuditRow(entry_id, at, actor, action, target, address, outcome, _json(before), _json(after))
 
 
-def _json(content: bytes | None) -> Any:
-    """What is stored, of whatever SQL made it: a state before a change may have had a name that is not UTF-8."""
-    if content is None:
+def _json(text: str | None) -> Any:
+    """What is stored, of whatever SQL made it: a state before a change may have held what no JSON reader takes."""
+    if text is None:
         return None
-    text = content.decode(errors="replace")
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):

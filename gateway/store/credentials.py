@@ -15,6 +15,7 @@ from gateway.errors import AuthFailed, Conflict, GatewayError, NotFound
 from gateway.store.audit import Store
 from gateway.store.database import Reader, Row, Statement
 from gateway.store.driver import Value
+from gateway.store.foreign_text import place_after, read_shown, scopes_of
 from gateway.store.guards import Guard, guard, guarded_write
 from gateway.store.refusals import refusals
 
@@ -139,7 +140,8 @@ async def add_token_for(db: Store, caller: Principal, token: ApiToken, token_has
 
 async def find_token(db: Reader, token_hash: str) -> ApiToken:
     """The API token with this hash, in force or not; NotFound when there is none."""
-    [rows] = await db.read(Statement(f"SELECT {_TOKEN_COLUMNS} FROM api_tokens WHERE token_hash = ?", (token_hash,)))  # noqa: S608
+    sql = f"SELECT {_TOKEN_COLUMNS} FROM api_tokens WHERE token_hash = ?"  # noqa: S608
+    [rows] = await read_shown(db.read, Statement(sql, (token_hash,)))
     if not rows:
         raise NotFound("There is no such token.")
     return _token(rows[0])
@@ -156,8 +158,8 @@ async def list_tokens(
     """The API tokens of a user, or of everybody, the oldest first; revoked and expired ones too, unless `in_force_at`
     (milliseconds since 1970 UTC) asks for those in force then. At most `limit`, of those behind the place `after`.
     """
-    wanted = _list("api_tokens", _TOKEN_COLUMNS, user_id, in_force_at, after, limit)
-    return [_token(row) for row in (await db.scan(wanted))[0]]
+    [rows] = await _list(db, "api_tokens", _TOKEN_COLUMNS, user_id, in_force_at, after, limit)
+    return [_token(row) for row in rows]
 
 
 async def list_sessions(
@@ -169,13 +171,19 @@ async def list_sessions(
     limit: int | None = None,
 ) -> list[LoginSession]:
     """The same of login sessions."""
-    wanted = _list("login_sessions", _SESSION_COLUMNS, user_id, in_force_at, after, limit)
-    return [_session(row) for row in (await db.scan(wanted))[0]]
+    [rows] = await _list(db, "login_sessions", _SESSION_COLUMNS, user_id, in_force_at, after, limit)
+    return [_session(row) for row in rows]
 
 
-def _list(
-    table: str, columns: str, user_id: str | None, in_force_at: int | None, after: Place | None, limit: int | None
-) -> Statement:
+async def _list(
+    db: Store,
+    table: str,
+    columns: str,
+    user_id: str | None,
+    in_force_at: int | None,
+    after: Place | None,
+    limit: int | None,
+) -> list[list[Row]]:
     conditions, args = ["true"], list[Value]()
     if user_id is not None:
         conditions.append("user_id = ?")
@@ -184,11 +192,11 @@ def _list(
         conditions.append("revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)")
         args.append(in_force_at)
     if after is not None:
-        conditions.append("(created_at, id) > (?, ?)")
-        args += after
+        conditions.append("(created_at, id) > (?, CAST(? AS TEXT))")
+        args += [after.created_at, await place_after(db.scan, table, "id", after.id)]
     where = " AND ".join(conditions)
     sql = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY created_at, id LIMIT ?"  # noqa: S608 - no input in it
-    return Statement(sql, (*args, -1 if limit is None else limit))
+    return await read_shown(db.scan, Statement(sql, (*args, -1 if limit is None else limit)))
 
 
 def _token(row: Row) -> ApiToken:
@@ -197,7 +205,7 @@ def _token(row: Row) -> ApiToken:
         id=token_id,
         user_id=user_id,
         name=name,
-        scopes=msgspec.json.decode(scopes),
+        scopes=scopes_of(scopes),
         created_at=created_at,
         expires_at=expires_at,
         revoked_at=revoked_at,

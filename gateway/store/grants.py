@@ -13,6 +13,7 @@ import msgspec
 from gateway.store.accounts import user_exists
 from gateway.store.audit import Lookup, Store
 from gateway.store.database import Reader, Row, Statement
+from gateway.store.foreign_text import read_shown
 from gateway.store.refusals import refusals
 
 Effect = Literal["allow", "deny"]
@@ -55,7 +56,8 @@ class Grants(msgspec.Struct, frozen=True):
 
 async def read_grants(db: Reader, user_id: str) -> Grants:
     """The user's roles, permission rows and quota overrides, in force or not."""
-    roles, permissions, quotas = await db.read(
+    roles, permissions, quotas = await read_shown(
+        db.read,
         Statement("SELECT role, expires_at FROM user_roles WHERE user_id = ? ORDER BY role", (user_id,)),
         Statement(
             "SELECT permission, effect, starts_at, expires_at FROM user_permissions WHERE user_id = ?"

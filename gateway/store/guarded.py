@@ -10,6 +10,7 @@ import msgspec
 from gateway.errors import NotFound, PreconditionFailed
 from gateway.store.audit import Audited, Store
 from gateway.store.driver import Reader, Row, Statement, Written
+from gateway.store.foreign_text import read_exactly
 from gateway.store.guards import Guard, guard, guarded_write
 
 
@@ -42,12 +43,13 @@ async def unchanged(db: Reader, table: str, columns: str, before: Kept, read: Ca
     """What a write hangs on that builds on `before`, which `read` made of the `columns` of a row: that it stands as it
     stood. Table and columns, `id` the first, are the program's own.
 
-    The guards refuse, and this does, with NotFound when the row is gone, with PreconditionFailed when it is another.
+    The guards refuse, and this does, with NotFound when the row is gone, with PreconditionFailed when it is another;
+    this raises Conflict when a text of it is not UTF-8.
     """
     what, key = type(before).__name__.lower(), before.id
     missing = NotFound(f"There is no {what} {key}.")
     changed = PreconditionFailed(f"The {what} was changed in the meantime.")
-    [rows] = await db.read(Statement(f"SELECT {columns} FROM {table} WHERE id = ?", (key,)))  # noqa: S608
+    [rows] = await read_exactly(db, what, Statement(f"SELECT {columns} FROM {table} WHERE id = ?", (key,)))  # noqa: S608
     if not rows:
         raise missing
     # What was read is compared as it is stored: the same attributes can be written in more than one way.

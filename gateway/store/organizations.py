@@ -15,6 +15,7 @@ from gateway.errors import Conflict, NotFound, PreconditionFailed
 from gateway.store.accounts import Status
 from gateway.store.audit import Lookup, Store
 from gateway.store.database import Reader, Row, Statement, Value
+from gateway.store.foreign_text import attributes_of, json_if_changed, place_after, read_shown
 from gateway.store.guarded import unchanged
 from gateway.store.guards import Guard, guard, guarded_write
 from gateway.store.permission_sets import permission_statements
@@ -67,7 +68,7 @@ def insert_organization(organization: Organization) -> Statement:
     return Statement(
         "INSERT INTO organizations (id, plan, name, attributes, timezone, anchor_at, status)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (organization.id, *_settable(organization)),
+        (organization.id, *_settable(organization, msgspec.json.encode(organization.attributes).decode())),
     )
 
 
@@ -85,7 +86,8 @@ async def add_organization(db: Store, organization: Organization, owner: str | N
 
 async def find_organization(db: Reader, organization_id: str) -> Organization:
     """The organization with this id; NotFound when there is none."""
-    [rows] = await db.read(Statement(f"SELECT {_COLUMNS} FROM organizations WHERE id = ?", (organization_id,)))  # noqa: S608
+    sql = f"SELECT {_COLUMNS} FROM organizations WHERE id = ?"  # noqa: S608
+    [rows] = await read_shown(db.read, Statement(sql, (organization_id,)))
     if not rows:
         raise NotFound(f"There is no organization {organization_id}.")
     return _organization(rows[0])
@@ -99,8 +101,9 @@ async def list_organizations(
     """
     own = "AND status = 'active' AND id IN (SELECT org_id FROM memberships WHERE user_id = ?)"
     which, args = ("", ()) if member is None else (own, (member,))
-    sql = f"SELECT {_COLUMNS} FROM organizations WHERE id > ? {which} ORDER BY id LIMIT ?"  # noqa: S608
-    [rows] = await db.scan(Statement(sql, (after, *args, limit)))
+    sql = f"SELECT {_COLUMNS} FROM organizations WHERE id > CAST(? AS TEXT) {which} ORDER BY id LIMIT ?"  # noqa: S608
+    place = await place_after(db.scan, "organizations", "id", after)
+    [rows] = await read_shown(db.scan, Statement(sql, (place, *args, limit)))
     return [_organization(row) for row in rows]
 
 
@@ -111,9 +114,9 @@ async def replace_organization(db: Store, before: Organization, after: Organizat
     """
     guards = await unchanged(db, "organizations", _COLUMNS, before, _organization)
     update = Statement(
-        "UPDATE organizations SET plan = ?, name = ?, attributes = ?, timezone = ?, anchor_at = ?, status = ?"
-        " WHERE id = ?",
-        (*_settable(after), before.id),
+        "UPDATE organizations SET plan = ?, name = ?, attributes = coalesce(?, attributes), timezone = ?,"
+        " anchor_at = ?, status = ? WHERE id = ?",
+        (*_settable(after, json_if_changed(before.attributes, after.attributes)), before.id),
     )
     with refusals(missing=f"There is no plan {after.plan}."):
         return (await guarded_write(db, guards, update)).seq
@@ -207,18 +210,20 @@ def still_manages(organization_id: str, user_id: str, role: MemberRole) -> Guard
 
 async def list_members(db: Store, organization_id: str, *, after: str = "", limit: int = -1) -> list[Member]:
     """At most `limit` members (-1: all) in the order of their user names, those after the user name `after`."""
-    sql = f"{_MEMBERS} WHERE m.org_id = ? AND u.username > ? ORDER BY u.username LIMIT ?"
-    [rows] = await db.scan(Statement(sql, (organization_id, after, limit)))
+    sql = f"{_MEMBERS} WHERE m.org_id = ? AND u.username > CAST(? AS TEXT) ORDER BY u.username LIMIT ?"
+    place = await place_after(db.scan, "users", "username", after)
+    [rows] = await read_shown(db.scan, Statement(sql, (organization_id, place, limit)))
     return [Member(*row) for row in rows]
 
 
 async def list_caps(db: Store, organization_id: str) -> list[MemberCap]:
     """The members' caps, by user and quota."""
-    [rows] = await db.scan(
+    [rows] = await read_shown(
+        db.scan,
         Statement(
             "SELECT user_id, quota, limit_value FROM member_caps WHERE org_id = ? ORDER BY user_id, quota",
             (organization_id,),
-        )
+        ),
     )
     return [MemberCap(*row) for row in rows]
 
@@ -247,7 +252,8 @@ async def remove_cap(db: Store, organization_id: str, user_id: str, quota: str) 
 
 async def read_role_permissions(db: Reader) -> RolePermissions:
     """What each membership role grants inside its organization, every role named, permissions in order."""
-    [rows] = await db.read(Statement("SELECT role, permission FROM org_role_permissions ORDER BY role, permission"))
+    every = Statement("SELECT role, permission FROM org_role_permissions ORDER BY role, permission")
+    [rows] = await read_shown(db.read, every)
     return {role: tuple(row[1] for row in rows if row[0] == role) for role in MEMBER_ROLES}
 
 
@@ -337,9 +343,8 @@ def _another_owner(organization_id: str, user_id: str) -> Guard:
     return guard("organizations", condition, args, refusal)
 
 
-def _settable(organization: Organization) -> tuple[Value, ...]:
+def _settable(organization: Organization, attributes: str | None) -> tuple[Value, ...]:
     """What may be written of an organization, in the order of `_COLUMNS`."""
-    attributes = msgspec.json.encode(organization.attributes).decode()
     return (
         *(organization.plan, organization.name, attributes),
         *(organization.timezone, organization.anchor_at, organization.status),
@@ -352,7 +357,7 @@ def _organization(row: Row) -> Organization:
         id=organization_id,
         plan=plan,
         name=name,
-        attributes=msgspec.json.decode(attributes),
+        attributes=attributes_of(attributes),
         timezone=timezone,
         anchor_at=anchor_at,
         status=status,

@@ -10,8 +10,9 @@ import msgspec
 from gateway.core.quotas import Period
 from gateway.errors import Conflict, NotFound, PreconditionFailed
 from gateway.store.audit import Lookup, Store
-from gateway.store.database import Reader, Row, Statement
+from gateway.store.database import Reader, Row, Statement, Value
 from gateway.store.documents import by_first_column
+from gateway.store.foreign_text import place_after, read_exactly, read_shown
 from gateway.store.guards import Guard, guard, guarded_write
 from gateway.store.permission_sets import as_json, permission_statements, same_permissions
 from gateway.store.refusals import refusals
@@ -62,23 +63,27 @@ class PlanDifference(msgspec.Struct, frozen=True):
 
 async def list_plans(db: Reader, *, after: str = "", limit: int = -1) -> list[Plan]:
     """At most `limit` plans (-1: all) in the order of their ids, those after the id `after`."""
-    return await _read_plans(db, "id > ? ORDER BY id LIMIT ?", (after, limit))
+    place = await place_after(db.read, "plans", "id", after)
+    return _plans(*await read_shown(db.read, *_selects("id > CAST(? AS TEXT) ORDER BY id LIMIT ?", (place, limit))))
 
 
 async def find_plan(db: Reader, plan: str) -> Plan:
     """The plan with this id; NotFound when there is none."""
-    for found in await _read_plans(db, "id = ?", (plan,)):
+    for found in _plans(*await read_shown(db.read, *_selects("id = ?", (plan,)))):
         return found
     raise NotFound(f"There is no plan {plan}.")
 
 
-async def _read_plans(db: Reader, which: str, args: tuple[str | int, ...]) -> list[Plan]:
+def _selects(which: str, args: tuple[Value, ...]) -> tuple[Statement, ...]:
     those = f"WHERE plan IN (SELECT id FROM plans WHERE {which})"  # noqa: S608
-    plans, permissions, quotas = await db.read(
+    return (
         Statement(f"SELECT id, name FROM plans WHERE {which}", args),  # noqa: S608
         Statement(f"SELECT plan, permission FROM plan_permissions {those}", args),  # noqa: S608
         Statement(f"SELECT plan, quota, limit_value, period, hard FROM plan_quotas {those} ORDER BY plan, quota", args),  # noqa: S608
     )
+
+
+def _plans(plans: list[Row], permissions: list[Row], quotas: list[Row]) -> list[Plan]:
     granted, limited = by_first_column(permissions), by_first_column(quotas)
     return [
         Plan(
@@ -156,6 +161,7 @@ async def create_plan(db: Store, plan: Plan) -> int:
 async def replace_plan(db: Store, before: Plan, after: Plan) -> int:
     """Make the plan `before` exactly `after`, whose id does not count. Raises PreconditionFailed when the plan is not
     `before` any more, NotFound when it is gone."""
+    await read_exactly(db, "plan", *_selects("id = ?", (before.id,)))
     guards = [guard("plans", "id = ?", (before.id,), NotFound(f"There is no plan {before.id}.")), still(before)]
     with refusals():
         statements = plan_statements(msgspec.structs.replace(after, id=before.id))
@@ -165,6 +171,7 @@ async def replace_plan(db: Store, before: Plan, after: Plan) -> int:
 async def delete_plan(db: Store, before: Plan) -> int:
     """Delete the plan `before`; NotFound when there is no such plan, PreconditionFailed when it is not `before` any
     more, Conflict when users or organizations are on it."""
+    await read_exactly(db, "plan", *_selects("id = ?", (before.id,)))
     unused = " AND ".join(f"NOT EXISTS (SELECT 1 FROM {table} WHERE plan = ?)" for table in ("users", "organizations"))  # noqa: S608
     guards = [
         guard("plans", "id = ?", (before.id,), NotFound(f"There is no plan {before.id}.")),

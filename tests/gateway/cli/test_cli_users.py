@@ -151,10 +151,10 @@ def test_nothing_is_deleted_without_a_word(demo: Cli, monkeypatch: pytest.Monkey
     assert demo.json("user", "show", "ada")["id"] == "u_ada"
 
 
-def test_a_text_that_is_none_is_named_as_what_it_is(demo: Cli) -> None:
+def test_a_text_that_is_none_is_shown_and_found(demo: Cli) -> None:
     with ForeignWriter(demo.database) as foreign:
         foreign.execute("UPDATE users SET name = CAST(x'ff61' AS TEXT) WHERE id = 'u_ada'")
-    assert "not UTF-8: gateway doctor names it" in demo("user", "list", code=ExitCode.DAMAGED).err
+    assert "\ufffda" in demo("user", "list").out
     assert "u_ada" in demo("doctor", code=ExitCode.FINDINGS).out
 
 
