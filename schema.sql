@@ -710,6 +710,7 @@ CREATE TRIGGER login_sessions_update AFTER UPDATE ON login_sessions BEGIN
   INSERT INTO change_log(doc, cause) SELECT 'revocations', 'revocation'
     WHERE (NEW.revoked_at IS NULL) <> (OLD.revoked_at IS NULL) OR (NEW.id, NEW.user_id) IS NOT (OLD.id, OLD.user_id)
       OR (NEW.revoked_at IS NOT NULL AND NEW.expires_at IS NOT OLD.expires_at)
+      OR (NEW.expires_at > OLD.expires_at AND EXISTS (SELECT 1 FROM revocations WHERE id = NEW.id))
       OR (NEW.expires_at < OLD.expires_at
         AND NEW.expires_at <= CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER));
   INSERT INTO revocations(id, kind, user_id, expires_at)
