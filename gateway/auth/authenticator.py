@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from gateway.auth.tickets import Tickets
 
 log = logging.getLogger("gateway.auth")
+
+T = TypeVar("T")
 
 BATCH = 256
 USE_RESOLUTION_MS = 3_600_000
@@ -157,8 +159,8 @@ class Authenticator:
         asked = set(principals)
         tokens = {p.credential_id for p in asked if p.credential_kind is CredentialKind.API_TOKEN}
         sessions = {p.credential_id for p in asked if p.credential_kind is CredentialKind.LOGIN_SESSION}
-        token_rows = await tokens_by_id(reader, tokens) if tokens else {}
-        session_rows = await self._sessions(reader, sessions) if sessions else {}
+        token_rows = await self._rows(tokens_by_id, reader, tokens)
+        session_rows = await self._rows(sessions_by_id, reader, sessions)
         return {
             principal: _principal(token_rows.get(principal.credential_id))
             if principal.credential_kind is CredentialKind.API_TOKEN
@@ -166,11 +168,14 @@ class Authenticator:
             for principal in asked
         }
 
-    async def _sessions(self, reader: Reader, ids: Collection[str]) -> dict[str, SessionRow]:
-        """Nearby, and what is not there where it must be: its token was good before its row came near."""
-        rows = await sessions_by_id(reader, ids)
-        if self._database.lags and (missing := [id for id in ids if id not in rows]):
-            rows |= await sessions_by_id(self._database, missing)
+    async def _rows(
+        self, read: Callable[[Reader, Iterable[str]], Awaitable[dict[str, T]]], reader: Reader, ids: Collection[str]
+    ) -> dict[str, T]:
+        """As the reader shows them, and what is not there as the database has it: a credential may be newer than the
+        moment that the reader shows."""
+        rows = await read(reader, ids) if ids else {}
+        if missing := [id for id in ids if id not in rows]:
+            rows |= await read(self._database, missing)
         return rows
 
     def _still(self, principal: Principal, row: SessionRow | None) -> Principal | None:

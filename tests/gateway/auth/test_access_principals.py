@@ -165,7 +165,8 @@ async def test_a_login_whose_row_is_not_near_yet_is_looked_up_where_it_must_be(r
     store.fail()
     with pytest.raises(StoreUnavailable):
         await authenticator.recheck(older, [principal])
-    assert await rig.authenticator.recheck(older, [principal]) == {principal: None}
+    # A reader may be older than a login also where nothing lags: a round of the feed lasts a while.
+    assert await rig.authenticator.recheck(older, [principal]) == {principal: principal}
 
 
 @pytest.mark.storages("replica")

@@ -244,11 +244,13 @@ def test_only_for_who_may(site: Site) -> None:
     assert site.client.post(path, data=own, headers=site.bearer("u_admin")).json()["scope"] == "tokens.introspect"
 
 
-def test_tokens_of_a_row_that_is_no_text_stand_for_nobody(site: Site) -> None:
+def test_a_name_that_is_no_text_is_shown_as_far_as_it_is_one(site: Site) -> None:
     token = site.token("u_ada")
     site.run("UPDATE users SET username = CAST(x'ff' AS TEXT) WHERE id = 'u_ada'")
-    assert introspect(site, token) == INACTIVE
+    told = introspect(site, token)
+    assert (told["active"], told["username"]) == (True, "\ufffd")
     assert revoke(site, token).status_code == 200
+    assert introspect(site, token) == INACTIVE
 
 
 # --- revocation ---
