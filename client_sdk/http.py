@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
@@ -180,13 +181,21 @@ class ServerClient:
         if etag is not None:
             headers["If-None-Match"] = etag
         try:
-            return await self._http.request(method, path, headers=headers)
+            with failures_named():
+                return await self._http.request(method, path, headers=headers)
         except httpx2.InvalidURL as exc:
             raise ConfigError(f"server.api_base: {path!r} is no path: {exc}") from exc
-        except httpx2.DecodingError as exc:
-            raise MalformedMessage(f"The gateway's answer can not be read: {exc}") from exc
-        except httpx2.RequestError as exc:
-            raise Disconnected(f"The gateway does not answer: {exc or type(exc).__name__}") from exc
+
+
+@contextlib.contextmanager
+def failures_named() -> Iterator[None]:
+    """Around one request: what fails on the way is `Disconnected`, and `MalformedMessage` what can not be unpacked."""
+    try:
+        yield
+    except httpx2.DecodingError as exc:
+        raise MalformedMessage(f"The gateway's answer can not be read: {exc}") from exc
+    except httpx2.RequestError as exc:
+        raise Disconnected(f"The gateway does not answer: {exc or type(exc).__name__}") from exc
 
 
 def raise_for_status(response: httpx2.Response) -> httpx2.Response:

@@ -11,8 +11,8 @@ import httpx2
 import msgspec
 
 from client_sdk.config import ConfigError, ServerConfig, http_url
-from client_sdk.errors import AuthFailed, Disconnected, MalformedMessage
-from client_sdk.http import parse_answer, raise_for_status
+from client_sdk.errors import AuthFailed, Disconnected
+from client_sdk.http import failures_named, parse_answer, raise_for_status
 from client_sdk.version import VERSION
 
 AHEAD_S = 90.0
@@ -131,13 +131,10 @@ class LoginProvider:
         if body is not None:
             content, named["Content-Type"] = msgspec.json.encode(body), "application/json"
         try:
-            async with httpx2.AsyncClient(
-                base_url=self._url, timeout=self._timeout_s, transport=self._transport
-            ) as client:
-                return await client.post(path, content=content, headers=named)
+            with failures_named():
+                async with httpx2.AsyncClient(
+                    base_url=self._url, timeout=self._timeout_s, transport=self._transport
+                ) as client:
+                    return await client.post(path, content=content, headers=named)
         except httpx2.InvalidURL as exc:
             raise ConfigError(f"{self._url!r} is no address of a gateway: {exc}") from exc
-        except httpx2.DecodingError as exc:
-            raise MalformedMessage(f"The gateway's answer can not be read: {exc}") from exc
-        except httpx2.RequestError as exc:
-            raise Disconnected(f"The gateway does not answer: {exc or type(exc).__name__}") from exc

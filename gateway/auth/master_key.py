@@ -14,7 +14,7 @@ from gateway.config import Config
 from gateway.core.sealing import KEY_BYTES, Sealer, parse_master_keys
 from gateway.errors import ConfigError
 from gateway.store.address import ServerAddress, parse_address
-from gateway.store.copies import create_private
+from gateway.store.copies import create_private, sync
 
 log = logging.getLogger("gateway.auth")
 
@@ -104,18 +104,9 @@ def _make(file: Path) -> None:
                 log.info("a master key was made: without it no token can be issued", extra=_of(file))
         finally:
             new.unlink(missing_ok=True)
-        _sync(file.parent)
+        sync(file.parent)  # what was sealed under a lost key is lost
     except OSError as error:
         raise ConfigError(
             f"auth.master_key: {file} can not be made: {error.strerror or 'it fails'};"
             " set GATEWAY_AUTH_MASTER_KEY or auth.master_key_file"
         ) from None
-
-
-def _sync(directory: Path) -> None:
-    """Make a directory's names survive a power failure: what was sealed under a lost key is lost."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

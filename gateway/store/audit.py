@@ -13,9 +13,11 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import msgspec
 
+from gateway.core.clock import DAY_MS
 from gateway.errors import NoRowChanged
 from gateway.store.driver import Reader, Row, Snapshot, Statement, Value, Written
 from gateway.store.foreign_text import read_shown
+from gateway.store.pruning import PRUNE_GROUP, in_groups
 
 Action = Literal[
     "session.login",
@@ -51,9 +53,7 @@ Action = Literal[
 
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
-PRUNE_GROUP = 500
-"""Rows deleted in one commit: other writers get in between."""
-PRUNE_STEP_MS = 86_400_000
+PRUNE_STEP_MS = DAY_MS
 """How much younger than at the call before the entries may be that a call deletes."""
 
 _PRUNED_BEFORE = "audit_pruned_before"
@@ -102,9 +102,9 @@ class Entry(NamedTuple):
     """One line of the trail.
 
     `actor` is ``user:ID``, ``command:NAME`` (somebody at the command line), ``stranger`` or ``gateway``; `target` is
-    what it was done to: ``user:ID``, ``org:ID``, ``plan:ID``, ``role:ID``, ``session:ID``, ``token:ID`` or ``keys``.
-    `address` is the client's. `before` is looked up in the same write as the change, ahead of it; `after` is what the
-    change left, of JSON's types, without secrets.
+    what it was done to: ``user:ID`` (of a session or token, too, whose id is then in `after`), ``org:ID``,
+    ``plan:ID``, ``role:ID`` or ``keys``. `address` is the client's. `before` is looked up in the same write as the
+    change, ahead of it; `after` is what the change left, of JSON's types, without secrets.
     """
 
     actor: str
@@ -253,28 +253,21 @@ async def prune_audit(db: Store, keep_ms: int, now: int) -> int:
     )
     if newest is None:
         return 0
-    end, deleted = min(now, newest) - keep_ms, 0
+    end = min(now, newest) - keep_ms
     if mark is not None:
         end = min(end, mark + PRUNE_STEP_MS)
     [older] = await db.read(Statement("SELECT 1 FROM audit WHERE at < ? LIMIT 1", (end,)))
     if not older and mark is not None and end <= mark:
         return 0
-    while True:
-        written = await db.write(
-            Statement(
-                "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-                " WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER)",
-                (_PRUNED_BEFORE, str(end)),
-            ),
-            Statement(
-                "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ? LIMIT ?) RETURNING 1",
-                (end, PRUNE_GROUP),
-            ),
-        )
-        group = len(written.rows[1])
-        deleted += group
-        if group < PRUNE_GROUP:
-            return deleted
+    reached = Statement(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+        " WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER)",
+        (_PRUNED_BEFORE, str(end)),
+    )
+    delete = Statement(
+        "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ? LIMIT ?) RETURNING 1", (end, PRUNE_GROUP)
+    )
+    return await in_groups(db, PRUNE_GROUP, reached, delete)
 
 
 def _audit_row(row: Row) -> AuditRow:

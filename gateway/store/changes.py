@@ -7,12 +7,10 @@ from typing import NamedTuple
 
 from gateway.errors import StoreError
 from gateway.store.database import Database, Reader, Row, Statement
+from gateway.store.pruning import PRUNE_GROUP, in_groups
 
 PAGE = 1_000
 """Rows read at once."""
-
-PRUNE_GROUP = 500
-"""Rows deleted in one commit: other writers get in between."""
 
 
 class Change(NamedTuple):
@@ -116,14 +114,5 @@ async def prune(db: Database, keep_ms: int, now_ms: int) -> int:
         "(SELECT min(seq) FROM oldest WHERE at >= ?), (SELECT max(seq) FROM oldest)) RETURNING 1",
         (PRUNE_GROUP + 1, now_ms - keep_ms),
     )
-    await _in_groups(db, ended)
-    return await _in_groups(db, old)
-
-
-async def _in_groups(db: Database, delete: Statement) -> int:
-    deleted = 0
-    while True:
-        group = len((await db.write(delete)).rows[0])
-        deleted += group
-        if group < PRUNE_GROUP:
-            return deleted
+    await in_groups(db, PRUNE_GROUP, ended)
+    return await in_groups(db, PRUNE_GROUP, old)

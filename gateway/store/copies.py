@@ -85,9 +85,9 @@ def temporary_copy(source: Path, target: Path, *, mode: int) -> Iterator[Path]:
 
 def put_in_place(copy: Path, target: Path) -> None:
     """Rename the copy to `target` so that either the old file or the new one is there, also after a power failure."""
-    _sync(copy)
+    sync(copy)
     os.replace(copy, target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -124,7 +124,7 @@ def refuse_target(target: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{target} is there already")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Make a file's content, or a directory's names, survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -14,6 +14,7 @@ import msgspec
 from gateway.core.clock import CLOCK_SKEW_MS, DAY_MS
 from gateway.store.audit import Entry, Lookup, record
 from gateway.store.database import Database, Reader, Statement
+from gateway.store.pruning import PRUNE_GROUP, in_groups
 
 KEEP_SESSIONS_MS = 30 * DAY_MS
 """How long a login session is kept after its end, for those who ask what was there."""
@@ -21,8 +22,6 @@ KEEP_TOKENS_MS = DAY_MS
 """How long a refresh token is kept after its end: a clock that goes wrong for an hour must not log everybody out."""
 GRACE_MS = 10_000
 """How long a refresh token that was used still leads to its successor: for a lost answer, and for several tabs."""
-PRUNE_GROUP = 500
-"""Rows changed in one commit: other writers get in between."""
 
 # The database's own clock, as the schema has it: one for all nodes, whatever theirs say. That it is set back by no more
 # than CLOCK_SKEW_MS does no harm.
@@ -290,14 +289,8 @@ async def prune_logins(db: Database, now: int) -> int:
     }
     found = await db.read(*(Statement(sql, (moment, 1)) for sql, moment in moments.items()))
     old = [(sql, moment) for (sql, moment), rows in zip(moments.items(), found, strict=True) if rows]
-    return sum([await _in_groups(db, sql, moment) for sql, moment in old])
+    return sum([await in_groups(db, PRUNE_GROUP, _prune(sql, moment)) for sql, moment in old])
 
 
-async def _in_groups(db: Database, found: str, moment: int) -> int:
-    prune = Statement(f"{_PRUNING[found]} IN ({found}) RETURNING 1", (moment, PRUNE_GROUP))
-    pruned = 0
-    while True:
-        group = len((await db.write(prune)).rows[0])
-        pruned += group
-        if group < PRUNE_GROUP:
-            return pruned
+def _prune(found: str, moment: int) -> Statement:
+    return Statement(f"{_PRUNING[found]} IN ({found}) RETURNING 1", (moment, PRUNE_GROUP))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from gateway.store.database import Database, Row, Statement
+from gateway.store.pruning import PRUNE_GROUP, in_groups
 
-PRUNE_GROUP = 500
-"""Rows deleted in one commit: other writers get in between."""
 KEPT_MS = 3_600_000
 """So long after its end a redeemed ticket is remembered, in milliseconds: nodes' clocks are not the same."""
 
@@ -29,9 +28,4 @@ async def prune_tickets(db: Database, now: int) -> int:
         return 0
     ended = "SELECT id FROM used_tickets WHERE expires_at < ? LIMIT ?"
     delete = f"DELETE FROM used_tickets WHERE id IN ({ended}) RETURNING 1"  # noqa: S608 - no input in it
-    deleted = 0
-    while True:
-        group = len((await db.write(Statement(delete, (end, PRUNE_GROUP)))).rows[0])
-        deleted += group
-        if group < PRUNE_GROUP:
-            return deleted
+    return await in_groups(db, PRUNE_GROUP, Statement(delete, (end, PRUNE_GROUP)))

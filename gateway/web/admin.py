@@ -8,6 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 from gateway.auth.revoker import IssuedBefore, Revoker
+from gateway.core.clock import CLOCK_SKEW_MS
 from gateway.core.text import TEXT_CHECKS
 from gateway.errors import Forbidden, NotFound, Unprocessable
 from gateway.store.audit import Entry
@@ -15,7 +16,6 @@ from gateway.web.answer import answer
 from gateway.web.fields import checked, moment, stored_moment
 from gateway.web.operation import Call, Operation
 
-MAX_AHEAD_MS = 60_000
 """How far in the future the moment may lie, for clocks that do not agree."""
 
 
@@ -60,7 +60,7 @@ class Administration:
         body: RevokeBefore = call.body
         at = stored_moment(body.at, "at")
         assert at is not None
-        if at > self._wall() + MAX_AHEAD_MS:
+        if at > self._wall() + CLOCK_SKEW_MS:
             raise Unprocessable("at must not lie in the future.")
         if body.user is not None and body.instance is not None:
             raise Unprocessable("Name a user or an instance, not both.")

@@ -152,21 +152,25 @@ def _endpoint(
         began, status = time.perf_counter(), GatewayError.status
         operation = methods["GET" if request.method == "HEAD" else request.method]
         try:
-            response = await _answer(operation, request, callers, client_address(request, proxies))
-            status = response.status_code
-        except GatewayError as error:
-            response, status = problem(error), error.status
-        except StoreUnavailable:
-            response = problem(Unavailable("The database can not be reached now.", retry_after_s=RETRY_AFTER_S))
-            status = response.status_code
-        except StoreUncertain:
-            response = problem(Uncertain("It is not known whether this was done: look before you repeat it."))
+            response = await _settled(operation, request, callers, client_address(request, proxies))
             status = response.status_code
         finally:
             metrics.observe_http(operation.path, status, time.perf_counter() - began)
         return response
 
     return run
+
+
+async def _settled(operation: Operation, request: Request, callers: Callers, address: str) -> Response:
+    """The answer, or what an expected failure is answered with; a fault of ours passes."""
+    try:
+        return await _answer(operation, request, callers, address)
+    except GatewayError as error:
+        return problem(error)
+    except StoreUnavailable:
+        return problem(Unavailable("The database can not be reached now.", retry_after_s=RETRY_AFTER_S))
+    except StoreUncertain:
+        return problem(Uncertain("It is not known whether this was done: look before you repeat it."))
 
 
 async def _answer(operation: Operation, request: Request, callers: Callers, address: str) -> Response:

@@ -1,0 +1,25 @@
+"""Deletes what was kept long enough, a group of rows a commit: other writers get in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.store.driver import Statement
+
+if TYPE_CHECKING:
+    from gateway.store.audit import Store
+
+PRUNE_GROUP = 500
+"""Rows changed in one commit."""
+
+
+async def in_groups(db: Store, size: int, *statements: Statement) -> int:
+    """Write the statements again and again until the last one, which returns a row for each that it changes and at
+    most `size`, changes fewer; how many it changed in all.
+    """
+    changed = 0
+    while True:
+        group = len((await db.write(*statements)).rows[-1])
+        changed += group
+        if group < size:
+            return changed
