@@ -6,10 +6,11 @@ Look-ups that arrive together are read together: a storm of reconnects costs a f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from gateway.auth.tickets import Tickets
 
 log = logging.getLogger("gateway.auth")
-
-T = TypeVar("T")
 
 BATCH = 256
 USE_RESOLUTION_MS = 3_600_000
@@ -154,29 +153,28 @@ class Authenticator:
     async def recheck(self, reader: Reader, principals: Iterable[Principal]) -> dict[Principal, Principal | None]:
         """What the credentials of these principals stand for now; None: revoked or gone.
 
-        One whose end was moved comes back with the new end, the earlier of its own and its login session's.
+        One whose end was moved comes back with the new end, the earlier of its own and its login session's. A
+        credential may be newer than the moment that the reader shows: before one is given up, the database is asked.
         """
-        asked = set(principals)
+        verdicts = await self._verdicts(reader, set(principals))
+        lost = {asked for asked, found in verdicts.items() if found is None or not found.same_credential(asked)}
+        if lost:
+            # A database that can not be asked saves nobody.
+            with contextlib.suppress(StoreError):
+                verdicts |= await self._verdicts(self._database, lost)
+        return verdicts
+
+    async def _verdicts(self, reader: Reader, asked: Collection[Principal]) -> dict[Principal, Principal | None]:
         tokens = {p.credential_id for p in asked if p.credential_kind is CredentialKind.API_TOKEN}
         sessions = {p.credential_id for p in asked if p.credential_kind is CredentialKind.LOGIN_SESSION}
-        token_rows = await self._rows(tokens_by_id, reader, tokens)
-        session_rows = await self._rows(sessions_by_id, reader, sessions)
+        token_rows = await tokens_by_id(reader, tokens) if tokens else {}
+        session_rows = await sessions_by_id(reader, sessions) if sessions else {}
         return {
             principal: _principal(token_rows.get(principal.credential_id))
             if principal.credential_kind is CredentialKind.API_TOKEN
             else self._still(principal, session_rows.get(principal.credential_id))
             for principal in asked
         }
-
-    async def _rows(
-        self, read: Callable[[Reader, Iterable[str]], Awaitable[dict[str, T]]], reader: Reader, ids: Collection[str]
-    ) -> dict[str, T]:
-        """As the reader shows them, and what is not there as the database has it: a credential may be newer than the
-        moment that the reader shows."""
-        rows = await read(reader, ids) if ids else {}
-        if missing := [id for id in ids if id not in rows]:
-            rows |= await read(self._database, missing)
-        return rows
 
     def _still(self, principal: Principal, row: SessionRow | None) -> Principal | None:
         if row is None or not row.in_force or row.user_id != principal.id or not self.signed(principal):

@@ -22,6 +22,7 @@ from gateway.live.clock import Clock
 from gateway.live.credentials import CredentialCheck
 from gateway.live.entry import UserEntry
 from gateway.live.hub import Hub
+from gateway.live.newcomers import newer_than_read
 from gateway.live.pending import READ_AGAIN, Task, causes_of, user_task
 from gateway.metrics import Metrics
 from gateway.store.catalog import load_catalog
@@ -192,6 +193,9 @@ class Feed:
         read = {user: want for user, want in wanted.items() if want[0]}
         users = await load_users(snapshot, read, hub.catalog, now) if read else {}
         self.documents_read += len(read)
+        if newer := await newer_than_read(self._database, users):
+            # They stay as they are: the log brings what this snapshot does not have yet.
+            taken.users[:] = [(doc, task) for doc, task in taken.users if doc[5:] not in newer]
         while unknown := self._unknown_organizations(users.values()) - loaded.keys():
             loaded |= await self._load_organizations(snapshot, unknown, now)
         with hub.outbox.collecting():

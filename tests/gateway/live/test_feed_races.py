@@ -13,7 +13,7 @@ import pytest
 
 from gateway.store.database import Database, Statement
 from tests.support.node_rig import START_MS, Peer, Rig
-from tests.support.people import insert, run, token_text
+from tests.support.people import add_token, add_user, insert, run, token_text
 from tests.support.waiting import eventually
 
 ADA, BOB, EVE, ROOT = (token_text(name) for name in ("ada", "bob", "eve", "root"))
@@ -270,3 +270,72 @@ async def test_a_session_that_begins_while_its_user_is_read_gets_the_newest_stat
     await rig.settle()
     ada[0].take()
     assert ada[0].documents["user:ada"]["identity"]["name"] == "During"
+
+
+async def test_who_is_created_and_connects_within_a_round_is_not_taken_for_deleted(rig: Rig) -> None:
+    """The round's moment is older than the user: what it does not see is no revocation."""
+    for read in range(1, 8):
+        user, joined = f"new{read}", list[Peer]()
+
+        async def arrive(scene: Scene, user: str = user, joined: list[Peer] = joined) -> None:
+            await scene.rig.database.write(add_user(user), add_token(user, token_text(user)))
+            joined.append(await scene.rig.connect(token_text(user), settle=False))
+
+        await arrives_within_a_round(rig, read, arrive)
+        joined[0].take()
+        assert joined[0].ended is None
+        assert joined[0].documents.keys() == {f"user:{user}"}
+
+
+async def test_who_is_enabled_and_connects_within_a_round_is_not_taken_for_disabled(rig: Rig) -> None:
+    root = await rig.connect(ROOT, watch=["self", "user:ada"])
+    for read in range(1, 8):
+        await rig.run("UPDATE users SET status = 'disabled' WHERE id = 'ada'")
+        joined = list[Peer]()
+
+        async def arrive(scene: Scene, joined: list[Peer] = joined) -> None:
+            await scene.rig.database.write(Statement("UPDATE users SET status = 'active' WHERE id = 'ada'"))
+            joined.append(await scene.rig.connect(ADA, settle=False))
+            scene.rig.feed.sweep(["user:ada"])
+
+        await arrives_within_a_round(rig, read, arrive)
+        joined[0].take()
+        assert joined[0].ended is None
+        assert joined[0].documents["user:ada"]["identity"]["status"] == "active"
+        joined[0].hang_up()
+    root.take()
+    assert root.documents["user:ada"]["identity"]["status"] == "active"
+
+
+async def test_a_token_that_is_given_to_another_and_shown_within_a_round_is_good(rig: Rig) -> None:
+    """The round sees it as it was: that is neither a revocation, nor the other one's document."""
+    for read in range(1, 8):
+        joined = list[Peer]()
+        await rig.run("UPDATE api_tokens SET user_id = 'ada' WHERE id = 't_ada'")
+
+        async def arrive(scene: Scene, joined: list[Peer] = joined) -> None:
+            await scene.rig.database.write(Statement("UPDATE api_tokens SET user_id = 'eve' WHERE id = 't_ada'"))
+            joined.append(await scene.rig.connect(ADA, settle=False))
+            scene.rig.feed.sweep(["user:eve"])
+
+        await arrives_within_a_round(rig, read, arrive)
+        joined[0].take()
+        assert joined[0].ended is None
+        assert joined[0].documents.keys() == {"user:eve"}
+        joined[0].hang_up()
+
+
+async def arrives_within_a_round(rig: Rig, read: int, arrive: Event) -> None:
+    """Before the given read of a round that other changes keep busy, or after it where it has fewer."""
+    root = await rig.connect(ROOT)
+    happened = at_read(Scene(rig, root, root, root), read, arrive)
+    # The round reads what is revoked and the plans, in its own moment, before it takes users from the list.
+    await rig.write(
+        Statement("UPDATE plan_quotas SET limit_value = limit_value + 1 WHERE plan = 'pro'"),
+        Statement("UPDATE api_tokens SET scopes = json_object('n', ?) WHERE id = 't_bob'", (read,)),
+    )
+    if rig.store.gate is not None:
+        await rig.store.gate(read)
+    await happened.wait()
+    await rig.settle()
+    root.hang_up()
