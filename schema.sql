@@ -760,3 +760,306 @@ END;
 -- Which users' credentials a round of the change log has to look up, and which ended long ago.
 CREATE INDEX revocations_by_user ON revocations(user_id);
 CREATE INDEX login_sessions_by_end ON login_sessions(expires_at);
+
+-- migration 4: quotas that are spent: the ledger, leases and what members took of a pool
+
+-- Private: one row for whatever moved a balance. Their sum by (owner, quota, period_start) is the row of quota_usage,
+-- and `used_after`, `reserved_after` are what that row held then. `spender` and `key` make a consumption idempotent; for the
+-- same answer again there is what the other rows of the period held (`carried_used`, `carried_reserved`), the limits
+-- (`limit_value`, `hard`, and `cap`, the spending member's), what that member had taken of the pool (`member_taken`),
+-- and the position of the change log that shows it (`seq`). Rows are added, and pruned by age.
+CREATE TABLE quota_ledger(
+  id INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN
+    ('opening', 'sql', 'consume', 'reserve', 'extend', 'commit', 'release', 'expire', 'adjust')),
+  owner TEXT NOT NULL,
+  quota TEXT NOT NULL,
+  period_start INTEGER NOT NULL,
+  used INTEGER NOT NULL,
+  reserved INTEGER NOT NULL,
+  used_after INTEGER NOT NULL,
+  reserved_after INTEGER NOT NULL,
+  spender TEXT,
+  key TEXT,
+  lease TEXT,
+  period TEXT,
+  period_end INTEGER,
+  carried_used INTEGER,
+  carried_reserved INTEGER,
+  limit_value INTEGER,
+  hard INTEGER,
+  cap INTEGER,
+  member_taken INTEGER,
+  seq INTEGER,
+  reason TEXT
+) STRICT;
+-- The key first: those that grow with time, as the SDK's do, are written side by side.
+CREATE UNIQUE INDEX quota_ledger_by_key ON quota_ledger(key, spender) WHERE key IS NOT NULL;
+
+-- Private: units that are held for work whose cost is not known yet, until `expires_at`.
+CREATE TABLE leases(
+  spender TEXT NOT NULL,
+  id TEXT NOT NULL,
+  owner TEXT NOT NULL,
+  quota TEXT NOT NULL,
+  period TEXT NOT NULL,
+  period_start INTEGER NOT NULL,
+  period_end INTEGER,
+  amount INTEGER NOT NULL CHECK (amount >= 0),
+  held INTEGER NOT NULL CHECK (held >= 0),
+  committed INTEGER NOT NULL DEFAULT 0 CHECK (committed BETWEEN 0 AND held),
+  state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'committed', 'released', 'expired')),
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  ended_at INTEGER,
+  PRIMARY KEY (spender, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX leases_by_end ON leases(expires_at) WHERE state = 'open';
+CREATE INDEX leases_ended ON leases(ended_at) WHERE state <> 'open';
+CREATE INDEX leases_by_owner ON leases(owner);
+
+-- Private: what one member took of an organization's pool in a period.
+CREATE TABLE member_usage(
+  org_id TEXT NOT NULL REFERENCES organizations(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  user_id TEXT NOT NULL REFERENCES users(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  quota TEXT NOT NULL,
+  period_start INTEGER NOT NULL,
+  used INTEGER NOT NULL DEFAULT 0 CHECK (used >= 0),
+  reserved INTEGER NOT NULL DEFAULT 0 CHECK (reserved >= 0),
+  PRIMARY KEY (org_id, user_id, quota, period_start)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX member_usage_by_user ON member_usage(user_id);
+
+-- Not a table: what is inserted here is spent, or is not, row by row, each seeing what the one before left. Afterwards
+-- the ledger (by spender and key) and the leases tell. A row says by which time zone, anchor and kind of period its
+-- period was worked out: where they are others by now, nothing is spent. `used` and `reserved` are what to add; with
+-- `absolute`, `used` is the total that an adjustment leads to.
+CREATE VIEW spending AS SELECT
+  0 AS at, '' AS kind, '' AS spender, '' AS owner, '' AS quota, '' AS timezone, 0 AS anchor_at, '' AS period,
+  0 AS period_start, 0 AS period_end, 0 AS used, 0 AS reserved, '' AS key, '' AS lease, 0 AS expires_at, 0 AS absolute,
+  '' AS reason
+WHERE 0;
+
+CREATE TRIGGER spending_own INSTEAD OF INSERT ON spending WHEN NEW.kind <> 'adjust' AND NEW.owner GLOB 'user:*' BEGIN
+  INSERT INTO quota_ledger(at, kind, owner, quota, period_start, used, reserved, used_after, reserved_after, spender,
+      key, lease, period, period_end, carried_used, carried_reserved, limit_value, hard, seq)
+    SELECT NEW.at, NEW.kind, NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved, b.used + NEW.used,
+      b.reserved + NEW.reserved, NEW.spender, NEW.key, NEW.lease, NEW.period, NEW.period_end, b.all_used - b.used,
+      b.all_reserved - b.reserved, l.limit_value, l.hard,
+      coalesce((SELECT max(seq) FROM change_log), 0) + 1
+    FROM (
+      SELECT iif(o.user_id IS NULL, p.limit_value, o.limit_value) AS limit_value,
+        iif(o.user_id IS NULL, p.period, o.period) AS period, iif(o.user_id IS NULL, p.hard, o.hard) AS hard
+      FROM users AS u
+      LEFT JOIN plan_quotas AS p ON p.plan = u.plan AND p.quota = NEW.quota
+      LEFT JOIN user_quotas AS o ON o.user_id = u.id AND o.quota = NEW.quota
+        AND coalesce(o.starts_at <= NEW.at, 1) AND coalesce(o.expires_at > NEW.at, 1)
+      WHERE u.id = substr(NEW.owner, 6) AND u.status = 'active'
+        AND u.timezone = NEW.timezone AND u.anchor_at IS NEW.anchor_at
+    ) AS l CROSS JOIN (
+      SELECT coalesce(sum(used), 0) AS all_used, coalesce(sum(reserved), 0) AS all_reserved,
+        coalesce(sum(used) FILTER (WHERE period_start = NEW.period_start), 0) AS used,
+        coalesce(sum(reserved) FILTER (WHERE period_start = NEW.period_start), 0) AS reserved
+      FROM quota_usage
+      WHERE owner = NEW.owner AND quota = NEW.quota AND period_start BETWEEN NEW.period_start AND NEW.at
+    ) AS b
+    WHERE l.period = NEW.period AND b.all_used + b.all_reserved + NEW.used + NEW.reserved
+        <= coalesce(iif(l.hard, l.limit_value, NULL), 9007199254740991)
+      AND CASE NEW.kind
+        WHEN 'reserve' THEN NOT EXISTS (SELECT 1 FROM leases AS e WHERE e.spender = NEW.spender AND e.id = NEW.lease)
+        WHEN 'extend' THEN EXISTS (SELECT 1 FROM leases AS e WHERE e.spender = NEW.spender AND e.id = NEW.lease
+          AND e.state = 'open' AND e.expires_at > NEW.at
+          AND (e.owner, e.quota, e.period_start) = (NEW.owner, NEW.quota, NEW.period_start))
+        ELSE 1 END
+    ON CONFLICT(key, spender) WHERE key IS NOT NULL DO NOTHING;
+  INSERT INTO quota_usage(owner, quota, period_start, used, reserved)
+    SELECT NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved WHERE changes() > 0
+    ON CONFLICT(owner, quota, period_start) DO UPDATE
+      SET used = used + excluded.used, reserved = reserved + excluded.reserved;
+  INSERT INTO leases(spender, id, owner, quota, period, period_start, period_end, amount, held, created_at, expires_at)
+    SELECT NEW.spender, NEW.lease, NEW.owner, NEW.quota, NEW.period, NEW.period_start, NEW.period_end, NEW.reserved,
+      NEW.reserved, NEW.at, NEW.expires_at
+    WHERE changes() > 0 AND NEW.kind <> 'consume'
+    ON CONFLICT(spender, id) DO UPDATE
+      SET held = held + excluded.held, expires_at = max(expires_at, excluded.expires_at);
+END;
+
+-- The same of an organization's pool, for a member: that member's cap counts too, however soft the pool's limit is.
+CREATE TRIGGER spending_pool INSTEAD OF INSERT ON spending WHEN NEW.kind <> 'adjust' AND NEW.owner GLOB 'org:*' BEGIN
+  INSERT INTO quota_ledger(at, kind, owner, quota, period_start, used, reserved, used_after, reserved_after, spender,
+      key, lease, period, period_end, carried_used, carried_reserved, limit_value, hard, cap, member_taken, seq)
+    SELECT NEW.at, NEW.kind, NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved, b.used + NEW.used,
+      b.reserved + NEW.reserved, NEW.spender, NEW.key, NEW.lease, NEW.period, NEW.period_end, b.all_used - b.used,
+      b.all_reserved - b.reserved, p.limit_value, p.hard, c.limit_value, m.taken + NEW.used + NEW.reserved,
+      coalesce((SELECT max(seq) FROM change_log), 0) + 1 + (c.limit_value IS NOT NULL)
+    FROM organizations AS o
+    JOIN memberships AS s ON s.org_id = o.id AND s.user_id = substr(NEW.spender, 6)
+    JOIN users AS u ON u.id = s.user_id AND u.status = 'active'
+    JOIN plan_quotas AS p ON p.plan = o.plan AND p.quota = NEW.quota AND p.period = NEW.period
+    LEFT JOIN member_caps AS c ON c.org_id = o.id AND c.user_id = u.id AND c.quota = NEW.quota
+    CROSS JOIN (
+      SELECT coalesce(sum(used), 0) AS all_used, coalesce(sum(reserved), 0) AS all_reserved,
+        coalesce(sum(used) FILTER (WHERE period_start = NEW.period_start), 0) AS used,
+        coalesce(sum(reserved) FILTER (WHERE period_start = NEW.period_start), 0) AS reserved
+      FROM quota_usage
+      WHERE owner = NEW.owner AND quota = NEW.quota AND period_start BETWEEN NEW.period_start AND NEW.at
+    ) AS b CROSS JOIN (
+      SELECT coalesce(sum(used + reserved), 0) AS taken FROM member_usage
+      WHERE org_id = substr(NEW.owner, 5) AND user_id = substr(NEW.spender, 6) AND quota = NEW.quota
+        AND period_start BETWEEN NEW.period_start AND NEW.at
+    ) AS m
+    WHERE o.id = substr(NEW.owner, 5) AND o.status = 'active' AND NEW.spender GLOB 'user:*'
+      AND o.timezone = NEW.timezone AND o.anchor_at IS NEW.anchor_at
+      AND b.all_used + b.all_reserved + NEW.used + NEW.reserved
+        <= coalesce(iif(p.hard, p.limit_value, NULL), 9007199254740991)
+      AND m.taken + NEW.used + NEW.reserved <= coalesce(c.limit_value, 9007199254740991)
+      AND CASE NEW.kind
+        WHEN 'reserve' THEN NOT EXISTS (SELECT 1 FROM leases AS e WHERE e.spender = NEW.spender AND e.id = NEW.lease)
+        WHEN 'extend' THEN EXISTS (SELECT 1 FROM leases AS e WHERE e.spender = NEW.spender AND e.id = NEW.lease
+          AND e.state = 'open' AND e.expires_at > NEW.at
+          AND (e.owner, e.quota, e.period_start) = (NEW.owner, NEW.quota, NEW.period_start))
+        ELSE 1 END
+    ON CONFLICT(key, spender) WHERE key IS NOT NULL DO NOTHING;
+  INSERT INTO quota_usage(owner, quota, period_start, used, reserved)
+    SELECT NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved WHERE changes() > 0
+    ON CONFLICT(owner, quota, period_start) DO UPDATE
+      SET used = used + excluded.used, reserved = reserved + excluded.reserved;
+  INSERT INTO member_usage(org_id, user_id, quota, period_start, used, reserved)
+    SELECT substr(NEW.owner, 5), substr(NEW.spender, 6), NEW.quota, NEW.period_start, NEW.used, NEW.reserved
+    WHERE changes() > 0
+    ON CONFLICT(org_id, user_id, quota, period_start) DO UPDATE
+      SET used = used + excluded.used, reserved = reserved + excluded.reserved;
+  INSERT INTO leases(spender, id, owner, quota, period, period_start, period_end, amount, held, created_at, expires_at)
+    SELECT NEW.spender, NEW.lease, NEW.owner, NEW.quota, NEW.period, NEW.period_start, NEW.period_end, NEW.reserved,
+      NEW.reserved, NEW.at, NEW.expires_at
+    WHERE changes() > 0 AND NEW.kind <> 'consume'
+    ON CONFLICT(spender, id) DO UPDATE
+      SET held = held + excluded.held, expires_at = max(expires_at, excluded.expires_at);
+END;
+
+-- A correction, by whoever may make it: one that adds obeys the limit, one that takes away never goes below zero. One
+-- that changes nothing is an entry all the same.
+CREATE TRIGGER spending_adjust INSTEAD OF INSERT ON spending WHEN NEW.kind = 'adjust' BEGIN
+  INSERT INTO quota_ledger(at, kind, owner, quota, period_start, used, reserved, used_after, reserved_after, spender,
+      key, period, period_end, carried_used, carried_reserved, limit_value, hard, seq, reason)
+    SELECT NEW.at, NEW.kind, NEW.owner, NEW.quota, NEW.period_start, b.delta, 0, b.used + b.delta, b.reserved,
+      NEW.spender, NEW.key, NEW.period, NEW.period_end, b.all_used - b.used, b.all_reserved - b.reserved,
+      l.limit_value, l.hard, coalesce((SELECT max(seq) FROM change_log), 0) + (b.delta <> 0), NEW.reason
+    FROM (
+      SELECT iif(o.user_id IS NULL, p.limit_value, o.limit_value) AS limit_value,
+        iif(o.user_id IS NULL, p.period, o.period) AS period, iif(o.user_id IS NULL, p.hard, o.hard) AS hard
+      FROM (
+        SELECT id AS user, plan, timezone, anchor_at FROM users
+        WHERE 'user:' || id = NEW.owner AND id = substr(NEW.owner, 6)
+        UNION ALL
+        SELECT NULL, plan, timezone, anchor_at FROM organizations
+        WHERE 'org:' || id = NEW.owner AND id = substr(NEW.owner, 5)
+      ) AS w
+      LEFT JOIN plan_quotas AS p ON p.plan = w.plan AND p.quota = NEW.quota
+      LEFT JOIN user_quotas AS o ON o.user_id = w.user AND o.quota = NEW.quota
+        AND coalesce(o.starts_at <= NEW.at, 1) AND coalesce(o.expires_at > NEW.at, 1)
+      WHERE w.timezone = NEW.timezone AND w.anchor_at IS NEW.anchor_at
+    ) AS l CROSS JOIN (
+      SELECT *, NEW.used - iif(NEW.absolute, all_used, 0) AS delta FROM (
+        SELECT coalesce(sum(used), 0) AS all_used, coalesce(sum(reserved), 0) AS all_reserved,
+          coalesce(sum(used) FILTER (WHERE period_start = NEW.period_start), 0) AS used,
+          coalesce(sum(reserved) FILTER (WHERE period_start = NEW.period_start), 0) AS reserved
+        FROM quota_usage
+        WHERE owner = NEW.owner AND quota = NEW.quota AND period_start BETWEEN NEW.period_start AND NEW.at
+      ) AS b
+    ) AS b
+    WHERE l.period = NEW.period AND b.used + b.delta >= 0 AND (b.delta <= 0
+        OR b.all_used + b.all_reserved + b.delta <= coalesce(iif(l.hard, l.limit_value, NULL), 9007199254740991))
+    ON CONFLICT(key, spender) WHERE key IS NOT NULL DO NOTHING;
+  INSERT INTO quota_usage(owner, quota, period_start, used)
+    SELECT NEW.owner, NEW.quota, NEW.period_start, used_after FROM quota_ledger
+    WHERE changes() > 0 AND id = last_insert_rowid() AND used <> 0
+    ON CONFLICT(owner, quota, period_start) DO UPDATE SET used = excluded.used;
+END;
+
+-- A lease ends once, in whatever way: what was committed is used, the rest is given back, in the period that it was
+-- reserved in.
+CREATE TRIGGER leases_end AFTER UPDATE OF state ON leases WHEN OLD.state = 'open' AND NEW.state <> 'open' BEGIN
+  INSERT INTO quota_ledger(at, kind, owner, quota, period_start, used, reserved, used_after, reserved_after, spender,
+      lease, period, period_end, seq)
+    SELECT NEW.ended_at, CASE NEW.state WHEN 'committed' THEN 'commit' WHEN 'released' THEN 'release' ELSE 'expire' END,
+      NEW.owner, NEW.quota, NEW.period_start, NEW.committed, -min(b.reserved, NEW.held), b.used + NEW.committed,
+      max(0, b.reserved - NEW.held), NEW.spender, NEW.id, NEW.period, NEW.period_end, coalesce((SELECT max(seq) FROM change_log), 0) + 1
+    FROM (
+      SELECT coalesce(sum(used), 0) AS used, coalesce(sum(reserved), 0) AS reserved FROM quota_usage
+      WHERE owner = NEW.owner AND quota = NEW.quota AND period_start = NEW.period_start
+    ) AS b;
+  INSERT INTO quota_usage(owner, quota, period_start, used)
+    VALUES (NEW.owner, NEW.quota, NEW.period_start, NEW.committed)
+    ON CONFLICT(owner, quota, period_start) DO UPDATE
+      SET used = used + excluded.used, reserved = max(0, reserved - NEW.held);
+  UPDATE member_usage SET used = used + NEW.committed, reserved = max(0, reserved - NEW.held)
+    WHERE org_id = substr(NEW.owner, 5) AND user_id = substr(NEW.spender, 6) AND quota = NEW.quota
+      AND period_start = NEW.period_start AND NEW.owner GLOB 'org:*';
+END;
+
+-- What moves a balance without an entry (anybody's SQL) gets one here. An entry of the gateway's own is made before the
+-- row moves: then the newest entry is about this row and says what it holds.
+CREATE TRIGGER quota_usage_booked_insert AFTER INSERT ON quota_usage WHEN (NEW.used, NEW.reserved) IS NOT (0, 0)
+  AND (NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved) IS NOT
+    (SELECT owner, quota, period_start, used_after, reserved_after FROM quota_ledger ORDER BY id DESC LIMIT 1) BEGIN
+  INSERT INTO quota_ledger(at, kind, owner, quota, period_start, used, reserved, used_after, reserved_after)
+    VALUES (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER), 'sql', NEW.owner, NEW.quota,
+      NEW.period_start, NEW.used, NEW.reserved, NEW.used, NEW.reserved);
+END;
+CREATE TRIGGER quota_usage_booked_update AFTER UPDATE ON quota_usage
+WHEN (NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved)
+    IS NOT (OLD.owner, OLD.quota, OLD.period_start, OLD.used, OLD.reserved)
+  AND (NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved) IS NOT
+    (SELECT owner, quota, period_start, used_after, reserved_after FROM quota_ledger ORDER BY id DESC LIMIT 1) BEGIN
+  INSERT INTO quota_ledger(at, kind, owner, quota, period_start, used, reserved, used_after, reserved_after)
+    SELECT CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER), 'sql', OLD.owner, OLD.quota,
+      OLD.period_start, -OLD.used, -OLD.reserved, 0, 0
+    WHERE (NEW.owner, NEW.quota, NEW.period_start) IS NOT (OLD.owner, OLD.quota, OLD.period_start);
+  INSERT INTO quota_ledger(at, kind, owner, quota, period_start, used, reserved, used_after, reserved_after)
+    SELECT CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER), 'sql', NEW.owner, NEW.quota,
+      NEW.period_start, NEW.used - iif(moved, 0, OLD.used), NEW.reserved - iif(moved, 0, OLD.reserved),
+      NEW.used, NEW.reserved
+    FROM (SELECT (NEW.owner, NEW.quota, NEW.period_start) IS NOT (OLD.owner, OLD.quota, OLD.period_start) AS moved);
+END;
+CREATE TRIGGER quota_usage_booked_delete AFTER DELETE ON quota_usage WHEN (OLD.used, OLD.reserved) IS NOT (0, 0) BEGIN
+  INSERT INTO quota_ledger(at, kind, owner, quota, period_start, used, reserved, used_after, reserved_after)
+    VALUES (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER), 'sql', OLD.owner, OLD.quota,
+      OLD.period_start, -OLD.used, -OLD.reserved, 0, 0);
+END;
+INSERT INTO quota_ledger(at, kind, owner, quota, period_start, used, reserved, used_after, reserved_after)
+  SELECT CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER), 'opening', owner, quota, period_start,
+    used, reserved, used, reserved
+  FROM quota_usage WHERE (used, reserved) IS NOT (0, 0);
+
+-- What a member took is in that member's document where a cap makes it matter.
+CREATE TRIGGER member_usage_insert AFTER INSERT ON member_usage WHEN EXISTS (SELECT 1 FROM member_caps AS c
+    WHERE c.org_id = NEW.org_id AND c.user_id = NEW.user_id AND c.quota = NEW.quota AND c.limit_value IS NOT NULL) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || NEW.user_id, 'quota_usage');
+END;
+CREATE TRIGGER member_usage_update AFTER UPDATE ON member_usage
+WHEN (NEW.used, NEW.reserved) IS NOT (OLD.used, OLD.reserved) AND EXISTS (SELECT 1 FROM member_caps AS c
+    WHERE c.org_id = NEW.org_id AND c.user_id = NEW.user_id AND c.quota = NEW.quota AND c.limit_value IS NOT NULL) BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('user:' || NEW.user_id, 'quota_usage');
+END;
+
+-- Leases move and go with whom they are of; what a deleted member held of a pool is given back.
+CREATE TRIGGER users_leases_move AFTER UPDATE OF id ON users WHEN NEW.id IS NOT OLD.id BEGIN
+  UPDATE leases SET owner = 'user:' || NEW.id WHERE owner = 'user:' || OLD.id;
+  UPDATE leases SET spender = 'user:' || NEW.id WHERE spender = 'user:' || OLD.id;
+END;
+CREATE TRIGGER users_leases_end BEFORE DELETE ON users BEGIN
+  DELETE FROM leases WHERE owner = 'user:' || OLD.id;
+  UPDATE leases SET state = 'released', ended_at = CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)
+    WHERE spender = 'user:' || OLD.id AND state = 'open';
+  DELETE FROM leases WHERE spender = 'user:' || OLD.id;
+  DELETE FROM member_usage WHERE user_id = OLD.id;
+END;
+CREATE TRIGGER organizations_leases_move AFTER UPDATE OF id ON organizations WHEN NEW.id IS NOT OLD.id BEGIN
+  UPDATE leases SET owner = 'org:' || NEW.id WHERE owner = 'org:' || OLD.id;
+END;
+CREATE TRIGGER organizations_leases_end BEFORE DELETE ON organizations BEGIN
+  DELETE FROM leases WHERE owner = 'org:' || OLD.id;
+  DELETE FROM member_usage WHERE org_id = OLD.id;
+END;

@@ -115,6 +115,12 @@ class ChangesConfig(msgspec.Struct, frozen=True, kw_only=True):
     poll_ms: Annotated[int, Meta(ge=1, le=60_000)] = 25
 
 
+class QuotasConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How long it is remembered what was spent."""
+
+    keep_s: Annotated[int, Meta(ge=31_708_800, le=1_000_000_000)] = 34_560_000
+
+
 class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What operators may reach."""
 
@@ -136,6 +142,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     auth: AuthConfig = msgspec.field(default_factory=AuthConfig)
     channel: ChannelConfig = msgspec.field(default_factory=ChannelConfig)
     changes: ChangesConfig = msgspec.field(default_factory=ChangesConfig)
+    quotas: QuotasConfig = msgspec.field(default_factory=QuotasConfig)
     admin: AdminConfig = msgspec.field(default_factory=AdminConfig)
     logging: LoggingConfig = msgspec.field(default_factory=LoggingConfig)
 
@@ -152,6 +159,7 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "auth": AuthConfig,
     "channel": ChannelConfig,
     "changes": ChangesConfig,
+    "quotas": QuotasConfig,
     "admin": AdminConfig,
     "logging": LoggingConfig,
 }

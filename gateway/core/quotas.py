@@ -205,51 +205,53 @@ def level(limit: int | None, taken: int) -> str:
     return "low" if taken * 100 >= limit * LOW_PERCENT else "ok"
 
 
-def current_usage(usages: Sequence[Usage], start_ms: int, now_ms: int) -> Usage | None:
-    """The usage of the period that began at `start_ms`: the latest row of those that began in it and not after now.
+def usage_in_period(usages: Sequence[Usage], start_ms: int, now_ms: int) -> list[Usage]:
+    """The rows that count in the period that began at `start_ms`: those of periods that began in it and not after now.
 
-    A row within the period counts although it does not begin with it: so an anchor, a zone or a kind of period that is
-    changed does not lose what was taken in the meantime.
+    More than one where the kind of period, the anchor or the zone was changed meanwhile: what was taken carries over.
     """
-    current = None
-    for usage in usages:
-        if start_ms <= usage.period_start <= now_ms and (current is None or usage.period_start > current.period_start):
-            current = usage
-    return current
+    return [usage for usage in usages if start_ms <= usage.period_start <= now_ms]
 
 
-def balance(
-    limit: Limit, usages: Sequence[Usage], anchor_ms: int | None, timezone: str, now_ms: int
-) -> tuple[dict[str, Any], int | None]:
-    """A document's entry for one quota, and the next moment at which it changes by the clock (None: never).
+def quota_entry(limit: Limit, used: int, reserved: int, end_ms: int | None) -> dict[str, Any]:
+    """A document's entry for one quota, of which so much is taken in the period that ends at `end_ms` (None: never).
 
     Limited: limit, used, reserved, remaining, period, hard, resets_at, level. Unlimited: used, period, resets_at,
-    level. A period without an end has no resets_at. Raises ValueError for amounts below 0 or beyond 2^53 - 1 and
-    whatever `period_bounds` refuses.
+    level. A period without an end has no resets_at. Raises ValueError for amounts below 0 or beyond 2^53 - 1.
     """
-    start, end = period_bounds(limit.period, anchor_ms, timezone, now_ms)
-    changes_at = end
-    used = reserved = 0
-    if usages:
-        usage = current_usage(usages, start, now_ms)
-        if usage is not None:
-            _, used, reserved = usage
-        for usage in usages:
-            if usage.period_start > now_ms and (changes_at is None or usage.period_start < changes_at):
-                changes_at = usage.period_start
     limit_value, period, hard = limit
     if not (0 <= used <= MAX_INTEGER and 0 <= reserved <= MAX_INTEGER and 0 <= (limit_value or 0) <= MAX_INTEGER):
         raise ValueError("the amounts of a quota lie between 0 and 2^53 - 1")
     taken = used + reserved
     entry: dict[str, Any] = {"used": used, "period": period, "level": level(limit_value, taken)}
-    if end is not None and period != "never":
-        entry["resets_at"] = rfc3339(end)
+    if end_ms is not None and period != "never":
+        entry["resets_at"] = rfc3339(end_ms)
     if limit_value is not None:
         entry["limit"] = limit_value
         entry["reserved"] = reserved
         entry["remaining"] = max(0, limit_value - taken)
         entry["hard"] = hard
-    return entry, changes_at
+    return entry
+
+
+def balance(
+    limit: Limit, usages: Sequence[Usage], anchor_ms: int | None, timezone: str, now_ms: int
+) -> tuple[dict[str, Any], int | None]:
+    """The `quota_entry` of now, and the next moment at which it changes by the clock (None: never).
+
+    Raises ValueError for what `quota_entry` and `period_bounds` refuse.
+    """
+    start, end = period_bounds(limit.period, anchor_ms, timezone, now_ms)
+    changes_at = end
+    used = reserved = 0
+    for usage in usages:
+        if usage.period_start > now_ms:
+            if changes_at is None or usage.period_start < changes_at:
+                changes_at = usage.period_start
+        elif usage.period_start >= start:
+            used += usage.used
+            reserved += usage.reserved
+    return quota_entry(limit, used, reserved, end), changes_at
 
 
 def explain_quota(
@@ -266,8 +268,8 @@ def explain_quota(
 ) -> list[QuotaReason]:
     """Every row that has to do with a quota of `owner` (``user:ID`` or ``org:ID``): the plan's, overrides, usages.
 
-    At most one of plan and overrides counts, and at most one usage: they are what `effective_limit` and `balance` go
-    by. When none counts, the owner does not have this quota.
+    At most one of plan and overrides counts, and the usages of the period: they are what `effective_limit` and
+    `balance` go by. When no limit counts, the owner does not have this quota.
     """
     chosen = _chosen(overrides, now_ms)
     reasons = []
@@ -278,13 +280,13 @@ def explain_quota(
         row = {"table": "user_quotas", "user_id": owner.removeprefix("user:"), "quota": quota}
         reasons.append(_limit_reason("override", override is chosen, row, override))
     limit = plan_limit if chosen is None else chosen.limit
-    current = None
+    current: list[Usage] = []
     if limit is not None:
-        current = current_usage(usages, period_bounds(limit.period, anchor_ms, timezone, now_ms)[0], now_ms)
+        current = usage_in_period(usages, period_bounds(limit.period, anchor_ms, timezone, now_ms)[0], now_ms)
     for usage in usages:
         start, used, reserved = usage
         row = {"table": "quota_usage", "owner": owner, "quota": quota, "period_start": start}
-        amounts = QuotaReason("usage", usage is current, row, period_start=start, used=used, reserved=reserved)
+        amounts = QuotaReason("usage", usage in current, row, period_start=start, used=used, reserved=reserved)
         reasons.append(amounts)
     return reasons
 

@@ -19,11 +19,11 @@ from gateway.core.quotas import (
     Usage,
     _latest,
     balance,
-    current_usage,
     effective_limit,
     explain_quota,
     level,
     period_bounds,
+    usage_in_period,
 )
 
 HOUR = 3_600_000
@@ -417,11 +417,11 @@ def test_amounts_that_no_document_may_hold_are_refused(limit: int | None, usage:
 
 def test_the_row_of_the_period_is_the_latest_in_it() -> None:
     rows = [Usage(10, 1, 0), Usage(30, 3, 0), Usage(20, 2, 0), Usage(50, 5, 0)]
-    assert current_usage(rows, 10, 40) == Usage(30, 3, 0)
-    assert current_usage(rows, 30, 30) == Usage(30, 3, 0)
-    assert current_usage(rows, 31, 40) is None
-    assert current_usage(rows, 0, 9) is None
-    assert current_usage([], 0, NOW) is None
+    assert usage_in_period(rows, 10, 40) == [row for row in rows if 10 <= row.period_start <= 40]
+    assert usage_in_period(rows, 30, 30) == [Usage(30, 3, 0)]
+    assert usage_in_period(rows, 31, 40) == []
+    assert usage_in_period(rows, 0, 9) == []
+    assert usage_in_period([], 0, NOW) == []
 
 
 amounts = st.integers(0, 1000)
