@@ -23,6 +23,7 @@ from gateway.live.report import node_metrics
 from gateway.metrics import Metrics, SharedMetrics
 from gateway.store.database import Database
 from gateway.store.migrate import migrate
+from gateway.store.quotas import Quotas
 from gateway.web.channel import Channel, refuse
 from gateway.web.problem import http_problem, internal_problem, problem
 from gateway.web.routes import CHANNEL_PATH, channel, routes
@@ -97,7 +98,10 @@ async def running_node(
         stack.callback(accounts.close)
         metrics = Metrics(shared_metrics)
         settings = (config.channel, config.changes)
-        node = Node(node_name(), database, accounts.authenticator, clock, *settings, metrics, accounts.keep_house)
+        quotas = Quotas(database, lambda: clock.now().wall)
+        node = Node(
+            node_name(), database, accounts.authenticator, clock, *settings, metrics, accounts.keep_house, quotas
+        )
         metrics.watch(lambda: node_metrics(node, accounts))
         await node.feed.start()
         stack.push_async_callback(node.neighbours.leave)

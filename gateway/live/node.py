@@ -34,6 +34,7 @@ from gateway.metrics import Metrics
 from gateway.store.changes import prune
 from gateway.store.database import Database
 from gateway.store.nodes import NodeRecord, forget_writers
+from gateway.store.quotas import Quotas
 
 if TYPE_CHECKING:
     from gateway.live.transport import Transport
@@ -69,12 +70,14 @@ class Node:
         changes: ChangesConfig,
         metrics: Metrics,
         keep_credentials: Callable[[Instant], Awaitable[None]],
+        quotas: Quotas,
     ) -> None:
         self.name = name
         self.database = database
         self.authenticator = authenticator
         self.clock = clock
         self.metrics = metrics
+        self.quotas = quotas
         self.hub = Hub(max_documents=channel.max_documents, max_sessions_per_user=channel.max_sessions_per_user)
         feed = partial(Feed, database, self.hub, self.authenticator, clock, metrics=metrics)
         self.feed = feed(on_stale=self._store_stale, on_fresh=self._store_fresh, on_replaced=self._store_replaced)

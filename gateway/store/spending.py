@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from gateway.core.quotas import Limit
-from gateway.core.spending import Balance, Basis, Order, Spent
+from gateway.core.spending import Balance, Order, Spent
 from gateway.errors import Conflict, GatewayError, StoreError, StoreUnavailable, StoreUncertain, Unavailable, Uncertain
+from gateway.store.bases import Bases
 from gateway.store.database import Database, Row, Statement
 from gateway.store.standings import COLUMNS, TABLES, Standing, refusal
 
@@ -31,10 +32,7 @@ QUEUE_LIMIT = 20_000
 """Orders that may wait; beyond, an order is refused at once."""
 ATTEMPTS = 4
 """How often an order is tried whose period was worked out from what is not so any more."""
-BASES = 65_536
-"""Owners and quotas whose bases are remembered."""
 RETRY_AFTER_S = 1.0
-UNKNOWN = Basis("", None, "")
 
 Done = Callable[["Spent | GatewayError"], None]
 
@@ -72,6 +70,7 @@ class Spender:
     def __init__(
         self,
         database: Database,
+        bases: Bases,
         wall: Callable[[], int],
         *,
         batch_limit: int = BATCH_LIMIT,
@@ -87,7 +86,7 @@ class Spender:
         self._batch_limit = batch_limit
         self._queue_limit = queue_limit
         self._queue: deque[_Waiting] = deque()
-        self._bases: OrderedDict[tuple[str, str], Basis] = OrderedDict()
+        self._bases = bases
         self._task: asyncio.Task[None] | None = None
 
     async def consume(self, order: Order) -> Spent:
@@ -160,9 +159,9 @@ class Spender:
     def _rows(self, batch: Sequence[_Waiting], now: int) -> tuple[list[tuple[Any, ...]], list[int | None]]:
         rows: list[tuple[Any, ...]] = []
         ends: list[int | None] = []
-        bases = self._bases
+        basis_of = self._bases.of
         for (spender, owner, quota, amount, key), _, _ in batch:
-            timezone, anchor_at, period = basis = bases.get((owner, quota), UNKNOWN)
+            timezone, anchor_at, period = basis = basis_of(owner, quota)
             start, end = basis.bounds(now) if period else (0, None)
             rows.append((spender, owner, quota, timezone, anchor_at, period, start, end, amount, key))
             ends.append(end)
@@ -174,22 +173,11 @@ class Spender:
         order = waiting.order
         basis = standing.basis()
         if basis is not None and basis != row[3:6] and waiting.attempt < ATTEMPTS:
-            self._remember((order.owner, order.quota), basis)
+            self._bases.remember(order.owner, order.quota, basis, self._wall())
             self._queue.append(waiting._replace(attempt=waiting.attempt + 1))
             return
         self.refused += 1
         waiting.done(refusal(standing, order.quota, order.amount, period_end))
-
-    def _remember(self, of: tuple[str, str], basis: Basis) -> None:
-        try:
-            basis.bounds(self._wall())
-        except ValueError:  # a zone that is none: written by hand, and as good as no quota
-            log.warning("a quota has no period that can be worked out", extra={"owner": of[0], "quota": of[1]})
-            return
-        bases = self._bases
-        if of not in bases and len(bases) >= BASES:
-            bases.popitem(last=False)
-        bases[of] = basis
 
     async def _failed(self, batch: list[_Waiting], error: Exception) -> None:
         """What is to blame may be one of them: then the others are carried out all the same."""

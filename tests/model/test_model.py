@@ -31,6 +31,7 @@ from gateway.live.node import Node
 from gateway.metrics import Metrics
 from gateway.store.database import Database, Snapshot, Statement
 from gateway.store.migrate import migrate
+from gateway.store.quotas import Quotas
 from gateway.web.routes import channel
 from tests.support.document_model import Row, Tables
 from tests.support.flaky_store import FlakyStore
@@ -311,7 +312,9 @@ class GatewayAgainstModel(RuleBasedStateMachine):
         config = Config()
         services = accounts(self.store, self.clock)
         settings = (config.channel, config.changes)
-        self.node = Node("n", self.store, services.authenticator, self.clock, *settings, Metrics(), services.keep_house)  # type: ignore[arg-type]
+        quotas = Quotas(self.store, lambda: self.clock.wall)  # type: ignore[arg-type]
+        rest = (Metrics(), services.keep_house, quotas)
+        self.node = Node("n", self.store, services.authenticator, self.clock, *settings, *rest)  # type: ignore[arg-type]
         self.loop.run_until_complete(self.node.feed.start())
         self.application = channel(self.node, config)
         self.tasks = [self.loop.create_task(work) for work in (self.node.feed.run(), self.node.tick())]

@@ -28,6 +28,7 @@ from gateway.live.node import Node
 from gateway.metrics import Metrics
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Statement
+from gateway.store.quotas import Quotas
 from gateway.web.routes import channel
 from gateway.web.websocket import ChannelProtocol
 from tests.support.flaky_store import FlakyStore
@@ -257,6 +258,7 @@ class GatewayReplay:
             self.config.changes,
             Metrics(),
             services.keep_house,
+            Quotas(self.store, lambda: self.clock.now().wall),
         )  # type: ignore[arg-type]
         await self.node.feed.start()
         timer = asyncio.create_task(self.node.tick())

@@ -19,6 +19,7 @@ from gateway.live.resting import REST_MS
 from gateway.metrics import Metrics
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Statement
+from gateway.store.quotas import Quotas
 from tests.support.flaky_store import FlakyStore
 from tests.support.people import run
 from tests.support.services import accounts
@@ -165,6 +166,7 @@ class Rig:
             changes,
             Metrics(),
             self.accounts.keep_house,
+            Quotas(self.store, lambda: self.clock.wall),  # type: ignore[arg-type]
         )
         self.hub, self.feed = self.node.hub, self.node.feed
         self._tasks: list[asyncio.Task[None]] = []
