@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from gateway.store.bases import Bases
 from gateway.store.database import Database
+from gateway.store.leases import Leases
 from gateway.store.spending import Spender
 
 
@@ -15,3 +16,4 @@ class Quotas:
     def __init__(self, database: Database, wall: Callable[[], int]) -> None:
         self.bases = Bases()
         self.spender = Spender(database, self.bases, wall)
+        self.leases = Leases(database, self.bases, wall)
