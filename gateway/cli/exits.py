@@ -15,11 +15,13 @@ from gateway.errors import (
     Forbidden,
     NotFound,
     PreconditionFailed,
+    QuotaExceeded,
     StoreConflict,
     StoreCorrupt,
     StoreError,
     StoreUncertain,
     Unavailable,
+    Uncertain,
 )
 from gateway.store.backup import DatabaseInUse, NotABackup
 from gateway.store.copies import TargetNotReplaceable
@@ -40,6 +42,7 @@ class ExitCode(enum.IntEnum):
     DAMAGED = 8
     REFUSED = 9
     UNCERTAIN = 10
+    EXCEEDED = 11
     INTERNAL = 70
     INTERRUPTED = 130
     PIPE_CLOSED = 141
@@ -60,7 +63,9 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (BadRequest, ExitCode.BAD_VALUE),
     (AuthFailed, ExitCode.REFUSED),
     (Forbidden, ExitCode.REFUSED),
+    (QuotaExceeded, ExitCode.EXCEEDED),
     (Unavailable, ExitCode.UNAVAILABLE),
+    (Uncertain, ExitCode.UNCERTAIN),
     (StoreCorrupt, ExitCode.DAMAGED),
     (UnicodeDecodeError, ExitCode.DAMAGED),
     (DatabaseInUse, ExitCode.CONFLICT),

@@ -33,7 +33,7 @@ async def explain(db: Database, who: str, permission: str | None, quota: str | N
     if (permission is None) == (quota is None):
         raise click.UsageError("name a permission, or --quota")
     user, now = await look_up_user(db, who), db.clock()
-    facts, catalog = await _facts(db, user.id, now)
+    facts, catalog = await user_facts(db, user.id, now)
     if permission is not None:
         held = why_permission(user.id, facts, catalog, permission, now)
         verdict = f"{user.username} {'has' if held.allowed else 'does not have'} {permission}."
@@ -46,8 +46,9 @@ async def explain(db: Database, who: str, permission: str | None, quota: str | N
         _show(answer, no_quota if answer.balance is None else _balance(quota, answer.balance))
 
 
-async def _facts(db: Database, user_id: str, now: int) -> tuple[UserFacts, Catalog]:
-    """What the database says of one user, of one moment."""
+async def user_facts(db: Database, user_id: str, now: int) -> tuple[UserFacts, Catalog]:
+    """What the database says of one user, of one moment. `now`: milliseconds since 1970 UTC. Raises StoreError where no
+    document can be built of it."""
     async with db.snapshot() as snapshot:
         catalog = await load_catalog(snapshot)
         loaded = (await load_users(snapshot, {user_id: (Part.ALL, None)}, catalog, now))[user_id]

@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "keys": "gateway.cli.keys:keys",
     "org": "gateway.cli.organizations:org",
     "plan": "gateway.cli.plans:plan",
+    "quota": "gateway.cli.quota:quota",
     "audit": "gateway.cli.audit:audit",
     "watch": "gateway.cli.watch:watch",
     "tail": "gateway.cli.tail:tail",

@@ -6,15 +6,19 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import click
 import msgspec
 
 from gateway.core.clock import parse_rfc3339
-from gateway.core.text import MAX_EMAIL, TEXT_CHECKS, check_attributes, check_text, make_id
+from gateway.core.document import MAX_INTEGER
+from gateway.core.spending import KEY_LENGTH, MOST
+from gateway.core.text import MAX_EMAIL, MAX_LABEL, TEXT_CHECKS, check_attributes, check_text, make_id
 from gateway.store.database import wall_clock
 
+_WHOLE = re.compile(r"[+-]?[0-9]{1,16}")
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([mhdw])")
 UNLIMITED = "unlimited"
 _UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
@@ -77,6 +81,25 @@ class _Limit(click.ParamType[int | str]):
         return int(value)
 
 
+class _Amount(click.ParamType[int]):
+    """Units of a quota: a whole number from `least` to `most`, with a sign where it may be negative."""
+
+    name = "amount"
+
+    def __init__(self, least: int, most: int, bounds: str) -> None:
+        self._least = least
+        self._most = most
+        self._bounds = bounds
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or a usage error."""
+        if isinstance(value, int):
+            return value
+        if not _WHOLE.fullmatch(value) or not self._least <= int(value) <= self._most:
+            self.fail(f"write a whole number from {self._bounds}", param, ctx)
+        return int(value)
+
+
 class _Attribute(click.ParamType[tuple[str, Any]]):
     """``KEY=VALUE``: the value is JSON where it is JSON, else text."""
 
@@ -120,6 +143,11 @@ TIMEZONE = _Checked("zone", TEXT_CHECKS["timezone"])
 NAME = _Checked("name", TEXT_CHECKS["name"])
 PLAN = _Checked("plan", TEXT_CHECKS["plan"])
 WHO = _Checked("user", lambda value: check_text(unicodedata.normalize("NFKC", value), "the user", MAX_EMAIL))
+KEY = _Checked("key", partial(check_text, what="the key", longest=KEY_LENGTH, shortest=1))
+REASON = _Checked("reason", partial(check_text, what="the reason", longest=MAX_LABEL, shortest=1))
+AMOUNT = _Amount(1, MOST, "1 to 2^31")
+DIFFERENCE = _Amount(-MOST, MOST, "-2^31 to 2^31")
+TOTAL = _Amount(0, MAX_INTEGER, "0 to 2^53 - 1")
 MOMENT = _Moment()
 PAST = _Moment(past=True)
 LIMIT = _Limit()

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.cli.exits import ExitCode
+from gateway.cli.quota import _Told
+from gateway.errors import QuotaExceeded, Uncertain
+from gateway.store.database import Database, wall_clock
+from gateway.store.quotas import Quotas
+from tests.gateway.cli.conftest import Cli
+from tests.support.foreign_writer import ForeignWriter
+from tests.support.sqld import SqldServer
+
+MONTH = {"period": "month", "hard": True, "limit": 500, "reserved": 0, "level": "ok"}
+FAR = 9_999_999_999_999
+
+
+@pytest.fixture(params=["file", "server"])
+def anywhere(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> Iterator[Cli]:
+    """The demo data in a file, and on a libSQL server."""
+    if request.param == "file":
+        cli("init", "--demo")
+        yield cli
+        return
+    with SqldServer(tmp_path / "server") as server:
+        monkeypatch.setenv("GATEWAY_DATABASE_URL", server.url)
+        cli("init", "--demo")
+        yield cli
+
+
+def reserve(cli: Cli, owner: str, quota: str, amount: int, name: str, ttl_s: float = 600.0) -> None:
+    """Units that somebody holds: Alan."""
+
+    async def hold() -> None:
+        async with await Database.open(str(cli.database), create=False) as database:
+            await Quotas(database, wall_clock).leases.reserve("user:u_alan", owner, quota, amount, name, ttl_s)
+
+    asyncio.run(hold())
+
+
+def entry(cli: Cli, who: str, quota: str) -> Any:
+    return cli.json("quota", "show", who, quota)["quotas"][quota]
+
+
+# --- show ---
+
+
+def test_every_quota_is_shown(anywhere: Cli) -> None:
+    shown = anywhere.json("quota", "show", "grace")
+    assert shown["owner"] == "user:u_grace"
+    assert shown["leases"] == []
+    assert shown["quotas"].keys() == {"voice_minutes", "sms_messages"}
+    document = anywhere.json("explain", "grace", "--quota", "voice_minutes")["balance"]
+    assert shown["quotas"]["voice_minutes"] == document
+    pool = anywhere.json("quota", "show", "org:o_acme")
+    assert pool["owner"] == "org:o_acme"
+    assert pool["quotas"]["voice_minutes"]["limit"] == 10_000
+    assert "limit" not in pool["quotas"]["sms_messages"]
+    assert list(anywhere.json("quota", "show", "grace", "sms_messages")["quotas"]) == ["sms_messages"]
+    lines = anywhere("quota", "show", "org:o_acme").out.splitlines()
+    assert lines[0].split()[:5] == ["quota", "used", "reserved", "limit", "remaining"]
+    assert [line.split()[0] for line in lines[1:]] == ["sms_messages", "voice_minutes"]
+    assert "unlimited" in lines[1]
+
+
+def test_an_override_and_its_period_are_shown(demo: Cli) -> None:
+    demo("user", "quota", "alan", "seats", "10", "--period", "never")
+    assert entry(demo, "alan", "seats") == {
+        **{"limit": 10, "used": 0, "reserved": 0, "remaining": 10},
+        **{"period": "never", "hard": True, "level": "ok"},
+    }
+    demo("user", "quota", "alan", "seats", "0", "--period", "never")
+    assert entry(demo, "alan", "seats")["level"] == "exhausted"
+    assert "exhausted" in demo("quota", "show", "alan", "seats").out
+
+
+def test_open_leases_are_shown_with_who_holds_them(demo: Cli) -> None:
+    reserve(demo, "user:u_alan", "voice_minutes", 7, "a call \u202e", 600)
+    reserve(demo, "user:u_alan", "voice_minutes", 2, "sooner", 60)
+    reserve(demo, "org:o_acme", "voice_minutes", 5, "shared")
+    shown = demo.json("quota", "show", "alan")
+    assert shown["quotas"]["voice_minutes"]["reserved"] == 9
+    assert [(lease["id"], lease["held"], lease["spender"]) for lease in shown["leases"]] == [
+        ("sooner", 2, "user:u_alan"),
+        ("a call \u202e", 7, "user:u_alan"),
+    ]
+    assert all(lease[name].endswith("Z") for lease in shown["leases"] for name in ("expires_at", "period_start"))
+    out = demo("quota", "show", "alan").out
+    assert "a call \\u202e" in out
+    assert "\u202e" not in out
+    assert [lease["id"] for lease in demo.json("quota", "show", "org:o_acme")["leases"]] == ["shared"]
+    assert demo.json("quota", "show", "alan", "sms_messages")["leases"] == []
+
+
+def test_what_only_sql_can_have_written_does_not_hide_the_rest(demo: Cli) -> None:
+    reserve(demo, "user:u_alan", "voice_minutes", 7, "fine")
+    with ForeignWriter(demo.database) as foreign:
+        foreign.execute(
+            "INSERT INTO leases (spender, id, owner, quota, period, period_start, amount, held, created_at, expires_at)"
+            " VALUES ('user:u_alan', CAST(x'ff' AS TEXT), 'user:u_alan', 'voice_minutes', 'month', ?1, 1, 1, 0, ?1)",
+            9 * 10**18,
+        )
+    leases = demo.json("quota", "show", "alan")["leases"]
+    assert [lease["id"] for lease in leases] == ["fine", "\ufffd"]
+    assert leases[1]["expires_at"] == 9 * 10**18
+    assert "\ufffd" in demo("quota", "show", "alan").out
+
+
+def test_who_has_none_is_told(demo: Cli) -> None:
+    (demo.database.parent / "plans.toml").write_text('[plans.bare]\nname = "Bare"\n')
+    demo("plan", "apply", "plans.toml")
+    demo("user", "add", "bob", "--plan", "bare")
+    assert demo("quota", "show", "bob").out == "bob has no quotas.\n"
+    assert demo.json("quota", "show", "bob")["quotas"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["eve"], "There is no user eve."),
+        (["org:o_none"], "There is no organization o_none."),
+        (["org:"], "There is no organization ."),
+        (["ada", "faxes"], "ada has no quota faxes."),
+        (["org:o_acme", "faxes"], "o_acme has no quota faxes."),
+        (["--", "-ada"], "There is no user -ada."),
+    ],
+)
+def test_what_is_not_there_can_not_be_shown(demo: Cli, arguments: list[str], said: str) -> None:
+    assert demo("quota", "show", *arguments, code=ExitCode.NOT_FOUND).err == f"gateway: {said}\n"
+
+
+def test_what_can_not_be_worked_out_is_a_line(demo: Cli) -> None:
+    with ForeignWriter(demo.database) as foreign:
+        foreign.execute("UPDATE users SET timezone = 'Mars' WHERE id = 'u_ada'")
+        foreign.execute("UPDATE organizations SET timezone = 'Mars'")
+    assert "can not be" in demo("quota", "show", "ada", code=ExitCode.UNAVAILABLE).err
+    assert "can not be" in demo("quota", "show", "org:o_acme", code=ExitCode.UNAVAILABLE).err
+
+
+# --- consume ---
+
+
+def test_units_are_taken_once_for_each_key(anywhere: Cli) -> None:
+    before = entry(anywhere, "alan", "voice_minutes")["used"]
+    taken = anywhere.json("quota", "consume", "alan", "voice_minutes", "5", "--key", "-k 1")
+    assert (taken["spender"], taken["owner"], taken["key"]) == ("user:u_alan", "user:u_alan", "-k 1")
+    assert (taken["quota"], taken["amount"], taken["used"]) == ("voice_minutes", 5, before + 5)
+    assert anywhere.json("quota", "consume", "alan", "voice_minutes", "5", "--key", "-k 1") == taken
+    said = anywhere("quota", "consume", "alan", "voice_minutes", "6", "--key", "-k 1", code=ExitCode.CONFLICT).err
+    assert said == "gateway: The key was used for another request.\n"
+    said = anywhere("quota", "consume", "alan", "sms_messages", "5", "--key", "-k 1", code=ExitCode.CONFLICT).err
+    assert said == "gateway: The key was used for another request.\n"
+    assert entry(anywhere, "alan", "voice_minutes")["used"] == before + 5
+    assert {name: taken[name] for name in entry(anywhere, "alan", "voice_minutes")} == entry(
+        anywhere, "alan", "voice_minutes"
+    )
+
+
+def test_without_a_key_one_is_made_and_printed(demo: Cli) -> None:
+    first, second = (demo.json("quota", "consume", "alan", "voice_minutes") for _ in range(2))
+    assert first["amount"] == second["amount"] == 1
+    assert second["used"] == first["used"] + 1
+    assert second["seq"] > first["seq"]
+    assert first["key"][:12] <= second["key"][:12]
+    assert first["key"] != second["key"]
+    again = demo.json("quota", "consume", "alan", "voice_minutes", "--key", first["key"])
+    assert again == first
+    out = demo("quota", "consume", "alan", "voice_minutes", "2").out
+    key = out.split()[-1]
+    assert out.startswith(f"alan took 2 of voice_minutes: {second['used'] + 2} used, 0 reserved of 10000, ")
+    assert demo.json("quota", "consume", "alan", "voice_minutes", "2", "--key", key)["used"] == second["used"] + 2
+
+
+def test_a_hard_limit_is_not_passed(anywhere: Cli) -> None:
+    anywhere("user", "quota", "alan", "calls", "3")
+    anywhere("quota", "consume", "alan", "calls", "2")
+    said = anywhere("quota", "consume", "alan", "calls", "2", code=ExitCode.EXCEEDED).err
+    resets_at = entry(anywhere, "alan", "calls")["resets_at"]
+    assert said == f"gateway: The quota leaves 1 of the 2 asked for. It begins anew at {resets_at}.\n"
+    assert entry(anywhere, "alan", "calls")["used"] == 2
+    anywhere("user", "quota", "alan", "calls", "3", "--soft")
+    assert anywhere.json("quota", "consume", "alan", "calls", "2")["remaining"] == 0
+    anywhere("user", "quota", "alan", "calls", "unlimited")
+    assert "limit" not in anywhere.json("quota", "consume", "alan", "calls", "2147483648")
+
+
+def test_one_that_never_begins_anew_says_no_moment(demo: Cli) -> None:
+    demo("user", "quota", "alan", "seats", "3", "--period", "never")
+    said = demo("quota", "consume", "alan", "seats", "4", code=ExitCode.EXCEEDED).err
+    assert said == "gateway: The quota leaves 3 of the 4 asked for.\n"
+    assert "until" not in demo("quota", "consume", "alan", "seats", "3").out
+
+
+def test_a_pool_is_taken_from_within_the_members_cap(anywhere: Cli) -> None:
+    anywhere("org", "cap", "o_acme", "grace", "voice_minutes", "4")
+    before = entry(anywhere, "org:o_acme", "voice_minutes")["used"]
+    taken = anywhere.json("quota", "consume", "grace", "voice_minutes", "3", "--org", "o_acme")
+    assert (taken["spender"], taken["owner"]) == ("user:u_grace", "org:o_acme")
+    assert (taken["used"], taken["cap"], taken["cap_remaining"]) == (before + 3, 4, 1)
+    refused = anywhere("quota", "consume", "grace", "voice_minutes", "2", "--org", "o_acme", code=ExitCode.EXCEEDED)
+    assert "leaves 1 of the 2" in refused.err
+    out = anywhere("quota", "consume", "grace", "voice_minutes", "--org", "o_acme").out
+    assert "grace took 1 of voice_minutes of o_acme: " in out
+    assert ", 0 of the member's share" in out
+    assert entry(anywhere, "org:o_acme", "voice_minutes")["used"] == before + 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["eve", "voice_minutes"], "There is no user eve."),
+        (["org:o_acme", "voice_minutes"], "There is no user org:o_acme."),
+        (["ada", "faxes"], "ada has no quota faxes, or is disabled."),
+        (["ada", "voice_minutes", "--org", "o_none"], "There is no organization o_none."),
+        (
+            ["admin", "voice_minutes", "--org", "o_acme"],
+            "o_acme has no quota voice_minutes, or admin is no member of it, or one of them is disabled.",
+        ),
+    ],
+)
+def test_what_is_not_there_can_not_be_taken(demo: Cli, arguments: list[str], said: str) -> None:
+    assert demo("quota", "consume", *arguments, code=ExitCode.NOT_FOUND).err == f"gateway: {said}\n"
+
+
+def test_who_is_disabled_takes_nothing(demo: Cli) -> None:
+    demo("user", "disable", "alan")
+    demo("quota", "consume", "alan", "voice_minutes", code=ExitCode.NOT_FOUND)
+    demo("quota", "consume", "alan", "voice_minutes", "--org", "o_acme", code=ExitCode.NOT_FOUND)
+    demo("org", "disable", "o_acme")
+    demo("quota", "consume", "grace", "voice_minutes", "--org", "o_acme", code=ExitCode.NOT_FOUND)
+
+
+@pytest.mark.parametrize("amount", ["0", "-5", "1.5", "five", "2147483649", "1_000", "\u0665", "", "1e3", "0x10"])
+def test_an_amount_is_a_whole_number(demo: Cli, amount: str) -> None:
+    said = demo("quota", "consume", "alan", "voice_minutes", amount, code=ExitCode.USAGE).err
+    assert "write a whole number from 1 to 2^31" in said
+    assert entry(demo, "alan", "voice_minutes")["used"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--key", ""], "the key must have 1 to 128 characters"),
+        (["--key", "k" * 129], "the key must have 1 to 128 characters"),
+        (["--key", "a\x1b[2J"], "control characters"),
+        (["--key", "a\udc80"], "control characters or lone surrogates"),
+        (["--kye", "a"], "No such option '--kye'"),
+        (["1", "2"], "unexpected extra argument"),
+        (["--key"], "requires an argument"),
+        (["--org", "org:o_acme"], "the id must have"),
+    ],
+)
+def test_a_wrong_call_takes_nothing(demo: Cli, arguments: list[str], said: str) -> None:
+    assert said in demo("quota", "consume", "alan", "voice_minutes", *arguments, code=ExitCode.USAGE).err
+    assert entry(demo, "alan", "voice_minutes")["used"] == 0
+
+
+def test_a_key_can_not_talk_to_the_terminal(demo: Cli) -> None:
+    out = demo("quota", "consume", "alan", "voice_minutes", "--key", "\u202ek").out
+    assert out.endswith("Key \\u202ek\n")
+    assert demo.json("quota", "consume", "alan", "voice_minutes", "--key", "\u202ek")["key"] == "\u202ek"
+
+
+def test_a_database_that_is_away_is_one_line(anywhere: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", "http://127.0.0.1:1")
+    for command in (["show", "alan"], ["consume", "alan", "voice_minutes"]):
+        anywhere("quota", *command, code=ExitCode.UNAVAILABLE)
+
+
+def test_what_is_not_known_can_be_asked_again(
+    demo: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The units were taken, and nobody said so."""
+    consume = Quotas.__init__
+
+    def losing(self: Quotas, database: Database, wall: Any) -> None:
+        consume(self, database, wall)
+        whole = self.spender.consume
+
+        async def lost(order: Any) -> Any:
+            await whole(order)
+            raise Uncertain("the answer was lost")
+
+        monkeypatch.setattr(self.spender, "consume", lost)
+
+    with monkeypatch.context() as during:
+        during.setattr(Quotas, "__init__", losing)
+        said = demo("quota", "consume", "alan", "voice_minutes", "5", code=ExitCode.UNCERTAIN).err
+    assert said.startswith("gateway: It is not known whether it was made: repeat it with --key ")
+    assert entry(demo, "alan", "voice_minutes")["used"] == 5
+    assert demo.json("quota", "consume", "alan", "voice_minutes", "5", "--key", said.split()[-1])["used"] == 5
+    with pytest.raises(asyncio.CancelledError), _Told("k"):
+        raise asyncio.CancelledError
+    assert capsys.readouterr().err == "It may have been made: repeat it with --key k\n"
+    with pytest.raises(QuotaExceeded), _Told("k"):
+        raise QuotaExceeded("No.")
