@@ -14,6 +14,9 @@ from gateway.core.quotas import Limit, QuotaOverride, Usage
 
 Usages = Mapping[str, tuple[Usage, ...]]
 NO_USAGES: Usages = {}
+MemberUsages = Mapping[tuple[str, str], tuple[Usage, ...]]
+"""By organization and quota, what one member took of the pool."""
+NO_MEMBER_USAGES: MemberUsages = {}
 NOBODY: frozenset[str] = frozenset()
 
 
@@ -43,7 +46,7 @@ class Cap(NamedTuple):
 
 
 class UserFacts(NamedTuple):
-    """All about one user but the identity section, which is kept encoded."""
+    """All about one user but the identity section, which is kept encoded; `member_usages` of pools with a cap alone."""
 
     plan: str
     active: bool
@@ -56,6 +59,7 @@ class UserFacts(NamedTuple):
     usages: Usages = NO_USAGES
     memberships: tuple[Membership, ...] = ()
     caps: tuple[Cap, ...] = ()
+    member_usages: MemberUsages = NO_MEMBER_USAGES
 
 
 class Member(NamedTuple):

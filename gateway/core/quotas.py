@@ -21,6 +21,14 @@ from gateway.core.document import MAX_INTEGER
 Period = Literal["hour", "day", "week", "month", "year", "never"]
 PERIODS: tuple[Period, ...] = get_args(Period)
 
+LONGEST_MS: dict[str, int] = {
+    "hour": HOUR_MS,
+    "day": 49 * HOUR_MS,
+    "week": 9 * 24 * HOUR_MS,
+    "month": 33 * 24 * HOUR_MS,
+    "year": 368 * 24 * HOUR_MS,
+}
+"""What no period of the kind lasts longer than, whatever the zone did with its clocks or its calendar."""
 LOW_PERCENT = 80
 CRITICAL_PERCENT = 95
 
@@ -211,6 +219,17 @@ def usage_in_period(usages: Sequence[Usage], start_ms: int, now_ms: int) -> list
     More than one where the kind of period, the anchor or the zone was changed meanwhile: what was taken carries over.
     """
     return [usage for usage in usages if start_ms <= usage.period_start <= now_ms]
+
+
+def taken_in_period(
+    usages: Sequence[Usage], period: str, anchor_ms: int | None, timezone: str, now_ms: int
+) -> tuple[int, int | None]:
+    """What was used and is reserved in the period around now, and when a row that is there already begins to count
+    (None: none does before the period ends). Raises ValueError as `period_bounds` does.
+    """
+    start, _ = period_bounds(period, anchor_ms, timezone, now_ms)
+    taken = sum(usage.used + usage.reserved for usage in usage_in_period(usages, start, now_ms))
+    return taken, min((usage.period_start for usage in usages if usage.period_start > now_ms), default=None)
 
 
 def quota_entry(limit: Limit, used: int, reserved: int, end_ms: int | None) -> dict[str, Any]:

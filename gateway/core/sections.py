@@ -16,7 +16,7 @@ from gateway.core.clock import rfc3339
 from gateway.core.document import canonical, parse_object
 from gateway.core.facts import Catalog, Membership, OrganizationFacts, Section, UserFacts, UserSections
 from gateway.core.permissions import effective
-from gateway.core.quotas import QuotaOverride, balance, effective_limit
+from gateway.core.quotas import QuotaOverride, balance, effective_limit, taken_in_period
 
 
 class UserRow(NamedTuple):
@@ -195,10 +195,8 @@ def organizations_section(facts: UserFacts, catalog: Catalog, now: int) -> Secti
         if organization is None or not organization.active:
             continue
         quotas, changes_at = pool_quotas(organization, catalog, now)
-        for cap in facts.caps:
-            limited = cap.limit is not None and cap.quota in quotas
-            if limited and cap.organization == membership.organization:
-                quotas[cap.quota]["cap"] = cap.limit
+        if facts.caps:
+            changes += _add_caps(quotas, membership.organization, facts, catalog, now)
         organizations[membership.organization] = {
             "name": organization.name,
             "role": membership.role,
@@ -208,6 +206,26 @@ def organizations_section(facts: UserFacts, catalog: Catalog, now: int) -> Secti
         if changes_at is not None:
             changes.append(changes_at)
     return Section(canonical(organizations), min(changes, default=None))
+
+
+def _add_caps(quotas: dict[str, Any], organization_id: str, facts: UserFacts, catalog: Catalog, now: int) -> list[int]:
+    """Add to a pool's entries how much of it this member may take, and how much of that is left. Answers when the clock
+    changes that before the period ends.
+    """
+    organization = catalog.organizations[organization_id]
+    limits = catalog.plan(organization.plan).quotas
+    changes: list[int] = []
+    for cap in facts.caps:
+        if cap.organization != organization_id or cap.limit is None or cap.quota not in quotas:
+            continue
+        usages = facts.member_usages.get((organization_id, cap.quota), ())
+        period = limits[cap.quota].period
+        taken, changes_at = taken_in_period(usages, period, organization.anchor_at, organization.timezone, now)
+        quotas[cap.quota]["cap"] = cap.limit
+        quotas[cap.quota]["cap_remaining"] = max(0, cap.limit - taken)
+        if changes_at is not None:
+            changes.append(changes_at)
+    return changes
 
 
 def membership_permissions(facts: UserFacts, membership: Membership, catalog: Catalog) -> frozenset[str]:

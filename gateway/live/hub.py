@@ -229,9 +229,11 @@ class Hub:
 
     def touch_members(self, organization: str, loaded: OrganizationFacts | BadDocument | None, task: Task) -> None:
         """An organization was read: its members' documents are put on the list if it differs from before."""
-        if not isinstance(loaded, BadDocument) and loaded != self.catalog.organizations.get(organization):
-            members = self.related.members(organization)
-            self.work.all_of((member.doc for member in members), Task(Part.NONE, task.causes, task.since))
+        before = self.catalog.organizations.get(organization)
+        if not isinstance(loaded, BadDocument) and loaded != before:
+            on_other_plan = loaded is not None and (before is None or loaded.plan != before.plan)
+            task = Task(Part.USAGES if on_other_plan else Part.NONE, task.causes, task.since)
+            self.work.all_of((member.doc for member in self.related.members(organization)), task)
 
     def publish_organization(
         self,
@@ -311,12 +313,12 @@ class Hub:
         return differs
 
     def _plan_changed(self, id: str, old: Plan, new: Plan, task: Task | None) -> None:
-        periods_moved = _periods(old) != _periods(new)
-        self._build_again(self.related.on_plan(id), task, Part.USAGES if periods_moved else Part.NONE)
+        parts = Part.NONE if _periods(old) == _periods(new) else Part.USAGES
+        self._build_again(self.related.on_plan(id), task, parts)
         for organization, facts in self.catalog.organizations.items():
             if facts.plan == id:
                 self.work.organization(organization, task or READ_AGAIN)
-                self._build_again(self.related.members(organization), task)
+                self._build_again(self.related.members(organization), task, parts)
 
     def _build_again(self, entries: Iterable[UserEntry], task: Task | None, parts: int = Part.NONE) -> None:
         again = Task(parts, task.causes, task.since) if task else Task(parts, NO_CAUSES)

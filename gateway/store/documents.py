@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from gateway.core.facts import (
-    NO_USAGES,
     Cap,
     Catalog,
     Member,
@@ -21,7 +20,7 @@ from gateway.core.facts import (
     UserFacts,
 )
 from gateway.core.permissions import Grant, RoleGrant
-from gateway.core.quotas import Limit, QuotaOverride, Usage, period_bounds
+from gateway.core.quotas import Limit, QuotaOverride, period_bounds
 from gateway.core.sections import (
     OrganizationRow,
     UserRow,
@@ -30,6 +29,7 @@ from gateway.core.sections import (
     override_rows,
 )
 from gateway.store.database import Reader, Row, Snapshot, Statement
+from gateway.store.usages import read_pool_usages, read_user_usages
 
 W = TypeVar("W")
 F = TypeVar("F")
@@ -59,7 +59,7 @@ CAUSE_PARTS: Mapping[str, int] = {
     "permissions": Part.GRANTS,
     "quota_limit": Part.OVERRIDES | Part.USAGES | Part.CAPS,
     "quota_usage": Part.USAGES,
-    "organization": Part.MEMBERSHIPS,
+    "organization": Part.MEMBERSHIPS | Part.USAGES,
     "revocation": Part.NONE,
 }
 """What a change of a user's document makes necessary to read again; any other cause: everything."""
@@ -95,7 +95,8 @@ SELECT u.id, u.username, u.name, u.email, u.plan, u.status, u.is_admin, u.attrib
        2 * EXISTS (SELECT 1 FROM user_roles WHERE user_id = u.id)
        + 4 * EXISTS (SELECT 1 FROM user_permissions WHERE user_id = u.id)
        + 8 * EXISTS (SELECT 1 FROM user_quotas WHERE user_id = u.id)
-       + 16 * EXISTS (SELECT 1 FROM quota_usage WHERE owner = 'user:' || u.id)
+       + 16 * (EXISTS (SELECT 1 FROM quota_usage WHERE owner = 'user:' || u.id)
+         OR EXISTS (SELECT 1 FROM member_usage WHERE user_id = u.id))
        + 32 * EXISTS (SELECT 1 FROM memberships WHERE user_id = u.id)
        + 64 * EXISTS (SELECT 1 FROM member_caps WHERE user_id = u.id)
 FROM json_each(?1) AS wanted CROSS JOIN users AS u ON u.id = wanted.value"""
@@ -117,10 +118,6 @@ ORDER BY m.user_id, m.org_id"""
 _CAPS = """
 SELECT c.user_id, c.org_id, c.quota, c.limit_value
 FROM json_each(?1) AS wanted CROSS JOIN member_caps AS c ON c.user_id = wanted.value"""
-_USAGES = """
-SELECT u.owner, u.quota, u.period_start, u.used, u.reserved
-FROM json_each(?1) AS wanted CROSS JOIN quota_usage AS u
-  ON u.owner = wanted.value ->> 0 AND u.quota = wanted.value ->> 1 AND u.period_start >= wanted.value ->> 2"""
 _ORGANIZATIONS = """
 SELECT o.id, o.name, o.plan, o.status, o.attributes, o.created_at, o.updated_at, o.timezone, o.anchor_at
 FROM json_each(?1) AS wanted CROSS JOIN organizations AS o ON o.id = wanted.value"""
@@ -239,51 +236,16 @@ def _override(row: Row) -> tuple[str, QuotaOverride]:
 async def _load_user_usages(
     snapshot: Snapshot, parts_of: Mapping[str, int], loaded: Users, catalog: Catalog, now: int
 ) -> None:
-    """Read balances of the periods under way, for the quotas that each user has by plan or override."""
-    asked: list[tuple[str, str, int]] = []
-    for user, parts in parts_of.items():
-        found = loaded[user]
-        if parts & Part.USAGES and isinstance(found, LoadedUser):
-            asked += _periods_of(f"user:{user}", found.facts, catalog, now)
-    usages = await _read_usages(snapshot, asked)
-    for user, parts in parts_of.items():
-        found = loaded[user]
-        if parts & Part.USAGES and isinstance(found, LoadedUser):
-            mine = usages.get(f"user:{user}", NO_USAGES)
-            if mine or found.facts.usages:
-                loaded[user] = found._replace(facts=found.facts._replace(usages=mine))
-
-
-def _periods_of(owner: str, facts: UserFacts, catalog: Catalog, now: int) -> list[tuple[str, str, int]]:
-    limits = catalog.plan(facts.plan).quotas
-    asked = [
-        (owner, quota, period_bounds(limit.period, facts.anchor_at, facts.timezone, now)[0])
-        for quota, limit in limits.items()
-        if quota not in facts.overrides
-    ]
-    for quota, overrides in facts.overrides.items():
-        candidates = [override.limit for override in overrides]
-        if quota in limits:
-            candidates.append(limits[quota])
-        starts = [period_bounds(limit.period, facts.anchor_at, facts.timezone, now)[0] for limit in candidates]
-        asked.append((owner, quota, min(starts)))
-    return asked
-
-
-async def _read_usages(
-    snapshot: Snapshot, asked: Iterable[tuple[str, str, int]]
-) -> dict[str, dict[str, tuple[Usage, ...]]]:
-    asked = list(asked)
-    if not asked:
-        return {}
-    [rows] = await snapshot.read(Statement(_USAGES, (_array(asked),)))
-    usages: dict[str, dict[str, tuple[Usage, ...]]] = {}
-    owner: Any
-    quota: Any
-    for owner, quota, *usage in rows:
-        mine = usages.setdefault(owner, {})
-        mine[quota] = (*mine.get(quota, ()), Usage(*usage))
-    return usages
+    """Read balances of the periods under way, for the quotas that each user has."""
+    found = {
+        user: known.facts
+        for user, parts in parts_of.items()
+        if parts & Part.USAGES and isinstance(known := loaded[user], LoadedUser)
+    }
+    for user, (own, of_pools) in (await read_user_usages(snapshot, found, catalog, now)).items():
+        facts, known = found[user], loaded[user]
+        if isinstance(known, LoadedUser) and (own or of_pools or facts.usages or facts.member_usages):
+            loaded[user] = known._replace(facts=facts._replace(usages=own, member_usages=of_pools))
 
 
 async def load_organizations(
@@ -317,7 +279,9 @@ async def _load_organizations(
         if wanted[organization]:
             facts = facts._replace(members=tuple(Member(*m[1:]) for m in members.get(organization, ())))
         loaded[organization] = facts
-    await _load_pool_usages(snapshot, loaded, catalog, now)
+    found = {id: facts for id, facts in loaded.items() if isinstance(facts, OrganizationFacts)}
+    for organization, usages in (await read_pool_usages(snapshot, found, catalog, now)).items():
+        loaded[organization] = found[organization]._replace(usages=usages)
     return loaded
 
 
@@ -326,21 +290,6 @@ def _organization(row: Row) -> OrganizationFacts:
     timezone: Any = row[7]
     period_bounds("day", None, timezone, 0)
     return OrganizationFacts(row[1], row[2], row[3] == "active", timezone, row[8], profile)
-
-
-async def _load_pool_usages(
-    snapshot: Snapshot, loaded: dict[str, OrganizationFacts | BadDocument | None], catalog: Catalog, now: int
-) -> None:
-    asked = [
-        (f"org:{organization}", quota, period_bounds(limit.period, facts.anchor_at, facts.timezone, now)[0])
-        for organization, facts in loaded.items()
-        if isinstance(facts, OrganizationFacts)
-        for quota, limit in catalog.plan(facts.plan).quotas.items()
-    ]
-    usages = await _read_usages(snapshot, asked)
-    for organization, facts in loaded.items():
-        if isinstance(facts, OrganizationFacts) and (mine := usages.get(f"org:{organization}")):
-            loaded[organization] = facts._replace(usages=mine)
 
 
 async def statuses(reader: Reader, users: Iterable[str]) -> dict[str, str]:

@@ -127,8 +127,8 @@ def _balance(tables: Tables, owner: str, who: Row, limit: Row, now: int) -> dict
         for row in _where(tables, "quota_usage", owner=owner, quota=limit["quota"])
         if start <= row["period_start"] <= now
     ]
-    latest = max(rows, key=lambda row: row["period_start"], default={"used": 0, "reserved": 0})
-    used, reserved, allowed = latest["used"], latest["reserved"], limit["limit_value"]
+    used, reserved = sum(row["used"] for row in rows), sum(row["reserved"] for row in rows)
+    allowed = limit["limit_value"]
     entry: dict[str, Any] = {"used": used, "period": limit["period"], "level": _level(allowed, used + reserved)}
     if end is not None and limit["period"] != "never":
         entry["resets_at"] = _date(end)
@@ -136,6 +136,15 @@ def _balance(tables: Tables, owner: str, who: Row, limit: Row, now: int) -> dict
         remaining = max(0, allowed - used - reserved)
         entry |= {"limit": allowed, "reserved": reserved, "remaining": remaining, "hard": limit["hard"] == 1}
     return entry
+
+
+def _taken(tables: Tables, organization: Row, cap: Row, now: int) -> int:
+    """What the member with this cap took of the pool in its present period."""
+    [limit] = _where(tables, "plan_quotas", plan=organization["plan"], quota=cap["quota"])
+    start, _ = period_bounds(limit["period"], organization["anchor_at"], organization["timezone"], now)
+    whose = {name: cap[name] for name in ("org_id", "user_id", "quota")}
+    rows = _where(tables, "member_usage", **whose)
+    return sum(row["used"] + row["reserved"] for row in rows if start <= row["period_start"] <= now)
 
 
 def _level(allowed: int | None, taken: int) -> str:
@@ -151,7 +160,8 @@ def _organizations(tables: Tables, user: Row, now: int) -> Iterator[tuple[str, d
             pool = _pool(tables, organization, now)
             for cap in _where(tables, "member_caps", user_id=user["id"], org_id=organization["id"]):
                 if cap["quota"] in pool and cap["limit_value"] is not None:
-                    pool[cap["quota"]]["cap"] = cap["limit_value"]
+                    left = cap["limit_value"] - _taken(tables, organization, cap, now)
+                    pool[cap["quota"]] |= {"cap": cap["limit_value"], "cap_remaining": max(0, left)}
             granted = _where(tables, "org_role_permissions", role=membership["role"])
             permissions = [row["permission"] for row in granted] if user["status"] == "active" else []
             yield (

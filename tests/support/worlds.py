@@ -26,9 +26,9 @@ QUOTAS = ("q1", "q2")
 TABLES = (
     *("plans", "plan_permissions", "plan_quotas", "roles", "role_permissions", "users", "organizations"),
     *("user_roles", "user_permissions", "user_quotas", "quota_usage", "memberships", "org_role_permissions"),
-    "member_caps",
+    *("member_caps", "member_usage"),
 )
-"""The public tables that documents are made of, parents first."""
+"""The tables that documents are made of, parents first. Only `member_usage` is not anybody's to write."""
 
 moments = st.integers(-5, 5).map(lambda step: NOW + step * 7 * HOUR)
 maybe_moments = st.none() | moments
@@ -88,7 +88,12 @@ DEPENDENT: dict[str, st.SearchStrategy[list[Row]]] = {
         {"org_id": ORGANIZATIONS, "user_id": USERS, "quota": QUOTAS}, {"limit_value": st.none() | amounts}
     ),
 }
-"""Rows of every table that refers to others, by table."""
+"""Rows of every public table that refers to others, by table."""
+
+member_usages = _rows(
+    {"org_id": ORGANIZATIONS, "user_id": USERS, "quota": QUOTAS, "period_start": periods},
+    {"used": amounts, "reserved": amounts},
+)
 
 
 def _user(id: str) -> st.SearchStrategy[Row]:
@@ -108,6 +113,7 @@ worlds: st.SearchStrategy[Tables] = st.fixed_dictionaries(
         "organizations": st.tuples(*map(_organization, ORGANIZATIONS)).map(list),
     }
     | DEPENDENT
+    | {"member_usage": member_usages}
 )
 
 changes: st.SearchStrategy[tuple[str, tuple[Any, ...]]] = st.one_of(
@@ -119,8 +125,11 @@ changes: st.SearchStrategy[tuple[str, tuple[Any, ...]]] = st.one_of(
         st.sampled_from(ORGANIZATIONS).flatmap(lambda id: st.tuples(st.just(id), _partly(organization_columns))),
     ),
     *(st.tuples(st.just(table), st.tuples(rows)) for table, rows in DEPENDENT.items()),
+    st.tuples(st.just("member_usage"), st.tuples(member_usages)),
 )
-"""One change of one table: some columns of one user or organization, or all rows of another table."""
+"""One change of one table: some columns of one user or organization, all rows of another table, or what some members
+took, which is added to or put in place and never goes away.
+"""
 
 
 def _partly(columns: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Row]:
@@ -156,6 +165,11 @@ class World:
                 self._connection.execute(f"UPDATE {table} SET {names} WHERE id = ?", (*columns.values(), id))
                 return
             [rows] = change
+            if table == "member_usage":
+                self._insert(
+                    table, rows, "ON CONFLICT DO UPDATE SET used = excluded.used, reserved = excluded.reserved"
+                )
+                return
             present = self.rows(table)
             for row in present:
                 if row not in rows:
@@ -179,7 +193,7 @@ class World:
             return []
         return [dict(zip(names, row, strict=True)) for row in cursor]
 
-    def _insert(self, table: str, rows: Sequence[Row]) -> None:
+    def _insert(self, table: str, rows: Sequence[Row], otherwise: str = "") -> None:
         for row in rows:
             names, marks = ", ".join(row), ", ".join("?" * len(row))
-            self._connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(row.values()))
+            self._connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks}) {otherwise}", tuple(row.values()))

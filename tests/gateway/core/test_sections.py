@@ -236,7 +236,15 @@ def test_a_member_sees_the_pool_the_own_cap_and_what_the_role_grants() -> None:
     known = catalog(minutes=Limit(1000, "month", True))
     known.organizations["acme"] = acme(usages={"minutes": (Usage(NOVEMBER, 900, 0),)})
     known.organization_roles = {"admin": frozenset(("manage_members",))}
-    mine = member(Cap("acme", "minutes", 10), Cap("other", "minutes", 5), Cap("acme", "unknown", 5))
+    mine = member(
+        Cap("acme", "minutes", 10),
+        Cap("other", "minutes", 5),
+        Cap("acme", "unknown", 5),
+        member_usages={
+            ("acme", "minutes"): (Usage(NOVEMBER, 4, 1), Usage(NOW, 2, 0), Usage(NOVEMBER - 1, 90, 0)),
+            ("other", "minutes"): (Usage(NOVEMBER, 90, 0),),
+        },
+    )
     section = organizations_section(mine, known, NOW)
     assert section.changes_at == DECEMBER
     assert section.content == rfc8785.dumps(
@@ -256,6 +264,7 @@ def test_a_member_sees_the_pool_the_own_cap_and_what_the_role_grants() -> None:
                         "resets_at": "2026-12-01T00:00:00.000Z",
                         "level": "low",
                         "cap": 10,
+                        "cap_remaining": 3,
                     }
                 },
             }
@@ -268,7 +277,30 @@ def test_a_cap_without_a_limit_is_absent() -> None:
     known = catalog(minutes=Limit(1000, "month", True))
     known.organizations["acme"] = acme()
     section = organizations_section(member(Cap("acme", "minutes", None)), known, NOW)
-    assert "cap" not in json.loads(section.content)["acme"]["quotas"]["minutes"]
+    assert {"cap", "cap_remaining"}.isdisjoint(json.loads(section.content)["acme"]["quotas"]["minutes"])
+
+
+@pytest.mark.parametrize(("limit", "hard"), [(1000, True), (1000, False), (None, True)])
+def test_what_a_cap_leaves_begins_anew_with_the_pools_period(limit: int | None, hard: bool) -> None:
+    """By the organization's zone and anchor, not by the member's; and a row that is there already is announced."""
+    known = catalog(minutes=Limit(limit, "day", hard))
+    known.organizations["acme"] = acme(timezone="Asia/Kolkata")
+    midnight = ms(2026, 11, 22, 18, 30)
+    mine = member(
+        Cap("acme", "minutes", 10),
+        timezone="America/New_York",
+        member_usages={
+            ("acme", "minutes"): (Usage(midnight - 1, 9, 3), Usage(midnight, 1, 0), Usage(midnight + 5, 2, 0))
+        },
+    )
+    left = {}
+    for at in (midnight - 2, midnight - 1, midnight, midnight + 4, midnight + 5):
+        section = organizations_section(mine, known, at)
+        left[at] = json.loads(section.content)["acme"]["quotas"]["minutes"]["cap_remaining"]
+        assert section.changes_at is not None
+        later = organizations_section(mine, known, section.changes_at - 1)
+        assert later == section
+    assert list(left.values()) == [10, 0, 9, 9, 7]
 
 
 def test_an_organization_that_is_disabled_or_gone_is_not_shown() -> None:
@@ -322,6 +354,12 @@ any_user = st.builds(
     ),
     usages=st.dictionaries(by_quota, usages),
     memberships=st.just((Membership("acme", "admin"),)),
+    caps=st.lists(
+        st.builds(Cap, st.just("acme"), by_quota, st.none() | st.integers(0, 20)),
+        max_size=2,
+        unique_by=lambda cap: cap.quota,
+    ).map(tuple),
+    member_usages=st.dictionaries(st.tuples(st.just("acme"), by_quota), usages),
 )
 
 

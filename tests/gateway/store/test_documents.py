@@ -135,6 +135,18 @@ def test_organizations_are_what_the_model_says(store: Store, tables: Tables, lat
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
+async def on_other_limits(snapshot: Snapshot, before: Catalog, catalog: Catalog, now: int) -> set[str]:
+    """The organizations whose pools are others than they were."""
+    found = await load_organizations(snapshot, dict.fromkeys(ORGANIZATIONS, False), catalog, now)
+    return {
+        id
+        for id, facts in found.items()
+        if isinstance(facts, OrganizationFacts)
+        and id in before.organizations
+        and before.plan(before.organizations[id].plan).quotas != catalog.plan(facts.plan).quotas
+    }
+
+
 async def follow(
     database: Database, seq: int, known: dict[str, LoadedUser], plans: Catalog, now: int
 ) -> tuple[dict[str, LoadedUser], Catalog]:
@@ -147,9 +159,12 @@ async def follow(
             if kind == "user" and id in known:
                 before, _ = wanted.get(id, (Part.NONE, None))
                 wanted[id] = (before | CAUSE_PARTS.get(change.cause, Part.ALL), known[id].facts)
+        other_pools = await on_other_limits(snapshot, plans, catalog, now)
         for user, loaded in known.items():
             before, _ = wanted.get(user, (Part.NONE, None))
-            if plans.plan(loaded.facts.plan).quotas != catalog.plan(loaded.facts.plan).quotas:
+            if plans.plan(loaded.facts.plan).quotas != catalog.plan(loaded.facts.plan).quotas or other_pools & {
+                membership.organization for membership in loaded.facts.memberships
+            }:
                 wanted[user] = (before | Part.USAGES, loaded.facts)
         found = await load_users(snapshot, wanted, catalog, now)
         after = dict(known)
@@ -220,14 +235,126 @@ def test_periods_that_begin_earlier_now_bring_what_was_used_in_them(store: Store
     assert b'"used":3' in built(users["u1"], catalog, NOW).json()
 
 
-# --- rows that are odd -----------------------------------------------------------------------------------------------
-
 PLAIN: Tables = {
     "plans": [{"id": "p1"}],
     "plan_quotas": [{"plan": "p1", "quota": "q1", "limit_value": 5, "period": "month", "hard": 1}],
     "users": [{"id": user, "username": user, "plan": "p1"} for user in USERS],
     "organizations": [{"id": organization, "name": organization, "plan": "p1"} for organization in ORGANIZATIONS],
 }
+
+TAKEN = {"org_id": "o1", "user_id": "u1", "quota": "q1", "reserved": 1}
+DAY = 24 * HOUR
+
+
+def capped(*usages: tuple[int, int], period: str = "day", **organization: Any) -> Tables:
+    """A member with a cap of 20, who took so much of the pool so long ago."""
+    [first, second] = PLAIN["organizations"]
+    return PLAIN | {
+        "plans": [{"id": "p1"}, {"id": "p2"}, {"id": "own"}],
+        "users": [row | {"plan": "own"} for row in PLAIN["users"]],
+        "plan_quotas": [
+            {"plan": "p1", "quota": "q1", "limit_value": 50, "period": period, "hard": 1},
+            {"plan": "p2", "quota": "q1", "limit_value": None, "period": "month", "hard": 0},
+        ],
+        "organizations": [first | organization, second],
+        "memberships": [{"org_id": "o1", "user_id": "u1"}],
+        "member_caps": [{"org_id": "o1", "user_id": "u1", "quota": "q1", "limit_value": 20}],
+        "member_usage": [TAKEN | {"period_start": NOW - ago, "used": used} for ago, used in usages],
+    }
+
+
+def pool(store: Store, users: dict[str, LoadedUser], catalog: Catalog, now: int = NOW) -> dict[str, Any]:
+    shown = built(users["u1"], catalog, now).data()["organizations"]["o1"]["quotas"]["q1"]
+    expected = user_document(store.world.tables(), "u1", now)
+    assert expected is not None
+    assert shown == expected["organizations"]["o1"]["quotas"]["q1"]
+    return dict(shown)
+
+
+def test_a_member_sees_what_is_left_of_the_cap(store: Store) -> None:
+    store.world.fill(capped((3 * HOUR, 4), (2 * HOUR, 6), (2 * DAY, 7)))
+    users, catalog = store.run(load_all(store.database, NOW))
+    shown = pool(store, users, catalog)
+    assert (shown["cap"], shown["cap_remaining"], shown["used"]) == (20, 20 - 4 - 1 - 6 - 1, 0)
+    assert pool(store, users, catalog, NOW + DAY)["cap_remaining"] == 20  # the next day, from the same facts
+    assert not users["u1"].facts.usages
+
+
+def test_who_has_no_cap_is_not_asked_what_was_taken(store: Store) -> None:
+    store.world.fill(capped((HOUR, 4)) | {"member_caps": []})
+    users, catalog = store.run(load_all(store.database, NOW))
+    assert users["u1"].facts.member_usages == {}
+    assert {"cap", "cap_remaining"}.isdisjoint(pool(store, users, catalog))
+    seq = store.run(last_seq(store.database))
+    store.world.execute("UPDATE member_usage SET used = 9")
+    assert store.run(last_seq(store.database)) == seq
+    store.world.execute("INSERT INTO member_caps VALUES ('o1', 'u1', 'q1', NULL)")
+    users, catalog = store.run(follow(store.database, seq, users, catalog, NOW))
+    assert {"cap", "cap_remaining"}.isdisjoint(pool(store, users, catalog))
+    store.world.execute("UPDATE member_caps SET limit_value = 15")
+    users, catalog = store.run(follow(store.database, seq, users, catalog, NOW))
+    assert pool(store, users, catalog)["cap_remaining"] == 15 - 9 - 1
+
+
+def test_what_a_member_takes_is_read_again_by_itself(store: Store) -> None:
+    store.world.fill(capped((HOUR, 4)))
+    users, catalog = store.run(load_all(store.database, NOW))
+    seq = store.run(last_seq(store.database))
+    store.world.change("member_usage", ([TAKEN | {"period_start": NOW - HOUR, "used": 5}],))
+    store.world.change("member_usage", ([TAKEN | {"period_start": NOW - 2 * HOUR, "used": 30}],))
+    users, catalog = store.run(follow(store.database, seq, users, catalog, NOW))
+    assert pool(store, users, catalog)["cap_remaining"] == 0  # never below
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE plan_quotas SET period = 'month' WHERE plan = 'p1'",
+        "UPDATE organizations SET plan = 'p2' WHERE id = 'o1'",
+    ],
+)
+def test_a_longer_period_of_the_pool_brings_what_the_member_took_in_it(store: Store, change: str) -> None:
+    store.world.fill(capped((HOUR, 4), (9 * DAY, 6), (40 * DAY, 5)))
+    users, catalog = store.run(load_all(store.database, NOW))
+    assert pool(store, users, catalog)["cap_remaining"] == 15
+    seq = store.run(last_seq(store.database))
+    store.world.execute(change)
+    users, catalog = store.run(follow(store.database, seq, users, catalog, NOW))
+    assert pool(store, users, catalog)["cap_remaining"] == 20 - 5 - 7
+
+
+def test_a_member_who_comes_back_finds_the_cap_as_it_was_left(store: Store) -> None:
+    store.world.fill(capped((HOUR, 4), (9 * DAY, 6)))
+    users, catalog = store.run(load_all(store.database, NOW))
+    for change in (
+        "DELETE FROM memberships",
+        "UPDATE plan_quotas SET period = 'month' WHERE plan = 'p1'",
+        "INSERT INTO memberships(org_id, user_id) VALUES ('o1', 'u1')",
+    ):
+        seq = store.run(last_seq(store.database))
+        store.world.execute(change)
+        users, catalog = store.run(follow(store.database, seq, users, catalog, NOW))
+    assert pool(store, users, catalog)["cap_remaining"] == 20 - 5 - 7
+
+
+@settings(max_examples=60)
+@given(
+    period=st.sampled_from(["hour", "day", "week", "month", "year", "never"]),
+    anchor=st.none() | st.integers(NOW - 900 * DAY, NOW + 5 * DAY),
+    timezone=st.sampled_from(["UTC", "Asia/Kolkata", "Europe/Berlin", "Pacific/Apia"]),
+    usages=st.dictionaries(st.integers(-5 * 24, 400 * 24).map(lambda hours: hours * HOUR), st.integers(0, 3)),
+    later=st.integers(0, 40 * DAY),
+)
+def test_of_a_cap_the_whole_period_counts(
+    store: Store, period: str, anchor: int | None, timezone: str, usages: dict[int, int], later: int
+) -> None:
+    store.world.fill(capped(*usages.items(), period=period, anchor_at=anchor, timezone=timezone))
+    users, catalog = store.run(load_all(store.database, NOW))
+    for now in (NOW, NOW + later):
+        pool(store, users, catalog, now)
+
+
+# --- rows that are odd -----------------------------------------------------------------------------------------------
 
 
 async def load(database: Database, *ids: str) -> dict[str, LoadedUser | BadDocument | None]:
