@@ -10,6 +10,7 @@ from gateway.core.principal import Principal, PrincipalKind
 READ_USERS = "users.read"
 READ_ORGANIZATIONS = "orgs.read"
 MANAGE_MEMBERS = "manage_members"
+SPEND = "quotas.spend"
 
 
 class Access(enum.Enum):
@@ -52,3 +53,10 @@ def access_to_organization(
             granted = catalog.organization_roles.get(membership.role, frozenset())
             return Access.FULL if MANAGE_MEMBERS in granted else Access.PARTIAL
     return Access.NONE
+
+
+def may_spend(principal: Principal) -> bool:
+    """Whether the credential spends its owner's quotas, and pools that its owner is a member of: each does that was not
+    narrowed, and one whose scopes name ``quotas.spend``.
+    """
+    return principal.permissions is None or SPEND in principal.permissions

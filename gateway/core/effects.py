@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gateway.core.wire import Ping
+from gateway.core.spending import Order
+from gateway.core.wire import LeaseMessage, Ping
 from gateway.errors import Ending
 
 
@@ -59,6 +60,20 @@ class Report(NamedTuple):
     ping: Ping
 
 
+class Spend(NamedTuple):
+    """Carry out this order and answer with its outcome."""
+
+    order: Order
+    request_id: str
+
+
+class UseLease(NamedTuple):
+    """Do this with a lease of the spender (``user:ID``) and answer with the outcome."""
+
+    spender: str
+    request: LeaseMessage
+
+
 class Close(NamedTuple):
     """Send the last frame and close; nothing may be sent after it."""
 
@@ -66,7 +81,7 @@ class Close(NamedTuple):
     ending: Ending
 
 
-Effect = Send | SendPing | Authenticate | Subscribe | Unsubscribe | Resend | Report | Close
+Effect = Send | SendPing | Authenticate | Subscribe | Unsubscribe | Resend | Report | Spend | UseLease | Close
 
 SELF = (DocumentRequest("self", None),)
 

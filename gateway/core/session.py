@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
+from gateway.core import requests
+from gateway.core.allowance import Allowance
 from gateway.core.clock import rfc3339
 from gateway.core.effects import (
     SELF,
@@ -43,10 +45,11 @@ from gateway.core.wire import (
     BadFrame,
     ClientMessage,
     Codec,
+    Consume,
     Ended,
-    Error,
     Expiring,
     Hello,
+    LeaseMessage,
     Ping,
     Pong,
     Ready,
@@ -55,11 +58,11 @@ from gateway.core.wire import (
     Sync,
     Unwatch,
     Watch,
+    error_message,
 )
 from gateway.errors import AuthFailed, Ending, GatewayError, RateLimited
 
 NEVER = float("inf")
-RATE_WINDOW_S = 60.0
 
 
 class SessionLimits(NamedTuple):
@@ -87,16 +90,14 @@ class Session:
     """
 
     __slots__ = (
+        "_allowance",
         "_authenticating",
         "_expiring_sent",
         "_heartbeat_s",
         "_limits",
         "_ping_at",
         "_ping_unanswered",
-        "_strikes",
         "_timeout_at",
-        "_window_count",
-        "_window_ends",
         "codec",
         "condition",
         "id",
@@ -115,9 +116,7 @@ class Session:
         self._timeout_at = at.mono + limits.auth_timeout_s
         self._authenticating: Auth | None = None
         self._expiring_sent = False
-        self._window_ends = at.mono + RATE_WINDOW_S
-        self._window_count = 0
-        self._strikes = 0
+        self._allowance = Allowance(limits.messages_per_minute, at.mono)
 
     # --- beginning ---
 
@@ -215,8 +214,8 @@ class Session:
             return self.end(Ending.TOO_LARGE)
         if text is self.codec.binary:
             return self.end(Ending.BAD_FRAME)
-        over = self._charge(at)
-        if over and self._strikes > 1:
+        over = self._allowance.charge(at.mono)
+        if over and self._allowance.spent_in_a_row:
             return self._end_rate_limited(at)
         try:
             message = self.codec.decode(frame)
@@ -237,30 +236,14 @@ class Session:
         if self.condition is Condition.ENDED:
             return []
         self.heard()
-        over = self._charge(at)
-        return self._end_rate_limited(at) if over and self._strikes > 1 else []
-
-    def _charge(self, at: Instant) -> bool:
-        """Count one message; True when it is beyond the allowance. A spent allowance is a strike, and one after
-        another is the end.
-        """
-        limit = self._limits.messages_per_minute
-        if at.mono >= self._window_ends:
-            in_a_row = self._window_count > limit and at.mono < self._window_ends + RATE_WINDOW_S
-            self._strikes = 1 if in_a_row else 0
-            self._window_count = 0
-            self._window_ends = at.mono + RATE_WINDOW_S
-        self._window_count += 1
-        if self._window_count in (limit + 1, 2 * limit + 1):
-            self._strikes += 1
-        return self._window_count > limit
+        over = self._allowance.charge(at.mono)
+        return self._end_rate_limited(at) if over and self._allowance.spent_in_a_row else []
 
     def _end_rate_limited(self, at: Instant) -> list[Effect]:
-        return self.end(Ending.RATE_LIMITED, retry_after_s=round(max(0.0, self._window_ends - at.mono), 3))
+        return self.end(Ending.RATE_LIMITED, retry_after_s=self._allowance.renewed_in_s(at.mono))
 
     def _rate_limited(self, at: Instant) -> RateLimited:
-        retry_after_s = max(0.0, self._window_ends - at.mono)
-        return RateLimited("Too many messages.", retry_after_s=round(retry_after_s, 3))
+        return RateLimited("Too many messages.", retry_after_s=self._allowance.renewed_in_s(at.mono))
 
     def _receive_greeting(self, message: ClientMessage) -> list[Effect]:
         if not isinstance(message, Auth) or self._authenticating is not None:
@@ -272,6 +255,8 @@ class Session:
 
     def _receive_live(self, message: ClientMessage, at: Instant) -> list[Effect]:
         match message:
+            case Consume():
+                return self._receive_spending(message, at)
             case Ping():
                 return [Report(message)]
             case Watch(id=request_id, docs=docs):
@@ -282,6 +267,17 @@ class Session:
                 return [Resend(doc, request_id)]
             case Auth():
                 return self._receive_renewal(message, at)
+            case _:
+                return self._receive_spending(message, at)
+
+    def _receive_spending(self, message: Consume | LeaseMessage, at: Instant) -> list[Effect]:
+        assert self.principal is not None
+        if self.expired(at.wall):
+            return self.tick(at)
+        try:
+            return [requests.ask(self.principal, message)]
+        except GatewayError as refusal:
+            return [self.error(refusal, message.id)]
 
     def _receive_renewal(self, message: Auth, at: Instant) -> list[Effect]:
         assert self.principal is not None
@@ -365,15 +361,17 @@ class Session:
 
     def error(self, error: GatewayError, request_id: str | None, doc: str | None = None) -> Send:
         """The answer to a request that failed."""
-        return self._send(
-            Error(
-                error.code,
-                error.message,
-                UNSET if request_id is None else request_id,
-                UNSET if doc is None else doc,
-                UNSET if error.retry_after_s is None else error.retry_after_s,
-            )
-        )
+        return self._send(error_message(error, request_id, doc))
+
+    def answer(self, outcome: ServerMessage | GatewayError, request_id: str, at: Instant) -> list[Effect]:
+        """The outcome of a request that took its time: for nobody once the session or its credential is over."""
+        if self.condition is not Condition.LIVE:
+            return []
+        if self.expired(at.wall):
+            return self.tick(at)
+        if isinstance(outcome, GatewayError):
+            return [self.error(outcome, request_id)]
+        return [self._send(outcome)]
 
     def send(self, message: ServerMessage) -> Send:
         """Any message that carries no document."""

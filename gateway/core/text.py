@@ -52,6 +52,11 @@ def check_text(value: str, what: str, longest: int, *, shortest: int = 0) -> str
     return value
 
 
+def is_plain(value: str) -> bool:
+    """Whether there are no control characters and no lone surrogates in it."""
+    return _FORBIDDEN.search(value) is None
+
+
 def check_username(value: str) -> str:
     """The user name in NFKC, so that two ways to write the same characters make one name.
 

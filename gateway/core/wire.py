@@ -13,14 +13,21 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from gateway.core.spending import KEY_LENGTH, LEASE_TTL_S, MOST
 from gateway.errors import BadRequest, GatewayError, UnknownOp
 
 PROTOCOL_VERSION = 1
-FEATURES = ("resume", "conflation", "msgpack")
+FEATURES = ("resume", "conflation", "msgpack", "consume", "leases")
 
 Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
 RequestId = Annotated[str, Meta(min_length=1, max_length=64)]
 DocumentNames = Annotated[list[Annotated[str, Meta(min_length=1, max_length=256)]], Meta(max_length=10_000)]
+
+Amount = Annotated[int, Meta(ge=1, le=MOST)]
+AmountOrNone = Annotated[int, Meta(ge=0, le=MOST)]
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Key = Annotated[str, Meta(min_length=1, max_length=KEY_LENGTH)]
+Ttl = Annotated[float, Meta(ge=1, le=LEASE_TTL_S)]
 
 
 class BadFrame(Exception):
@@ -75,8 +82,59 @@ class Ping(Struct, tag_field="op", tag="ping", frozen=True):
     t: int | Finite | Annotated[str, Meta(max_length=64)] | None = None
 
 
-ClientMessage = Auth | Watch | Unwatch | Sync | Ping
-CLIENT_OPS = frozenset(("auth", "watch", "unwatch", "sync", "ping"))
+class Consume(Struct, tag_field="op", tag="consume", frozen=True):
+    """Take units from a quota of the principal, or with `org` from the pool of an organization. The same request under
+    the same `key` is carried out once.
+    """
+
+    id: RequestId
+    quota: Name
+    amount: Amount
+    key: Key
+    org: Name | None = None
+
+
+class Reserve(Struct, tag_field="op", tag="reserve", frozen=True):
+    """Hold units for `ttl_s` seconds, under the name `lease`."""
+
+    id: RequestId
+    lease: Key
+    quota: Name
+    amount: Amount
+    ttl_s: Ttl
+    org: Name | None = None
+
+
+class Extend(Struct, tag_field="op", tag="extend", frozen=True):
+    """Hold a lease for `ttl_s` seconds from now, and `amount` more units in it: those once for each `key`."""
+
+    id: RequestId
+    lease: Key
+    ttl_s: Ttl
+    amount: AmountOrNone = 0
+    key: Key | None = None
+
+
+class Commit(Struct, tag_field="op", tag="commit", frozen=True):
+    """End a lease: so much of it was used, the rest is given back."""
+
+    id: RequestId
+    lease: Key
+    amount: AmountOrNone
+
+
+class Release(Struct, tag_field="op", tag="release", frozen=True):
+    """End a lease of which nothing was used."""
+
+    id: RequestId
+    lease: Key
+
+
+LeaseMessage = Reserve | Extend | Commit | Release
+ClientMessage = Auth | Watch | Unwatch | Sync | Ping | Consume | LeaseMessage
+CLIENT_OPS = frozenset(
+    ("auth", "watch", "unwatch", "sync", "ping", "consume", "reserve", "extend", "commit", "release")
+)
 
 
 class _Header(Struct, frozen=True):
@@ -149,11 +207,29 @@ class Gone(ServerMessage, tag="gone", frozen=True):
 
 
 class Reply(ServerMessage, tag="reply", frozen=True):
-    """A request succeeded."""
+    """A request succeeded. To `consume` and to what leases are asked, it tells the balance of the quota at `seq`."""
 
     id: str
     docs: Sequence[str] | UnsetType = UNSET
     doc: str | UnsetType = UNSET
+    lease: str | UnsetType = UNSET
+    state: str | UnsetType = UNSET
+    held: int | UnsetType = UNSET
+    committed: int | UnsetType = UNSET
+    expires_at: str | UnsetType = UNSET
+    quota: str | UnsetType = UNSET
+    org: str | UnsetType = UNSET
+    limit: int | UnsetType = UNSET
+    used: int | UnsetType = UNSET
+    reserved: int | UnsetType = UNSET
+    remaining: int | UnsetType = UNSET
+    period: str | UnsetType = UNSET
+    hard: bool | UnsetType = UNSET
+    resets_at: str | UnsetType = UNSET
+    level: str | UnsetType = UNSET
+    cap: int | UnsetType = UNSET
+    cap_remaining: int | UnsetType = UNSET
+    seq: int | UnsetType = UNSET
 
 
 class Error(ServerMessage, tag="error", frozen=True):
@@ -164,6 +240,24 @@ class Error(ServerMessage, tag="error", frozen=True):
     id: str | UnsetType = UNSET
     doc: str | UnsetType = UNSET
     retry_after_s: float | UnsetType = UNSET
+    quota: str | UnsetType = UNSET
+    remaining: int | UnsetType = UNSET
+    resets_at: str | UnsetType = UNSET
+
+
+def error_message(error: GatewayError, request_id: str | None, doc: str | None) -> Error:
+    """What is said of a request that failed; `doc` is the document that was refused."""
+    details = error.details
+    return Error(
+        error.code,
+        error.message,
+        UNSET if request_id is None else request_id,
+        UNSET if doc is None else doc,
+        UNSET if error.retry_after_s is None else error.retry_after_s,
+        details.get("quota", UNSET),
+        details.get("remaining", UNSET),
+        details.get("resets_at", UNSET),
+    )
 
 
 class Expiring(ServerMessage, tag="expiring", frozen=True):

@@ -23,6 +23,7 @@ from gateway.core.effects import (
     Resend,
     Send,
     SendPing,
+    Spend,
     Subscribe,
     Unsubscribe,
 )
@@ -270,6 +271,10 @@ class Connection:
         if self.session.condition is Condition.LIVE:
             self._perform([self.session.error(error, request_id, doc)])
 
+    def answer(self, outcome: ServerMessage | GatewayError, request_id: str) -> None:
+        """The outcome of a request that took its time; the session may be over."""
+        self._act(lambda at: self.session.answer(outcome, request_id, at))
+
     def end(self, ending: Ending, *, retry_after_s: float | None = None, message: str = "") -> None:
         """End the session; whatever waits to be sent is not waited for."""
         self._perform(self.session.end(ending, retry_after_s=retry_after_s, message=message))
@@ -314,6 +319,8 @@ class Connection:
             match effect:
                 case Send(payload):
                     self.send_frame(payload)
+                case Spend(order, request_id):
+                    self._node.spending.consume(self, order, request_id)
                 case Subscribe(documents, request_id):
                     self._subscribe(documents, request_id)
                 case Report(ping):

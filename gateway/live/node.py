@@ -30,6 +30,7 @@ from gateway.live.feed import Feed
 from gateway.live.hub import Hub
 from gateway.live.neighbours import Neighbours
 from gateway.live.rollcall import RollCall
+from gateway.live.spending import Spending
 from gateway.metrics import Metrics
 from gateway.store.changes import prune
 from gateway.store.database import Database
@@ -78,6 +79,7 @@ class Node:
         self.clock = clock
         self.metrics = metrics
         self.quotas = quotas
+        self.spending = Spending(quotas)
         self.hub = Hub(max_documents=channel.max_documents, max_sessions_per_user=channel.max_sessions_per_user)
         feed = partial(Feed, database, self.hub, self.authenticator, clock, metrics=metrics)
         self.feed = feed(on_stale=self._store_stale, on_fresh=self._store_fresh, on_replaced=self._store_replaced)

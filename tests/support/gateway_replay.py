@@ -312,8 +312,9 @@ class GatewayReplay:
         """Whether the gateway has done all that it has to at this moment; `seq` is the last position of the log."""
         node, feed = self.node, self.node.feed
         if self.store.broken is not None:
-            return feed.stale and not node._tasks
-        return feed.position >= seq and not (feed.stale or node.hub.work or node._tasks or self.store.open)
+            return feed.stale and not (node._tasks or node.spending.open)
+        busy = node.hub.work or node._tasks or node.spending.open or self.store.open
+        return feed.position >= seq and not (feed.stale or busy)
 
     async def _compare(self, expected: list[Message]) -> None:
         """What the gateway sends until it is quiet is what is expected, in an order that is allowed."""

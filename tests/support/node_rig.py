@@ -225,4 +225,5 @@ class Rig:
 
     def _is_quiet(self, seq: int) -> bool:
         """Whether nothing is left to do, nor being done."""
-        return self.feed.position >= seq and not (self.hub.work or self.node._tasks or self.store.open)
+        node = self.node
+        return self.feed.position >= seq and not (self.hub.work or node._tasks or node.spending.open or self.store.open)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gateway.core.allowance import WINDOW_S
 from gateway.core.clock import rfc3339
 from gateway.core.effects import (
     SELF,
@@ -29,7 +30,7 @@ from gateway.core.effects import (
 )
 from gateway.core.instant import Instant
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
-from gateway.core.session import NEVER, RATE_WINDOW_S, Condition, Session, SessionLimits
+from gateway.core.session import NEVER, Condition, Session, SessionLimits
 from gateway.core.wire import JSON, MESSAGEPACK, Codec, Ping
 from gateway.errors import AuthFailed, Ending, Forbidden, NotFound, RateLimited, Unavailable
 
@@ -109,7 +110,7 @@ def test_hello_comes_first_and_says_what_the_client_must_know() -> None:
         "heartbeat_s": 25.0,
         "auth_timeout_s": 10.0,
         "max_frame_bytes": 1024,
-        "features": ["resume", "conflation", "msgpack"],
+        "features": ["resume", "conflation", "msgpack", "consume", "leases"],
     }
 
 
@@ -483,7 +484,7 @@ def test_twice_the_allowance_in_one_window_is_the_end() -> None:
 def test_a_second_window_in_a_row_is_the_end() -> None:
     session = live_session(limits=FEW)
     send(session, 4, 59)
-    assert send(session, 4, 61) == ["ok", "ok", "ok", ("rate_limited", RATE_WINDOW_S)]
+    assert send(session, 4, 61) == ["ok", "ok", "ok", ("rate_limited", WINDOW_S)]
 
 
 @pytest.mark.parametrize(("quiet_at", "again_at"), [(61, 121), (None, 121)])

@@ -1,0 +1,36 @@
+"""What a client asks of quotas, judged as far as that needs no database."""
+
+from __future__ import annotations
+
+from gateway.core.access import SPEND, may_spend
+from gateway.core.effects import Spend, UseLease
+from gateway.core.principal import Principal
+from gateway.core.spending import Order
+from gateway.core.text import is_plain
+from gateway.core.wire import Consume, Extend, LeaseMessage, Reserve
+from gateway.errors import BadRequest, Forbidden
+
+
+def ask(principal: Principal, request: Consume | LeaseMessage) -> Spend | UseLease:
+    """What a request comes to. Raises `Forbidden` and `BadRequest`."""
+    if not may_spend(principal):
+        raise Forbidden(f"The credential is narrowed to scopes without {SPEND}.")
+    if isinstance(request, Consume):
+        quota, key, org = request.quota, request.key, request.org
+        _check(f"{quota}{key}{org}")
+        spender = principal.document
+        owner = spender if org is None else f"org:{org}"
+        return Spend(Order(spender, owner, quota, request.amount, key), request.id)
+    _check(request.lease)
+    if isinstance(request, Reserve):
+        _check(f"{request.quota}{request.org}")
+    elif isinstance(request, Extend):
+        if request.amount and request.key is None:
+            raise BadRequest("What adds units to a lease needs a key.")
+        _check(request.key or "")
+    return UseLease(principal.document, request)
+
+
+def _check(text: str) -> None:
+    if not is_plain(text):
+        raise BadRequest("Names and keys must not contain control characters.")
