@@ -771,8 +771,8 @@ CREATE INDEX login_sessions_by_end ON login_sessions(expires_at);
 CREATE TABLE quota_ledger(
   id INTEGER PRIMARY KEY,
   at INTEGER NOT NULL,
-  kind TEXT NOT NULL CHECK (kind IN
-    ('opening', 'sql', 'consume', 'reserve', 'extend', 'commit', 'release', 'expire', 'adjust')),
+  kind TEXT NOT NULL CHECK (kind = 'consume' OR kind IN
+    ('opening', 'sql', 'reserve', 'extend', 'commit', 'release', 'expire', 'adjust')),
   owner TEXT NOT NULL,
   quota TEXT NOT NULL,
   period_start INTEGER NOT NULL,
@@ -841,31 +841,33 @@ CREATE VIEW spending AS SELECT
   '' AS reason
 WHERE 0;
 
+-- Speed decides how the two are written, for they run once for each unit of work that is metered: what is not carried
+-- out, or has nothing more to do, is left at once (RAISE(IGNORE) undoes nothing); only single rows of VALUES go to tables
+-- that have triggers, and the sums come first, as both would make a temporary table of each row otherwise.
 CREATE TRIGGER spending_own INSTEAD OF INSERT ON spending WHEN NEW.kind <> 'adjust' AND NEW.owner GLOB 'user:*' BEGIN
   INSERT INTO quota_ledger(at, kind, owner, quota, period_start, used, reserved, used_after, reserved_after, spender,
       key, lease, period, period_end, carried_used, carried_reserved, limit_value, hard, seq)
     SELECT NEW.at, NEW.kind, NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved, b.used + NEW.used,
       b.reserved + NEW.reserved, NEW.spender, NEW.key, NEW.lease, NEW.period, NEW.period_end, b.all_used - b.used,
-      b.all_reserved - b.reserved, l.limit_value, l.hard,
-      coalesce((SELECT max(seq) FROM change_log), 0) + 1
+      b.all_reserved - b.reserved, iif(o.user_id IS NULL, p.limit_value, o.limit_value),
+      iif(o.user_id IS NULL, p.hard, o.hard), coalesce((SELECT max(seq) FROM change_log), 0) + 1
     FROM (
-      SELECT iif(o.user_id IS NULL, p.limit_value, o.limit_value) AS limit_value,
-        iif(o.user_id IS NULL, p.period, o.period) AS period, iif(o.user_id IS NULL, p.hard, o.hard) AS hard
-      FROM users AS u
-      LEFT JOIN plan_quotas AS p ON p.plan = u.plan AND p.quota = NEW.quota
-      LEFT JOIN user_quotas AS o ON o.user_id = u.id AND o.quota = NEW.quota
-        AND coalesce(o.starts_at <= NEW.at, 1) AND coalesce(o.expires_at > NEW.at, 1)
-      WHERE u.id = substr(NEW.owner, 6) AND u.status = 'active'
-        AND u.timezone = NEW.timezone AND u.anchor_at IS NEW.anchor_at
-    ) AS l CROSS JOIN (
       SELECT coalesce(sum(used), 0) AS all_used, coalesce(sum(reserved), 0) AS all_reserved,
         coalesce(sum(used) FILTER (WHERE period_start = NEW.period_start), 0) AS used,
         coalesce(sum(reserved) FILTER (WHERE period_start = NEW.period_start), 0) AS reserved
       FROM quota_usage
       WHERE owner = NEW.owner AND quota = NEW.quota AND period_start BETWEEN NEW.period_start AND NEW.at
     ) AS b
-    WHERE l.period = NEW.period AND b.all_used + b.all_reserved + NEW.used + NEW.reserved
-        <= coalesce(iif(l.hard, l.limit_value, NULL), 9007199254740991)
+    CROSS JOIN users AS u
+    LEFT JOIN plan_quotas AS p ON p.plan = u.plan AND p.quota = NEW.quota
+    LEFT JOIN user_quotas AS o ON o.user_id = u.id AND o.quota = NEW.quota
+      AND coalesce(o.starts_at <= NEW.at, 1) AND coalesce(o.expires_at > NEW.at, 1)
+    WHERE u.id = substr(NEW.owner, 6) AND u.status = 'active'
+      AND u.timezone = NEW.timezone AND u.anchor_at IS NEW.anchor_at
+      AND iif(o.user_id IS NULL, p.period, o.period) = NEW.period
+      AND b.all_used + b.all_reserved + NEW.used + NEW.reserved <= coalesce(
+        iif(iif(o.user_id IS NULL, p.hard, o.hard), iif(o.user_id IS NULL, p.limit_value, o.limit_value), NULL),
+        9007199254740991)
       AND CASE NEW.kind
         WHEN 'reserve' THEN NOT EXISTS (SELECT 1 FROM leases AS e WHERE e.spender = NEW.spender AND e.id = NEW.lease)
         WHEN 'extend' THEN EXISTS (SELECT 1 FROM leases AS e WHERE e.spender = NEW.spender AND e.id = NEW.lease
@@ -873,14 +875,17 @@ CREATE TRIGGER spending_own INSTEAD OF INSERT ON spending WHEN NEW.kind <> 'adju
           AND (e.owner, e.quota, e.period_start) = (NEW.owner, NEW.quota, NEW.period_start))
         ELSE 1 END
     ON CONFLICT(key, spender) WHERE key IS NOT NULL DO NOTHING;
+  SELECT RAISE(IGNORE) WHERE changes() = 0;
+  UPDATE quota_usage SET used = used + NEW.used, reserved = reserved + NEW.reserved
+    WHERE owner = NEW.owner AND quota = NEW.quota AND period_start = NEW.period_start;
+  SELECT RAISE(IGNORE) WHERE NEW.kind = 'consume' AND changes() > 0;
   INSERT INTO quota_usage(owner, quota, period_start, used, reserved)
-    SELECT NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved WHERE changes() > 0
-    ON CONFLICT(owner, quota, period_start) DO UPDATE
-      SET used = used + excluded.used, reserved = reserved + excluded.reserved;
+    VALUES (NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved)
+    ON CONFLICT(owner, quota, period_start) DO NOTHING;
+  SELECT RAISE(IGNORE) WHERE NEW.kind = 'consume';
   INSERT INTO leases(spender, id, owner, quota, period, period_start, period_end, amount, held, created_at, expires_at)
-    SELECT NEW.spender, NEW.lease, NEW.owner, NEW.quota, NEW.period, NEW.period_start, NEW.period_end, NEW.reserved,
-      NEW.reserved, NEW.at, NEW.expires_at
-    WHERE changes() > 0 AND NEW.kind <> 'consume'
+    VALUES (NEW.spender, NEW.lease, NEW.owner, NEW.quota, NEW.period, NEW.period_start, NEW.period_end, NEW.reserved,
+      NEW.reserved, NEW.at, NEW.expires_at)
     ON CONFLICT(spender, id) DO UPDATE
       SET held = held + excluded.held, expires_at = max(expires_at, excluded.expires_at);
 END;
@@ -891,29 +896,28 @@ CREATE TRIGGER spending_pool INSTEAD OF INSERT ON spending WHEN NEW.kind <> 'adj
       key, lease, period, period_end, carried_used, carried_reserved, limit_value, hard, cap, member_taken, seq)
     SELECT NEW.at, NEW.kind, NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved, b.used + NEW.used,
       b.reserved + NEW.reserved, NEW.spender, NEW.key, NEW.lease, NEW.period, NEW.period_end, b.all_used - b.used,
-      b.all_reserved - b.reserved, p.limit_value, p.hard, c.limit_value, m.taken + NEW.used + NEW.reserved,
+      b.all_reserved - b.reserved, p.limit_value, p.hard, c.limit_value, b.taken + NEW.used + NEW.reserved,
       coalesce((SELECT max(seq) FROM change_log), 0) + 1 + (c.limit_value IS NOT NULL)
-    FROM organizations AS o
+    FROM (
+      SELECT coalesce(sum(used), 0) AS all_used, coalesce(sum(reserved), 0) AS all_reserved,
+        coalesce(sum(used) FILTER (WHERE period_start = NEW.period_start), 0) AS used,
+        coalesce(sum(reserved) FILTER (WHERE period_start = NEW.period_start), 0) AS reserved,
+        (SELECT coalesce(sum(used + reserved), 0) FROM member_usage
+          WHERE org_id = substr(NEW.owner, 5) AND user_id = substr(NEW.spender, 6) AND quota = NEW.quota
+            AND period_start BETWEEN NEW.period_start AND NEW.at) AS taken
+      FROM quota_usage
+      WHERE owner = NEW.owner AND quota = NEW.quota AND period_start BETWEEN NEW.period_start AND NEW.at
+    ) AS b
+    CROSS JOIN organizations AS o
     JOIN memberships AS s ON s.org_id = o.id AND s.user_id = substr(NEW.spender, 6)
     JOIN users AS u ON u.id = s.user_id AND u.status = 'active'
     JOIN plan_quotas AS p ON p.plan = o.plan AND p.quota = NEW.quota AND p.period = NEW.period
     LEFT JOIN member_caps AS c ON c.org_id = o.id AND c.user_id = u.id AND c.quota = NEW.quota
-    CROSS JOIN (
-      SELECT coalesce(sum(used), 0) AS all_used, coalesce(sum(reserved), 0) AS all_reserved,
-        coalesce(sum(used) FILTER (WHERE period_start = NEW.period_start), 0) AS used,
-        coalesce(sum(reserved) FILTER (WHERE period_start = NEW.period_start), 0) AS reserved
-      FROM quota_usage
-      WHERE owner = NEW.owner AND quota = NEW.quota AND period_start BETWEEN NEW.period_start AND NEW.at
-    ) AS b CROSS JOIN (
-      SELECT coalesce(sum(used + reserved), 0) AS taken FROM member_usage
-      WHERE org_id = substr(NEW.owner, 5) AND user_id = substr(NEW.spender, 6) AND quota = NEW.quota
-        AND period_start BETWEEN NEW.period_start AND NEW.at
-    ) AS m
     WHERE o.id = substr(NEW.owner, 5) AND o.status = 'active' AND NEW.spender GLOB 'user:*'
       AND o.timezone = NEW.timezone AND o.anchor_at IS NEW.anchor_at
       AND b.all_used + b.all_reserved + NEW.used + NEW.reserved
         <= coalesce(iif(p.hard, p.limit_value, NULL), 9007199254740991)
-      AND m.taken + NEW.used + NEW.reserved <= coalesce(c.limit_value, 9007199254740991)
+      AND b.taken + NEW.used + NEW.reserved <= coalesce(c.limit_value, 9007199254740991)
       AND CASE NEW.kind
         WHEN 'reserve' THEN NOT EXISTS (SELECT 1 FROM leases AS e WHERE e.spender = NEW.spender AND e.id = NEW.lease)
         WHEN 'extend' THEN EXISTS (SELECT 1 FROM leases AS e WHERE e.spender = NEW.spender AND e.id = NEW.lease
@@ -921,19 +925,21 @@ CREATE TRIGGER spending_pool INSTEAD OF INSERT ON spending WHEN NEW.kind <> 'adj
           AND (e.owner, e.quota, e.period_start) = (NEW.owner, NEW.quota, NEW.period_start))
         ELSE 1 END
     ON CONFLICT(key, spender) WHERE key IS NOT NULL DO NOTHING;
-  INSERT INTO quota_usage(owner, quota, period_start, used, reserved)
-    SELECT NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved WHERE changes() > 0
-    ON CONFLICT(owner, quota, period_start) DO UPDATE
-      SET used = used + excluded.used, reserved = reserved + excluded.reserved;
+  SELECT RAISE(IGNORE) WHERE changes() = 0;
   INSERT INTO member_usage(org_id, user_id, quota, period_start, used, reserved)
-    SELECT substr(NEW.owner, 5), substr(NEW.spender, 6), NEW.quota, NEW.period_start, NEW.used, NEW.reserved
-    WHERE changes() > 0
+    VALUES (substr(NEW.owner, 5), substr(NEW.spender, 6), NEW.quota, NEW.period_start, NEW.used, NEW.reserved)
     ON CONFLICT(org_id, user_id, quota, period_start) DO UPDATE
       SET used = used + excluded.used, reserved = reserved + excluded.reserved;
+  UPDATE quota_usage SET used = used + NEW.used, reserved = reserved + NEW.reserved
+    WHERE owner = NEW.owner AND quota = NEW.quota AND period_start = NEW.period_start;
+  SELECT RAISE(IGNORE) WHERE NEW.kind = 'consume' AND changes() > 0;
+  INSERT INTO quota_usage(owner, quota, period_start, used, reserved)
+    VALUES (NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved)
+    ON CONFLICT(owner, quota, period_start) DO NOTHING;
+  SELECT RAISE(IGNORE) WHERE NEW.kind = 'consume';
   INSERT INTO leases(spender, id, owner, quota, period, period_start, period_end, amount, held, created_at, expires_at)
-    SELECT NEW.spender, NEW.lease, NEW.owner, NEW.quota, NEW.period, NEW.period_start, NEW.period_end, NEW.reserved,
-      NEW.reserved, NEW.at, NEW.expires_at
-    WHERE changes() > 0 AND NEW.kind <> 'consume'
+    VALUES (NEW.spender, NEW.lease, NEW.owner, NEW.quota, NEW.period, NEW.period_start, NEW.period_end, NEW.reserved,
+      NEW.reserved, NEW.at, NEW.expires_at)
     ON CONFLICT(spender, id) DO UPDATE
       SET held = held + excluded.held, expires_at = max(expires_at, excluded.expires_at);
 END;
