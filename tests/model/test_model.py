@@ -126,7 +126,13 @@ RICH: Tables = {
         {"org_id": "o2", "user_id": "u3", "role": "admin", "created_at": NOW},
     ],
     "org_role_permissions": [{"role": "owner", "permission": "manage_members"}],
-    "member_caps": [{"org_id": "o1", "user_id": "u2", "quota": "q1", "limit_value": 5}],
+    "member_caps": [
+        {"org_id": "o1", "user_id": user, "quota": "q1", "limit_value": limit}
+        for user, limit in (("u1", 20), ("u2", 5))
+    ],
+    "member_usage": [
+        {"org_id": "o1", "user_id": "u2", "quota": "q1", "period_start": NOW - 7 * HOUR, "used": 1, "reserved": 1}
+    ],
 }
 """A small world in which every row counts for somebody."""
 
@@ -190,6 +196,14 @@ toggles: st.SearchStrategy[tuple[str, Row, Row]] = st.one_of(
         org_id=organizations,
         user_id=users,
         quota=quotas,
+    ),
+    rows(
+        "member_usage",
+        st.fixed_dictionaries({"used": amounts, "reserved": amounts}),
+        org_id=organizations,
+        user_id=users,
+        quota=quotas,
+        period_start=st.sampled_from(periods),
     ),
 )
 

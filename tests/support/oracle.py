@@ -83,12 +83,11 @@ class _Tables:
         quotas = {}
         for quota, (limit, period, hard) in limits.items():
             start, end = _period(period, self._now)
-            usages = self._sql(
-                "SELECT used, reserved FROM quota_usage WHERE owner = ? AND quota = ? AND period_start BETWEEN ? AND ?"
-                " ORDER BY period_start DESC LIMIT 1",
+            [(used, reserved)] = self._sql(
+                "SELECT coalesce(sum(used), 0), coalesce(sum(reserved), 0) FROM quota_usage"
+                " WHERE owner = ? AND quota = ? AND period_start BETWEEN ? AND ?",
                 *(owner, quota, start, self._now),
             )
-            used, reserved = usages[0] if usages else (0, 0)
             entry = {"used": used, "period": period, "level": _level(limit, used + reserved)}
             if end is not None:
                 entry["resets_at"] = _time(end)
@@ -97,6 +96,15 @@ class _Tables:
                 entry |= {"limit": limit, "reserved": reserved, "remaining": remaining, "hard": bool(hard)}
             quotas[quota] = entry
         return quotas
+
+    def _taken(self, organization: str, user: str, quota: str, period: str) -> int:
+        start, _ = _period(period, self._now)
+        [(taken,)] = self._sql(
+            "SELECT coalesce(sum(used + reserved), 0) FROM member_usage WHERE org_id = ? AND user_id = ? AND quota = ?"
+            " AND period_start BETWEEN ? AND ?",
+            *(organization, user, quota, start, self._now),
+        )
+        return int(taken)
 
     def _organizations(self, user: str, active: bool) -> dict[str, Any]:
         rows = self._sql(
@@ -112,8 +120,9 @@ class _Tables:
             for quota, cap in self._sql(
                 "SELECT quota, limit_value FROM member_caps WHERE org_id = ? AND user_id = ?", id, user
             ):
-                if quota in quotas:
-                    quotas[quota]["cap"] = cap
+                if quota in quotas and cap is not None:
+                    left = cap - self._taken(id, user, quota, quotas[quota]["period"])
+                    quotas[quota] |= {"cap": cap, "cap_remaining": max(0, left)}
             permissions = {permission: True for (permission,) in granted}
             organizations[id] = {"name": name, "role": role, "permissions": permissions, "quotas": quotas}
         return organizations
