@@ -26,6 +26,7 @@ from gateway.core.effects import (
     Spend,
     Subscribe,
     Unsubscribe,
+    UseLease,
 )
 from gateway.core.instant import Instant
 from gateway.core.principal import Principal
@@ -330,6 +331,8 @@ class Connection:
                     self.transport.ping()
                 case Authenticate(token):
                     self._node.authenticate(self, token)
+                case UseLease(spender, request):
+                    self._node.spending.use_lease(self, spender, request)
                 case Close(payload, ending):
                     self._close(payload, ending)
                 case Unsubscribe(names, request_id):
