@@ -764,10 +764,11 @@ CREATE INDEX login_sessions_by_end ON login_sessions(expires_at);
 -- migration 4: quotas that are spent: the ledger, leases and what members took of a pool
 
 -- Private: one row for whatever moved a balance. Their sum by (owner, quota, period_start) is the row of quota_usage,
--- and `used_after`, `reserved_after` are what that row held then. `spender` and `key` make a consumption idempotent; for the
--- same answer again there is what the other rows of the period held (`carried_used`, `carried_reserved`), the limits
--- (`limit_value`, `hard`, and `cap`, the spending member's), what that member had taken of the pool (`member_taken`),
--- and the position of the change log that shows it (`seq`). Rows are added, and pruned by age.
+-- and `used_after`, `reserved_after` are what that row held then. `spender` and `key` make a consumption idempotent;
+-- for the same answer again there is what the other rows of the period held (`carried_used`, `carried_reserved`), the
+-- limits (`limit_value`, `hard`, and `cap`, the spending member's), what that member had taken of the pool
+-- (`member_taken`), and the position of the change log that shows it (`seq`). An adjustment has its `reason`, and what
+-- was asked for (`asked`: ``+3``, ``-3``, ``=3``). Rows are added, and pruned by age.
 CREATE TABLE quota_ledger(
   id INTEGER PRIMARY KEY,
   at INTEGER NOT NULL,
@@ -792,7 +793,8 @@ CREATE TABLE quota_ledger(
   cap INTEGER,
   member_taken INTEGER,
   seq INTEGER,
-  reason TEXT
+  reason TEXT,
+  asked TEXT
 ) STRICT;
 -- The key first: those that grow with time, as the SDK's do, are written side by side.
 CREATE UNIQUE INDEX quota_ledger_by_key ON quota_ledger(key, spender) WHERE key IS NOT NULL;
@@ -801,8 +803,8 @@ CREATE UNIQUE INDEX quota_ledger_by_key ON quota_ledger(key, spender) WHERE key 
 CREATE TABLE leases(
   spender TEXT NOT NULL,
   id TEXT NOT NULL,
-  owner TEXT NOT NULL,
-  quota TEXT NOT NULL,
+  owner TEXT NOT NULL CHECK (owner GLOB 'user:?*' OR owner GLOB 'org:?*'),
+  quota TEXT NOT NULL CHECK (quota <> ''),
   period TEXT NOT NULL,
   period_start INTEGER NOT NULL,
   period_end INTEGER,
@@ -838,7 +840,7 @@ CREATE INDEX member_usage_by_user ON member_usage(user_id);
 CREATE VIEW spending AS SELECT
   0 AS at, '' AS kind, '' AS spender, '' AS owner, '' AS quota, '' AS timezone, 0 AS anchor_at, '' AS period,
   0 AS period_start, 0 AS period_end, 0 AS used, 0 AS reserved, '' AS key, '' AS lease, 0 AS expires_at, 0 AS absolute,
-  '' AS reason
+  '' AS reason, '' AS asked
 WHERE 0;
 
 -- Speed decides how the two are written, for they run once for each unit of work that is metered: what is not carried
@@ -948,10 +950,11 @@ END;
 -- that changes nothing is an entry all the same.
 CREATE TRIGGER spending_adjust INSTEAD OF INSERT ON spending WHEN NEW.kind = 'adjust' BEGIN
   INSERT INTO quota_ledger(at, kind, owner, quota, period_start, used, reserved, used_after, reserved_after, spender,
-      key, period, period_end, carried_used, carried_reserved, limit_value, hard, seq, reason)
+      key, period, period_end, carried_used, carried_reserved, limit_value, hard, seq, reason, asked)
     SELECT NEW.at, NEW.kind, NEW.owner, NEW.quota, NEW.period_start, b.delta, 0, b.used + b.delta, b.reserved,
       NEW.spender, NEW.key, NEW.period, NEW.period_end, b.all_used - b.used, b.all_reserved - b.reserved,
-      l.limit_value, l.hard, coalesce((SELECT max(seq) FROM change_log), 0) + (b.delta <> 0), NEW.reason
+      l.limit_value, l.hard, coalesce((SELECT max(seq) FROM change_log), 0) + (b.delta <> 0), NEW.reason,
+      NEW.asked
     FROM (
       SELECT iif(o.user_id IS NULL, p.limit_value, o.limit_value) AS limit_value,
         iif(o.user_id IS NULL, p.period, o.period) AS period, iif(o.user_id IS NULL, p.hard, o.hard) AS hard
@@ -991,7 +994,8 @@ CREATE TRIGGER leases_end AFTER UPDATE OF state ON leases WHEN OLD.state = 'open
       lease, period, period_end, seq)
     SELECT NEW.ended_at, CASE NEW.state WHEN 'committed' THEN 'commit' WHEN 'released' THEN 'release' ELSE 'expire' END,
       NEW.owner, NEW.quota, NEW.period_start, NEW.committed, -min(b.reserved, NEW.held), b.used + NEW.committed,
-      max(0, b.reserved - NEW.held), NEW.spender, NEW.id, NEW.period, NEW.period_end, coalesce((SELECT max(seq) FROM change_log), 0) + 1
+      max(0, b.reserved - NEW.held), NEW.spender, NEW.id, NEW.period, NEW.period_end,
+      coalesce((SELECT max(seq) FROM change_log), 0) + (NEW.committed > 0 OR min(b.reserved, NEW.held) > 0)
     FROM (
       SELECT coalesce(sum(used), 0) AS used, coalesce(sum(reserved), 0) AS reserved FROM quota_usage
       WHERE owner = NEW.owner AND quota = NEW.quota AND period_start = NEW.period_start

@@ -29,6 +29,7 @@ from gateway.errors import (
 )
 from gateway.store.bases import UNKNOWN, Bases
 from gateway.store.database import Database, Row, Statement, Written
+from gateway.store.pruning import PRUNE_GROUP, in_groups
 from gateway.store.spending import ATTEMPTS, RETRY_AFTER_S
 from gateway.store.standings import COLUMNS, TABLES, Standing, refusal
 
@@ -83,6 +84,11 @@ _END_DUE = f"""
 UPDATE leases SET state = 'expired', ended_at = ?1
 WHERE state = 'open' AND (spender, id) IN ({_DUE.replace("?", "?1", 1).replace("LIMIT ?", "LIMIT ?2")})
 RETURNING 1"""  # noqa: S608
+
+_PRUNE = """
+DELETE FROM leases
+WHERE (spender, id) IN (SELECT spender, id FROM leases WHERE state <> 'open' AND ended_at < ? LIMIT ?)
+RETURNING 1"""
 
 _PERIOD_OVER = "The lease's period is over: commit it and reserve anew."
 
@@ -312,6 +318,11 @@ class Leases:
         if (spender, lease) not in self._quotas and len(self._quotas) >= REMEMBERED:
             self._quotas.popitem(last=False)
         self._quotas[spender, lease] = (owner, quota)
+
+
+async def prune_leases(db: Database, before: int) -> int:
+    """Delete the leases that ended before this moment (milliseconds since 1970 UTC); how many. Raises `StoreError`."""
+    return await in_groups(db, PRUNE_GROUP, Statement(_PRUNE, (before, PRUNE_GROUP)))
 
 
 def _end_of(now: int, ttl_s: float) -> int:

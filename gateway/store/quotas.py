@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.core.clock import HOUR_MS
 from gateway.store.bases import Bases
 from gateway.store.database import Database
-from gateway.store.leases import Leases
+from gateway.store.leases import Leases, prune_leases
+from gateway.store.ledger import prune_ledger
 from gateway.store.spending import Spender
+
+PRUNED_EVERY_MS = HOUR_MS
 
 
 class Quotas:
@@ -17,3 +21,17 @@ class Quotas:
         self.bases = Bases()
         self.spender = Spender(database, self.bases, wall)
         self.leases = Leases(database, self.bases, wall)
+        self._database = database
+        self._position = 0
+        self._pruned_at: int | None = None
+
+    async def keep_house(self, keep_ms: int, now: int) -> None:
+        """Once in an hour, delete what is older than `keep_ms` milliseconds at `now` (milliseconds since 1970 UTC) of
+        the ledger and of the leases that ended. One node does it. Raises `StoreError`."""
+        if self._pruned_at is not None and abs(now - self._pruned_at) < PRUNED_EVERY_MS:
+            return
+        pruned = await prune_ledger(self._database, keep_ms, now, position=self._position)
+        self._position = pruned.position
+        if pruned.before is not None:
+            await prune_leases(self._database, pruned.before)
+        self._pruned_at = now

@@ -75,7 +75,13 @@ def refusal(standing: Standing, quota: str, amount: int, period_end: int | None)
     left = balance.leaves()
     if left is None or left >= amount:
         return Unavailable("The quota is changing; try again.", retry_after_s=1.0)
+    return exceeded(balance, quota, amount)
+
+
+def exceeded(balance: Balance, quota: str, amount: int) -> QuotaExceeded:
+    """The answer to who asks for more than is left."""
+    left = balance.leaves() or 0
     details: dict[str, Any] = {"quota": quota, "remaining": left}
-    if period_end is not None and standing.period != "never":
-        details["resets_at"] = rfc3339(period_end)
+    if balance.period_end is not None and balance.limit.period != "never":
+        details["resets_at"] = rfc3339(balance.period_end)
     return QuotaExceeded(f"The quota leaves {left} of the {amount} asked for.", **details)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from gateway.core.clock import parse_rfc3339
@@ -36,11 +34,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def quotas(database: Database, clock: Clock) -> AsyncIterator[Quotas]:
+async def quotas(database: Database, clock: Clock) -> Quotas:
     await apply_plans(database, [Plan("pro", quotas={"voice": PlanQuota(10, "day")})])
     await add_user(database, User(id="u_ada", username="ada", plan="pro"))
     await add_user(database, User(id="u_ben", username="ben", plan="pro"))
-    yield Quotas(database, clock)
+    return Quotas(database, clock)
 
 
 async def test_a_lease_is_reserved_extended_and_committed(quotas: Quotas, clock: Clock) -> None:
