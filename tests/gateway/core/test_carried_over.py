@@ -93,14 +93,13 @@ def test_each_unit_is_in_exactly_one_period(basis: Basis, first: int, after: lis
     now = takings[-1].at + later
     start, end = basis.bounds(now)
     assert used(takings, basis, now) == sum(one.amount for one in takings if start <= one.at)
-    seen, at = 0, takings[0].at
-    while at is not None and at <= now:  # period by period, each from its last moment
-        start, end = basis.bounds(at)
-        last = now if end is None else min(now, end - 1)
-        seen += used([one for one in takings if one.at <= last], basis, last)
-        at = end if end is not None and basis.period != "never" else None
-        if at is not None:
-            at = next((one.at for one in takings if one.at >= at), None)
+    seen, reached = 0, first - 1
+    for at in (one.at for one in takings):  # period by period, each at its last moment
+        if at <= reached:
+            continue
+        end = basis.bounds(at)[1]
+        reached = now if end is None else min(now, end - 1)
+        seen += used([one for one in takings if one.at <= reached], basis, reached)
     if basis.period != "never":
         assert seen == sum(one.amount for one in takings)
 
