@@ -37,6 +37,7 @@ Action = Literal[
     "user.permission",
     "user.role",
     "user.quota",
+    "quota.adjust",
     "plan.write",
     "plan.delete",
     "role.write",

@@ -32,7 +32,8 @@ from gateway.errors import (
 )
 from gateway.web.answer import SEQ_HEADER
 from gateway.web.cookies import ACCESS, CSRF_HEADER, READING
-from gateway.web.operation import JSON_TYPE, SEGMENT, Call, Operation, Who, media_types
+from gateway.web.idempotency import KEY_HEADER, KEY_PATTERN
+from gateway.web.operation import JSON_TYPE, Call, Operation, Who, media_types, segment
 from gateway.web.problem import MEDIA_TYPE
 from gateway.web.published import published
 
@@ -78,6 +79,12 @@ PROBLEM: Json = {
         "detail": {"type": "string", "description": "one sentence about this very failure"},
         "code": {"type": "string", "description": "stable: what programs decide by"},
         "retry_after_s": {"type": "number", "minimum": 0, "description": "when trying again can help"},
+        "quota": {"type": "string", "description": "with `quota_exceeded`: the quota"},
+        "remaining": {"type": "integer", "minimum": 0, "description": "with `quota_exceeded`: what it leaves"},
+        "resets_at": {
+            "type": "string",
+            "description": "with `quota_exceeded`: when its next period begins; absent where there is none",
+        },
     },
     "required": ["type", "title", "status", "detail", "code"],
 }
@@ -109,6 +116,13 @@ HEADERS: Json = {
 _CONDITIONS: Mapping[str, str] = {
     "If-Match": "Go on only if this entity tag is still the resource's (RFC 9110 §13.1.1); 412 otherwise.",
     "If-None-Match": "Answer 304 while this entity tag is still the right one (RFC 9110 §13.1.2).",
+}
+KEY_PARAMETER: Json = {
+    "name": KEY_HEADER,
+    "in": "header",
+    "description": "The same key with the same request is the same request, answered alike and done once. The body may"
+    " say it instead.",
+    "schema": {"type": "string", "pattern": f"^({KEY_PATTERN})$"},
 }
 
 
@@ -216,7 +230,7 @@ def _path_item(path: str) -> Json:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": {"type": "string", "pattern": f"^{SEGMENT.pattern}$"},
+            "schema": {"type": "string", "pattern": f"^{segment(name).pattern}$"},
         }
         for name in _PART.findall(path)
     ]
@@ -230,7 +244,7 @@ def _operation(operation: Operation, table: Sequence[Operation], schemas: _Schem
         "tags": [next((part for part in operation.path.split("/") if part), "root")],
         "security": _security(operation),
     }
-    parameters = [*_query(operation, schemas), *_conditions(operation)]
+    parameters = [*_query(operation, schemas), *_conditions(operation), *([KEY_PARAMETER] if operation.keyed else [])]
     if parameters:
         described["parameters"] = parameters
     if operation.body is not None:

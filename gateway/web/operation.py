@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.core.spending import KEY_LENGTH
 from gateway.errors import (
     BadRequest,
     GatewayError,
@@ -50,6 +51,8 @@ INVALID_FORM = "invalid_request"
 
 # What may stand in a path for the name of something: whatever is not of this form names nothing.
 SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+# A lease is called as whoever reserves it likes; what has a slash can not be one part of a path.
+LEASE_SEGMENT = re.compile(rf"[^/\x00-\x1f\x7f-\x9f]{{1,{KEY_LENGTH}}}")
 
 
 class Who(enum.Enum):
@@ -113,7 +116,7 @@ class Operation(NamedTuple):
     the ones that every operation of its kind has. A body whose fields all have defaults may be left out; `form` is
     for OAuth, whose bodies are forms (RFC 6749 appendix B). `writes`: every answer of success names the commit, in
     ``Gateway-Seq``. Who answers 304 or fails with `PreconditionFailed` sends and reads entity tags, who is `tagged`
-    sends them only.
+    sends them only. `keyed`: reads ``Idempotency-Key``.
     """
 
     method: str
@@ -128,6 +131,12 @@ class Operation(NamedTuple):
     form: bool = False
     writes: bool = False
     tagged: bool = False
+    keyed: bool = False
+
+
+def segment(name: str) -> re.Pattern[str]:
+    """What the part of a path that has this name may be."""
+    return LEASE_SEGMENT if name == "lease" else SEGMENT
 
 
 def operation_routes(
@@ -176,8 +185,8 @@ async def _settled(operation: Operation, request: Request, callers: Callers, add
 async def _answer(operation: Operation, request: Request, callers: Callers, address: str) -> Response:
     user = await callers.caller(request) if operation.who is Who.USER else None
     call = Call(request, callers, address, user)
-    for part in call.path.values():
-        if not SEGMENT.fullmatch(part):
+    for name, part in call.path.items():
+        if not segment(name).fullmatch(part):
             raise NotFound("No such resource.")
     if operation.query is not None:
         call.query = _query(request, operation.query)

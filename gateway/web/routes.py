@@ -7,6 +7,7 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from gateway.auth.services import Accounts
 from gateway.config import Config
 from gateway.live.node import Node
+from gateway.web.adjustments import Adjustments
 from gateway.web.admin import Administration
 from gateway.web.asyncapi import AsyncApi
 from gateway.web.audit import AuditTrail
@@ -26,6 +27,7 @@ from gateway.web.organizations import Organizations
 from gateway.web.origins import Origins
 from gateway.web.peer import Networks
 from gateway.web.plans import Plans
+from gateway.web.quotas import Spending
 from gateway.web.registration import Registrations
 from gateway.web.roles import Roles
 from gateway.web.turns import Turns
@@ -71,11 +73,13 @@ def operations(node: Node, accounts: Accounts, config: Config, callers: Callers,
     resources = (
         Health(node, metrics_networks=Networks(config.admin.metrics_networks)),
         Identity(node, callers, config.server.api_base),
+        Spending(node.quotas, config.server.api_base),
         Login(accounts, cookies, wall),
         Registrations(node.database, accounts),
         Credentials(node.database, accounts.revocations, cookies, wall),
         Users(node.database, accounts.revocations, turns),
         UserGrants(node.database, turns),
+        Adjustments(node.database, node.quotas.bases, turns, wall),
         Plans(node.database, turns),
         Roles(node.database, turns),
         Organizations(node.database, turns),

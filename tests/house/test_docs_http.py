@@ -94,6 +94,39 @@ async def test_the_example_of_a_validation_has_the_fields_of_the_answer(ada: htt
     assert {**answer, "session": ""} == {**example("Validate"), "session": ""}
 
 
+MOVING = {"seq": 0, "resets_at": "", "expires_at": ""}
+"""What differs from one day to the other."""
+
+
+async def test_the_examples_of_spending_are_what_is_answered(ada: httpx2.AsyncClient) -> None:
+    """That of a lease is of a month in which nothing else was used."""
+    [command] = re.findall(r"curl .*?consume$", HTTP.section("Spending"), re.MULTILINE | re.DOTALL)
+    [key], [body] = re.findall(r"Idempotency-Key: (\S+)'", command), re.findall(r"--json '(.+?)'", command)
+    path = "/api/quotas/voice_minutes"
+    async with ada:
+        held = await ada.post(f"{path}/leases", json={"lease": "call-81", "amount": 10, "ttl_s": 60})
+        assert held.json() | MOVING == example("Leases") | MOVING
+        for action in [row[0].strip("`") for row in HTTP.rows("Leases")]:
+            said = {"extend": {"ttl_s": 60}, "commit": {"amount": 0}, "release": {}}[action]
+            assert (await ada.post(f"{held.headers['Location']}/{action}", json=said)).status_code != 404
+        for amount, name in ((6, "the first"), (json.loads(body)["amount"], key)):
+            spent = await ada.post(f"{path}/consume", json={"amount": amount}, headers={"Idempotency-Key": name})
+    assert spent.json() | MOVING == example("Spending") | MOVING
+    assert list(spent.json()) == list(example("Spending"))
+    assert list(held.json()) == list(example("Leases"))
+
+
+async def test_the_examples_of_corrections_are_done(demo: RunningGateway) -> None:
+    demo.sql("UPDATE users SET is_admin = 1 WHERE id = 'u_ada'")
+    headers = {"Authorization": f"Bearer {demo.token('u_ada')}"}
+    given_back, counted = map(json.loads, re.findall(r"`(\{.+?\})`", HTTP.section("Corrections")))
+    async with httpx2.AsyncClient(base_url=demo.url, headers=headers) as admin:
+        for owner in ("users/u_ada", "orgs/o_acme"):
+            path = f"/{owner}/quotas/voice_minutes/adjust"
+            for body, used in (({"used": 100, "reason": "x"}, 100), (given_back, 70), (counted, 4)):
+                assert (await admin.post(path, json=body)).json()["used"] == used
+
+
 async def test_failures_are_as_described(demo: RunningGateway, ada: httpx2.AsyncClient) -> None:
     async with ada:
         wrong = await ada.get("/api/identity", headers={"Authorization": "Bearer gw_mistyped"})

@@ -86,6 +86,7 @@ def rows(site: Any, sql: str, *args: Any) -> list[tuple[Any, ...]]:
 TABLES = (
     *("users", "plans", "plan_permissions", "plan_quotas", "roles", "role_permissions", "user_roles"),
     *("user_permissions", "user_quotas", "organizations", "memberships", "org_role_permissions", "audit"),
+    *("quota_usage", "quota_ledger"),
 )
 """All that administration may change."""
 

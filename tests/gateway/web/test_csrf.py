@@ -77,6 +77,9 @@ WRITES = [
     ("DELETE", "/auth/sessions/{session}", None),
     ("DELETE", "/auth/tokens/t_1", None),
     ("POST", "/api/auth/validate", None),
+    ("POST", "/api/quotas/voice_minutes/consume", {"amount": 1, "key": "x"}),
+    ("POST", "/api/quotas/voice_minutes/leases", {"amount": 1, "ttl_s": 60, "lease": "x"}),
+    ("POST", "/users/u_ada/quotas/voice_minutes/adjust", {"amount": 1, "reason": "x"}),
 ]
 
 

@@ -307,12 +307,15 @@ GOOD: Json = {
 
 def good(name: str, schema: Json) -> Any:
     """A value for a field that has to be there."""
-    kinds = {"array": [], "object": {}, "boolean": False, "integer": 1, "string": "x"}
+    kinds = {"array": [], "object": {}, "boolean": False, "integer": 1, "number": 1, "string": "x"}
     schema = schema.get("anyOf", [schema])[0]
     return GOOD.get(name, schema["enum"][0] if "enum" in schema else kinds[schema["type"]])
 
 
-NAMED = {"users": "u_alan", "members": "u_alan", "plans": "pro", "roles": "support", "orgs": "o_acme"}
+NAMED = {
+    **{"users": "u_alan", "members": "u_alan", "plans": "pro", "roles": "support", "orgs": "o_acme"},
+    **{"quotas": "voice_minutes", "leases": "call"},
+}
 
 
 def existing(path: str) -> str:
@@ -330,6 +333,8 @@ def test_hostile_texts_in_every_field_are_answered_as_described(
 ) -> None:
     """In each field that takes a text, in lists of them and as names of what is listed, of every body."""
     site.run("INSERT INTO roles(id) VALUES ('support')")
+    lease = {"lease": "call", "amount": 1, "ttl_s": 3600}
+    site.client.post("/api/quotas/voice_minutes/leases", json=lease, headers=site.bearer("u_admin"))
     looked_at = 0
     for method, path, operation in described(description):
         content = operation.get("requestBody", {}).get("content", {}).get("application/json")
