@@ -1,6 +1,7 @@
 """The client SDK of the session gateway: identity, permissions and quotas that stay true over one WebSocket.
 
 `Channel` is for asyncio, `SyncChannel` for programs without an event loop, `ServerClient` for single HTTP requests.
+`Channel.consume`, `Channel.lease` and `Meter` spend quotas.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ from client_sdk.errors import (
     BadFrame,
     BadRequest,
     ChannelError,
+    Conflict,
     Disconnected,
     EpochChanged,
     Forbidden,
+    LeaseExpired,
+    LeaseNotFound,
     MalformedMessage,
+    MeterStopped,
     NotAuthenticated,
     NotFound,
     PrincipalChanged,
+    QuotaExceeded,
     RateLimited,
     RequestTimeout,
     Revoked,
@@ -32,11 +38,14 @@ from client_sdk.errors import (
 from client_sdk.events import Change, Watched
 from client_sdk.freshness import Freshness, FreshnessState
 from client_sdk.http import Authentication, Identity, Readiness, ServerClient
+from client_sdk.lease import Lease
 from client_sdk.listeners import Changes
 from client_sdk.login import LoginProvider
+from client_sdk.meter import Meter
 from client_sdk.provider import TokenProvider
-from client_sdk.quota import Quota
+from client_sdk.quota import Balance, Quota
 from client_sdk.sync import SyncChannel
+from client_sdk.sync_spending import SyncLease, SyncMeter
 from client_sdk.version import VERSION
 from client_sdk.wire import ClientInfo
 
@@ -46,24 +55,32 @@ __all__ = [
     "Authentication",
     "BadFrame",
     "BadRequest",
+    "Balance",
     "Change",
     "Changes",
     "Channel",
     "ChannelError",
     "ClientInfo",
     "ConfigError",
+    "Conflict",
     "Disconnected",
     "EpochChanged",
     "Forbidden",
     "Freshness",
     "FreshnessState",
     "Identity",
+    "Lease",
+    "LeaseExpired",
+    "LeaseNotFound",
     "LoginProvider",
     "MalformedMessage",
+    "Meter",
+    "MeterStopped",
     "NotAuthenticated",
     "NotFound",
     "PrincipalChanged",
     "Quota",
+    "QuotaExceeded",
     "RateLimited",
     "Readiness",
     "RequestTimeout",
@@ -71,6 +88,8 @@ __all__ = [
     "ServerClient",
     "ServerConfig",
     "SyncChannel",
+    "SyncLease",
+    "SyncMeter",
     "TokenExpired",
     "TokenProvider",
     "TokenUnavailable",

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import ssl
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from itertools import count
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
 
-from client_sdk import events
-from client_sdk.clock import Clock, Timer
+from client_sdk import events, wire
+from client_sdk.clock import Clock
 from client_sdk.config import ServerConfig, channel_url, load_token
-from client_sdk.connection import Connection, Endpoint
-from client_sdk.errors import AuthFailed, ChannelError, Disconnected, TokenExpired
-from client_sdk.events import NOTHING, Change, Effect, Event, Watched
+from client_sdk.connection import Endpoint
+from client_sdk.errors import ChannelError, Disconnected
+from client_sdk.events import NOTHING, Change, Watched
 from client_sdk.freshness import Freshness
+from client_sdk.keys import checked_amount, checked_key, checked_name, checked_seconds
+from client_sdk.lease import Lease
 from client_sdk.listeners import Changes, Listeners
 from client_sdk.names import document_names
 from client_sdk.options import SessionOptions, make_options
-from client_sdk.provider import TokenProvider, provide, usable
-from client_sdk.quota import Quota, permissions_of, quotas_of
+from client_sdk.provider import TokenProvider, usable
+from client_sdk.quota import Balance, Quota, balance_of, permissions_of, quotas_of
+from client_sdk.runner import Runner
 from client_sdk.session import Session
 from client_sdk.version import VERSION
-
-logger = logging.getLogger("client_sdk")
-
-NEVER = float("inf")
 
 
 class Channel:
@@ -61,7 +59,9 @@ class Channel:
         **options: Unpack[SessionOptions],
     ) -> None:
         self._session = Session(make_options(options))
-        self._endpoint = Endpoint(
+        self._listeners = Listeners()
+        self._open_timeout_s = open_timeout_s
+        endpoint = Endpoint(
             url=channel_url(server),
             subprotocol=self._session.options.subprotocol,
             ssl=ssl,
@@ -70,38 +70,23 @@ class Channel:
             max_message_bytes=max_message_bytes,
             close_timeout_s=close_timeout_s,
         )
-        self._token = usable(load_token() if token is None else token)
-        self._open_timeout_s = open_timeout_s
-        self._clock = clock
-        self._chance = chance
-        self._opened: asyncio.Future[None] | None = None
-        self._connection: Connection | None = None
-        self._asking: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._timer: Timer | None = None
-        self._armed_for = NEVER
-        self._ids = count(1)
-        self._waiting: dict[str, asyncio.Future[Any]] = {}
-        self._listeners = Listeners()
-        self._trouble: ChannelError | None = None
+        provider = usable(load_token() if token is None else token)
+        self._runner = Runner(self._session, endpoint, provider, self._listeners, clock, chance)
 
     # --- opening and closing ---
 
     async def open(self) -> None:
         """Connect, and wait until every watched document is there. ``async with`` does this, and `close`."""
-        if self._opened is not None:
+        if self._runner.opened is not None:
             raise RuntimeError("a channel is opened once")
-        loop = asyncio.get_running_loop()
-        self._opened = loop.create_future()
-        self._clock = self._clock or loop
-        self._handle(events.Start())
+        opened = self._runner.start()
         try:
             async with asyncio.timeout(self._open_timeout_s):
-                await self._opened
+                await opened
         except TimeoutError:
             await self.close()
-            why = "" if self._trouble is None else f" {self._trouble.message}"
-            raise Disconnected(f"No session within {self._open_timeout_s} s.{why}") from self._trouble
+            why = "" if self.trouble is None else f" {self.trouble.message}"
+            raise Disconnected(f"No session within {self._open_timeout_s} s.{why}") from self.trouble
         except BaseException:
             await self.close()
             raise
@@ -111,14 +96,7 @@ class Channel:
 
         A token provider may call this too: it goes on, and its token is not used.
         """
-        if self._opened is None:
-            return
-        self._handle(events.Stop())
-        own = asyncio.current_task()
-        if self._asking is not None and self._asking is not own:
-            self._asking.cancel()
-        if others := self._tasks - {own}:
-            await asyncio.wait(others)
+        await self._runner.stop()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -165,7 +143,7 @@ class Channel:
     @property
     def freshness(self) -> Freshness:
         """How true everything is: ``live``, ``stale`` or ``offline``, and how old it may be."""
-        return self._session.freshness(0.0 if self._clock is None else self._clock.time())
+        return self._session.freshness(self._runner.now())
 
     @property
     def principal(self) -> str | None:
@@ -185,7 +163,7 @@ class Channel:
     @property
     def trouble(self) -> ChannelError | None:
         """What went wrong last, although the channel may have got over it."""
-        return self._trouble
+        return self._runner.trouble
 
     @property
     def mismatches(self) -> int:
@@ -230,23 +208,23 @@ class Channel:
         `Disconnected` without a connection: then they are asked for with the next one, unless they are unwatched.
         """
         names = document_names(docs)
-        watched = await self._request(lambda id: events.WatchDocuments(id, names))
+        watched = await self._runner.request(lambda id: events.WatchDocuments(id, names))
         assert isinstance(watched, Watched)
         return watched
 
     async def unwatch(self, docs: str | Iterable[str]) -> None:
         """Stop watching documents; what is held of them is dropped."""
         names = document_names(docs)
-        await self._request(lambda id: events.UnwatchDocuments(id, names))
+        await self._runner.request(lambda id: events.UnwatchDocuments(id, names))
 
     async def sync(self, doc: str = "self") -> Mapping[str, Any]:
         """Have a document sent whole again, and return it. Raises `NotFound` for one that is not watched."""
-        await self._request(lambda id: events.SyncDocument(id, doc))
+        await self._runner.request(lambda id: events.SyncDocument(id, doc))
         return self.documents.get(self._session.resolve(doc), NOTHING)
 
     async def ping(self) -> float:
         """Seconds that a message takes to the gateway and back."""
-        return float(await self._request(events.MeasurePing))
+        return float(await self._runner.request(events.MeasurePing))
 
     async def wait_for(self, seq: int) -> int:
         """Wait until the own document is exact up to `seq`, the position that a write returned; survives reconnects.
@@ -254,139 +232,46 @@ class Channel:
         Returns the position reached. There is no time limit: use `asyncio.timeout`. Raises `EpochChanged` when the
         gateway's database was restored meanwhile.
         """
-        return int(await self._request(lambda id: events.AwaitSeq(id, seq)))
+        return int(await self._runner.request(lambda id: events.AwaitSeq(id, seq)))
 
-    async def _request(self, make: Callable[[str], events.Request]) -> Any:
-        if self._opened is None:
-            raise Disconnected("The channel is not open.", code="closed")
-        id = str(next(self._ids))
-        future = self._waiting[id] = asyncio.get_running_loop().create_future()
-        self._handle(make(id))
-        try:
-            return await future
-        finally:
-            if self._waiting.pop(id, None) is not None:
-                self._handle(events.Forget(id))
+    # --- spending ---
 
-    # --- the machine ---
+    async def consume(
+        self, quota: str, amount: int = 1, *, key: str | None = None, org: str | None = None, timeout_s: float = 30.0
+    ) -> Balance:
+        """Take `amount` units (1 to 2^31) of a quota, or of the pool of the organization `org`: all of them, or none.
 
-    def _handle(self, event: Event) -> None:
-        """The only way into the session: hand it an event, do what it says, and set the timer."""
-        assert self._clock is not None
-        assert self._opened is not None
-        try:
-            for effect in self._session.handle(event, self._clock.time(), self._chance()):
-                self._perform(effect)
-        except Exception as exc:
-            self._fail(exc)
-            return
-        if not self._opened.done() and self._session.complete():
-            self._opened.set_result(None)
-        self._set_timer(self._clock)
+        The request survives reconnects and restarts: it is sent with the same `key` (1 to 128 characters; made anew
+        when none is given) until it is answered, and charged once. What passes, `Unavailable` and `RateLimited`, is
+        waited for within `timeout_s` seconds. Returns the balance that is left.
 
-    def _perform(self, effect: Effect) -> None:
-        match effect:
-            case events.Send(frame):
-                if self._connection is not None:
-                    self._connection.send(frame)
-            case events.Change():
-                self._listeners.changed(effect)
-            case events.FreshnessChanged(freshness):
-                self._listeners.freshness_changed(freshness)
-            case events.Resolve(id, value):
-                if (future := self._waiting.pop(id, None)) is not None and not future.done():
-                    future.set_result(value)
-            case events.Reject(id, error):
-                if (future := self._waiting.pop(id, None)) is not None and not future.done():
-                    future.set_exception(error)
-            case events.AskToken(refused):
-                if self._asking is not None:
-                    self._asking.cancel()
-                self._asking = self._spawn(self._ask(refused))
-            case events.Connect():
-                self._connection = Connection(self._endpoint, self._feed)
-                self._spawn(self._connection.run(effect))
-            case events.Close():
-                if self._connection is not None:
-                    self._connection.close(effect)
-                self._connection = None
-            case events.Trouble(error):
-                self._note(error)
-            case events.Stopped(error):
-                self._end(error)
-
-    def _feed(self, connection: Connection, event: Event) -> None:
-        if connection is self._connection:
-            self._handle(event)
-
-    async def _ask(self, refused: str | None) -> None:
-        try:
-            token = await provide(self._token, refused)
-        except Exception as exc:  # whatever an application's function raises
-            self._handle(events.TokenFailed(exc))
-        else:
-            self._handle(events.TokenGiven(token))
-
-    def _set_timer(self, clock: Clock) -> None:
-        deadline = self._session.deadline
-        if deadline == self._armed_for:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._armed_for = deadline
-        self._timer = None if deadline == NEVER else clock.call_at(deadline, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        self._armed_for = NEVER
-        self._handle(events.Tick())
-
-    def _note(self, error: ChannelError) -> None:
-        self._trouble = error
-        logger.info("%s: %s", error.code, error.message)
-        if isinstance(error, AuthFailed | TokenExpired) and self._opened is not None and not self._opened.done():
-            self._opened.set_exception(error)
-
-    def _fail(self, error: BaseException) -> None:
-        """A fault of this program, not of the gateway: better an end than half a life.
-
-        Effects may have been lost with it, so all that is open is ended here, whatever the session thinks of it.
+        Raises `QuotaExceeded`, `NotFound` (no such quota), `Forbidden`, `Conflict` (the key stands for another
+        request); after `timeout_s` `RequestTimeout`, `Disconnected`, or what passed not. An error with a `key` may have
+        been carried out: consume again with that key. The same holds after a cancellation: give a key of your own.
         """
-        logger.error("the channel failed", exc_info=error)
-        self._end(error)
-        try:
-            self._session.handle(events.Stop(), 0.0, 0.0)
-        except Exception:
-            logger.exception("the session failed again at its end")
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._connection is not None:
-            self._connection.close(events.Close(1000, ""))
-        self._connection = None
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(_closed())
-        self._waiting.clear()
+        message = partial(
+            wire.Consume,
+            quota=checked_name("a quota", quota),
+            amount=checked_amount(amount),
+            key=checked_key(key),
+            org=None if org is None else checked_name("an organization", org),
+        )
+        return balance_of(await self._runner.spend(message, checked_seconds("timeout_s", timeout_s)))
 
-    def _end(self, error: BaseException | None) -> None:
-        if isinstance(error, ChannelError):
-            self._trouble = error
-        self._listeners.end(error)
-        if self._opened is not None and not self._opened.done():
-            self._opened.set_exception(error or _closed())
-            self._opened.exception()  # nobody may be waiting any more
+    def lease(
+        self,
+        quota: str,
+        amount: int,
+        *,
+        ttl_s: float = 60.0,
+        name: str | None = None,
+        org: str | None = None,
+        timeout_s: float = 30.0,
+    ) -> Lease:
+        """Hold `amount` units while an ``async with`` lasts, for work whose cost is known only afterwards; see `Lease`.
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
-
-
-def _closed() -> Disconnected:
-    return Disconnected("The channel is closed.", code="closed")
+        `ttl_s` (1 to 3600 seconds): after how long without this client the gateway gives the units back. `name` (1 to
+        128 characters, one for each lease ever made) lets a program that was started again take its lease up again.
+        `timeout_s` bounds each request.
+        """
+        return Lease(self._runner, quota, amount, ttl_s=ttl_s, name=name, org=org, timeout_s=timeout_s)

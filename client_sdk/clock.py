@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,3 +22,15 @@ class Clock(Protocol):
 
     def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
         """Call back at `when`."""
+
+
+async def sleep_until(clock: Clock, when: float) -> None:
+    """Return when `clock` shows `when`; at once if that is past."""
+    if when <= clock.time():
+        return
+    come = asyncio.Event()
+    timer = clock.call_at(when, come.set)
+    try:
+        await come.wait()
+    finally:
+        timer.cancel()

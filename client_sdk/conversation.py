@@ -18,11 +18,11 @@ from client_sdk.errors import (
     NotFound,
     RequestTimeout,
     TooLarge,
-    request_error,
 )
 from client_sdk.events import Effect, Watched
 from client_sdk.replica import Outcome, Replica
 from client_sdk.requests import Kind, Pending, Requests
+from client_sdk.spending import Spending
 
 NEVER = float("inf")
 SELF = "self"
@@ -57,6 +57,8 @@ class Conversation:
         self.max_frame_bytes = DEFAULT_FRAME_BYTES
         self.live = False
         self.now = 0.0
+        self.chance = 0.0
+        self.spending = Spending(effects, self.send, request_timeout_s)
         self._wishes: dict[str, None] = dict.fromkeys(watch)
         self._asked: tuple[str, ...] = ()
         self._waiters: dict[str, _Waiter] = {}
@@ -86,11 +88,13 @@ class Conversation:
         self._ask_watches([doc for doc in self._wishes if doc not in asked])
         for waiter in self._waiters.values():
             waiter.nudge_at = self.now + FIRST_NUDGE_S
+        self.spending.begin(self.now)
 
     def lose(self, error: ChannelError) -> None:
         """The connection is gone: requests fail, except that what is not wanted any more will not be asked for."""
         self.live = False
         self.replica.disconnect()
+        self.spending.lose()
         for pending in self.requests.clear():
             if pending.own:
                 continue
@@ -103,6 +107,7 @@ class Conversation:
         """No connection will come any more. After an error nothing is held either: nobody may act on it."""
         closed = error or Disconnected("The channel is closed.", code="closed")
         self.lose(closed)
+        self.spending.stop(closed)
         for id in self._waiters:
             self._effects.append(events.Reject(id, closed))
         self._waiters.clear()
@@ -136,6 +141,8 @@ class Conversation:
                 self._unwatch(id, docs)
             case events.AwaitSeq(id, seq):
                 self._wait(id, seq)
+            case events.Spend():
+                self.spending.ask(request, self.now)
             case _ if not self.live:
                 self._effects.append(events.Reject(request.id, Disconnected("There is no connection.")))
             case events.SyncDocument(id, doc):
@@ -149,6 +156,7 @@ class Conversation:
     def forget(self, id: str) -> None:
         """Nobody waits for this request any more."""
         self.requests.remove(id)
+        self.spending.forget(id, self.now)
         self._waiters.pop(id, None)
 
     def send(self, message: wire.ClientMessage) -> None:
@@ -213,9 +221,11 @@ class Conversation:
             case wire.Gone():
                 self._forget(message.doc)
             case wire.Reply():
-                self._reply(message)
+                if not self.spending.reply(message, self.now):
+                    self._reply(message)
             case wire.Error():
-                self._error(message)
+                if not self.spending.error(message, self.now, self.chance):
+                    self._error(message)
             case wire.Pong():
                 self._pong(message)
             case _:
@@ -257,9 +267,11 @@ class Conversation:
             self._resolve(pending, None)
 
     def _error(self, message: wire.Error) -> None:
-        error = request_error(message.code, message.message, retry_after_s=message.retry_after_s, doc=message.doc)
+        error = wire.error_of(message)
         pending = self.requests.get(message.id) if message.id is not None else None
         again_at = self.now + max(message.retry_after_s or 0.0, NUDGE_S)
+        if pending is None and message.id is not None:
+            return  # nobody waits for it any more
         if pending is None:
             self._error_at_connecting(message, error, again_at)
         elif pending.own and message.code in PASSING:

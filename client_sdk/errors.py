@@ -6,17 +6,22 @@ end. Codes that this version does not know become a plain `ChannelError`, with t
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+StopReason = Literal["exhausted", "forbidden", "offline", "stopped"]
 
 
 class ChannelError(Exception):
     """A request that failed or a connection that ended.
 
     `code` is the gateway's stable word, `message` one sentence, `retry_after_s` (seconds) says when trying again can
-    help, `doc` names the document that the error is about.
+    help, `doc` names the document that the error is about. `key` is set for a request to spend of which it is not known
+    whether it was carried out, and only then: asking again with this key (the lease's name, for a lease) tells, and
+    charges nothing twice.
     """
 
     default_code: ClassVar[str] = "internal"
+    key: str | None = None
 
     def __init__(
         self, message: str, *, code: str | None = None, retry_after_s: float | None = None, doc: str | None = None
@@ -64,6 +69,66 @@ class Unavailable(ChannelError):
     default_code = "unavailable"
 
 
+class QuotaExceeded(ChannelError):
+    """A hard limit does not leave the amount that was asked for: nothing was taken.
+
+    `quota` is its name, `remaining` how many units it still leaves (for this member, of a pool), `resets_at` (RFC 3339,
+    UTC) when its period ends, None for one that never does.
+    """
+
+    default_code = "quota_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        quota: str = "",
+        remaining: int = 0,
+        resets_at: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+        doc: str | None = None,
+    ) -> None:
+        super().__init__(message, code=code, retry_after_s=retry_after_s, doc=doc)
+        self.quota = quota
+        self.remaining = remaining
+        self.resets_at = resets_at
+
+
+class Conflict(ChannelError):
+    """The key or the lease stands for another request, or the lease is settled already."""
+
+    default_code = "conflict"
+
+
+class LeaseNotFound(ChannelError):
+    """The gateway knows no lease of this name."""
+
+    default_code = "lease_not_found"
+
+
+class LeaseExpired(ChannelError):
+    """The lease ended before it was extended or settled: its units were given back."""
+
+    default_code = "lease_expired"
+
+
+class MeterStopped(ChannelError):
+    """A `Meter` stopped what it metered.
+
+    `reason`: ``exhausted`` (no unit is left), ``forbidden`` (the permission or the quota is gone), ``offline`` (the
+    gateway could not be asked for too long) or ``stopped`` (the channel ended for good). The `__cause__` is the error
+    behind it, if there is one.
+    """
+
+    default_code = "meter_stopped"
+
+    def __init__(self, reason: StopReason, cause: BaseException | None = None) -> None:
+        super().__init__(f"The meter stopped: {reason}.")
+        self.reason: StopReason = reason
+        self.__cause__ = cause
+
+
 class TooManyDocuments(ChannelError):
     """The session watches as many documents as it may."""
 
@@ -98,7 +163,9 @@ class Disconnected(ChannelError):
 
 
 class RequestTimeout(ChannelError):
-    """The gateway did not answer this request in time; it may have been carried out."""
+    """The gateway did not answer this request in time; it may have been carried out. `key` is what to ask again with
+    when it was to spend.
+    """
 
     default_code = "request_timeout"
 
@@ -154,6 +221,10 @@ _REQUEST_ERRORS: dict[str, type[ChannelError]] = {
         Forbidden,
         RateLimited,
         Unavailable,
+        QuotaExceeded,
+        Conflict,
+        LeaseNotFound,
+        LeaseExpired,
         TooManyDocuments,
         AuthFailed,
     )

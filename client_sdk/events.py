@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from client_sdk.document import diff
 from client_sdk.errors import ChannelError
 from client_sdk.freshness import Freshness
-from client_sdk.wire import Frame, Problem
+from client_sdk.wire import Frame, Problem, SpendingMessage
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -102,13 +102,23 @@ class AwaitSeq(NamedTuple):
     seq: int
 
 
+class Spend(NamedTuple):
+    """The application spends. `message` is sent until it is answered, over any number of connections, for at most
+    `timeout_s` seconds; the result is the gateway's reply.
+    """
+
+    id: str
+    message: SpendingMessage
+    timeout_s: float
+
+
 class Forget(NamedTuple):
     """The application does not wait for this request any more."""
 
     id: str
 
 
-Request = WatchDocuments | UnwatchDocuments | SyncDocument | MeasurePing | AwaitSeq
+Request = WatchDocuments | UnwatchDocuments | SyncDocument | MeasurePing | AwaitSeq | Spend
 Event = Start | Stop | TokenGiven | TokenFailed | Opened | Refused | Received | Lost | Tick | Forget | Request
 
 

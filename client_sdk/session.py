@@ -125,6 +125,11 @@ class Session:
     @property
     def deadline(self) -> float:
         """When a `Tick` is due, in seconds of the clock that `handle` is given; infinite when none is."""
+        return min(self._due_at, self._talk.spending.deadline())
+
+    @property
+    def _due_at(self) -> float:
+        """When the present condition has something to do."""
         if self.condition is Condition.LIVE:
             return min(self._ping_at, self._pong_by, self._credential.due_at, self._talk.deadline())
         return self._until
@@ -134,7 +139,7 @@ class Session:
     def handle(self, event: Event, now: float, chance: float) -> list[Effect]:
         """Take an event at the time `now` (monotonic seconds); `chance` is a random number in [0, 1)."""
         self._now = self._talk.now = now
-        self._chance = chance
+        self._chance = self._talk.chance = chance
         if self.condition is not Condition.STOPPED:
             self._take(event)
         elif isinstance(event, events.Request):
@@ -324,7 +329,8 @@ class Session:
     # --- time ---
 
     def _tick(self) -> None:
-        if self._now < self.deadline:
+        self._talk.spending.tick(self._now)
+        if self._now < self._due_at:
             return
         match self.condition:
             case Condition.WAITING:

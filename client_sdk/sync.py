@@ -17,7 +17,8 @@ from client_sdk.listeners import Changes
 from client_sdk.loop_thread import LoopEnded, LoopThread
 from client_sdk.options import SessionOptions
 from client_sdk.provider import TokenProvider
-from client_sdk.quota import Quota
+from client_sdk.quota import Balance, Quota
+from client_sdk.sync_spending import SyncLease
 
 T = TypeVar("T")
 
@@ -202,6 +203,28 @@ class SyncChannel:
     async def _wait_for(self, seq: int, timeout_s: float | None) -> int:
         async with asyncio.timeout(timeout_s):
             return await self._channel.wait_for(seq)
+
+    # --- spending ---
+
+    def consume(
+        self, quota: str, amount: int = 1, *, key: str | None = None, org: str | None = None, timeout_s: float = 30.0
+    ) -> Balance:
+        """Take units of a quota, all of them or none; see `Channel.consume`."""
+        return self._call(self._channel.consume(quota, amount, key=key, org=org, timeout_s=timeout_s))
+
+    def lease(
+        self,
+        quota: str,
+        amount: int,
+        *,
+        ttl_s: float = 60.0,
+        name: str | None = None,
+        org: str | None = None,
+        timeout_s: float = 30.0,
+    ) -> SyncLease:
+        """Hold units while a ``with`` lasts; see `Channel.lease`."""
+        lease = self._channel.lease(quota, amount, ttl_s=ttl_s, name=name, org=org, timeout_s=timeout_s)
+        return SyncLease(lease, self._call)
 
 
 async def _next_of(changes: Changes) -> Change | None:

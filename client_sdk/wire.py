@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from client_sdk.errors import MalformedMessage
+from client_sdk.errors import ChannelError, MalformedMessage, QuotaExceeded, request_error
 
 Subprotocol = Literal["gateway.v1+json", "gateway.v1+msgpack"]
 Frame = str | bytes
@@ -67,6 +67,56 @@ class Ping(ClientMessage, tag="ping", frozen=True):
     """Ask for a sign of life and the revisions that the gateway sent last."""
 
     id: str
+
+
+class Consume(ClientMessage, tag="consume", frozen=True, kw_only=True):
+    """Take `amount` units of a quota, all or none; `key` makes it one request however often it is sent."""
+
+    id: str
+    quota: str
+    amount: int
+    key: str
+    org: str | None = None
+
+
+class Reserve(ClientMessage, tag="reserve", frozen=True, kw_only=True):
+    """Hold units for `ttl_s` seconds, in a lease whose name the client chooses."""
+
+    id: str
+    lease: str
+    quota: str
+    amount: int
+    ttl_s: float
+    org: str | None = None
+
+
+class Extend(ClientMessage, tag="extend", frozen=True, kw_only=True):
+    """Hold a lease for `ttl_s` seconds from now, and add `amount` units; adding takes a key."""
+
+    id: str
+    lease: str
+    ttl_s: float
+    amount: int = 0
+    key: str | None = None
+
+
+class Commit(ClientMessage, tag="commit", frozen=True, kw_only=True):
+    """Count `amount` units of a lease as used and give back the rest."""
+
+    id: str
+    lease: str
+    amount: int
+
+
+class Release(ClientMessage, tag="release", frozen=True, kw_only=True):
+    """Give back all that a lease holds."""
+
+    id: str
+    lease: str
+
+
+SpendingMessage = Consume | Reserve | Extend | Commit | Release
+"""What may be sent any number of times and is carried out once."""
 
 
 # --- from the gateway ------------------------------------------------------------------------------------------------
@@ -134,11 +184,31 @@ class Gone(ServerMessage, tag="gone", frozen=True):
 
 
 class Reply(ServerMessage, tag="reply", frozen=True):
-    """A request succeeded."""
+    """A request succeeded. `docs` and `doc` tell of documents, `quota` to `seq` of the balance that spending left, the
+    others of a lease.
+    """
 
     id: str
     docs: tuple[str, ...] = ()
     doc: str | None = None
+    quota: str = ""
+    org: str | None = None
+    limit: int | None = None
+    used: int = 0
+    reserved: int = 0
+    remaining: int | None = None
+    period: str = ""
+    hard: bool = False
+    resets_at: str | None = None
+    level: str = "ok"
+    cap: int | None = None
+    cap_remaining: int | None = None
+    seq: int = 0
+    lease: str | None = None
+    held: int = 0
+    expires_at: str | None = None
+    state: str | None = None
+    committed: int | None = None
 
 
 class Error(ServerMessage, tag="error", frozen=True):
@@ -149,6 +219,9 @@ class Error(ServerMessage, tag="error", frozen=True):
     id: str | None = None
     doc: str | None = None
     retry_after_s: float | None = None
+    quota: str | None = None
+    remaining: int | None = None
+    resets_at: str | None = None
 
 
 class Expiring(ServerMessage, tag="expiring", frozen=True):
@@ -186,6 +259,15 @@ class Ended(ServerMessage, tag="ended", frozen=True):
 
 
 AnyServerMessage = Hello | Ready | Snapshot | Update | Current | Gone | Reply | Error | Expiring | Status | Pong | Ended
+
+
+def error_of(message: Error) -> ChannelError:
+    """What an application is told of a failed request."""
+    if message.code == QuotaExceeded.default_code:
+        return QuotaExceeded(
+            message.message, quota=message.quota or "", remaining=message.remaining or 0, resets_at=message.resets_at
+        )
+    return request_error(message.code, message.message, retry_after_s=message.retry_after_s, doc=message.doc)
 
 
 # --- codecs ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,226 @@
+"""Runs a session in the event loop: performs what it wants, feeds what comes of it back, and keeps its time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from itertools import count
+from typing import Any
+
+from client_sdk import events, wire
+from client_sdk.clock import Clock, Timer
+from client_sdk.connection import Connection, Endpoint
+from client_sdk.errors import AuthFailed, ChannelError, Disconnected, TokenExpired
+from client_sdk.events import Effect, Event
+from client_sdk.listeners import Listeners
+from client_sdk.provider import TokenProvider, provide
+from client_sdk.session import Session
+
+logger = logging.getLogger("client_sdk")
+
+NEVER = float("inf")
+
+
+class Runner:
+    """One session, its connection, its timer, its token provider, and those who wait for answers.
+
+    `listeners` are told what changes. `opened` is done when every watched document is there; None before `start`.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        endpoint: Endpoint,
+        token: str | TokenProvider,
+        listeners: Listeners,
+        clock: Clock | None,
+        chance: Callable[[], float],
+    ) -> None:
+        self.session = session
+        self.opened: asyncio.Future[None] | None = None
+        self.trouble: ChannelError | None = None
+        self._endpoint = endpoint
+        self._token = token
+        self._listeners = listeners
+        self._clock = clock
+        self._chance = chance
+        self._connection: Connection | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: Timer | None = None
+        self._armed_for = NEVER
+        self._ids = count(1)
+        self._waiting: dict[str, asyncio.Future[Any]] = {}
+
+    @property
+    def clock(self) -> Clock:
+        """The time that everything goes by; that of the event loop unless another one was given."""
+        if self._clock is None:
+            raise _closed("The channel is not open.")
+        return self._clock
+
+    def now(self) -> float:
+        """Seconds of the clock; 0 before the start."""
+        return 0.0 if self._clock is None else self._clock.time()
+
+    def start(self) -> asyncio.Future[None]:
+        """Begin; `opened`."""
+        loop = asyncio.get_running_loop()
+        self.opened = loop.create_future()
+        self._clock = self._clock or loop
+        self._handle(events.Start())
+        return self.opened
+
+    async def stop(self) -> None:
+        """End everything and wait for it; a token provider that calls this goes on."""
+        if self.opened is None:
+            return
+        self._handle(events.Stop())
+        own = asyncio.current_task()
+        if self._asking is not None and self._asking is not own:
+            self._asking.cancel()
+        if others := self._tasks - {own}:
+            await asyncio.wait(others)
+
+    async def request(self, make: Callable[[str], events.Request]) -> Any:
+        """Have the session carry out a request, made with an id, and wait for what comes of it."""
+        if self.opened is None:
+            raise _closed("The channel is not open.")
+        id = str(next(self._ids))
+        future = self._waiting[id] = asyncio.get_running_loop().create_future()
+        self._handle(make(id))
+        try:
+            return await future
+        finally:
+            if self._waiting.pop(id, None) is not None:
+                self._handle(events.Forget(id))
+
+    async def spend(self, make: Callable[..., wire.SpendingMessage], timeout_s: float) -> wire.Reply:
+        """Have a request to spend carried out, made with an `id`; it survives reconnects."""
+        reply = await self.request(lambda id: events.Spend(id, make(id=id), timeout_s))
+        assert isinstance(reply, wire.Reply)
+        return reply
+
+    # --- the machine ---
+
+    def _handle(self, event: Event) -> None:
+        """The only way into the session: hand it an event, do what it says, and set the timer."""
+        assert self._clock is not None
+        assert self.opened is not None
+        try:
+            for effect in self.session.handle(event, self._clock.time(), self._chance()):
+                self._perform(effect)
+        except Exception as exc:
+            self._fail(exc)
+            return
+        if not self.opened.done() and self.session.complete():
+            self.opened.set_result(None)
+        self._set_timer(self._clock)
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case events.Send(frame):
+                if self._connection is not None:
+                    self._connection.send(frame)
+            case events.Change():
+                self._listeners.changed(effect)
+            case events.FreshnessChanged(freshness):
+                self._listeners.freshness_changed(freshness)
+            case events.Resolve(id, value):
+                if (future := self._waiting.pop(id, None)) is not None and not future.done():
+                    future.set_result(value)
+            case events.Reject(id, error):
+                if (future := self._waiting.pop(id, None)) is not None and not future.done():
+                    future.set_exception(error)
+            case events.AskToken(refused):
+                if self._asking is not None:
+                    self._asking.cancel()
+                self._asking = self._spawn(self._ask(refused))
+            case events.Connect():
+                self._connection = Connection(self._endpoint, self._feed)
+                self._spawn(self._connection.run(effect))
+            case events.Close():
+                if self._connection is not None:
+                    self._connection.close(effect)
+                self._connection = None
+            case events.Trouble(error):
+                self._note(error)
+            case events.Stopped(error):
+                self._end(error)
+
+    def _feed(self, connection: Connection, event: Event) -> None:
+        if connection is self._connection:
+            self._handle(event)
+
+    async def _ask(self, refused: str | None) -> None:
+        try:
+            token = await provide(self._token, refused)
+        except Exception as exc:  # whatever an application's function raises
+            self._handle(events.TokenFailed(exc))
+        else:
+            self._handle(events.TokenGiven(token))
+
+    def _set_timer(self, clock: Clock) -> None:
+        deadline = self.session.deadline
+        if deadline == self._armed_for:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_for = deadline
+        self._timer = None if deadline == NEVER else clock.call_at(deadline, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._armed_for = NEVER
+        self._handle(events.Tick())
+
+    def _note(self, error: ChannelError) -> None:
+        self.trouble = error
+        logger.info("%s: %s", error.code, error.message)
+        if isinstance(error, AuthFailed | TokenExpired) and self.opened is not None and not self.opened.done():
+            self.opened.set_exception(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """A fault of this program, not of the gateway: better an end than half a life.
+
+        Effects may have been lost with it, so all that is open is ended here, whatever the session thinks of it.
+        """
+        logger.error("the channel failed", exc_info=error)
+        self._end(error)
+        try:
+            self.session.handle(events.Stop(), 0.0, 0.0)
+        except Exception:
+            logger.exception("the session failed again at its end")
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._connection is not None:
+            self._connection.close(events.Close(1000, ""))
+        self._connection = None
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(_closed())
+        self._waiting.clear()
+
+    def _end(self, error: BaseException | None) -> None:
+        if isinstance(error, ChannelError):
+            self.trouble = error
+        self._listeners.end(error)
+        if self.opened is not None and not self.opened.done():
+            self.opened.set_exception(error or _closed())
+            self.opened.exception()  # nobody may be waiting any more
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+
+def _closed(message: str = "The channel is closed.") -> Disconnected:
+    return Disconnected(message, code="closed")
