@@ -358,6 +358,7 @@ class Connection:
             return
         self.tell(Reply(request_id, doc=doc))
         watcher.reset()
+        self._node.hub.hurry(watcher.entry)
         self._node.hub.confirm(watcher.entry)
         publication = watcher.entry.publication_for(watcher)
         if publication is not None:

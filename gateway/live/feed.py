@@ -18,12 +18,15 @@ from typing import NamedTuple
 from gateway.auth.authenticator import Authenticator
 from gateway.core.facts import OrganizationFacts, UserFacts
 from gateway.errors import SnapshotLost, StoreError
+from gateway.live.catalog_changes import replace_catalog
 from gateway.live.clock import Clock
 from gateway.live.credentials import CredentialCheck
 from gateway.live.entry import UserEntry
 from gateway.live.hub import Hub
 from gateway.live.newcomers import newer_than_read
-from gateway.live.pending import READ_AGAIN, Task, causes_of, user_task
+from gateway.live.notes import Notes
+from gateway.live.pacing import pools_of, shown_pools
+from gateway.live.task import READ_AGAIN, Task, causes_of
 from gateway.metrics import Metrics
 from gateway.store.catalog import load_catalog
 from gateway.store.changes import PAGE, Change, Position, read_news, read_pages, read_position
@@ -40,8 +43,6 @@ BACKOFF_MAX_S = 0.8
 """Between attempts while the database is away. Below a second: what the clock changes is due in that time, then too."""
 CLOCK = causes_of("clock")
 SWEEP = READ_AGAIN._replace(swept=True)
-USE = "use"
-"""That a credential was used: after a storm of reconnects, a row for each user, and nothing that anybody is shown."""
 
 
 class Taken(NamedTuple):
@@ -69,6 +70,7 @@ class Feed:
         self._database = database
         self._hub = hub
         self.credentials = CredentialCheck(hub, authenticator, clock, metrics)
+        self.notes = Notes(hub, self.credentials)
         self._clock = clock
         self._on_stale, self._on_fresh, self._on_replaced = on_stale, on_fresh, on_replaced
         self._metrics = metrics
@@ -152,6 +154,7 @@ class Feed:
             if tasks:
                 await self._read_catalog(snapshot, tasks)
                 work.catalog = {}
+            self._hurry_pools()
             taken = Taken(work.take_organizations(), [])
             try:
                 with hub.round():
@@ -170,7 +173,7 @@ class Feed:
 
     async def _read_catalog(self, snapshot: Snapshot, tasks: Mapping[str, Task]) -> None:
         """Plans and roles as they are now."""
-        differs = self._hub.replace_catalog(await load_catalog(snapshot), tasks)
+        differs = replace_catalog(self._hub, await load_catalog(snapshot), tasks)
         if tasks.get("") is SWEEP:
             self._count_drift(doc for doc in differs if doc not in tasks)
 
@@ -196,6 +199,7 @@ class Feed:
         if newer := await newer_than_read(self._database, users):
             # They stay as they are: the log brings what this snapshot does not have yet.
             taken.users[:] = [(doc, task) for doc, task in taken.users if doc[5:] not in newer]
+        self._postpone(taken.users, users)
         while unknown := self._unknown_organizations(users.values()) - loaded.keys():
             loaded |= await self._load_organizations(snapshot, unknown, now)
         with hub.outbox.collecting():
@@ -205,6 +209,28 @@ class Feed:
                     self._count_drift((f"org:{id}",))
                 hub.publish_organization(id, organization, seq, task.causes, now)
             self._publish_users(taken.users, wanted, users, seq, now)
+
+    def _hurry_pools(self) -> None:
+        """Whose turn it is, is built together with the pools that it shows: their balances may wait no longer."""
+        work = self._hub.work
+        for doc in work.next_users(ROUND_LIMIT) if work.pacing else ():
+            if (entry := self._hub.entries.get(doc)) is not None:
+                work.hurry(shown_pools(entry))
+
+    def _postpone(self, taken: list[tuple[str, Task]], read: Mapping[str, LoadedUser | BadDocument | None]) -> None:
+        """Who shows a pool all the same whose balance waits (it became a member just now, or was not among the first)
+        has the next turn, and the pool too.
+        """
+        work = self._hub.work
+        if not work.pacing:
+            return
+        for doc, task in tuple(taken):
+            user = read.get(doc[5:])
+            facts = user.facts if isinstance(user, LoadedUser) else self._hub.facts_of(doc)
+            if work.hurry(pools_of(facts)):
+                taken.remove((doc, task))
+                work.user(doc, task)
+                work.users.move_to_end(doc, last=False)
 
     async def _load_organizations(
         self, snapshot: Snapshot, ids: Iterable[str], now: int
@@ -265,43 +291,10 @@ class Feed:
             )
             self._resync(anew=replaced)
             return
-        self._note_changes(news)
+        self.notes.take(news)
         if len(news) == PAGE:
             async for page in read_pages(snapshot, news[-1].seq):
-                self._note_changes(page)
-
-    def _note_changes(self, changes: list[Change]) -> None:
-        entries = self._hub.entries
-        for _, doc, cause, at in changes:
-            if cause == USE:
-                continue
-            if doc[:5] != "user:":
-                self._note_shared(doc, cause, at)
-                continue
-            credentials = self.credentials.note(doc, cause)
-            if isinstance(entry := entries.get(doc), UserEntry):
-                self._read_user(entry, user_task(cause, at), credentials=credentials)
-
-    def _read_user(self, entry: UserEntry, task: Task, *, credentials: bool) -> None:
-        work, doc = self._hub.work, entry.doc
-        if self._hub.resting.end(doc):
-            return
-        if credentials and entry.sessions:
-            work.credentials.setdefault(doc, task.since)
-        if task.parts:
-            work.user(doc, task)
-
-    def _note_shared(self, doc: str, cause: str, at: int) -> None:
-        hub, work = self._hub, self._hub.work
-        if doc.startswith("org:"):
-            if doc[4:] in hub.catalog.organizations or doc in hub.entries or doc[4:] in hub.catalog.bad_organizations:
-                work.organization(doc[4:], Task(Part.ALL, causes_of(cause), at))
-        elif doc.startswith(("plan:", "role:")):
-            work.plan_or_role(doc, Task(Part.ALL, causes_of(cause), at))
-        elif doc.startswith("sessions:"):
-            hub.presence.heard(doc[9:])
-        elif doc == "keys":
-            self.credentials.note_keys()
+                self.notes.take(page)
 
     def _resync(self, *, anew: bool = False) -> None:
         self.resyncs += 1
@@ -383,7 +376,7 @@ class Feed:
     def _read_again(self, docs: Iterable[str], task: Task) -> None:
         for doc in docs:
             if isinstance(entry := self._hub.entries.get(doc), UserEntry):
-                self._read_user(entry, task, credentials=True)
+                self.notes.read_user(entry, task, credentials=True)
             elif doc.startswith("org:"):
                 self._hub.work.organization(doc[4:], task)
 

@@ -10,19 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gateway.core.facts import Catalog, OrganizationFacts, Plan, UserFacts
+from gateway.core.facts import Catalog, OrganizationFacts, UserFacts
 from gateway.errors import Ending
 from gateway.live.connection import Connection
 from gateway.live.counters import HubCounters
 from gateway.live.entry import Entry, OrganizationEntry, UserEntry, unbuildable
 from gateway.live.outbox import Outbox
-from gateway.live.pending import NO_CAUSES, READ_AGAIN, PendingWork, Task
+from gateway.live.pacing import shown_pools
+from gateway.live.pending import PendingWork
 from gateway.live.presence import Presence
 from gateway.live.related import Related
 from gateway.live.resting import Resting
+from gateway.live.task import READ_AGAIN, USAGE, Task
 from gateway.live.watching import Watching, principal_of
 from gateway.store.documents import BadDocument, LoadedUser, Part
 
@@ -91,8 +93,16 @@ class Hub:
         """Let what an entry publishes be exact up to the feed's position, unless something that may change it is on its
         way: most commits are about other documents.
         """
-        if entry.fault is None and not self.work.concerns(entry.doc):
+        concerns = self.work.concerns
+        if entry.fault is None and not concerns(entry.doc) and not any(map(concerns, shown_pools(entry))):
             entry.confirm(self.position)
+
+    def hurry(self, entry: Entry) -> bool:
+        """Let what waits of the balances that a document shows be read at once; True when there was something."""
+        hurried = self.work.hurry((entry.doc, *shown_pools(entry)))
+        if hurried and isinstance(entry, UserEntry):
+            self.work.user(entry.doc, Task(Part.NONE, USAGE))
+        return hurried
 
     def entry(self, doc: str) -> Entry:
         """A document that somebody begins to watch: ``user:ID`` or ``org:ID``."""
@@ -145,6 +155,7 @@ class Hub:
         elif f"org:{organization}" not in self.entries and not self.related.members(organization):
             self.catalog.organizations.pop(organization, None)
             self.catalog.bad_organizations.discard(organization)
+            self.work.pacing.take(f"org:{organization}")
 
     async def fetch(self, doc: str) -> UserEntry | None:
         """A user's entry with its present document, loaded for this call if need be; None: there is no such user.
@@ -155,7 +166,7 @@ class Hub:
         if entry.fault is not None:
             self.forget_if_idle(entry)
             raise unbuildable()
-        if entry.publication is not None:
+        if entry.publication is not None and not self.hurry(entry):
             self.confirm(entry)
             return entry
         future: asyncio.Future[UserEntry | None] = asyncio.get_running_loop().create_future()
@@ -284,46 +295,6 @@ class Hub:
                 if isinstance(user, UserEntry) and user.fault is not None:
                     self.work.user(user.doc, READ_AGAIN)
 
-    def replace_catalog(self, catalog: Catalog, tasks: Mapping[str, Task]) -> list[str]:
-        """Plans or roles changed: put every document that hangs on what really differs on the list. Organizations
-        stay as they are.
-
-        Answers what differs: ``plan:ID``, ``role:ID``.
-        """
-        before, self.catalog = self.catalog, catalog
-        differs: list[str] = []
-        catalog.organizations, catalog.bad_organizations = before.organizations, before.bad_organizations
-        for id in before.plans.keys() | catalog.plans.keys():
-            old, new = before.plan(id), catalog.plan(id)
-            if old != new:
-                differs.append(f"plan:{id}")
-                if old.quotas == new.quotas and id in catalog.plans:
-                    catalog.plans[id] = new._replace(quotas=old.quotas)
-                self._plan_changed(id, old, new, tasks.get(f"plan:{id}"))
-            elif id in before.plans and id in catalog.plans:
-                catalog.plans[id] = old
-        for id in before.roles.keys() | catalog.roles.keys():
-            if before.roles.get(id) != catalog.roles.get(id):
-                differs.append(f"role:{id}")
-                self._build_again(self.related.with_role(id), tasks.get(f"role:{id}"))
-        for role in before.organization_roles.keys() | catalog.organization_roles.keys():
-            if before.organization_roles.get(role) != catalog.organization_roles.get(role):
-                differs.append(f"role:org.{role}")
-                self._build_again(self.related.in_organizations(), tasks.get(f"role:org.{role}"))
-        return differs
-
-    def _plan_changed(self, id: str, old: Plan, new: Plan, task: Task | None) -> None:
-        parts = Part.NONE if _periods(old) == _periods(new) else Part.USAGES
-        self._build_again(self.related.on_plan(id), task, parts)
-        for organization, facts in self.catalog.organizations.items():
-            if facts.plan == id:
-                self.work.organization(organization, task or READ_AGAIN)
-                self._build_again(self.related.members(organization), task, parts)
-
-    def _build_again(self, entries: Iterable[UserEntry], task: Task | None, parts: int = Part.NONE) -> None:
-        again = Task(parts, task.causes, task.since) if task else Task(parts, NO_CAUSES)
-        self.work.all_of((entry.doc for entry in entries), again)
-
     # --- telling watchers ---
 
     def _deliver(self, entry: Entry, changed: bool) -> None:
@@ -388,10 +359,6 @@ class Hub:
         """
         entry = self.entries.get(doc)
         return entry.facts if isinstance(entry, UserEntry) and entry.fault is None else None
-
-
-def _periods(plan: Plan) -> dict[str, str]:
-    return {quota: limit.period for quota, limit in plan.quotas.items()}
 
 
 def _described(exc: Exception) -> str:

@@ -7,45 +7,10 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import NamedTuple
+from itertools import islice
 
-from gateway.store.documents import CAUSE_PARTS, Part
-
-
-class Task(NamedTuple):
-    """One document to read or build again; many documents may share a task.
-
-    `since` is the commit's time in milliseconds since 1970 UTC; None when no commit asked for it.
-    """
-
-    parts: int
-    causes: frozenset[str]
-    since: int | None = None
-    swept: bool = False
-
-    def join(self, other: Task) -> Task:
-        """Both reasons in one."""
-        since = (
-            self.since if other.since is None else other.since if self.since is None else min(self.since, other.since)
-        )
-        return Task(self.parts | other.parts, self.causes | other.causes, since, self.swept or other.swept)
-
-
-@lru_cache(maxsize=64)
-def causes_of(cause: str) -> frozenset[str]:
-    """The set of one cause, always the same object."""
-    return frozenset((cause,))
-
-
-@lru_cache(maxsize=16)
-def user_task(cause: str, at: int) -> Task:
-    """What a row of the log about a user asks for; the rows of one transaction ask for the same."""
-    return Task(CAUSE_PARTS.get(cause, Part.ALL), causes_of(cause), at)
-
-
-NO_CAUSES: frozenset[str] = frozenset()
-READ_AGAIN = Task(Part.ALL, NO_CAUSES)
+from gateway.live.pacing import Pacing
+from gateway.live.task import USAGE, Task
 
 
 class RecentChanges:
@@ -80,6 +45,7 @@ class PendingWork:
         self.organizations: dict[str, Task] = {}
         self.catalog: dict[str, Task] = {}
         self.credentials: dict[str, int | None] = {}
+        self.pacing = Pacing(self._put)
         self.recent = RecentChanges()
         self.taken: set[str] = set()
         """The documents that a round has taken from the list and not published yet."""
@@ -91,23 +57,52 @@ class PendingWork:
 
     def user(self, doc: str, task: Task) -> None:
         """Read the task's parts of a user's document again; no parts: build it again from facts."""
-        known = self.users.get(doc)
-        self.users[doc] = task if known is None else known.join(task)
+        self._join(doc, task)
         self.wake()
 
     def all_of(self, docs: Iterable[str], task: Task) -> None:
         """The same task for many users' documents."""
-        users = self.users
+        join = self.balance if task.causes == USAGE else self._join
         for doc in docs:
-            known = users.get(doc)
-            users[doc] = task if known is None else known.join(task)
+            join(doc, task)
         self.wake()
+
+    def _join(self, doc: str, task: Task) -> None:
+        if self.pacing and (waited := self.pacing.take(doc)) is not None:
+            task = waited.join(task)
+        known = self.users.get(doc)
+        self.users[doc] = task if known is None else known.join(task)
 
     def organization(self, organization: str, task: Task) -> None:
         """Read an organization again."""
+        if self.pacing and (waited := self.pacing.take(f"org:{organization}")) is not None:
+            task = waited.join(task)
         known = self.organizations.get(organization)
         self.organizations[organization] = task if known is None else known.join(task)
         self.wake()
+
+    def balance(self, doc: str, task: Task, pools: Iterable[str] = ()) -> None:
+        """A balance that a document shows moved, and nothing else: it is read again at once, or soon. `pools`: the
+        organizations (``org:ID``) whose balances it shows too.
+        """
+        later = [pool for pool in pools if not self.is_listed(pool)]
+        if self.is_listed(doc) or not self.pacing.holds(doc, task, later):
+            self._put(doc, task)
+
+    def _put(self, doc: str, task: Task) -> None:
+        if doc.startswith("org:"):
+            self.organization(doc[4:], task)
+        else:
+            self.user(doc, task)
+
+    def hurry(self, docs: Iterable[str]) -> bool:
+        """Read at once those of the documents whose balances wait; False when none does."""
+        hurried = False
+        for doc in docs:
+            if (task := self.pacing.take(doc)) is not None:
+                self._put(doc, task)
+                hurried = True
+        return hurried
 
     def plan_or_role(self, doc: str, task: Task) -> None:
         """Read the catalog again; `doc` is what changed in it."""
@@ -115,9 +110,21 @@ class PendingWork:
         self.catalog[doc] = task if known is None else known.join(task)
         self.wake()
 
+    def is_listed(self, doc: str) -> bool:
+        """Whether a document is on the list itself, for whatever reason, and does not only wait."""
+        return doc in self.users or (doc.startswith("org:") and doc[4:] in self.organizations)
+
+    def reaches(self, doc: str) -> bool:
+        """Whether the next rounds may change this document, or one is reading for it."""
+        return doc in self.taken or self.is_listed(doc)
+
     def concerns(self, doc: str) -> bool:
-        """Whether something on the list may change this document, or is being read for it."""
-        return doc in self.users or doc in self.taken or (doc.startswith("org:") and doc[4:] in self.organizations)
+        """Whether something that is known may change this document, now or soon."""
+        return self.reaches(doc) or doc in self.pacing
+
+    def next_users(self, limit: int) -> list[str]:
+        """The first users on the list, which stay there."""
+        return list(islice(self.users, limit))
 
     def take_users(self, limit: int) -> list[tuple[str, Task]]:
         """The first users on the list; they leave it, and `put_back` returns them after a failure."""
@@ -141,6 +148,7 @@ class PendingWork:
     def forget(self, doc: str) -> None:
         """Nobody wants this document any more."""
         self.users.pop(doc, None)
+        self.pacing.take(doc)
 
     # --- the clock ---
 

@@ -72,6 +72,7 @@ class Watching:
             watcher.reset(request.rev)
             watcher.pending = pending
         watcher.partial = access is Access.PARTIAL
+        self._hub.hurry(watcher.entry)
         self._hub.confirm(watcher.entry)
         publication = watcher.entry.publication_for(watcher)
         if publication is not None:
@@ -124,7 +125,7 @@ class Watching:
             for connection in tuple(entry.sessions):
                 if len(connection.watchers) > 1 or entry.doc not in connection.watchers:
                     self.check_access(connection)
-        if self._held and not self._hub.work.concerns(entry.doc):
+        if self._held and not self._hub.work.reaches(entry.doc):
             for watcher in self._held.pop(entry.doc, ()):
                 publication = watcher.entry.publication_for(watcher)
                 if publication is not None and watcher.connection.watchers.get(watcher.entry.doc) is watcher:
@@ -158,7 +159,7 @@ class Watching:
     def holds(self, watcher: Watcher, publication: Publication) -> bool:
         """Whether another one's document has to wait until the session's own one is published; remembers it then."""
         own = principal_of(watcher.connection).document
-        if not self._hub.work.concerns(own):
+        if not self._hub.work.reaches(own):
             return False
         watcher.skip(publication.causes)
         self._held.setdefault(own, {})[watcher] = None

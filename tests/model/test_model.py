@@ -633,7 +633,9 @@ class GatewayAgainstModel(RuleBasedStateMachine):
 
     def is_idle(self) -> bool:
         feed = self.node.feed
-        return feed.position == self.last_seq() and not (feed.stale or self.node.hub.work or self.node._tasks)
+        return feed.position == self.last_seq() and not (
+            feed.stale or self.node.hub.work or self.node.hub.work.pacing or self.node._tasks
+        )
 
     def could_be_live(self, client: SimulatedClient) -> bool:
         return not client.is_stopped and not client.is_live and self.holds(client.token)

@@ -313,7 +313,7 @@ class GatewayReplay:
         node, feed = self.node, self.node.feed
         if self.store.broken is not None:
             return feed.stale and not (node._tasks or node.spending.open)
-        busy = node.hub.work or node._tasks or node.spending.open or self.store.open
+        busy = node.hub.work or node.hub.work.pacing or node._tasks or node.spending.open or self.store.open
         return feed.position >= seq and not (feed.stale or busy)
 
     async def _compare(self, expected: list[Message]) -> None:

@@ -226,4 +226,5 @@ class Rig:
     def _is_quiet(self, seq: int) -> bool:
         """Whether nothing is left to do, nor being done."""
         node = self.node
-        return self.feed.position >= seq and not (self.hub.work or node._tasks or node.spending.open or self.store.open)
+        busy = self.hub.work or self.hub.work.pacing or node._tasks or node.spending.open or self.store.open
+        return self.feed.position >= seq and not busy

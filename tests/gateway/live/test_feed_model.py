@@ -154,7 +154,7 @@ class Course:
 
         def settled() -> bool:
             feed.clock_moved(self.rig.clock.wall)
-            return feed.position >= seq and not hub.work and not hub.work.taken and not feed.stale
+            return feed.position >= seq and not (hub.work or hub.work.pacing or hub.work.taken) and not feed.stale
 
         await eventually(settled, every_s=0.0005)
         self.note()

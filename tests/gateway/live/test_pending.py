@@ -5,7 +5,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.live.pending import NO_CAUSES, READ_AGAIN, PendingWork, RecentChanges, Task, causes_of
+from gateway.live.pending import PendingWork, RecentChanges
+from gateway.live.task import NO_CAUSES, READ_AGAIN, Task, causes_of
 from gateway.store.documents import Part
 
 causes = st.frozensets(st.sampled_from(["profile", "plan", "clock"]))
