@@ -1,10 +1,14 @@
 """Takes units from quotas: orders that wait together are one statement, in one commit with one sync, and each gets an
 answer of its own after it.
 
-There is no collecting window: while one batch is committed, the next one collects itself. Whether an order is carried
+There is no collecting window: while batches are committed, the next one collects itself. Whether an order is carried
 out is decided by the database, row by row (the triggers of the view `spending`), against the limits as they are in
 that commit. The one thing that SQL can not work out is a period: each order says what its period was worked out from,
 and one that is wrong about it is not carried out, but tried again with what the database says.
+
+What is usual is short: the entries that a batch made are the newest ones of the ledger, in the order of the batch, and
+come back as one text, because each row would be a turn of the writer's thread at the interpreter. An order without an
+entry there was refused, or was carried out before under the same key: that is asked in a second write.
 """
 
 from __future__ import annotations
@@ -13,21 +17,24 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import msgspec
 
 from gateway.core.quotas import Limit
-from gateway.core.spending import Balance, Order, Spent
+from gateway.core.spending import Balance, Basis, Order, Spent
 from gateway.errors import Conflict, GatewayError, StoreError, StoreUnavailable, StoreUncertain, Unavailable, Uncertain
 from gateway.store.bases import Bases
-from gateway.store.database import Database, Row, Statement
+from gateway.store.database import Database, Statement
 from gateway.store.standings import COLUMNS, TABLES, Standing, refusal
 
 log = logging.getLogger(__name__)
 
-BATCH_LIMIT = 1_000
-"""Orders in one batch, at the most: what comes first must not wait for all that came after."""
+BATCH_LIMIT = 250
+"""Orders in one batch, at the most: what comes first must not wait for all that came after, and one batch is committed
+while the next is made and the one before is answered."""
+BATCHES = 2
+"""Batches on their way at a time: one that is committed, and one that follows at once."""
 QUEUE_LIMIT = 20_000
 """Orders that may wait; beyond, an order is refused at once."""
 ATTEMPTS = 4
@@ -35,33 +42,43 @@ ATTEMPTS = 4
 RETRY_AFTER_S = 1.0
 
 Done = Callable[["Spent | GatewayError"], None]
+Waiting: TypeAlias = tuple[Order, Done, int]
+"""An order, whom to tell, and which attempt it is."""
+Entry: TypeAlias = tuple[
+    str, str, str, int, str, str, int, int, int | None, str | None, int | None, int | None, int | None, int | None, int
+]
+"""The columns of `_ENTRY`."""
 
+# ?1: the bases with their periods, and the orders with the place of their basis.
 _SPEND = """
+WITH bases AS MATERIALIZED (
+  SELECT key AS place, value ->> 0 AS timezone, value ->> 1 AS anchor_at, value ->> 2 AS period,
+    value ->> 3 AS period_start, value ->> 4 AS period_end
+  FROM json_each(?1, '$[0]')
+)
 INSERT INTO spending(at, kind, spender, owner, quota, timezone, anchor_at, period, period_start, period_end, used,
   reserved, key)
-SELECT ?2, 'consume', value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-  value ->> 7, value ->> 8, 0, value ->> 9
-FROM json_each(?1)"""
-_ENTRIES = """
-SELECT w.key, l.owner, l.quota, l.kind, l.used, l.used_after + l.carried_used, l.reserved_after + l.carried_reserved,
-  l.limit_value, l.period, l.hard, l.period_end, l.cap, l.member_taken, l.seq
-FROM json_each(?1) AS w CROSS JOIN quota_ledger AS l ON l.key = w.value ->> 9 AND l.spender = w.value ->> 0"""
+SELECT ?2, 'consume', value ->> 0, value ->> 1, value ->> 2, b.timezone, b.anchor_at, b.period, b.period_start,
+  b.period_end, value ->> 3, 0, value ->> 4
+FROM json_each(?1, '$[1]') AS w CROSS JOIN bases AS b ON b.place = w.value ->> 5"""
+_ENTRY = """spender, owner, quota, used, key, kind, used_after + carried_used, reserved_after + carried_reserved,
+  limit_value, period, hard, period_end, cap, member_taken, seq"""
+_NEWEST = f"""
+SELECT json_group_array(json_array({_ENTRY}))
+FROM (SELECT * FROM quota_ledger ORDER BY id DESC LIMIT ?1) WHERE kind = 'consume'"""  # noqa: S608 - no input in it
+_KNOWN = f"""
+SELECT w.key, l.*
+FROM json_each(?1) AS w CROSS JOIN (SELECT {_ENTRY} FROM quota_ledger WHERE key IS NOT NULL) AS l
+  ON l.key = w.value ->> 4 AND l.spender = w.value ->> 0"""  # noqa: S608 - no input in it
 _STANDINGS = f"""
 SELECT w.place, {COLUMNS}
 FROM (
-  SELECT key AS place, value ->> 0 AS spender, value ->> 1 AS owner, value ->> 2 AS quota, value ->> 6 AS period_start,
+  SELECT key AS place, value ->> 0 AS spender, value ->> 1 AS owner, value ->> 2 AS quota, value ->> 5 AS period_start,
     ?2 AS at
   FROM json_each(?1)
-  WHERE NOT EXISTS (SELECT 1 FROM quota_ledger WHERE key = value ->> 9 AND spender = value ->> 0)
+  WHERE NOT EXISTS (SELECT 1 FROM quota_ledger WHERE key = value ->> 4 AND spender = value ->> 0)
 ) AS w {TABLES}"""  # noqa: S608 - no input in it
-
-
-class _Waiting(NamedTuple):
-    """An order, whom to tell, and how often it was tried."""
-
-    order: Order
-    done: Done
-    attempt: int
+_entries = msgspec.json.Decoder(list[Entry])
 
 
 class Spender:
@@ -85,9 +102,9 @@ class Spender:
         self._wall = wall
         self._batch_limit = batch_limit
         self._queue_limit = queue_limit
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[Waiting] = deque()
         self._bases = bases
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def consume(self, order: Order) -> Spent:
         """Take all of the amount or nothing. Durable when it returns.
@@ -117,73 +134,102 @@ class Spender:
             busy = Unavailable("Too many requests are waiting.", retry_after_s=RETRY_AFTER_S)
             asyncio.get_running_loop().call_soon(done, busy)
             return
-        self._queue.append(_Waiting(order, done, 1))
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
+        self._queue.append((order, done, 1))
+        if len(self._tasks) < BATCHES:
+            self._tasks.add(asyncio.create_task(self._run()))
 
     async def _run(self) -> None:
+        queue = self._queue
         try:
-            while self._queue:
-                queue = self._queue
+            while queue:
                 batch = [queue.popleft() for _ in range(min(len(queue), self._batch_limit))]
+                self._count(len(batch))
                 await self._carry_out(batch)
         finally:
-            self._task = None
-
-    async def _carry_out(self, batch: list[_Waiting]) -> None:
-        now = self._wall()
-        self._count(len(batch))
-        try:
-            rows, ends = self._rows(batch, now)
-            args = (msgspec.json.encode(rows).decode(), now)
-            written = await self._database.write(
-                Statement(_SPEND, args), Statement(_ENTRIES, args[:1]), Statement(_STANDINGS, args)
-            )
-        except Exception as error:
-            await self._failed(batch, error)
-            return
-        entries = {row[0]: row for row in written.rows[1]}
-        standings = {row[0]: row for row in written.rows[2]}
-        for place, waiting in enumerate(batch):
-            entry = entries.get(place)
-            if entry is not None:
-                waiting.done(_answer(waiting.order, entry))
-            else:
-                self._not_carried_out(waiting, Standing.of(standings[place][1:]), rows[place], ends[place])
+            # Here and not in a callback, which would come later than an order that relies on this task.
+            if task := asyncio.current_task():
+                self._tasks.discard(task)
 
     def _count(self, size: int) -> None:
         self.batches += 1
         self.orders += size
         self.sizes[min((size - 1).bit_length(), len(self.sizes) - 1)] += 1
 
-    def _rows(self, batch: Sequence[_Waiting], now: int) -> tuple[list[tuple[Any, ...]], list[int | None]]:
-        rows: list[tuple[Any, ...]] = []
-        ends: list[int | None] = []
-        basis_of = self._bases.of
-        for (spender, owner, quota, amount, key), _, _ in batch:
-            timezone, anchor_at, period = basis = basis_of(owner, quota)
-            start, end = basis.bounds(now) if period else (0, None)
-            rows.append((spender, owner, quota, timezone, anchor_at, period, start, end, amount, key))
-            ends.append(end)
-        return rows, ends
+    async def _carry_out(self, batch: list[Waiting]) -> None:
+        now = self._wall()
+        try:
+            bases, rows = self._rows(batch, now)
+            args = (msgspec.json.encode((bases, rows)).decode(), now)
+            written = await self._database.write(Statement(_SPEND, args), Statement(_NEWEST, (len(batch),)))
+            entries = _entries.decode(written.rows[1][0][0])
+        except Exception as error:
+            await self._failed(batch, error)
+            return
+        others: list[tuple[Waiting, tuple[Any, ...]]] = []
+        for place, entry in enumerate(_matched(batch, entries)):
+            if entry is not None:
+                batch[place][1](_spent(entry))
+            else:
+                others.append((batch[place], bases[rows[place][5]]))
+        if others:
+            await self._explain(others, now)
 
-    def _not_carried_out(
-        self, waiting: _Waiting, standing: Standing, row: tuple[Any, ...], period_end: int | None
-    ) -> None:
-        order = waiting.order
+    def _rows(self, batch: Sequence[Waiting], now: int) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        """The bases of a batch with their periods around `now`, and the orders, each with the place of its basis."""
+        bases: list[tuple[Any, ...]] = []
+        rows: list[tuple[Any, ...]] = []
+        places: dict[Basis, int] = {}
+        basis_of = self._bases.of
+        for order, _, _ in batch:
+            basis = basis_of(order[1], order[2])
+            place = places.get(basis)
+            if place is None:
+                place = places[basis] = len(bases)
+                bases.append((*basis, *(basis.bounds(now) if basis.period else (0, None))))
+            rows.append((*order, place))
+        return bases, rows
+
+    async def _explain(self, others: list[tuple[Waiting, tuple[Any, ...]]], now: int) -> None:
+        """Answer orders that were not carried out just now, each with its basis: what was answered before under the
+        same key, or how the quota stands.
+        """
+        try:
+            asked = msgspec.json.encode([(*waiting[0], basis[3]) for waiting, basis in others]).decode()
+            written = await self._database.write(Statement(_KNOWN, (asked,)), Statement(_STANDINGS, (asked, now)))
+        except Exception as error:
+            await self._failed([waiting for waiting, _ in others], error)
+            return
+        known: dict[int, Entry] = {row[0]: row[1:] for row in written.rows[0]}
+        standings = {row[0]: Standing.of(row[1:]) for row in written.rows[1]}
+        for place, (waiting, basis) in enumerate(others):
+            order, done, _ = waiting
+            entry = known.get(place)
+            if entry is None:
+                self._not_carried_out(waiting, standings[place], basis)
+            elif entry[:6] == (*order, "consume"):
+                done(_spent(entry))
+            else:
+                done(Conflict("The key was used for another request."))
+
+    def _not_carried_out(self, waiting: Waiting, standing: Standing, told: tuple[Any, ...]) -> None:
+        """Once more, if the order was wrong about its period or could be carried out by now; else why not."""
+        order, done, attempt = waiting
         basis = standing.basis()
-        if basis is not None and basis != row[3:6] and waiting.attempt < ATTEMPTS:
-            self._bases.remember(order.owner, order.quota, basis, self._wall())
-            self._queue.append(waiting._replace(attempt=waiting.attempt + 1))
+        answer = refusal(standing, order.quota, order.amount, told[4])
+        changed = basis is not None and basis != told[:3]
+        if (changed or isinstance(answer, Unavailable)) and attempt < ATTEMPTS:
+            if basis is not None:
+                self._bases.remember(order.owner, order.quota, basis, self._wall())
+            self._queue.append((order, done, attempt + 1))
             return
         self.refused += 1
-        waiting.done(refusal(standing, order.quota, order.amount, period_end))
+        done(answer)
 
-    async def _failed(self, batch: list[_Waiting], error: Exception) -> None:
+    async def _failed(self, batch: list[Waiting], error: Exception) -> None:
         """What is to blame may be one of them: then the others are carried out all the same."""
         if not isinstance(error, StoreError):
-            log.exception("a batch of orders failed")
-        elif len(batch) > 1 and not isinstance(error, StoreUncertain | StoreUnavailable):
+            log.error("a batch of orders failed", exc_info=error)
+        if len(batch) > 1 and not isinstance(error, StoreUncertain | StoreUnavailable):
             for waiting in batch:
                 await self._carry_out([waiting])
             return
@@ -193,13 +239,27 @@ class Spender:
         else:
             answer = Unavailable("The quota can not be spent now.", retry_after_s=RETRY_AFTER_S)
         self.refused += len(batch)
-        for waiting in batch:
-            waiting.done(answer)
+        for _, done, _ in batch:
+            done(answer)
 
 
-def _answer(order: Order, entry: Row) -> Spent | GatewayError:
-    """What the ledger has under the order's key, be it of now or of an earlier time."""
-    _, owner, quota, kind, amount, used, reserved, limit, period, hard, period_end, cap, taken, seq = entry
-    if (owner, quota, kind, amount) != (order.owner, order.quota, "consume", order.amount):
-        return Conflict("The key was used for another request.")
-    return Spent(Balance(Limit(limit, period, bool(hard)), used, reserved, period_end, cap, taken or 0), seq)
+def _matched(batch: Sequence[Waiting], newest: Sequence[Entry]) -> list[Entry | None]:
+    """The entry of each order among the newest ones, which are of this batch as far as it was carried out, in its
+    order, the last one first; beyond are older ones.
+    """
+    found: list[Entry | None] = [None] * len(batch)
+    entries = iter(newest)
+    entry = next(entries, None)
+    for place in range(len(batch) - 1, -1, -1):
+        if entry is None:
+            break
+        if entry[:5] == batch[place][0]:
+            found[place] = entry
+            entry = next(entries, None)
+    return found
+
+
+def _spent(entry: Entry) -> Spent:
+    """What the ledger has on an order, be it of now or of an earlier time."""
+    _, _, _, _, _, _, used, reserved, limit, period, hard, period_end, cap, taken, seq = entry
+    return Spent(Balance(Limit(limit, period or "never", bool(hard)), used, reserved, period_end, cap, taken or 0), seq)
