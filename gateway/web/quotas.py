@@ -117,9 +117,6 @@ class Spending:
     def operations(self) -> list[Operation]:
         """All of them."""
         quota = f"{self._api_base}/quotas/{{quota}}"
-        lease = f"{quota}/leases/{{lease}}"
-        ended = (LeaseNotFound, LeaseExpired, Conflict)
-        write: dict[str, Any] = {"answers": {200: LeaseShown}, "writes": True}
         return [
             Operation(
                 *("POST", f"{quota}/consume", self.consume),
@@ -139,6 +136,13 @@ class Spending:
                 writes=True,
                 keyed=True,
             ),
+            *self._of_a_lease(f"{quota}/leases/{{lease}}"),
+        ]
+
+    def _of_a_lease(self, lease: str) -> list[Operation]:
+        ended = (LeaseNotFound, LeaseExpired, Conflict)
+        write: dict[str, Any] = {"answers": {200: LeaseShown}, "writes": True}
+        return [
             Operation(
                 *("GET", lease, self.find),
                 "A lease of the caller's, over or not",

@@ -50,6 +50,7 @@ PARTS: dict[str, list[str]] = {
     "tokens": ["t_admin", "t_grace", "t_alan"],
     "permissions": ["can_use_voice", "can_fly"],
     "quotas": ["voice_minutes", "sms_messages"],
+    "leases": ["call", "a call"],
     "members": ["u_grace", "u_ada"],
 }
 """By the part of a path that they stand behind: chance alone would never name them."""
@@ -70,10 +71,15 @@ FIELDS: dict[str, list[Any]] = {
     "at": ["2001-01-01T00:00:00.000Z"],
     "user": ["u_grace"],
     "owner": ["u_grace"],
+    "amount": [1],
+    "org": [None],
+    "reason": ["seats counted"],
 }
 """By the name of a field: what is right there, which its schema alone does not tell."""
 SIGN_IN: dict[str, list[Any]] = {"username": ["ada"], "email": [None], "password": [PASSWORD]}
-NOT_SENT = {"created_at", "updated_at", "instance", "refresh_token"}
+NOT_SENT = {"created_at", "updated_at", "instance", "refresh_token", "used"}
+IN_HEADER = {"key", "lease"}
+"""Fields that `Idempotency-Key` says as well; where both do they have to agree."""
 MENDING = [
     "DELETE FROM users WHERE username = 'newcomer' OR email LIKE 'newcomer%'",
     "DELETE FROM plans WHERE id = 'newcomer'",
@@ -90,6 +96,16 @@ MENDING = [
     "INSERT OR IGNORE INTO user_permissions(user_id, permission, effect) SELECT id, 'can_fly', 'deny' FROM users",
     "INSERT OR IGNORE INTO user_quotas(user_id, quota, limit_value) SELECT id, 'voice_minutes', 7 FROM users",
     "INSERT OR IGNORE INTO user_roles(user_id, role) SELECT id, 'support' FROM users",
+    "UPDATE plan_quotas SET limit_value = 9000000000 WHERE plan = 'pro'",
+    "UPDATE quota_usage SET used = 9, reserved = 0",
+    "DELETE FROM leases",
+    "DELETE FROM quota_ledger",
+    *(
+        "INSERT INTO leases(spender, id, owner, quota, period, period_start, period_end, amount, held, created_at,"
+        f" expires_at) SELECT 'user:' || id, '{name}', 'user:' || id, '{quota}', 'month', unixepoch('now',"
+        " 'start of month') * 1000, 9000000000000, 7, 7, 1, 9000000000000 FROM users"
+        for name, quota in zip(PARTS["leases"], PARTS["quotas"], strict=True)
+    ),
     "DELETE FROM login_sessions",
     "DELETE FROM api_tokens",
     "DELETE FROM login_failures",
@@ -136,6 +152,8 @@ class World:
             for operation in (operation for method, operation in item.items() if method != "parameters"):
                 parameters = operation.get("parameters", [])
                 parameters[:] = [one for one in parameters if one["name"] not in ("cursor", "If-Match")]
+                for key in (one for one in parameters if one["name"] == "Idempotency-Key"):
+                    key["required"] = True
                 for media in operation.get("requestBody", {}).get("content", {}).values():
                     name = media["schema"]["$ref"].rpartition("/")[2]
                     media["schema"] = copy.deepcopy(document["components"]["schemas"][name])
@@ -155,7 +173,7 @@ def narrow(schema: Json, fields: Mapping[str, list[Any]], *, with_id: bool) -> N
     """Only what is right: a body says the id of what it makes, and never repeats that of what it changes."""
     properties = schema["properties"]
     for name in list(properties):
-        if name in NOT_SENT or (name == "id" and not with_id):
+        if name in NOT_SENT | IN_HEADER or (name == "id" and not with_id):
             del properties[name]
         elif name in fields and properties[name].get("type") != "array":
             properties[name] = {"enum": fields[name]}
