@@ -8,9 +8,10 @@ from gateway.cli.audit import entry
 from gateway.cli.organizations import told as told_of_organization
 from gateway.cli.plans import told as told_of_plan
 from gateway.cli.users import told as told_of_user
+from gateway.core.spending import Order
 from gateway.store.accounts import User, insert_user
 from gateway.store.audit import Entry
-from gateway.store.database import Statement
+from gateway.store.database import Database, Statement
 from gateway.store.organizations import (
     MemberRole,
     Organization,
@@ -19,6 +20,7 @@ from gateway.store.organizations import (
     role_permission_statements,
 )
 from gateway.store.plans import Plan, PlanQuota, plan_statements
+from gateway.store.quotas import Quotas
 
 PLANS = (
     Plan(
@@ -42,6 +44,16 @@ PLANS = (
 )
 
 DEMO_USER = "u_ada"
+
+DEMO_ORDERS = (
+    Order("user:u_ada", "user:u_ada", "voice_minutes", 4, "demo-1"),
+    Order("user:u_ada", "user:u_ada", "sms_messages", 3, "demo-2"),
+    Order("user:u_grace", "user:u_grace", "voice_minutes", 8, "demo-3"),
+    Order("user:u_alan", "org:o_acme", "voice_minutes", 25, "demo-4"),
+    Order("user:u_ada", "org:o_acme", "voice_minutes", 12, "demo-5"),
+    Order("user:u_ada", "user:u_ada", "voice_minutes", 2, "demo-6"),
+)
+"""What the demo's people have taken of quotas; Grace has little left."""
 
 
 def _person(
@@ -102,6 +114,13 @@ def demo_statements(admin: str, password_hash: str | None = None) -> list[Statem
         *(member_statement(ACME.id, user_id, role) for user_id, role in MEMBERS.items()),
         *(row for role, names in ROLE_PERMISSIONS.items() for row in role_permission_statements(role, names)),
     ]
+
+
+async def spend_demo(db: Database) -> None:
+    """Take what `DEMO_ORDERS` say, in this order. Raises what `Spender.consume` does."""
+    spender = Quotas(db, db.clock).spender
+    for order in DEMO_ORDERS:
+        await spender.consume(order)
 
 
 def initial_entries(admin: str) -> list[Entry]:

@@ -20,6 +20,7 @@ from gateway.cli.demo import (
     demo_statements,
     initial_entries,
     initial_statements,
+    spend_demo,
 )
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_json, show_sentences
@@ -98,11 +99,14 @@ async def _init(
         known = {"user": user.username if user else None, "password": opened.password, "token": opened.token}
         address = own_url(invocation().config.server)
         show_json({"created": is_new, "address": address, **known, "admin_password": admin_password})
-        return
-    lines = _lines(is_new, user, opened, token_file)
-    if demo and admin_password is not None:
-        lines[-1:-1] = [f"The administrator is {admin}, password {admin_password}, shown this once.", ""]
-    show_sentences(lines)
+    else:
+        lines = _lines(is_new, user, opened, token_file)
+        if demo and admin_password is not None:
+            lines[-1:-1] = [f"The administrator is {admin}, password {admin_password}, shown this once.", ""]
+        show_sentences(lines)
+    if demo and is_new:
+        # Last: what is shown once is shown whatever becomes of this.
+        await spend_demo(db)
 
 
 async def _fill(db: Database, demo: bool, admin: str, from_stdin: bool) -> str | None:
@@ -201,6 +205,7 @@ def _lines(is_new: bool, user: User | None, opened: Opened, token_file: Path | N
         f"Follow {user.username}'s channel in another terminal:",
         f"  {VARIABLE}={opened.token} {_program()} watch{elsewhere}",
         "and change something in a third:",
+        f"  {_program()} quota consume {user.username} voice_minutes 5",
         f"  {_program()} user plan {user.username} free",
         "",
     ]

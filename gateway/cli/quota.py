@@ -10,30 +10,36 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 
+from gateway.cli.audit import entry
 from gateway.cli.explain import user_facts
-from gateway.cli.invocation import invocation, json_option, on_database
+from gateway.cli.invocation import actor, invocation, json_option, on_database
 from gateway.cli.printing import show_done, show_json, show_sentences, show_table, shown_moment
 from gateway.cli.signed import SignedCommand
-from gateway.cli.values import AMOUNT, ID, KEY, QUOTA, UNLIMITED, WHO
+from gateway.cli.values import AMOUNT, DIFFERENCE, ID, KEY, PAST, QUOTA, REASON, TOTAL, UNLIMITED, WHO
 from gateway.core.sections import pool_quotas, quotas_section
 from gateway.core.spending import Order, Spent
-from gateway.errors import NotFound, QuotaExceeded, StoreError, Uncertain
-from gateway.store.accounts import look_up_user
+from gateway.errors import NotFound, QuotaExceeded, StoreError, StoreUncertain, Uncertain
+from gateway.store.accounts import find_user, look_up_user
+from gateway.store.adjustments import Adjustment, adjust
 from gateway.store.catalog import load_catalog
 from gateway.store.database import Database
 from gateway.store.documents import BadDocument, load_organizations
+from gateway.store.ledger import list_ledger
 from gateway.store.open_leases import list_open_leases
 from gateway.store.organizations import find_organization
 from gateway.store.quotas import Quotas
 
 _WHO = click.argument("who", metavar="WHO", type=WHO)
 _KEY = click.option("--key", type=KEY, help="Name this request: asked for again under its name, it is made once.")
-_POOL = "org:"
+_USER, _POOL = "user:", "org:"
 
 
 @click.group()
 def quota() -> None:
-    """Quotas. WHO is a user's id, name or e-mail address, or org:ID for what an organization's members share."""
+    """What was taken of quotas.
+
+    WHO is a user (id, name, e-mail address or user:ID), or org:ID for what an organization's members share.
+    """
 
 
 class Owner(NamedTuple):
@@ -47,8 +53,8 @@ async def _owner(db: Database, who: str) -> Owner:
     if who.startswith(_POOL):
         found = await find_organization(db, who.removeprefix(_POOL))
         return Owner(f"{_POOL}{found.id}", found.id)
-    user = await look_up_user(db, who)
-    return Owner(f"user:{user.id}", user.username)
+    user = await (find_user(db, who.removeprefix(_USER)) if who.startswith(_USER) else look_up_user(db, who))
+    return Owner(f"{_USER}{user.id}", user.username)
 
 
 @quota.command("show")
@@ -121,10 +127,10 @@ async def consume(db: Database, who: str, quota: str, amount: int, key: str | No
     without one it makes a new one and prints it.
     """
     spender = await look_up_user(db, who)
-    owner = Owner(f"user:{spender.id}", spender.username)
+    owner = Owner(f"{_USER}{spender.id}", spender.username)
     if organization is not None:
         owner = await _owner(db, f"{_POOL}{organization}")
-    order = Order(f"user:{spender.id}", owner.document, quota, amount, key or _new_key(db))
+    order = Order(f"{_USER}{spender.id}", owner.document, quota, amount, key or _new_key(db))
     with _Told(order.key):
         try:
             spent = await Quotas(db, db.clock).spender.consume(order)
@@ -133,6 +139,63 @@ async def consume(db: Database, who: str, quota: str, amount: int, key: str | No
     sentence = f"{spender.username} took {amount} of {quota}{_of_pool(organization)}"
     fields = {"spender": order.spender, "owner": order.owner, "quota": quota, "amount": amount, "key": order.key}
     _show_spent(sentence, spent, **fields)
+
+
+@quota.command("adjust", cls=SignedCommand)
+@_WHO
+@click.argument("quota", type=QUOTA)
+@click.argument("amount", metavar="[AMOUNT]", type=DIFFERENCE, required=False)
+@click.option("--set", "total", type=TOTAL, help="Make so much used, whatever it was: for seats and the like.")
+@click.option("--reason", type=REASON, required=True, help="Why: the ledger keeps it.")
+@_KEY
+@json_option
+@on_database
+async def adjust_command(
+    db: Database, who: str, quota: str, amount: int | None, total: int | None, reason: str, key: str | None
+) -> None:
+    """Put a balance right: add AMOUNT to what is used, or take it away (-5), or --set it.
+
+    What adds obeys a hard limit, and nothing goes below zero. The correction is made once, however often the command is
+    given with the same --key; without one it makes a new one and prints it.
+    """
+    if (amount is None) == (total is None):
+        raise click.UsageError("say which AMOUNT, or --set")
+    owner, bases = await _owner(db, who), Quotas(db, db.clock).bases
+    value = amount if total is None else total
+    key = key or _new_key(db)
+    adjustment = Adjustment(actor(), owner.document, quota, value or 0, total is not None, reason, key)
+    left = entry("quota.adjust", owner.document)
+    with _Told(key):
+        try:
+            spent = await adjust(db, adjustment, now=db.clock(), bases=bases, entry=left)
+        except NotFound:
+            raise NotFound(f"{owner.name} has no quota {quota}.") from None
+    how = f"is set to {total}" if amount is None else f"is corrected by {amount:+}"
+    fields = {"owner": owner.document, "quota": quota, "amount": amount, "set": total, "reason": reason, "key": key}
+    _show_spent(f"{quota} of {owner.name} {how}", spent, **fields)
+
+
+@quota.command("ledger")
+@_WHO
+@click.argument("quota", metavar="[QUOTA]", type=QUOTA, required=False)
+@click.option("--since", type=PAST, help="Only what was booked since then.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most this many.")
+@json_option
+@on_database
+async def ledger(db: Database, who: str, quota: str | None, since: int | None, limit: int) -> None:
+    """Show what moved balances, by how much and what it left, who took it and why: the newest first.
+
+    The name that a deleted user or organization had in the ledger (user:ID, org:ID) is understood too.
+    """
+    try:
+        owner = (await _owner(db, who)).document
+    except NotFound:
+        owner = who if who.startswith((_USER, _POOL)) else f"{_USER}{who}"
+        if not await list_ledger(db, owner, limit=1):
+            raise
+    found = await list_ledger(db, owner, quota=quota, since=since, limit=limit)
+    columns = ["id", "at", "kind", "quota", "used", "reserved", "used_after", "reserved_after"]
+    show_table([_shown_periods(entry._asdict()) for entry in found], [*columns, "spender", "key", "lease", "reason"])
 
 
 def _of_pool(organization: str | None) -> str:
@@ -162,19 +225,19 @@ class _Told:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, asyncio.CancelledError):
             print(f"It may have been made: repeat it with --key {self._key}", file=sys.stderr)
-        elif isinstance(error, Uncertain):
+        elif isinstance(error, Uncertain | StoreUncertain):
             raise Uncertain(f"It is not known whether it was made: repeat it with --key {self._key}") from None
         elif isinstance(error, QuotaExceeded) and "resets_at" in error.details:
             raise QuotaExceeded(f"{error.message} It begins anew at {error.details['resets_at']}.") from None
 
 
 def _show_spent(sentence: str, spent: Spent, **fields: Any) -> None:
-    entry = spent.balance.entry()
-    words = [f"{sentence}: {entry['used']} used"]
-    if "limit" in entry:
-        words.append(f", {entry['reserved']} reserved of {entry['limit']}, {entry['remaining']} left")
-    if "cap_remaining" in entry:
-        words.append(f", {entry['cap_remaining']} of the member's share")
-    if "resets_at" in entry:
-        words.append(f" until {entry['resets_at']}")
-    show_done(f"{''.join(words)}. Key {fields['key']}", **fields, **entry, seq=spent.seq)
+    shown = spent.balance.entry()
+    words = [f"{sentence}: {shown['used']} used"]
+    if "limit" in shown:
+        words.append(f", {shown['reserved']} reserved of {shown['limit']}, {shown['remaining']} left")
+    if "cap_remaining" in shown:
+        words.append(f", {shown['cap_remaining']} of the member's share")
+    if "resets_at" in shown:
+        words.append(f" until {shown['resets_at']}")
+    show_done(f"{''.join(words)}. Key {fields['key']}", **fields, **shown, seq=spent.seq)

@@ -40,7 +40,7 @@ def test_a_disabled_user_has_nothing(demo: Cli) -> None:
 
 def test_a_quota_of_the_plan_and_an_override(demo: Cli) -> None:
     answer = demo.json("explain", "ada", "--quota", "voice_minutes")
-    assert (answer["balance"]["limit"], answer["balance"]["remaining"]) == (500, 500)
+    assert (answer["balance"]["limit"], answer["balance"]["remaining"]) == (500, 494)
     assert answer["changes_at"] == answer["balance"]["resets_at"]
     demo("user", "quota", "ada", "voice_minutes", "9", "--until", "7d")
     answer = demo.json("explain", "ada", "--quota", "voice_minutes")
@@ -48,10 +48,11 @@ def test_a_quota_of_the_plan_and_an_override(demo: Cli) -> None:
     assert [(reason["source"], reason["counts"]) for reason in answer["reasons"]] == [
         ("plan", False),
         ("override", True),
+        ("usage", True),
     ]
-    assert "0 used and 0 reserved of 9 a month, 9 left." in demo("explain", "ada", "--quota", "voice_minutes").out
+    assert "6 used and 0 reserved of 9 a month, 3 left." in demo("explain", "ada", "--quota", "voice_minutes").out
     demo("user", "quota", "ada", "voice_minutes", "unlimited")
-    assert "voice_minutes: 0 used, unlimited." in demo("explain", "ada", "--quota", "voice_minutes").out
+    assert "voice_minutes: 6 used, unlimited." in demo("explain", "ada", "--quota", "voice_minutes").out
 
 
 def test_a_quota_that_is_not_there(demo: Cli) -> None:

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 
+from gateway.cli.demo import DEMO_ORDERS
 from tests.gateway.cli.conftest import PROGRAM, Cli, program_environment
 
 
@@ -28,9 +29,9 @@ def test_new_changes_come_as_they_are_made(demo: Cli) -> None:
         try:
             assert tail.stdout is not None
             assert tail.stderr is not None
-            for line in tail.stdout:
-                if line.split()[2:] == ["user:u_ada", "revocation"]:
-                    break
+            left = len(DEMO_ORDERS)
+            while left:
+                left -= tail.stdout.readline().split()[3] == "quota_usage"
             demo("user", "plan", "ada", "free")
             assert tail.stdout.readline().split()[2:] == ["user:u_ada", "plan"]
             tail.send_signal(signal.SIGINT)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.cli.demo import DEMO_ORDERS
 from gateway.cli.exits import ExitCode
+from gateway.cli.invocation import actor
 from gateway.cli.quota import _Told
 from gateway.errors import QuotaExceeded, Uncertain
 from gateway.store.database import Database, wall_clock
@@ -301,3 +304,227 @@ def test_what_is_not_known_can_be_asked_again(
     assert capsys.readouterr().err == "It may have been made: repeat it with --key k\n"
     with pytest.raises(QuotaExceeded), _Told("k"):
         raise QuotaExceeded("No.")
+
+
+# --- adjust ---
+
+
+def test_a_balance_is_put_right_once_for_each_key(anywhere: Cli) -> None:
+    anywhere("quota", "consume", "alan", "voice_minutes", "20")
+    asked = ("quota", "adjust", "alan", "voice_minutes", "-5", "--reason", "a call that failed", "--key", "k")
+    done = anywhere.json(*asked)
+    assert (done["owner"], done["quota"], done["amount"], done["set"]) == ("user:u_alan", "voice_minutes", -5, None)
+    assert (done["used"], done["reason"], done["key"]) == (15, "a call that failed", "k")
+    assert anywhere.json(*asked) == done
+    assert entry(anywhere, "alan", "voice_minutes")["used"] == 15
+    assert anywhere.json("quota", "adjust", "alan", "voice_minutes", "+7", "--reason", "x")["used"] == 22
+    out = anywhere("quota", "adjust", "user:u_alan", "voice_minutes", "2", "--reason", "x").out
+    assert out.startswith("voice_minutes of alan is corrected by +2: 24 used, 0 reserved of 10000, 9976 left until ")
+    again = ("quota", "adjust", "alan", "voice_minutes", "-6", "--reason", "x", "--key", "k")
+    assert anywhere(*again, code=ExitCode.CONFLICT).err == "gateway: The key was used for another request.\n"
+    assert entry(anywhere, "alan", "voice_minutes")["used"] == 24
+    assert anywhere("doctor").out.endswith("Nothing is wrong.\n")
+
+
+def test_seats_are_set(anywhere: Cli) -> None:
+    anywhere("user", "quota", "alan", "seats", "10", "--period", "never")
+    done = anywhere.json("quota", "adjust", "alan", "seats", "--set", "7", "--reason", "counted")
+    assert (done["amount"], done["set"], done["used"], done["remaining"]) == (None, 7, 7, 3)
+    assert anywhere.json("quota", "adjust", "alan", "seats", "--set", "4", "--reason", "counted")["used"] == 4
+    out = anywhere("quota", "adjust", "alan", "seats", "--set", "0", "--reason", "nobody is left").out
+    assert out.startswith("seats of alan is set to 0: 0 used, 0 reserved of 10, 10 left. Key ")
+    anywhere("quota", "adjust", "alan", "seats", "--set", "11", "--reason", "x", code=ExitCode.EXCEEDED)
+    assert entry(anywhere, "alan", "seats")["used"] == 0
+
+
+def test_a_pool_is_put_right(demo: Cli) -> None:
+    before = entry(demo, "org:o_acme", "voice_minutes")["used"]
+    done = demo.json("quota", "adjust", "org:o_acme", "voice_minutes", "-1", "--reason", "x")
+    assert (done["owner"], done["used"]) == ("org:o_acme", before - 1)
+
+
+def test_an_adjustment_obeys_its_bounds(demo: Cli) -> None:
+    demo("user", "quota", "alan", "calls", "3")
+    said = demo("quota", "adjust", "alan", "calls", "4", "--reason", "x", code=ExitCode.EXCEEDED).err
+    assert said.startswith("gateway: The quota leaves 3 of the 4 asked for. It begins anew at ")
+    demo("quota", "adjust", "alan", "calls", "3", "--reason", "x")
+    said = demo("quota", "adjust", "alan", "calls", "-4", "--reason", "x", code=ExitCode.CONFLICT).err
+    assert said == "gateway: No more than 3 can be taken away.\n"
+    said = demo("quota", "adjust", "alan", "faxes", "1", "--reason", "x", code=ExitCode.NOT_FOUND).err
+    assert said == "gateway: alan has no quota faxes.\n"
+    demo("quota", "adjust", "eve", "calls", "1", "--reason", "x", code=ExitCode.NOT_FOUND)
+    demo("quota", "adjust", "user:alan", "calls", "1", "--reason", "x", code=ExitCode.NOT_FOUND)
+    demo("quota", "adjust", "org:o_none", "calls", "1", "--reason", "x", code=ExitCode.NOT_FOUND)
+    assert entry(demo, "alan", "calls")["used"] == 3
+    assert [row["after"]["amount"] for row in demo.json("audit", "--action", "quota.adjust")] == [3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["5"], "Missing option '--reason'"),
+        (["--reason", "x"], "say which AMOUNT, or --set"),
+        (["5", "--set", "5", "--reason", "x"], "say which AMOUNT, or --set"),
+        (["5", "--reason", ""], "the reason must have 1 to 200 characters"),
+        (["5", "--reason", "x" * 201], "the reason must have 1 to 200 characters"),
+        (["5", "--reason", "a\x1b[2J"], "control characters"),
+        (["5", "--reason", "a\udcff"], "lone surrogates"),
+        (["--set", "-1", "--reason", "x"], "write a whole number from 0 to 2^53 - 1"),
+        (["--set", str(2**53), "--reason", "x"], "write a whole number from 0 to 2^53 - 1"),
+        (["-2147483649", "--reason", "x"], "write a whole number from -2^31 to 2^31"),
+        (["--reason", "x", "--", "--5"], "write a whole number from -2^31 to 2^31"),
+        (["-5x", "--reason", "x"], "No such option"),
+        (["- 5", "--reason", "x"], "No such option"),
+    ],
+)
+def test_a_wrong_call_puts_nothing_right(demo: Cli, arguments: list[str], said: str) -> None:
+    assert said in demo("quota", "adjust", "alan", "voice_minutes", *arguments, code=ExitCode.USAGE).err
+    assert demo.json("quota", "ledger", "alan") == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["alan", "voice_minutes", "-1", "--reason", "-2"],
+        ["--reason", "-2", "alan", "voice_minutes", "-1"],
+        ["alan", "--reason", "-2", "voice_minutes", "--", "-1"],
+        ["--reason=-2", "--", "alan", "voice_minutes", "-1"],
+    ],
+)
+def test_numbers_may_begin_with_a_dash_wherever_they_stand(demo: Cli, arguments: list[str]) -> None:
+    demo("quota", "consume", "alan", "voice_minutes", "3")
+    done = json.loads(demo("quota", "adjust", "--json", *arguments).out)
+    assert (done["amount"], done["reason"], done["used"]) == (-1, "-2", 2)
+
+
+def test_the_trail_says_who_put_what_right(demo: Cli) -> None:
+    demo("quota", "consume", "alan", "voice_minutes", "3")
+    demo("quota", "adjust", "alan", "voice_minutes", "-1", "--reason", "a <b>call</b>", "--key", "k")
+    demo("quota", "adjust", "alan", "voice_minutes", "-1", "--reason", "a <b>call</b>", "--key", "k")
+    demo("quota", "adjust", "org:o_acme", "voice_minutes", "--set", "9", "--reason", "counted")
+    pool, own = demo.json("audit", "--action", "quota.adjust")
+    assert (own["actor"], own["target"], own["outcome"]) == (actor(), "user:u_alan", "ok")
+    assert own["before"] == {"used": 3}
+    assert own["after"] == {"quota": "voice_minutes", "amount": -1, "reason": "a <b>call</b>"}
+    assert (pool["target"], pool["after"]["used"]) == ("org:o_acme", 9)
+    assert demo.json("audit", "--user", "alan", "--limit", "1") == [own]
+
+
+# --- ledger ---
+
+
+def test_the_ledger_tells_what_moved_a_balance(anywhere: Cli) -> None:
+    anywhere("quota", "consume", "alan", "voice_minutes", "5", "--key", "first")
+    anywhere("quota", "consume", "alan", "sms_messages", "2")
+    anywhere("quota", "adjust", "alan", "voice_minutes", "-1", "--reason", "cut off", "--key", "second")
+    rows = anywhere.json("quota", "ledger", "alan")
+    assert [(row["kind"], row["quota"], row["used"], row["used_after"]) for row in rows] == [
+        ("adjust", "voice_minutes", -1, 4),
+        ("consume", "sms_messages", 2, 2),
+        ("consume", "voice_minutes", 5, 5),
+    ]
+    assert [(row["spender"], row["key"], row["reason"]) for row in (rows[0], rows[2])] == [
+        (actor(), "second", "cut off"),
+        ("user:u_alan", "first", None),
+    ]
+    assert all(row["owner"] == "user:u_alan" for row in rows)
+    assert all(row[name].endswith("Z") for row in rows for name in ("at", "period_start", "period_end"))
+    assert anywhere.json("quota", "ledger", "alan", "voice_minutes") == [rows[0], rows[2]]
+    assert anywhere.json("quota", "ledger", "alan", "--limit", "1") == rows[:1]
+    assert anywhere.json("quota", "ledger", "user:u_alan", "--since", "1h") == rows
+    assert anywhere.json("quota", "ledger", "alan", "faxes") == []
+    lines = anywhere("quota", "ledger", "alan").out.splitlines()
+    assert lines[0].split()[2:8] == ["kind", "quota", "used", "reserved", "used_after", "reserved_after"]
+    assert lines[1].split()[2:] == ["adjust", "voice_minutes", "-1", "0", "4", "0", actor(), "second", "cut", "off"]
+
+
+def test_leases_and_sql_are_in_the_ledger(demo: Cli) -> None:
+    reserve(demo, "user:u_alan", "voice_minutes", 7, "a call")
+    with ForeignWriter(demo.database) as foreign:
+        foreign.execute("UPDATE leases SET state = 'committed', committed = 3, ended_at = 5")
+        foreign.execute("UPDATE quota_usage SET used = 9 WHERE owner = 'user:u_alan'")
+    rows = demo.json("quota", "ledger", "alan")
+    assert [(row["kind"], row["used"], row["reserved"], row["lease"], row["spender"]) for row in rows] == [
+        ("sql", 6, 0, None, None),
+        ("commit", 3, -7, "a call", "user:u_alan"),
+        ("reserve", 0, 7, "a call", "user:u_alan"),
+    ]
+    assert [row["used_after"] for row in rows] == [9, 3, 0]
+
+
+def test_what_was_booked_long_ago_is_left_out(demo: Cli) -> None:
+    demo("quota", "consume", "alan", "voice_minutes")
+    with ForeignWriter(demo.database) as foreign:
+        foreign.execute("UPDATE quota_ledger SET at = 1000 WHERE owner = 'user:u_alan'")
+    assert demo.json("quota", "ledger", "alan", "--since", "1h") == []
+    assert demo.json("quota", "ledger", "alan", "--since", "1970-01-01")[0]["at"] == "1970-01-01T00:00:01.000Z"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--since", "2999-01-01"], ["--since", "soon"], ["--limit", "0"], ["--limit", "100001"], ["a b"]]
+)
+def test_a_bad_filter_of_the_ledger_is_a_usage_error(demo: Cli, arguments: list[str]) -> None:
+    demo("quota", "ledger", "alan", *arguments, code=ExitCode.USAGE)
+
+
+def test_what_the_deleted_took_can_still_be_asked(demo: Cli) -> None:
+    demo("quota", "consume", "grace", "voice_minutes")
+    demo("user", "delete", "grace", "--yes")
+    demo("org", "delete", "o_acme", "--yes")
+    for name in ("u_grace", "user:u_grace"):
+        rows = demo.json("quota", "ledger", name)
+        assert (rows[0]["kind"], rows[0]["used_after"], rows[1]["kind"]) == ("sql", 0, "consume")
+    assert demo.json("quota", "ledger", "org:o_acme")[-1]["kind"] == "consume"
+    assert demo("quota", "ledger", "grace", code=ExitCode.NOT_FOUND).err == "gateway: There is no user grace.\n"
+    demo("quota", "ledger", "org:o_none", code=ExitCode.NOT_FOUND)
+
+
+def test_the_ledger_can_not_talk_to_the_terminal(demo: Cli) -> None:
+    demo("quota", "adjust", "alan", "voice_minutes", "1", "--reason", "\u202e[red]why")
+    with ForeignWriter(demo.database) as foreign:
+        foreign.execute("UPDATE quota_ledger SET key = ? WHERE kind = 'adjust'", "a\x1b]0;owned\x07")
+    out = demo("quota", "ledger", "alan").out
+    assert "\\u202e[red]why" in out
+    assert "a\\x1b]0;owned\\x07" in out
+    assert out.isascii()
+    assert "\x1b" not in out
+    [row] = demo.json("quota", "ledger", "alan")
+    assert (row["key"], row["reason"]) == ("a\x1b]0;owned\x07", "\u202e[red]why")
+
+
+def test_one_odd_row_does_not_hide_the_ledger(demo: Cli) -> None:
+    demo("quota", "consume", "alan", "voice_minutes")
+    demo("quota", "consume", "alan", "voice_minutes")
+    with ForeignWriter(demo.database) as foreign:
+        foreign.execute(
+            "UPDATE quota_ledger SET key = CAST(x'ff' AS TEXT), at = ? WHERE id = (SELECT max(id) FROM quota_ledger)",
+            9 * 10**18,
+        )
+    odd, sound = demo.json("quota", "ledger", "alan")
+    assert (odd["key"], odd["at"]) == ("\ufffd", 9 * 10**18)
+    assert sound["kind"] == "consume"
+    assert "\ufffd" in demo("quota", "ledger", "alan").out
+    assert len(demo.json("quota", "ledger", "alan", "--since", "1h")) == 2
+
+
+# --- what init and doctor make of it ---
+
+
+def test_the_demo_has_balances_that_are_booked(demo: Cli) -> None:
+    assert entry(demo, "ada", "voice_minutes")["used"] == 6
+    assert entry(demo, "grace", "voice_minutes")["level"] == "low"
+    assert {row["spender"] for row in demo.json("quota", "ledger", "org:o_acme")} == {"user:u_ada", "user:u_alan"}
+    booked = [row for who in ("ada", "grace", "org:o_acme") for row in demo.json("quota", "ledger", who)]
+    assert sorted((row["spender"], row["owner"], row["quota"], row["used"], row["key"]) for row in booked) == sorted(
+        tuple(order) for order in DEMO_ORDERS
+    )
+
+
+def test_doctor_tells_of_a_balance_that_does_not_add_up(demo: Cli) -> None:
+    with ForeignWriter(demo.database) as foreign:
+        foreign.execute("UPDATE quota_ledger SET used = used + 1 WHERE key = 'demo-1'")
+    lines = demo("doctor", code=ExitCode.FINDINGS).out.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("ledger: ")
+    assert "user:u_ada" in lines[0]
+    assert "voice_minutes" in lines[0]
