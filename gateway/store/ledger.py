@@ -104,12 +104,13 @@ async def list_ledger(
     entries: list[LedgerEntry] = []
     while end > (oldest or 0) and len(entries) < limit:
         page = Statement(f"{sql} ORDER BY id DESC LIMIT ?", (end, end - STEP, *values, limit - len(entries)))
-        latest = Statement(_LATEST, (end, end - STEP))
-        rows, [(youngest,)] = await read_shown(db.scan, page, latest)
+        [rows] = await read_shown(db.scan, page)
         entries += [LedgerEntry(*row) for row in rows]
-        # The clocks of several nodes do not agree, so an entry with a lower id may be a little younger.
-        if since is not None and youngest is not None and youngest < since - CLOCKS_APART_MS:
-            break
+        if since is not None:
+            [[(youngest,)]] = await db.scan(Statement(_LATEST, (end, end - STEP)))
+            # The clocks of several nodes do not agree, so an entry with a lower id may be a little younger.
+            if youngest is not None and youngest < since - CLOCKS_APART_MS:
+                break
         end -= STEP
     return entries
 
