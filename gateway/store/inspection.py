@@ -19,6 +19,7 @@ from gateway.store.catalog import load_catalog
 from gateway.store.changes import read_position
 from gateway.store.database import Database, Row, Statement, Value
 from gateway.store.documents import BadDocument, LoadedUser, Part, load_organizations, load_users
+from gateway.store.ledger import unbalanced
 from gateway.store.migrate import migrate, parse_migrations, pending, schema_text
 from gateway.store.tables import Table, exact_row
 
@@ -67,7 +68,8 @@ async def inspect(db: Database, now: int) -> AsyncIterator[Finding]:
     if missing:
         yield Finding("schema", missing)
         return
-    for check in (_schema, _references, _owners, _revocations, _scopes, _names, _organizations, _users, _clock):
+    checks = (_schema, _references, _owners, _ledger, _revocations, _scopes, _names, _organizations, _users, _clock)
+    for check in checks:
         async for finding in _looked(check, db, now):
             yield finding
 
@@ -137,6 +139,26 @@ async def _owners(db: Database, now: int) -> AsyncIterator[Finding]:
     )
     for (owner,) in rows:
         yield Finding("balances", f"{owner} has a balance and does not exist")
+
+
+async def _ledger(db: Database, now: int) -> AsyncIterator[Finding]:
+    """Each balance is the sum of its entries, and what is reserved is held by leases that are open."""
+    for what, owner, quota, period_start, found, expected, spender in await unbalanced(db):
+        place = f"{quota} of {owner} in the period from {_moment(period_start)}"
+        if what == "member":
+            text = f"{spender} has {found} reserved and open leases hold {expected}"
+        elif what == "held":
+            text = f"{found} are reserved and open leases hold {expected}"
+        else:
+            text = f"{found} are {what} and the ledger adds up to {expected}"
+        yield Finding("balances", f"{place}: {text}")
+
+
+def _moment(ms: int) -> str:
+    try:
+        return rfc3339(ms)
+    except (ValueError, OverflowError):
+        return f"{ms} ms"
 
 
 async def _revocations(db: Database, now: int) -> AsyncIterator[Finding]:

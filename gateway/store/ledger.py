@@ -197,9 +197,10 @@ async def prune_ledger(db: Store, keep_ms: int, now: int, *, position: int = 0) 
 
     A clock that is wrong must not cost the ledger: see `prune_audit`, which goes by the same rule.
     """
-    [[(newest, last)]] = await db.read(Statement(_NEWEST))
-    if newest is None:
+    [rows] = await db.read(Statement(_NEWEST))
+    if not rows:
         return Pruned(0, 0, None)
+    [(newest, last)] = rows
     mark = await _pruned_before(db)
     before = min(now, newest) - keep_ms
     if mark is not None:

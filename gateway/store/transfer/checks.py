@@ -13,7 +13,7 @@ from gateway.core.clock import rfc3339
 from gateway.core.document import MAX_INTEGER, canonical, plain_object
 from gateway.core.password_hash import MAX_LENGTH, parse_hash
 from gateway.core.text import MAX_ATTRIBUTES_BYTES, TEXT_CHECKS, check_attributes
-from gateway.store.transfer.records import KIND_OF, Part, Record
+from gateway.store.transfer.records import KIND_OF, Part, Record, UsageRow
 
 _HASH = re.compile(r"[\x21-\x7e]+")
 _TOKEN_HASH = re.compile(r"[0-9a-f]{64}")
@@ -33,7 +33,7 @@ def check_password_hash(value: str) -> str:
 
 def check_record(record: Record, *, as_stored: bool = False) -> Record:
     """The record as it is to be written, its lists in the order of their keys; `as_stored` takes names, attributes and
-    texts that the commands would refuse and SQL does not.
+    texts that the commands would refuse and SQL does not. Balances of 0, which say nothing, are left out.
 
     Raises ValueError with one sentence, which begins with the field and never repeats a value.
     """
@@ -58,7 +58,7 @@ def _checked_rows(record: Record, part: Part, as_stored: bool) -> list[Any]:
     keyed = {values[: part.keys]: row for values, row in zip(_values(rows), rows, strict=True)}
     if len(keyed) < len(rows):
         raise ValueError(f"{part.field}: two rows have the same {' and '.join(part.columns[: part.keys])}")
-    return [keyed[key] for key in sorted(keyed)]
+    return [row for _, row in sorted(keyed.items()) if not isinstance(row, UsageRow) or row.used]
 
 
 def _values(rows: list[Any]) -> list[tuple[Any, ...]]:
@@ -95,6 +95,11 @@ def _amount(value: int) -> int:
     if not 0 <= value <= MAX_INTEGER:
         raise ValueError("must be 0 to 2^53 - 1")
     return value
+
+
+def _nothing(value: int) -> int:
+    """What leases held where the file comes from: they did not come along."""
+    return _amount(value) * 0
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
@@ -139,6 +144,7 @@ _role_of_member = _one_of("owner", "admin", "member")
 
 _ALWAYS: Mapping[str, Check] = {
     **dict.fromkeys(("limit_value", "used", "reserved"), _amount),
+    "UsageRow.reserved": _nothing,
     "status": _one_of("active", "disabled"),
     "effect": _one_of("allow", "deny"),
     "period": _one_of("hour", "day", "week", "month", "year", "never"),

@@ -101,13 +101,13 @@ def _selected(columns: Iterable[str], types: Iterable[ColumnType]) -> str:
 
 
 async def _usage(reader: Reader, part: Part, wanted: str) -> AsyncIterator[Row]:
-    """All balances of these owners, some at a time."""
+    """All balances of these owners, some at a time; one of 0 says nothing, and may be there for a lease alone."""
     after: tuple[Value, ...] = ("", b"", 0)
     while True:
         [rows] = await reader.read(
             Statement(
                 f"SELECT owner, {_selected(part.columns, part.types)} FROM quota_usage"  # noqa: S608
-                " WHERE owner IN (SELECT ?1 || value FROM json_each(?2))"
+                " WHERE owner IN (SELECT ?1 || value FROM json_each(?2)) AND used <> 0"
                 " AND (owner, quota, period_start) > (?3, CAST(?4 AS TEXT), ?5)"
                 " ORDER BY owner, quota, period_start LIMIT ?6",
                 (part.prefix, wanted, *after, USAGE_PAGE),

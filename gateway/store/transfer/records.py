@@ -81,7 +81,11 @@ class OrganizationRoleRecord(_Line, frozen=True, kw_only=True, tag="organization
 
 
 class UsageRow(_Row, frozen=True):
-    """A row of `quota_usage`: a balance, to be set and never added."""
+    """A row of `quota_usage`: a balance, to be set and never added.
+
+    One of 0 says nothing and is left out. `reserved` is 0 and counts for nothing: what it says is held by leases, which
+    stay where they are.
+    """
 
     quota: str
     period_start: int
@@ -214,6 +218,7 @@ class Part(NamedTuple):
     """How many columns, the first ones, tell the rows of one owner apart."""
     prefix: str
     columns: tuple[str, ...]
+    """The first fields of `row`: what comes after them does not move."""
     types: tuple[ColumnType, ...]
 
 
@@ -243,6 +248,8 @@ def _types(struct: type[Any]) -> dict[str, ColumnType]:
 
 def _part(field: str, row: type[Any], table: str, owner: str, keys: int = 1, prefix: str = "") -> Part:
     types: dict[str, ColumnType] = {"permission": "text"} if row is str else _types(row)
+    if row is UsageRow:
+        del types["reserved"]
     return Part(field, row, table, owner, keys, prefix, tuple(types), tuple(types.values()))
 
 
@@ -314,4 +321,5 @@ def own_row(record: Record) -> tuple[Any, ...]:
 def part_rows(record: Record, part: Part) -> list[tuple[Any, ...]]:
     """The rows of one part, in the order of `Part.columns`."""
     rows: list[Any] = getattr(record, part.field)
-    return [(row,) if isinstance(row, str) else msgspec.structs.astuple(row) for row in rows]
+    width = len(part.columns)
+    return [(row,) if isinstance(row, str) else msgspec.structs.astuple(row)[:width] for row in rows]

@@ -25,7 +25,7 @@ def set_statements(record: Record) -> list[Statement]:
     kind = KIND_OF[type(record)]
     statements = list(_own(kind, record, overwrite=True))
     for part in kind.parts:
-        statements += [_delete_others(part, record), *_upserts(part, record)]
+        statements += [*_without_others(part, record), *_upserts(part, record)]
     return statements
 
 
@@ -64,17 +64,20 @@ def _upserts(part: Part, record: Record) -> Iterator[Statement]:
         yield Statement(sql, (part.prefix + record.id, _json(rows[first : first + CHUNK])))
 
 
-def _delete_others(part: Part, record: Record) -> Statement:
+def _without_others(part: Part, record: Record) -> Iterator[Statement]:
+    """Delete the rows that the record does not have. Units that leases hold stay with the leases."""
     rows = part_rows(record, part)
-    sql, owner = f"DELETE FROM {part.table} WHERE {part.owner} = ?", part.prefix + record.id  # noqa: S608
-    if part.table == "quota_usage" and len(rows) > CHUNK:
-        return Statement(sql, (owner,))
-    keys = part.columns[: part.keys]
-    picked = ", ".join(f"value ->> {index}" for index in range(part.keys))
-    return Statement(
-        f"{sql} AND ({', '.join(keys)}) NOT IN (SELECT {picked} FROM json_each(?))",  # noqa: S608
-        (owner, _json([row[: part.keys] for row in rows])),
-    )
+    where, args = f"{part.owner} = ?", list[Value]([part.prefix + record.id])
+    is_usage = part.table == "quota_usage"
+    if not is_usage or len(rows) <= CHUNK:
+        keys = part.columns[: part.keys]
+        picked = ", ".join(f"value ->> {index}" for index in range(part.keys))
+        where += f" AND ({', '.join(keys)}) NOT IN (SELECT {picked} FROM json_each(?))"  # noqa: S608
+        args.append(_json([row[: part.keys] for row in rows]))
+    if is_usage:
+        yield Statement(f"UPDATE quota_usage SET used = 0 WHERE {where} AND reserved > 0", tuple(args))  # noqa: S608
+        where += " AND reserved = 0"
+    yield Statement(f"DELETE FROM {part.table} WHERE {where}", tuple(args))  # noqa: S608
 
 
 def _assignments(columns: tuple[str, ...] | list[str]) -> str:

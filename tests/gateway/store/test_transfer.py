@@ -17,7 +17,9 @@ from gateway.core.password_hash import MAX_LENGTH
 from gateway.errors import StoreUnavailable
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Row, Statement
+from gateway.store.ledger import unbalanced
 from gateway.store.migrate import migrate
+from gateway.store.quotas import Quotas
 from tests.support.document_model import Tables, canonical_bytes, user_document
 from tests.support.people import add_plan, add_token, add_user, insert, run, token_text
 from tests.support.transfers import FREE, Export, export, import_, sealed, sorted_file, token, user
@@ -171,6 +173,8 @@ def test_any_database_comes_back_from_its_export(tables: Tables, tokens: list[di
             assert (await export(target)).records == first.records
             repeated = await import_(target, first.content, as_stored=True)
             assert repeated.count("same") == len(first.records)
+            # Leases stay behind, with the units that they hold.
+            await run(source, "UPDATE quota_usage SET reserved = 0")
         assert documents(directory / "a.db") == documents(directory / "b.db")
 
     with tempfile.TemporaryDirectory() as directory:
@@ -369,7 +373,7 @@ async def test_balances_are_set_and_never_added(database: Database) -> None:
 
 
 async def test_thousands_of_balances_of_one_user(database: Database) -> None:
-    usage = [{"quota": "q", "period_start": moment, "used": moment} for moment in range(12_000)]
+    usage = [{"quota": "q", "period_start": moment, "used": moment + 1} for moment in range(12_000)]
     content = sealed(FREE, user("u1", usage=usage), user("u2", usage=usage[:10]))
     assert (await import_(database, content)).count("added") == 3
     assert [len(record["usage"]) for record in (await export(database)).of("user").values()] == [12_000, 10]
@@ -643,7 +647,7 @@ UNREADABLE: dict[str, tuple[str, str]] = {
     "number": ("UPDATE users SET attributes = '{\"a\": 1e999}'", "attributes can not be read"),
     "scopes": ('UPDATE api_tokens SET scopes = \'{"a": "\\ud800"}\'', "tokens: scopes can not be read"),
     "quota": (
-        "INSERT INTO quota_usage(owner, quota, period_start) VALUES ('user:u1', CAST(x'ff' AS TEXT), 0)",
+        "INSERT INTO quota_usage(owner, quota, period_start, used) VALUES ('user:u1', CAST(x'ff' AS TEXT), 0, 1)",
         "usage: quota is not UTF-8",
     ),
 }
@@ -713,3 +717,26 @@ async def test_an_organization_role_without_permissions_is_nothing(database: Dat
     assert (await import_(database, sealed(empty))).count("refused") == 1
     assert (await import_(database, sealed(empty), overwrite=True)).count("changed") == 1
     assert (await export(database)).records == []
+
+
+async def test_leases_stay_behind_with_the_units_that_they_hold(database: Database, other: Database) -> None:
+    """Units that are reserved where no lease ends would be reserved for ever."""
+    await fill(database)
+    quotas = Quotas(database, lambda: NOW)
+    await quotas.leases.reserve("user:u1", "user:u1", "never", 2, "call", 60)
+    first = await export(database)
+    assert [row["reserved"] for row in first.of("user")["u1"]["usage"]] == [0, 0]
+    await import_(other, first.content)
+    assert (await other.read(Statement("SELECT max(reserved) FROM quota_usage")))[0] == [(0,)]
+    # What is reserved here stays so, whatever the file says of the rest, and however often it says it.
+    usage = [{"quota": "q", "period_start": 100, "used": 9, "reserved": 4}, {"quota": "q", "period_start": 7}]
+    older = sealed(FREE, user("u1", usage=usage))
+    for _ in range(2):
+        assert (await import_(database, older, overwrite=True)).count("refused") == 0
+    [rows] = await database.read(
+        Statement("SELECT quota, period_start, used, reserved FROM quota_usage WHERE owner = 'user:u1' ORDER BY 1")
+    )
+    assert rows == [("never", 0, 0, 2), ("q", 100, 9, 2)]
+    assert (await import_(database, older, overwrite=True)).count("same") == 2
+    assert (await quotas.leases.commit("user:u1", "call", 1)).balance.used == 1
+    assert await unbalanced(database) == []
