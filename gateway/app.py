@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.auth.services import Accounts
 from gateway.config import Config, load_config
+from gateway.core.instant import Instant
 from gateway.errors import NotFound
 from gateway.live.clock import Clock, SystemClock
 from gateway.live.node import Node
@@ -99,14 +100,17 @@ async def running_node(
         metrics = Metrics(shared_metrics)
         settings = (config.channel, config.changes)
         quotas = Quotas(database, lambda: clock.now().wall)
-        node = Node(
-            node_name(), database, accounts.authenticator, clock, *settings, metrics, accounts.keep_house, quotas
-        )
+
+        async def keep_records(at: Instant) -> None:
+            await accounts.keep_house(at)
+            await quotas.keep_house(config.quotas.keep_s * 1000, at.wall)
+
+        node = Node(node_name(), database, accounts.authenticator, clock, *settings, metrics, keep_records, quotas)
         metrics.watch(lambda: node_metrics(node, accounts))
         await node.feed.start()
         stack.push_async_callback(node.neighbours.leave)
         own = (node.feed.run(), node.tick(), node.housekeep(), node.neighbours.run(), node.roll_call.run())
-        for work in (*own, metrics.keep_shared()):
+        for work in (*own, node.reaper.run(), metrics.keep_shared()):
             task = asyncio.create_task(work)
             task.add_done_callback(node.task_ended)
             stack.push_async_callback(_stop, task)

@@ -29,6 +29,7 @@ from gateway.live.entry import UserEntry
 from gateway.live.feed import Feed
 from gateway.live.hub import Hub
 from gateway.live.neighbours import Neighbours
+from gateway.live.reaper import Reaper
 from gateway.live.rollcall import RollCall
 from gateway.live.spending import Spending
 from gateway.metrics import Metrics
@@ -57,8 +58,8 @@ STRANGERS_AT_LEAST = 100
 class Node:
     """Composes hub, feed and authenticator for one process and keeps its sessions.
 
-    `keep_credentials` deletes what is kept long enough of logins and what hangs on them. `broken` when one of the
-    node's long-lived tasks ended by a fault of ours.
+    `keep_records` deletes what is kept long enough of logins and what hangs on them, and of what was spent. `broken`
+    when one of the node's long-lived tasks ended by a fault of ours.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Node:
         channel: ChannelConfig,
         changes: ChangesConfig,
         metrics: Metrics,
-        keep_credentials: Callable[[Instant], Awaitable[None]],
+        keep_records: Callable[[Instant], Awaitable[None]],
         quotas: Quotas,
     ) -> None:
         self.name = name
@@ -83,6 +84,7 @@ class Node:
         self.hub = Hub(max_documents=channel.max_documents, max_sessions_per_user=channel.max_sessions_per_user)
         feed = partial(Feed, database, self.hub, self.authenticator, clock, metrics=metrics)
         self.feed = feed(on_stale=self._store_stale, on_fresh=self._store_fresh, on_replaced=self._store_replaced)
+        self.reaper = Reaper(quotas.leases, clock, self.feed.notes)
         self.neighbours = Neighbours(name, database, clock, self.hub.presence, self._record)
         self.roll_call = RollCall(database, clock, self.hub.presence, self.neighbours)
         self.send_timeout_s = channel.send_timeout_s
@@ -92,7 +94,7 @@ class Node:
         self.handshakes: Counter[str] = Counter()
         self.ended_by: Counter[str] = Counter()
         self.stale_since: int | None = None
-        self._keep_credentials = keep_credentials
+        self._keep_records = keep_records
         self._channel = channel
         self._started_at = clock.now().wall
         self._sweep_s = changes.sweep_s
@@ -243,7 +245,7 @@ class Node:
         if self.neighbours.first:
             at = self.clock.now()
             await prune(self.database, self._keep_s * 1000, at.wall)
-            await self._keep_credentials(at)
+            await self._keep_records(at)
             await forget_writers(self.database, at.wall - WRITERS_KEPT_MS)
 
     async def _look_for_lost_revocations(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
@@ -24,6 +24,7 @@ def node_metrics(node: Node, accounts: Accounts) -> Iterator[Metric]:
     yield _labelled("gateway_handshakes", "WebSocket handshakes, by outcome.", "outcome", node.handshakes)
     yield _labelled("gateway_sessions_ended", "Sessions that ended, by the code of their end.", "code", node.ended_by)
     yield from _counters(node)
+    yield from _spending(node)
     yield from _levels(node, accounts)
 
 
@@ -49,11 +50,26 @@ def _counters(node: Node) -> Iterator[Metric]:
     ):
         yield CounterMetricFamily(name, text, value=value)
 
-    sizes = itertools.accumulate(store.sizes)
-    buckets = [(str(2**power), float(count)) for power, count in enumerate(sizes)]
-    buckets[-1] = ("+Inf", buckets[-1][1])
     text = "Writes that were committed together."
-    yield HistogramMetricFamily("gateway_store_commit_size", text, buckets, sum_value=store.operations)
+    yield _sizes("gateway_store_commit_size", text, store.sizes, store.operations)
+
+
+def _spending(node: Node) -> Iterator[Metric]:
+    spender = node.quotas.spender
+    text = "Consumptions that were carried out together."
+    yield _sizes("gateway_consume_group_size", text, spender.sizes, spender.orders)
+    for name, text, value in (
+        ("gateway_consumes_refused", "Consumptions that were refused.", spender.refused),
+        ("gateway_leases_expired", "Leases that this node ended because their time was over.", node.reaper.ended),
+    ):
+        yield CounterMetricFamily(name, text, value=value)
+
+
+def _sizes(name: str, text: str, counts: Sequence[int], total: int) -> Metric:
+    """A histogram of sizes; `counts` are those up to 1, 2, 4, ..., the last one of all beyond."""
+    buckets = [(str(2**power), float(count)) for power, count in enumerate(itertools.accumulate(counts))]
+    buckets[-1] = ("+Inf", buckets[-1][1])
+    return HistogramMetricFamily(name, text, buckets, sum_value=total)
 
 
 def _levels(node: Node, accounts: Accounts) -> Iterator[Metric]:
@@ -63,6 +79,8 @@ def _levels(node: Node, accounts: Accounts) -> Iterator[Metric]:
         ("gateway_documents", "Documents held because somebody watches them.", held),
         ("gateway_feed_position", "The seq of the change log that is published.", feed.position),
         ("gateway_feed_pending", "Documents waiting to be read or built.", len(node.hub.work.users)),
+        ("gateway_feed_paced", "Documents whose balances wait for their turn to be shown.", len(node.hub.work.pacing)),
+        ("gateway_spending_open", "Requests of sessions about quotas that are not answered yet.", node.spending.open),
         ("gateway_feed_lag", "Rows of the log at this node's last sign of life, not published yet.", _lag(node)),
         ("gateway_nodes", "Nodes that this one sees, itself among them.", node.neighbours.living),
         ("gateway_node_sessions", "Sessions that other nodes are told of.", len(node.hub.presence.rows)),
