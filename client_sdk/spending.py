@@ -51,6 +51,7 @@ class _Asked:
 class Spending:
     """The requests to spend of a session.
 
+    `under_way` are the ids of those that were sent on this connection and not answered.
     `send` sends a message on the present connection; `silence_s` is how long an answer may take before the request is
     sent once more on the same connection.
     """
@@ -60,7 +61,7 @@ class Spending:
         self._send = send
         self._silence_s = silence_s
         self._asked: dict[str, _Asked] = {}
-        self._under_way: set[str] = set()  # sent on this connection and not answered
+        self.under_way: set[str] = set()
         self._live = False
         self._held_until = 0.0  # the gateway wants nothing before that
 
@@ -74,7 +75,7 @@ class Spending:
     def forget(self, id: str, now: float) -> None:
         """Nobody waits for this request any more; it is not sent again."""
         if self._asked.pop(id, None) is not None:
-            self._under_way.discard(id)
+            self.under_way.discard(id)
             self._pump(now)
 
     # --- connections come and go ---
@@ -88,9 +89,9 @@ class Spending:
         """The connection is gone, and every answer with it."""
         self._live = False
         self._held_until = 0.0
-        for id in self._under_way:
+        for id in self.under_way:
             self._asked[id].again_at = 0.0
-        self._under_way.clear()
+        self.under_way.clear()
 
     def stop(self, error: ChannelError) -> None:
         """No connection will come any more."""
@@ -103,7 +104,7 @@ class Spending:
         """A request succeeded; whether it was one of these."""
         if self._asked.pop(message.id, None) is None:
             return False
-        self._under_way.discard(message.id)
+        self.under_way.discard(message.id)
         self._effects.append(events.Resolve(message.id, message))
         self._pump(now)
         return True
@@ -114,9 +115,9 @@ class Spending:
         if asked is None or message.id is None:
             return False
         error = wire.error_of(message)
-        if message.id in self._under_way and message.code not in UNDECIDED:
+        if message.id in self.under_way and message.code not in UNDECIDED:
             asked.unknown -= 1
-        self._under_way.discard(message.id)
+        self.under_way.discard(message.id)
         if message.code in REFUSED_FOR_NOW or message.code in UNDECIDED:
             self._postpone(message.id, asked, error, now + (error.retry_after_s or RETRY_S) + chance * SPREAD_S)
         else:
@@ -140,7 +141,7 @@ class Spending:
         return min((self._due(asked) for asked in self._asked.values()), default=NEVER)
 
     def _due(self, asked: _Asked) -> float:
-        if not self._live or (len(self._under_way) >= AT_A_TIME and asked.message.id not in self._under_way):
+        if not self._live or (len(self.under_way) >= AT_A_TIME and asked.message.id not in self.under_way):
             return asked.deadline
         return min(asked.deadline, max(asked.again_at, self._held_until))
 
@@ -161,15 +162,15 @@ class Spending:
         if not self._live or now < self._held_until:
             return
         for id, asked in self._asked.items():
-            if asked.again_at <= now and (len(self._under_way) < AT_A_TIME or id in self._under_way):
-                self._under_way.add(id)
+            if asked.again_at <= now and (len(self.under_way) < AT_A_TIME or id in self.under_way):
+                self.under_way.add(id)
                 asked.unknown += 1
                 asked.again_at = now + self._silence_s
                 self._send(asked.message)
 
     def _reject(self, id: str, error: ChannelError) -> None:
         asked = self._asked.pop(id)
-        self._under_way.discard(id)
+        self.under_way.discard(id)
         if asked.unknown:
             error.key = asked.key
         self._effects.append(events.Reject(id, error))

@@ -71,14 +71,14 @@ class SpendingAgainstModel(RuleBasedStateMachine):
                     self.waiting.remove(id)
                     key, _ = self.orders[id]
                     assert error.key in (None, key)
-                    if error.key is None:
+                    if error.key is None and (isinstance(error, QuotaExceeded) or id == key.removeprefix("key ")):
                         self.uncharged.add(id)
                         assert isinstance(error, QuotaExceeded) or error.code in (
                             "unavailable",
                             "rate_limited",
                             "disconnected",
                         )
-                    else:
+                    else:  # or this time it was not, and before that nobody knew
                         self.unknown.add(id)
 
     def deliver(self, message: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from client_sdk.document import apply, diff
+from tests.client_sdk.support.bank import Bank
 from tests.client_sdk.support.driver import ADA, HELLO, SELF, revision_of, snapshot
 
 
@@ -59,8 +60,8 @@ class ScriptedServer:
     replaced.
 
     `refusals` are HTTP answers for the next handshakes, one each. `silent`: nothing is sent any more, whatever comes.
-    `principal`, `hello` and `ready` are what it says. `duplicate`: every frame is sent twice. `delay_s`: every answer
-    comes late.
+    `principal`, `hello` and `ready` are what it says, `bank` answers who spends. `duplicate`: every frame twice.
+    `delay_s`: every answer comes late.
     """
 
     def __init__(self) -> None:
@@ -73,6 +74,7 @@ class ScriptedServer:
         self.principal = SELF
         self.hello = dict(HELLO)
         self.ready: dict[str, Any] = {}
+        self.bank = Bank({"voice_minutes": 10})
         self.peers: list[Peer] = []
         self.handshakes = 0
         self._arrival = asyncio.Condition()
@@ -219,5 +221,7 @@ class ScriptedServer:
                 doc = message["doc"]
                 reply = {"op": "reply", "id": id, "doc": doc}
                 await self._send(peer, reply, snapshot(doc, self.documents[doc], self.seq))
+            case "consume" | "reserve" | "extend" | "commit" | "release":
+                await self._send(peer, self.bank.answer(message))
             case "ping":
                 await self._send(peer, {"op": "pong", "id": id, "server_time": "", "revs": self.revs})
