@@ -19,6 +19,7 @@ from client_sdk import (
 from client_sdk.keys import new_key
 from tests.client_sdk.support.clock import ManualClock
 from tests.client_sdk.support.scripted_server import ScriptedServer
+from tests.client_sdk.support.simulated_time import pass_on, until_live
 from tests.support.waiting import eventually
 
 QUICK: dict[str, Any] = {"backoff_base_s": 0.02, "backoff_cap_s": 0.05, "close_timeout_s": 0.2}
@@ -35,27 +36,6 @@ def clock(server: ScriptedServer) -> ManualClock:
 
 def sent(server: ScriptedServer, op: str) -> list[dict[str, Any]]:
     return [message for message in server.bank.received if message["op"] == op]
-
-
-async def come_back(server: ScriptedServer, clock: ManualClock) -> None:
-    """Cut the connection, and let the channel make another one."""
-    peers = len(server.peers)
-    server.peers[-1].cut()
-    await eventually(lambda: clock.next < 5)
-    await clock.advance(clock.next)
-    await server.peer(peers + 1)
-
-
-async def pass_on(channel: Channel, clock: ManualClock, seconds: float, *, answered: bool = True) -> None:
-    """Let time pass in steps. `answered`: each step lasts until everything that was asked in it is answered."""
-    under_way = channel._session._talk.spending.under_way
-    until = clock.time() + seconds
-    while clock.time() < until:
-        await clock.advance(min(1.0, until - clock.time()))
-        for _ in range(5):
-            await asyncio.sleep(0)
-        if answered:
-            await eventually(lambda: not under_way)
 
 
 # --- consume ---
@@ -232,7 +212,9 @@ async def test_a_lease_lives_through_a_cut_that_is_shorter_than_half_its_time(
             server.silent = True
             await pass_on(channel, clock, 15.0, answered=False)
             server.silent = False
-            await come_back(server, clock)
+            server.peers[-1].cut()
+            await eventually(lambda: channel.freshness.state == "offline")
+            await until_live(channel, clock)
             await pass_on(channel, clock, 8.0)
             lease.use(4)
         assert lease.balance.used == 4
