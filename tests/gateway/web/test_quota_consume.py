@@ -1,8 +1,7 @@
-"""Units taken from a quota over HTTP: what is answered, what is refused, and that no request is carried out twice."""
+"""Units taken from a quota over HTTP: what is answered, from which quotas, and to whom."""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
@@ -12,11 +11,9 @@ from tests.gateway.web.conftest import Site, StartSite, one, opened
 from tests.support.api_caller import ApiCaller, at_once, rows
 from tests.support.people import add_plan
 from tests.support.signed_in import ORIGIN, Browser, cheap_hash
+from tests.support.spending_caller import CONSUME, next_key, spend, taken
 
-Json = dict[str, Any]
-PATH = "/api/quotas/voice_minutes/consume"
 MOST = 2**31
-_keys = (f"key {number}" for number in itertools.count(1))
 
 
 @pytest.fixture
@@ -25,27 +22,11 @@ def ada(site: Site) -> ApiCaller:
     return ApiCaller(site, "u_ada")
 
 
-def taken(site: Site) -> list[tuple[Any, ...]]:
-    """All balances, and how many orders were carried out."""
-    balances = rows(site, "SELECT owner, quota, used, reserved FROM quota_usage ORDER BY 1, 2")
-    return [*balances, *rows(site, "SELECT count(*) FROM quota_ledger")]
-
-
-def spend(caller: ApiCaller, amount: Any = 1, path: str = PATH, **fields: Any) -> Json:
-    return caller.done("POST", path, {"amount": amount, "key": next(_keys), **fields})
-
-
-def content(caller: ApiCaller, text: str | bytes, path: str = PATH, **headers: str) -> Any:
-    """The response to a body as it is written."""
-    sent = caller.headers | {"content-type": "application/json", "idempotency-key": next(_keys)} | headers
-    return caller.site.client.post(path, content=text, headers=sent)
-
-
 # --- what is answered ---
 
 
 def test_the_answer_is_the_balance_and_the_commit(site: Site, ada: ApiCaller) -> None:
-    response = ada("POST", PATH, {"amount": 7}, idempotency_key="call-1")
+    response = ada("POST", CONSUME, {"amount": 7}, idempotency_key="call-1")
     assert response.status_code == 200
     assert response.headers["cache-control"] == "no-store"
     body = response.json()
@@ -112,11 +93,11 @@ def test_more_than_there_is_takes_nothing(site: Site, ada: ApiCaller) -> None:
     left = spend(ada, 498)
     before = taken(site)
     for amount in (3, 500, MOST):
-        problem = ada.refused(409, "POST", PATH, {"amount": amount, "key": next(_keys)})
+        problem = ada.refused(409, "POST", CONSUME, {"amount": amount, "key": next_key()})
         assert (problem["code"], problem["quota"], problem["remaining"]) == ("quota_exceeded", "voice_minutes", 2)
         assert problem["resets_at"] == left["resets_at"]
         assert problem["type"] == "urn:gateway:problem:quota_exceeded"
-    response = ada("POST", PATH, {"amount": 3, "key": next(_keys)})
+    response = ada("POST", CONSUME, {"amount": 3, "key": next_key()})
     assert response.headers["content-type"] == "application/problem+json"
     assert "gateway-seq" not in response.headers
     assert taken(site) == before
@@ -133,182 +114,19 @@ def test_a_quota_that_never_resets_says_no_moment(site: Site) -> None:
 
 def test_a_refusal_does_not_use_up_its_key(site: Site, ada: ApiCaller) -> None:
     """What was refused left nothing behind: under the same key the request is made when there is room."""
-    ada.refused(409, "POST", PATH, {"amount": 501, "key": "big"})
+    ada.refused(409, "POST", CONSUME, {"amount": 501, "key": "big"})
     site.run("UPDATE plan_quotas SET limit_value = 600 WHERE plan = 'pro' AND quota = 'voice_minutes'")
-    assert ada.done("POST", PATH, {"amount": 501, "key": "big"})["remaining"] == 99
+    assert ada.done("POST", CONSUME, {"amount": 501, "key": "big"})["remaining"] == 99
 
 
 def test_of_many_takers_of_the_last_units_as_many_succeed_as_there_are(site: Site, ada: ApiCaller) -> None:
     spend(ada, 497)
-    asked = [ada.request("POST", PATH, {"amount": 1, "key": next(_keys)}) for _ in range(50)]
+    asked = [ada.request("POST", CONSUME, {"amount": 1, "key": next_key()}) for _ in range(50)]
     answers = at_once(site, asked)
     assert sorted(answer.status_code for answer in answers) == [200] * 3 + [409] * 47
     assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"quota_exceeded"}
     assert sorted(answer.json()["used"] for answer in answers if answer.status_code == 200) == [498, 499, 500]
     assert taken(site)[:-1] == [("user:u_ada", "voice_minutes", 500, 0)]
-
-
-# --- keys ---
-
-
-def test_the_same_key_and_request_is_one_request(site: Site, ada: ApiCaller) -> None:
-    first = ada("POST", PATH, {"amount": 5, "key": "once"})
-    spend(ada, 100)
-    before = taken(site)
-    for again in (
-        ada("POST", PATH, {"amount": 5, "key": "once"}),
-        ada("POST", PATH, {"amount": 5}, Idempotency_Key="once"),
-        ada("POST", PATH, {"amount": 5}, idempotency_key='"once"'),
-        ada("POST", PATH, {"amount": 5, "key": "once"}, idempotency_key="once"),
-    ):
-        assert again.status_code == 200
-        assert (again.json(), again.headers["gateway-seq"]) == (first.json(), first.headers["gateway-seq"])
-    assert taken(site) == before
-
-
-def test_one_key_sent_many_times_at_once_is_carried_out_once(site: Site, ada: ApiCaller) -> None:
-    answers = at_once(site, [ada.request("POST", PATH, {"amount": 9, "key": "retry"})] * 40)
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.text for answer in answers}) == 1
-    assert taken(site) == [("user:u_ada", "voice_minutes", 9, 0), (1,)]
-
-
-def test_a_key_for_another_request_is_a_conflict(site: Site, ada: ApiCaller) -> None:
-    ada.done("POST", PATH, {"amount": 5, "key": "mine"})
-    before = taken(site)
-    other = "/api/quotas/sms_messages/consume"
-    for path, body in ((PATH, {"amount": 6}), (other, {"amount": 5}), (PATH, {"amount": 5, "org": "o_acme"})):
-        assert ada.refused(409, "POST", path, body | {"key": "mine"})["code"] == "conflict"
-        assert ada.refused(409, "POST", path, body, idempotency_key="mine")["code"] == "conflict"
-    assert taken(site) == before
-
-
-def test_a_key_of_somebody_else_is_another_one(site: Site, ada: ApiCaller) -> None:
-    """Keys are their spender's: nobody learns of another's, nor spends by it."""
-    ada.done("POST", PATH, {"amount": 5, "key": "k"})
-    assert ApiCaller(site, "u_grace").done("POST", PATH, {"amount": 1, "key": "k"})["used"] == 1
-    assert ApiCaller(site, "u_ada").done("POST", PATH, {"amount": 5, "key": "k"})["used"] == 5
-    assert rows(site, "SELECT count(*) FROM quota_ledger") == [(2,)]
-
-
-def test_without_a_key_nothing_is_taken(site: Site, ada: ApiCaller) -> None:
-    assert ada.refused(400, "POST", PATH, {"amount": 1})["code"] == "bad_request"
-    assert taken(site) == [(0,)]
-
-
-BAD_HEADERS = [
-    *("", '"', '""', "a" * 129, f'"{"a" * 129}"', "a\tb", "a\x7fb", "k\xe9y", '"a\\"b"', '"a"b"', '"a', '"a";p=1'),
-    "a\x01b",
-]
-
-
-@pytest.mark.parametrize("value", BAD_HEADERS, ids=range(len(BAD_HEADERS)))
-def test_a_header_that_is_no_key_is_refused(site: Site, ada: ApiCaller, value: str) -> None:
-    for body in ({"amount": 1}, {"amount": 1, "key": "good"}):
-        sent = [*ada.headers.items(), ("idempotency-key", value.encode("latin-1"))]
-        answer = site.client.post(PATH, json=body, headers=sent)  # type: ignore[arg-type]
-        assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
-    assert taken(site) == [(0,)]
-
-
-def test_two_headers_are_no_key(site: Site, ada: ApiCaller) -> None:
-    for second in ("a", "b"):
-        sent = [*ada.headers.items(), ("idempotency-key", "a"), ("idempotency-key", second)]
-        assert site.client.post(PATH, json={"amount": 1}, headers=sent).status_code == 400
-    assert taken(site) == [(0,)]
-
-
-def test_header_and_body_have_to_say_the_same_key(site: Site, ada: ApiCaller) -> None:
-    for header in ("b", "A", "a b", '"b"'):
-        problem = ada.refused(400, "POST", PATH, {"amount": 1, "key": "a"}, idempotency_key=header)
-        assert problem["code"] == "bad_request"
-    assert taken(site) == [(0,)]
-
-
-BAD_KEYS: list[Any] = ["", "a" * 129, "é" * 129, "a\0b", "\0", "a\nb", "a\x7f", "\x85", 1, None, True, ["a"], {"a": 1}]
-
-
-@pytest.mark.parametrize("key", BAD_KEYS, ids=range(len(BAD_KEYS)))
-def test_a_key_of_the_body_that_can_be_none_is_refused(site: Site, ada: ApiCaller, key: Any) -> None:
-    assert ada.refused(422, "POST", PATH, {"amount": 1, "key": key})["code"] == "unprocessable"
-    assert ada.refused(422, "POST", PATH, {"amount": 1, "key": key}, idempotency_key="good")["status"] == 422
-    assert taken(site) == [(0,)]
-
-
-@pytest.mark.parametrize("key", ["a", "a" * 128, "é" * 128, "💥" * 128, " ", "'; --", "a/b", "..", "\u202e", "%00"])
-def test_any_text_is_a_key(site: Site, ada: ApiCaller, key: str) -> None:
-    first = ada.done("POST", PATH, {"amount": 1, "key": key})
-    assert ada.done("POST", PATH, {"amount": 1, "key": key}) == first
-    assert rows(site, "SELECT key FROM quota_ledger") == [(key,)]
-
-
-@pytest.mark.parametrize("key", ["a", "a" * 128, "a b", "a'b", "{}", "0", 'a"b'])
-def test_any_printable_header_is_a_key(site: Site, ada: ApiCaller, key: str) -> None:
-    assert ada.done("POST", PATH, {"amount": 1}, idempotency_key=key)["used"] == 1
-    if '"' not in key:
-        assert ada.done("POST", PATH, {"amount": 1}, idempotency_key=f'"{key}"')["used"] == 1
-    assert rows(site, "SELECT key FROM quota_ledger") == [(key,)]
-
-
-# --- bodies ---
-
-
-BAD_AMOUNTS = [
-    *("0", "-0", "-1", "-2147483648", "1.5", "0.1", "1.0", "1e0", "1e3", "1e999", "-1e999", "2147483649"),
-    *("9007199254740991", "9007199254740992", "9223372036854775807", "9223372036854775808", "-9223372036854775809"),
-    *("18446744073709551616", "1" + "0" * 400, '"1"', '"x"', '""', "null", "true", "false", "[1]", "[]", "{}"),
-]
-
-
-@pytest.mark.parametrize("amount", BAD_AMOUNTS)
-def test_what_is_no_amount_is_refused(site: Site, ada: ApiCaller, amount: str) -> None:
-    answer = content(ada, f'{{"amount": {amount}}}')
-    assert (answer.status_code, answer.json()["code"]) == (422, "unprocessable")
-    assert taken(site) == [(0,)]
-
-
-@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "01", "+1", "1_000", ".5", "1.", "1e", "--1", ""])
-def test_what_is_no_json_is_refused(site: Site, ada: ApiCaller, text: str) -> None:
-    answer = content(ada, f'{{"amount": {text}}}')
-    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
-    assert taken(site) == [(0,)]
-
-
-BAD_BODIES = {
-    "{}": 422,
-    '{"amount": 1, "quota": "sms_messages"}': 422,
-    '{"amount": 1, "spender": "user:u_grace"}': 422,
-    '{"amount": 1, "owner": "user:u_grace"}': 422,
-    '{"amount": 1, "user": "u_grace"}': 422,
-    '{"Amount": 1}': 422,
-    "[]": 422,
-    "null": 422,
-    "1": 422,
-    "": 415,
-    '{"amount": 1': 400,
-    '{"amount": 1, "key": "\\ud800"}': 400,
-    '{"amount": 1} {"amount": 2}': 400,
-    '{"amount": 1, "amount": 0}': 422,
-}
-
-
-@pytest.mark.parametrize("text", BAD_BODIES)
-def test_other_bodies_are_refused(site: Site, ada: ApiCaller, text: str) -> None:
-    answer = content(ada, text, **({} if text else {"content-type": ""}))
-    assert answer.status_code == BAD_BODIES[text], answer.text
-    assert taken(site) == [(0,)]
-
-
-def test_other_media_types_are_refused(site: Site, ada: ApiCaller) -> None:
-    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/merge-patch+json"):
-        assert content(ada, '{"amount": 1}', **{"content-type": kind}).status_code == 415
-    assert taken(site) == [(0,)]
-
-
-def test_the_greatest_amount_is_taken_where_there_is_room(site: Site, ada: ApiCaller) -> None:
-    site.run("UPDATE plan_quotas SET limit_value = ? WHERE quota = 'voice_minutes'", 2**53 - 1)
-    assert spend(ada, MOST)["used"] == MOST
-    assert spend(ada, 1)["remaining"] == 2**53 - 2 - MOST
 
 
 # --- which quota, and whose ---
@@ -339,7 +157,7 @@ def test_a_cap_is_hard_and_is_told(site: Site, ada: ApiCaller) -> None:
     path = "/api/quotas/calls/consume"
     answered = spend(ada, 8, path, org="o_acme")
     assert (answered["cap"], answered["cap_remaining"], answered["remaining"]) == (10, 2, 0)
-    problem = ada.refused(409, "POST", path, {"amount": 3, "key": next(_keys), "org": "o_acme"})
+    problem = ada.refused(409, "POST", path, {"amount": 3, "key": next_key(), "org": "o_acme"})
     assert (problem["code"], problem["remaining"]) == ("quota_exceeded", 2)
     assert spend(ApiCaller(site, "u_alan"), 11, path, org="o_acme")["used"] == 19
 
@@ -351,23 +169,25 @@ def test_a_pool_of_others_is_not_there(site: Site, ada: ApiCaller) -> None:
     reader = ApiCaller(site, "u_grace", "orgs.write", "orgs.read")
     path, told = "/api/quotas/calls/consume", set()
     for caller, org in ((ada, "o_other"), (ada, "o_nobody"), (ada, "u_grace"), (admin, "o_other"), (reader, "o_other")):
-        problem = caller.refused(404, "POST", path, {"amount": 1, "key": next(_keys), "org": org})
+        problem = caller.refused(404, "POST", path, {"amount": 1, "key": next_key(), "org": org})
         told.add((problem["code"], problem["detail"]))
     assert len(told) == 1
     site.run("DELETE FROM memberships WHERE user_id = 'u_ada'")
-    assert ada.refused(404, "POST", PATH, {"amount": 1, "key": "x", "org": "o_acme"})["detail"] == next(iter(told))[1]
+    assert (
+        ada.refused(404, "POST", CONSUME, {"amount": 1, "key": "x", "org": "o_acme"})["detail"] == next(iter(told))[1]
+    )
     assert taken(site) == [(0,)]
 
 
 def test_a_pool_of_a_disabled_organization_is_not_there(site: Site, ada: ApiCaller) -> None:
     site.run("UPDATE organizations SET status = 'disabled'")
-    ada.refused(404, "POST", PATH, {"amount": 1, "key": "x", "org": "o_acme"})
+    ada.refused(404, "POST", CONSUME, {"amount": 1, "key": "x", "org": "o_acme"})
     assert taken(site) == [(0,)]
 
 
 @pytest.mark.parametrize("org", ["", " ", "o_acme ", "org:o_acme", "o/acme", "a" * 65, "o_acme\0", 1, ["o_acme"], True])
 def test_what_can_be_no_organization_is_refused(site: Site, ada: ApiCaller, org: Any) -> None:
-    ada.refused(422, "POST", PATH, {"amount": 1, "key": "x", "org": org})
+    ada.refused(422, "POST", CONSUME, {"amount": 1, "key": "x", "org": org})
     assert taken(site) == [(0,)]
 
 
@@ -382,7 +202,7 @@ def test_no_organization_is_the_own_quota(ada: ApiCaller) -> None:
 
 def test_nobody_spends_without_a_credential(site: Site) -> None:
     for headers in ({}, {"authorization": "Bearer gw_no"}):
-        answer = site.client.post(PATH, json={"amount": 1, "key": "x"}, headers=headers)
+        answer = site.client.post(CONSUME, json={"amount": 1, "key": "x"}, headers=headers)
         assert answer.status_code == 401
     assert taken(site) == [(0,)]
 
@@ -391,7 +211,7 @@ def test_nobody_spends_without_a_credential(site: Site) -> None:
 def test_a_narrowed_token_spends_only_by_its_scope(site: Site, scopes: list[str]) -> None:
     for user in ("u_ada", "u_admin"):
         narrowed = ApiCaller(site, user, scopes={"permissions": scopes})
-        problem = narrowed.refused(403, "POST", PATH, {"amount": 1, "key": "x"})
+        problem = narrowed.refused(403, "POST", CONSUME, {"amount": 1, "key": "x"})
         assert problem["code"] == "forbidden"
     assert taken(site) == [(0,)]
 
@@ -405,11 +225,11 @@ def test_a_token_narrowed_to_spending_spends(site: Site) -> None:
 def test_who_was_disabled_or_revoked_spends_no_more(site: Site, ada: ApiCaller) -> None:
     spend(ada, 1)
     site.run("UPDATE api_tokens SET revoked_at = 1 WHERE user_id = 'u_ada'")
-    ada.refused(401, "POST", PATH, {"amount": 1, "key": "x"})
+    ada.refused(401, "POST", CONSUME, {"amount": 1, "key": "x"})
     grace = ApiCaller(site, "u_grace")
     spend(grace, 1)
     site.run("UPDATE users SET status = 'disabled' WHERE id = 'u_grace'")
-    assert grace("POST", PATH, {"amount": 1, "key": "x"}).status_code in (401, 404)
+    assert grace("POST", CONSUME, {"amount": 1, "key": "x"}).status_code in (401, 404)
     assert rows(site, "SELECT sum(used) FROM quota_ledger") == [(2,)]
 
 
@@ -424,19 +244,19 @@ def test_a_browser_spends_with_its_csrf_token_from_its_own_page(start_site: Star
         {"origin": "https://evil.example"},
         {"origin": None},
     ):
-        assert browser.post(PATH, {"amount": 1, "key": "x"}, **headers).status_code == 403
+        assert browser.post(CONSUME, {"amount": 1, "key": "x"}, **headers).status_code == 403
     assert taken(site) == [(0,)]
-    assert browser.post(PATH, {"amount": 1}, idempotency_key="x").json()["used"] == 1
+    assert browser.post(CONSUME, {"amount": 1}, idempotency_key="x").json()["used"] == 1
 
 
 def test_the_routes_stand_below_the_configured_place(start_site: StartSite) -> None:
     site = start_site(server={"api_base": "/v1"})
     caller = ApiCaller(site, "u_ada")
     assert spend(caller, 1, "/v1/quotas/voice_minutes/consume")["used"] == 1
-    caller.refused(404, "POST", PATH, {"amount": 1, "key": "x"})
+    caller.refused(404, "POST", CONSUME, {"amount": 1, "key": "x"})
 
 
 def test_other_methods_are_refused(ada: ApiCaller) -> None:
     for method in ("GET", "PUT", "PATCH", "DELETE"):
-        answer = ada(method, PATH)
+        answer = ada(method, CONSUME)
         assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
