@@ -98,6 +98,8 @@ def sentence(error: Exception) -> str:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     elif isinstance(error, StoreUncertain) and not isinstance(error, Repeatable):
         text = f"{error}; it may have been made: look before you repeat it"
+    elif isinstance(error, Unavailable) and isinstance(error.__cause__, StoreError):
+        text = f"{error} ({error.__cause__})"
     elif isinstance(error, UnicodeDecodeError):
         text = "a row holds a text that is not UTF-8: gateway doctor names it, and SQL mends it"
     elif exit_code(error) is ExitCode.INTERNAL:

@@ -126,17 +126,17 @@ async def consume(db: Database, who: str, quota: str, amount: int, key: str | No
     A hard limit is never passed. The units are taken once, however often the command is given with the same --key;
     without one it makes a new one and prints it.
     """
-    spender = await look_up_user(db, who)
-    owner = Owner(f"{_USER}{spender.id}", spender.username)
-    if organization is not None:
-        owner = await _owner(db, f"{_POOL}{organization}")
-    order = Order(f"{_USER}{spender.id}", owner.document, quota, amount, key or _new_key(db))
+    if who.startswith(_POOL):
+        raise click.UsageError("who takes from a pool is a member: name the user, and --org")
+    spender = await _owner(db, who)
+    owner = spender if organization is None else await _owner(db, f"{_POOL}{organization}")
+    order = Order(spender.document, owner.document, quota, amount, key or _new_key(db))
     with _Told(order.key):
         try:
             spent = await Quotas(db, db.clock).spender.consume(order)
         except NotFound:
-            raise NotFound(_not_to_be_taken(owner, spender.username, quota)) from None
-    sentence = f"{spender.username} took {amount} of {quota}{_of_pool(organization)}"
+            raise NotFound(_not_to_be_taken(owner, spender.name, quota)) from None
+    sentence = f"{spender.name} took {amount} of {quota}{_of_pool(organization)}"
     fields = {"spender": order.spender, "owner": order.owner, "quota": quota, "amount": amount, "key": order.key}
     _show_spent(sentence, spent, **fields)
 

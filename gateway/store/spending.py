@@ -238,6 +238,7 @@ class Spender:
             answer = Uncertain("It is not known whether the units were taken: ask again with the same key.")
         else:
             answer = Unavailable("The quota can not be spent now.", retry_after_s=RETRY_AFTER_S)
+        answer.__cause__ = error
         self.refused += len(batch)
         for _, done, _ in batch:
             done(answer)

@@ -12,7 +12,7 @@ from gateway.cli.demo import DEMO_ORDERS
 from gateway.cli.exits import ExitCode
 from gateway.cli.invocation import actor
 from gateway.cli.quota import _Told
-from gateway.errors import QuotaExceeded, Uncertain
+from gateway.errors import QuotaExceeded, StoreUnavailable, StoreUncertain, Uncertain
 from gateway.store.database import Database, wall_clock
 from gateway.store.quotas import Quotas
 from tests.gateway.cli.conftest import Cli
@@ -219,8 +219,8 @@ def test_a_pool_is_taken_from_within_the_members_cap(anywhere: Cli) -> None:
     ("arguments", "said"),
     [
         (["eve", "voice_minutes"], "There is no user eve."),
-        (["org:o_acme", "voice_minutes"], "There is no user org:o_acme."),
-        (["ada", "faxes"], "ada has no quota faxes, or is disabled."),
+        (["user:ada", "voice_minutes"], "There is no user ada."),
+        (["user:u_ada", "faxes"], "ada has no quota faxes, or is disabled."),
         (["ada", "voice_minutes", "--org", "o_none"], "There is no organization o_none."),
         (
             ["admin", "voice_minutes", "--org", "o_acme"],
@@ -230,6 +230,11 @@ def test_a_pool_is_taken_from_within_the_members_cap(anywhere: Cli) -> None:
 )
 def test_what_is_not_there_can_not_be_taken(demo: Cli, arguments: list[str], said: str) -> None:
     assert demo("quota", "consume", *arguments, code=ExitCode.NOT_FOUND).err == f"gateway: {said}\n"
+
+
+def test_a_pool_takes_nothing_itself(demo: Cli) -> None:
+    said = demo("quota", "consume", "org:o_acme", "voice_minutes", code=ExitCode.USAGE).err
+    assert "name the user, and --org" in said
 
 
 def test_who_is_disabled_takes_nothing(demo: Cli) -> None:
@@ -275,6 +280,35 @@ def test_a_database_that_is_away_is_one_line(anywhere: Cli, monkeypatch: pytest.
     monkeypatch.setenv("GATEWAY_DATABASE_URL", "http://127.0.0.1:1")
     for command in (["show", "alan"], ["consume", "alan", "voice_minutes"]):
         anywhere("quota", *command, code=ExitCode.UNAVAILABLE)
+
+
+def test_why_nothing_can_be_taken_is_told(demo: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(self: Database, *statements: Any) -> Any:
+        raise StoreUnavailable("the disk is full")
+
+    with monkeypatch.context() as during:
+        during.setattr(Database, "write", full)
+        said = demo("quota", "consume", "alan", "voice_minutes", code=ExitCode.UNAVAILABLE).err
+        assert said == "gateway: The quota can not be spent now. (the disk is full)\n"
+        adjusting = ("quota", "adjust", "alan", "voice_minutes", "1", "--reason", "x")
+        assert demo(*adjusting, code=ExitCode.UNAVAILABLE).err == "gateway: the disk is full\n"
+    assert entry(demo, "alan", "voice_minutes")["used"] == 0
+
+
+def test_an_adjustment_that_nobody_knows_of_can_be_asked_again(demo: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Database.write
+
+    async def lost(self: Database, *statements: Any) -> Any:
+        await whole(self, *statements)
+        raise StoreUncertain("the answer was lost")
+
+    with monkeypatch.context() as during:
+        during.setattr(Database, "write", lost)
+        asked = ("quota", "adjust", "alan", "voice_minutes", "5", "--reason", "x")
+        said = demo(*asked, code=ExitCode.UNCERTAIN).err
+    assert said.startswith("gateway: It is not known whether it was made: repeat it with --key ")
+    assert demo.json(*asked, "--key", said.split()[-1])["used"] == 5
+    assert len(demo.json("audit", "--action", "quota.adjust")) == 1
 
 
 def test_what_is_not_known_can_be_asked_again(
@@ -525,6 +559,5 @@ def test_doctor_tells_of_a_balance_that_does_not_add_up(demo: Cli) -> None:
         foreign.execute("UPDATE quota_ledger SET used = used + 1 WHERE key = 'demo-1'")
     lines = demo("doctor", code=ExitCode.FINDINGS).out.splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith("ledger: ")
-    assert "user:u_ada" in lines[0]
-    assert "voice_minutes" in lines[0]
+    assert lines[0].startswith("balances: voice_minutes of user:u_ada in the period from 20")
+    assert lines[0].endswith(": 6 are used and the ledger adds up to 7")
