@@ -1,10 +1,11 @@
 """A voice client that runs for hours: it always knows what its user may do, and says how sure it is.
 
-GATEWAY_AUTH_TOKEN=gw_… python -m client_sdk.examples.voice_client [--url http://127.0.0.1:8787]
+GATEWAY_AUTH_TOKEN=gw_… python -m client_sdk.examples.voice_client [--url http://127.0.0.1:8787] [--call [SECONDS]]
 
 It survives a restart of the gateway, a network that goes away and a token that is renewed; it ends when the token is
 refused or revoked, or with Ctrl-C. On a terminal it draws the state anew every second, elsewhere it prints a line for
-every change.
+every change. With ``--call`` it makes a call at once, which is charged by the minute and lasts while there are minutes
+and the permission to use them; SECONDS is how long a minute takes (60).
 """
 
 from __future__ import annotations
@@ -14,9 +15,21 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Callable
 from datetime import datetime
 
-from client_sdk import Change, Channel, ChannelError, ConfigError, Freshness, FreshnessState, Quota
+from client_sdk import (
+    Balance,
+    Change,
+    Channel,
+    ChannelError,
+    ConfigError,
+    Freshness,
+    FreshnessState,
+    Meter,
+    MeterStopped,
+    Quota,
+)
 
 CLEAR = "\x1b[H\x1b[J"
 COLOURS = {FreshnessState.LIVE: "32", FreshnessState.STALE: "33", FreshnessState.OFFLINE: "31"}
@@ -77,37 +90,58 @@ def report_change(channel: Channel, change: Change) -> None:
     report(f"{change.doc} ({causes}) permissions: {permissions}; left: {left or 'no quotas'}")
 
 
-async def redraw(channel: Channel) -> None:
-    """Draw the state every second: the age grows although nothing happens."""
+async def call(channel: Channel, minute_s: float, say: Callable[[str], object]) -> None:
+    """Call somebody, for as long as there are minutes and the permission to use them."""
+
+    def warn(balance: Balance) -> None:
+        say(f"call: {balance.level}, {balance.remaining} minutes left")
+
+    meter = Meter(channel, "voice_minutes", unit_s=minute_s, permission="can_use_voice", on_low=warn)
+    try:
+        async with meter:
+            say("call: begins")
+            await asyncio.Event().wait()  # here people talk; it is cancelled when they may not go on
+    except MeterStopped as stopped:
+        say(f"call: ended after {meter.units} minutes, {stopped.reason}")
+
+
+async def redraw(channel: Channel, said: list[str]) -> None:
+    """Draw the state and what was said last every second: the age grows although nothing happens."""
     while True:
-        print(CLEAR + screen(channel, colour=True), flush=True)
+        print(CLEAR + "\n".join([screen(channel, colour=True), "", *said[-3:]]), flush=True)
         await asyncio.sleep(1.0)
 
 
-async def follow(channel: Channel, *, quiet: bool) -> None:
-    """Read changes until the channel ends for good; `quiet`: somebody else shows them."""
+async def follow(channel: Channel, minute_s: float | None, say: Callable[[str], object], *, quiet: bool) -> None:
+    """Read changes until the channel ends for good, and call meanwhile; `quiet`: somebody else shows them."""
     async with channel:
-        async for change in channel:
-            if not quiet:
-                report_change(channel, change)
+        calling = None if minute_s is None else asyncio.create_task(call(channel, minute_s, say))
+        try:
+            async for change in channel:
+                if not quiet:
+                    report_change(channel, change)
+        finally:
+            if calling is not None:
+                calling.cancel()
 
 
-async def run(url: str | None) -> None:
+async def run(url: str | None, minute_s: float | None) -> None:
     """Follow the user's document until the channel ends for good, or somebody interrupts."""
     channel = Channel(url, open_timeout_s=None)
     if not sys.stdout.isatty():
         channel.on_freshness(lambda freshness: report(describe(freshness)))
         report(describe(channel.freshness))
-        await follow(channel, quiet=False)
+        await follow(channel, minute_s, report, quiet=False)
         return
-    drawing = asyncio.create_task(redraw(channel))
+    said: list[str] = []
+    drawing = asyncio.create_task(redraw(channel, said))
     try:
-        await follow(channel, quiet=True)
+        await follow(channel, minute_s, said.append, quiet=True)
     finally:
         drawing.cancel()
 
 
-async def until_interrupted(url: str | None) -> None:
+async def until_interrupted(url: str | None, minute_s: float | None) -> None:
     """Run, and end calmly on SIGINT and SIGTERM."""
     task = asyncio.current_task()
     assert task is not None
@@ -115,16 +149,21 @@ async def until_interrupted(url: str | None) -> None:
         with contextlib.suppress(NotImplementedError):  # Windows has no such handlers; Ctrl-C works there all the same
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
-        await run(url)
+        await run(url, minute_s)
 
 
 def main() -> int:
     """Run; 0 after an interruption, 1 when the channel ended for good, 2 without a usable setting."""
     parser = argparse.ArgumentParser(description="Show a user's permissions and quotas, live.")
     parser.add_argument("--url", help="the gateway's address (default: [server] of config.toml)")
+    parser.add_argument(
+        "--call", nargs="?", type=float, const=60.0, metavar="SECONDS", help="make a call; a minute takes SECONDS (60)"
+    )
     arguments = parser.parse_args()
+    if arguments.call is not None and not arguments.call > 0:
+        parser.error("--call: a minute takes a positive number of seconds")
     try:
-        asyncio.run(until_interrupted(arguments.url))
+        asyncio.run(until_interrupted(arguments.url, arguments.call))
     except ConfigError as exc:
         print(f"voice_client: {exc}", file=sys.stderr)
         return 2

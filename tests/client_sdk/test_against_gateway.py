@@ -494,9 +494,9 @@ class VoiceClient:
 
 
 @contextlib.asynccontextmanager
-async def voice_client(url: str, token: str) -> AsyncIterator[VoiceClient]:
+async def voice_client(url: str, token: str, *arguments: str) -> AsyncIterator[VoiceClient]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "client_sdk.examples.voice_client", "--url", url),
+        *(sys.executable, "-m", "client_sdk.examples.voice_client", "--url", url, *arguments),
         env={"GATEWAY_AUTH_TOKEN": token, "PYTHONPATH": str(Path(__file__).parents[2]), "PATH": os.environ["PATH"]},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -537,3 +537,21 @@ async def test_the_voice_client_ends_when_its_token_is_revoked(gateway: RunningG
         await client.until("voice_client: The credential was revoked.")
         async with asyncio.timeout(10):
             assert await client.process.wait() == 1
+
+
+async def test_the_voice_client_calls_while_there_are_minutes(gateway: RunningGateway, ada: str) -> None:
+    gateway.set_quota(ada, "voice_minutes", 6)
+    async with voice_client(gateway.url, gateway.token(ada), "--call", "0.2") as client:
+        await client.until("call: begins")
+        await asyncio.to_thread(gateway.restart)
+        await client.until("call: low, 1 minutes left")
+        await client.until("call: ended after 6 minutes, exhausted")
+    [(used,)] = gateway.sql("SELECT used FROM quota_usage WHERE owner = ? AND quota = 'voice_minutes'", f"user:{ada}")
+    assert used == 6
+
+
+async def test_the_voice_client_stops_calling_when_it_may_not(gateway: RunningGateway, ada: str) -> None:
+    async with voice_client(gateway.url, gateway.token(ada), "--call") as client:
+        await client.until("call: begins")
+        gateway.deny(ada, "can_use_voice")
+        await client.until("call: ended after 1 minutes, forbidden")

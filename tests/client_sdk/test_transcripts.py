@@ -14,7 +14,20 @@ from tests.client_sdk.support.replay import PLACEHOLDER, Replay, read
 
 DIRECTORY = Path(__file__).parents[1] / "transcripts"
 FILES = sorted(DIRECTORY.glob("*.jsonl"))
-DIRECTIVES = {"connect", "refuse", "close", "lose", "bye", "write", "store", "drain", "provider", "holds", "stopped"}
+DIRECTIVES = {
+    "connect",
+    "refuse",
+    "close",
+    "lose",
+    "bye",
+    "write",
+    "store",
+    "drain",
+    "provider",
+    "holds",
+    "told",
+    "stopped",
+}
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -87,5 +100,5 @@ def test_every_message_and_every_directive_occurs() -> None:
     assert {line["do"] for line in everything if "do" in line} == DIRECTIVES
     ops = {(line["from"], line["message"]["op"]) for line in everything if "from" in line and line.get("by") != "raw"}
     server = {"hello", "ready", "snapshot", "update", "current", "gone", "reply", "error", "expiring", "status", "pong"}
-    client = ["auth", "watch", "unwatch", "sync", "ping"]
+    client = ["auth", "watch", "unwatch", "sync", "ping", "consume", "reserve", "extend", "commit", "release"]
     assert ops >= {("server", op) for op in server | {"ended"}} | {("client", op) for op in client}

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from client_sdk import events
+from client_sdk import events, wire
 from client_sdk.options import make_options
 from client_sdk.session import Session
 from client_sdk.wire import Problem
@@ -49,6 +49,7 @@ class Replay:
         self.connects: list[events.Connect] = []
         self.closes: list[events.Close] = []
         self.stopped: list[events.Stopped] = []
+        self.told: dict[str, dict[str, str]] = {}
         self.bound: dict[str, Any] = {}
 
     def run(self) -> None:
@@ -84,6 +85,12 @@ class Replay:
                     self.closes.append(effect)
                 case events.Stopped():
                     self.stopped.append(effect)
+                case events.Resolve(id):
+                    self.told[id] = {}
+                case events.Reject(id, error):
+                    self.told[id] = (
+                        {"code": error.code} if error.key is None else {"code": error.code, "key": error.key}
+                    )
 
     def advance(self, to: float) -> None:
         while self.session.deadline <= to:
@@ -115,6 +122,8 @@ class Replay:
                 self.feed(events.SyncDocument(message["id"], message["doc"]))
             case "ping":
                 self.feed(events.MeasurePing(message["id"]))
+            case "consume" | "reserve" | "extend" | "commit" | "release":
+                self.feed(events.Spend(message["id"], msgspec.convert(message, wire.SpendingMessage), 30.0))
             case op:
                 raise AssertionError(f"no application asks for {op}")
 
@@ -145,6 +154,8 @@ class Replay:
                 [stopped] = self.stopped
                 assert stopped.error is not None
                 assert stopped.error.code == line["code"]
+            case "told":
+                assert self.told.pop(line["id"]) == {name: line[name] for name in ("code", "key") if name in line}
             case "write" | "store" | "drain":
                 pass
             case other:
@@ -155,7 +166,8 @@ class Replay:
     def concrete(self, value: Any) -> Any:
         """What the gateway sends where a placeholder is written."""
         if isinstance(value, dict):
-            return {name: self.concrete(inner) for name, inner in value.items()}
+            whole = {"seq": 100} if str(value.get("seq")).startswith("<number") else {}
+            return {name: self.concrete(inner) for name, inner in {**value, **whole}.items()}
         if isinstance(value, list):
             return [self.concrete(inner) for inner in value]
         if not isinstance(value, str) or (placeholder := PLACEHOLDER.fullmatch(value)) is None:
