@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -32,6 +33,11 @@ class Recording:
         self._waiter: asyncio.Future[None] | None = None
         self._wanted = 0
         self.clear()
+
+    @classmethod
+    def apart(cls) -> Recording:
+        """One whose sessions are not on the board."""
+        return cls(memoryview(array("q", [0])), 0)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -84,15 +90,27 @@ class Client(WSListener):
         self.settled = settled
         self.transport: WSTransport | None = None
         self.frames: list[str] | None = None
+        self.on_reply: Callable[[bytes, int], None] | None = None
+        """Told of every `reply`, with the monotonic ns at which it came."""
         self.last_update = ""
         self.rev = b""
         self.code = ""
         self.cut = self.mute = False
         self.ended_at = self.close_frame_at = self.closed_at = 0
-        self._recording = recording
+        self.recording = recording
         self._checked = checked
         self._verified = verified
         self._document: dict[str, Any] = {}
+
+    def send(self, payload: bytes) -> None:
+        """Send one message, unless the connection is gone: that is noted."""
+        if self.transport is not None:
+            self.transport.send(WSMsgType.TEXT, payload)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What a verified session holds."""
+        return self._document
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Keep the transport."""
@@ -116,7 +134,7 @@ class Client(WSListener):
                 ConnectionError(f"session {self.index} was closed before its document came: {self.code or 'no reason'}")
             )
         elif not (self.cut or self.mute or self.ended_at):
-            self._recording.fault("connections lost")
+            self.recording.fault("connections lost")
 
     def _on_text(self, payload: bytes, now: int) -> None:
         if self.frames is not None:
@@ -124,6 +142,9 @@ class Client(WSListener):
         op = payload[len(_OP) : payload.find(b'"', len(_OP))]
         if op == b"update":
             self._on_update(payload, now)
+        elif op == b"reply":
+            if self.on_reply is not None:
+                self.on_reply(payload, now)
         elif op in (b"snapshot", b"current"):
             self.rev = _digits_after(_REV, payload)
             if self._verified:
@@ -134,18 +155,18 @@ class Client(WSListener):
             self.ended_at = now
             self.code = msgspec.json.decode(payload)["code"]
             if self.code != "revoked":
-                self._recording.fault(f"sessions ended: {self.code}")
+                self.recording.fault(f"sessions ended: {self.code}")
         elif op in (b"error", b"status", b"gone"):
-            self._recording.fault(f"{op.decode()} messages")
+            self.recording.fault(f"{op.decode()} messages")
 
     def _on_update(self, payload: bytes, now: int) -> None:
-        self._recording.note(self.index, payload, now)
+        self.recording.note(self.index, payload, now)
         if self.ended_at:
-            self._recording.fault("updates after the end")
+            self.recording.fault("updates after the end")
         if not self._checked:
             return
         if _digits_after(_FROM, payload) != self.rev:
-            self._recording.fault("updates from another revision")
+            self.recording.fault("updates from another revision")
         self.rev = _digits_after(_REV, payload)
         if self._verified:
             self.last_update = payload.decode()
@@ -156,7 +177,7 @@ class Client(WSListener):
             return  # `current`: nothing was sent, so there is nothing to compare
         self._document = document
         if revision(canonical(document)).encode() != self.rev:
-            self._recording.fault("documents that do not have their revision")
+            self.recording.fault("documents that do not have their revision")
 
 
 def _digits_after(key: bytes, payload: bytes) -> bytes:

@@ -5,7 +5,7 @@ stderr.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import click
@@ -17,6 +17,8 @@ from gateway.bench.result import Result
 from gateway.bench.rig import Rig, Size
 from gateway.bench.server import Place
 from gateway.bench.workloads.connect import connect
+from gateway.bench.workloads.consume import SETTINGS as CONSUME_SETTINGS
+from gateway.bench.workloads.consume import consume
 from gateway.bench.workloads.fanout import fanout
 from gateway.bench.workloads.idle import idle
 from gateway.bench.workloads.push import push
@@ -248,6 +250,15 @@ def renew_command(rate: float, seconds: float, logins: int, login_connections: i
     return _run(lambda rig: renew(rig, rate=rate, seconds=seconds, logins=logins, connections=login_connections), size)
 
 
+@bench.command("consume")
+@click.option("--rate", type=RATE, default=7500, show_default=True, help="Requests a second in the second stretch.")
+@_seconds(10)
+@_sized(1000)
+def consume_command(rate: float, seconds: float, **size: Any) -> int:
+    """Units taken from quotas, durably, with an answer."""
+    return _run(lambda rig: consume(rig, seconds=seconds, rate=rate), size, settings=CONSUME_SETTINGS)
+
+
 class _Stopped(BaseException):
     """The signal `number` came: the rig ends its processes and removes its directory on the way out."""
 
@@ -260,7 +271,9 @@ def _stopped(number: int, _frame: Any) -> NoReturn:
     raise _Stopped(number)
 
 
-def _run(workload: Workload, size: dict[str, Any], *, both: bool = False) -> int:
+def _run(
+    workload: Workload, size: dict[str, Any], *, both: bool = False, settings: Mapping[str, str] | None = None
+) -> int:
     """Run one workload; every process that it started has ended when this returns its exit code or raises."""
     place = Place(size.pop("url"), size.pop("replica"))
     if place.replica and not place.url:
@@ -270,7 +283,7 @@ def _run(workload: Workload, size: dict[str, Any], *, both: bool = False) -> int
     display = Display()
     results: list[Result] = []
     try:
-        with Rig(Size(**size), display, place, both=both) as rig:
+        with Rig(Size(**size), display, place, both=both, settings=settings) as rig:
             for result in workload(rig):
                 results.append(result)
                 click.echo(result.line())

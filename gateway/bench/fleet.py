@@ -50,6 +50,32 @@ class Renewed(NamedTuple):
     refused: int
 
 
+class Taken(NamedTuple):
+    """Requests for units that were answered: when each was due and when the answer came, in monotonic ns, and one
+    answer.
+    """
+
+    due: array[int]
+    answered: array[int]
+    reply: str
+
+    def times(self) -> list[int]:
+        """How long each took, in ns."""
+        return [answered - due for due, answered in zip(self.due, self.answered, strict=True)]
+
+
+class Dashboard(NamedTuple):
+    """A session watched a balance for `seconds`: `taken` units, `frames` that it got, how old the last one was before
+    the balance was the true one (ms after the last answer), and what must not have happened, as words.
+    """
+
+    seconds: float
+    taken: int
+    frames: int
+    settled_ms: float
+    faults: list[str]
+
+
 class End(NamedTuple):
     """How a session ended: its code, and monotonic ns of `ended`, of the close frame and of the closing; 0: that did
     not come.
@@ -127,6 +153,28 @@ class Fleet:
                 column.extend(part)
             refused += answer["refused"]
         return Renewed(refreshes.tolist(), renewals.tolist(), refused)
+
+    def take(self, target: str, seconds: float, rate: float = 0.0) -> Taken:
+        """All sessions take units, `rate` a second together; 0: each the next one when it has the last."""
+        answers = self._tell("take", seconds + 60, target=target, seconds=seconds, rate=rate / len(self._loads))
+        due, answered = array("q"), array("q")
+        for answer in answers:
+            for column, part in zip((due, answered), read_columns(Path(answer["times"]), 2), strict=True):
+                column.extend(part)
+        return Taken(due, answered, next(answer["reply"] for answer in answers))
+
+    def dashboard(self, ports: Sequence[int], index: int, seconds: float, outstanding: int) -> Dashboard:
+        """One session takes units as fast as it can while another watches its balance; see `Load.dashboard`."""
+        answer = self._of(index).call(
+            "dashboard",
+            port=ports[index % len(ports)],
+            index=index,
+            seconds=seconds,
+            outstanding=outstanding,
+            within_s=seconds + 60,
+        )
+        words = [f"{count} {kind} at the watcher" for kind, count in answer.pop("faults").items()]
+        return Dashboard(**answer, faults=words)
 
     def cut(self, target: str, indexes: Sequence[int] | None = None) -> None:
         """Drop sessions at the client, all of them without `indexes`."""

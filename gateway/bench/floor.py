@@ -31,6 +31,7 @@ class Floor:
 
     def __init__(self) -> None:
         self._greeting: list[str] = []
+        self._answer = ""
         self._sockets: dict[Send, None] = {}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -46,13 +47,19 @@ class Floor:
         self._sockets[send] = None
         try:
             while (await receive())["type"] != "websocket.disconnect":
-                pass
+                if self._answer:
+                    await send({"type": "websocket.send", "text": self._answer})
         finally:
             del self._sockets[send]
 
     async def greet(self, frames: list[str]) -> dict[str, Any]:
         """Send these frames to every socket that is accepted from now on."""
         self._greeting = frames
+        return {}
+
+    async def answer(self, frame: str) -> dict[str, Any]:
+        """Answer every message with this frame from now on."""
+        self._answer = frame
         return {}
 
     async def sockets(self) -> dict[str, Any]:
@@ -98,7 +105,7 @@ async def serve(port: int) -> None:
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
-    handlers = {name: getattr(floor, name) for name in ("greet", "sockets", "broadcast", "stream")}
+    handlers = {name: getattr(floor, name) for name in ("greet", "answer", "sockets", "broadcast", "stream")}
     while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn tells by this attribute alone
         await asyncio.sleep(0.01)
     obeying = asyncio.create_task(obey_async(handlers))

@@ -25,6 +25,7 @@ from gateway.bench.board import Board
 from gateway.bench.client import Client, Recording
 from gateway.bench.columns import write_columns
 from gateway.bench.obey import obey_async, progress
+from gateway.bench.orders import Orders, watch_balance
 from gateway.bench.population import read_tokens
 from gateway.bench.renewal import RenewableClient, Renewals
 from gateway.bench.sock_diag import SocketStates
@@ -39,7 +40,20 @@ VERIFY_EVERY = 128
 MUTE_BUFFER_BYTES = 4096
 MUTE_POLL_S = 0.01
 HANDSHAKE_TIMEOUT_S = 60.0
-COMMANDS = ("exchange", "open", "probe", "cut", "clear", "renew", "await_updates", "collect", "last_update", "ends")
+COMMANDS = (
+    "exchange",
+    "open",
+    "probe",
+    "cut",
+    "clear",
+    "renew",
+    "await_updates",
+    "collect",
+    "last_update",
+    "ends",
+    "take",
+    "dashboard",
+)
 
 
 class Load:
@@ -56,6 +70,7 @@ class Load:
         self._states = SocketStates()
         self._files = 0
         self._renewals: Renewals | None = None
+        self._orders: dict[str, Orders] = {}
 
     async def exchange(self, ports: list[int], refresh_tokens: str, indexes: list[int]) -> dict[str, Any]:
         """Exchange the refresh tokens of these users: sessions opened from now on have access tokens, and can be
@@ -157,6 +172,31 @@ class Load:
         columns = await self._renewals.spread(clients, indexes, seconds)
         return {"times": self._write(columns), "refused": self._renewals.refused - before}
 
+    async def take(self, target: str, seconds: float, rate: float) -> dict[str, Any]:
+        """All sessions take units, `rate` a second together, or 0: each the next one when it has the last. Answers the
+        file of when each was due and when answered, in monotonic ns, and the first answer of all.
+        """
+        orders, clients = self._orders_at(target), list(self._clients[target].values())
+        if not clients:
+            return {"times": self._write([array("q"), array("q")]), "reply": ""}
+        ways = orders.paced(clients, seconds, rate) if rate else orders.closed_loop(clients, seconds, 1)
+        return {"times": self._write(await ways), "reply": orders.last_reply}
+
+    async def dashboard(self, port: int, index: int, seconds: float, outstanding: int) -> dict[str, Any]:
+        """One session takes units, `outstanding` requests on their way at a time, while another one watches that
+        balance; see `watch_balance`.
+        """
+        client = self._clients["gateway"][index]
+        watcher = await self._open_one("gateway", port, index, resume=False, mute=False, recording=Recording.apart())
+        self._clients["gateway"][index] = client
+        found = await watch_balance(self._orders_at("gateway"), client, watcher, seconds, outstanding)
+        return {**found, "faults": watcher.recording.faults}
+
+    def _orders_at(self, target: str) -> Orders:
+        if target not in self._orders:
+            self._orders[target] = Orders(self._recording, checked=target == "gateway")
+        return self._orders[target]
+
     async def ends(self, indexes: list[int]) -> dict[str, Any]:
         """How these gateway sessions ended: rows of index, code, and monotonic ns of `ended`, of the close frame and
         of the closing (0: did not).
@@ -175,14 +215,21 @@ class Load:
                 progress(len(taken))
 
     async def _open_one(
-        self, target: str, port: int, index: int, resume: bool, mute: bool, keep_frames: bool = False
+        self,
+        target: str,
+        port: int,
+        index: int,
+        resume: bool,
+        mute: bool,
+        keep_frames: bool = False,
+        recording: Recording | None = None,
     ) -> Client:
+        """`recording`: of a session that is apart from the others, and decoded in full."""
         real = target == "gateway"
         settled = asyncio.get_running_loop().create_future()
         kind = RenewableClient if real and self._renewals is not None else Client
-        client = kind(
-            index, self._recording, settled, checked=real, verified=real and not resume and index % VERIFY_EVERY == 0
-        )
+        verified = real and not resume and (recording is not None or index % VERIFY_EVERY == 0)
+        client = kind(index, recording or self._recording, settled, checked=real, verified=verified)
         if keep_frames:
             client.frames = []
         watch = f"?watch={quote('self@' + self._revisions[target, index].decode())}" if resume else ""

@@ -48,7 +48,7 @@ class RenewableClient(Client):
         try:
             await asyncio.wait_for(self._waiter, READY_S)
         except TimeoutError:
-            self._recording.fault("renewals were not answered")
+            self.recording.fault("renewals were not answered")
         finally:
             self._waiter = None
         return self.renewed_at > before
@@ -70,9 +70,9 @@ class RenewableClient(Client):
         if self._waiter is None:
             self._session = session
         elif session != self._session:
-            self._recording.fault("renewals made another session")
+            self.recording.fault("renewals made another session")
         elif expires_at <= self._expires_at:  # RFC 3339, UTC: in the order of time
-            self._recording.fault("renewals did not move the session's end")
+            self.recording.fault("renewals did not move the session's end")
         else:
             self.renewed_at = now
         self._expires_at = expires_at

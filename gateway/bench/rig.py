@@ -10,7 +10,7 @@ import resource
 import tempfile
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,11 +85,20 @@ class Rig:
 
     Session `i` is that of user `i`. `both` says that the sessions of gateway and floor are open at the same time. With
     a replica there are two nodes, one that reads the primary and one that reads the replica, each with every other
-    session.
+    session. `settings` are the gateway's, by the name of the environment variable.
     """
 
-    def __init__(self, size: Size, display: Display, place: Place, *, both: bool = False) -> None:
+    def __init__(
+        self,
+        size: Size,
+        display: Display,
+        place: Place,
+        *,
+        both: bool = False,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.size = size
+        self._settings = dict(settings or {})
         self.place = place
         self.display = display
         self.all = range(size.sessions)
@@ -118,9 +127,11 @@ class Rig:
         )
         database = self.directory / "bench.db"
         url = self.place.url or f"file:{database}"
-        self.servers = [Server(self.directory, self.size.workers, url)]
+        self.servers = [Server(self.directory, self.size.workers, url, settings=self._settings)]
         if self.place.replica:
-            self.servers.append(Server(self.directory, self.size.workers, url, self.place.replica))
+            self.servers.append(
+                Server(self.directory, self.size.workers, url, self.place.replica, settings=self._settings)
+            )
         for server in self.servers:
             self._stack.callback(server.close)
         self.servers[0].migrate()

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +48,13 @@ class Place:
 
 
 class Server:
-    """One gateway with `workers` processes on the database at `url`, with the default configuration otherwise; `close`
-    ends it."""
+    """One gateway with `workers` processes on the database at `url`, with the default configuration but for `settings`;
+    `close` ends it."""
 
-    def __init__(self, directory: Path, workers: int, url: str, replica: str = "") -> None:
+    def __init__(
+        self, directory: Path, workers: int, url: str, replica: str = "", *, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self._settings = dict(settings or {})
         self.port = free_port()
         self._directory = directory
         self._log = directory / f"server-{self.port}.log"
@@ -119,6 +123,7 @@ class Server:
             "GATEWAY_AUTH_MASTER_KEY": os.environ.get("GATEWAY_AUTH_MASTER_KEY", MASTER_KEY),
             "GATEWAY_SERVER_PORT": str(self.port),
             "GATEWAY_LOGGING_LEVEL": "warning",
+            **self._settings,
         }
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
