@@ -40,6 +40,7 @@ PRIVATE = {
     "node_sessions",
     "writers",
     *("signing_keys", "refresh_tokens", "used_tickets", "login_failures", "audit"),
+    *("quota_ledger", "leases", "member_usage"),
 }
 TABLES = {
     str(name)
@@ -80,6 +81,12 @@ def test_every_column_is_described_with_its_type_and_default(table: str) -> None
 def test_the_columns_of_private_tables_are_named() -> None:
     described = {row[0].strip("`"): re.findall(r"`(\w+)`", row[1]) for row in DATA.rows("Others")}
     assert described == {table: [column.name.strip("`") for column in columns(table)] for table in PRIVATE}
+
+
+def test_the_view_that_spends_is_named_with_its_columns() -> None:
+    [(name,)] = SCHEMA.execute("SELECT name FROM sqlite_schema WHERE type = 'view'").fetchall()
+    [named] = re.findall(rf"The view `{name}` \((.*?)\)", DATA.text, re.DOTALL)
+    assert re.findall(r"`(\w+)`", named) == [row[1] for row in SCHEMA.execute(f"PRAGMA table_info({name})")]
 
 
 def allowed(table: str, column: str) -> list[str]:
@@ -140,7 +147,7 @@ def test_what_a_change_logs_is_what_the_triggers_log() -> None:
         for row in DATA.rows("What a change does")
     }
     logged = logged_by_triggers()
-    for table in ("node_sessions", "signing_keys"):
+    for table in ("node_sessions", "signing_keys", "member_usage"):
         [row] = [row for row in DATA.rows("Others") if row[0] == f"`{table}`"]
         assert {pair for pair in re.findall(r"`([^`]+)`", row[2]) if " " in pair} == logged.pop(table)
     assert described == logged
