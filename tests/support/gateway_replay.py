@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from gateway.config import Config
+from gateway.config import ChannelConfig, Config
 from gateway.core.clock import parse_rfc3339
 from gateway.core.instant import Instant
 from gateway.live.node import Node
@@ -198,7 +198,8 @@ class GatewayReplay:
     def __init__(self, database: Database, header: dict[str, Any], lines: list[dict[str, Any]]) -> None:
         self.database = database
         self.store = FlakyStore(database)
-        self.config = Config()
+        # The pings of `barrier` count as messages.
+        self.config = Config(channel=ChannelConfig(messages_per_minute=10_000))
         self.clock = TranscriptClock(parse_rfc3339(header["clock"]))
         self.tokens = header["tokens"]
         self.lines = lines
@@ -299,6 +300,8 @@ class GatewayReplay:
         self._make_reachable()
         looks = self.clock.looks
         await eventually(lambda: self.clock.looks > looks)
+        if self.store.broken is None:
+            await self.node.reaper.step()
 
     def _make_reachable(self) -> None:
         """Nobody notices at once that the database went away or came back: it counts from the next moment on."""
@@ -316,14 +319,21 @@ class GatewayReplay:
         busy = node.hub.work or node.hub.work.pacing or node._tasks or node.spending.open or self.store.open
         return feed.position >= seq and not (feed.stale or busy)
 
-    async def _compare(self, expected: list[Message]) -> None:
-        """What the gateway sends until it is quiet is what is expected, in an order that is allowed."""
-        seq = await last_seq(self.database)
-        await eventually(lambda: self._is_quiet(seq))
-        received: list[Message] = []
+    async def _settle(self) -> None:
+        """The gateway has read all that was sent, done all that it has to, and its frames were received."""
         if self.socket is not None:
             await self.socket.barrier()
-            await eventually(lambda: self._is_quiet(seq))
+        await eventually(lambda: not self.node.spending.open)
+        seq = await last_seq(self.database)
+        await eventually(lambda: self._is_quiet(seq))
+        if self.socket is not None:
+            await self.socket.barrier()
+
+    async def _compare(self, expected: list[Message]) -> None:
+        """What the gateway sends until it is quiet is what is expected, in an order that is allowed."""
+        await self._settle()
+        received: list[Message] = []
+        if self.socket is not None:
             received, self.socket.received = self.socket.received, []
         left = list(expected)
         for message in received:

@@ -220,6 +220,7 @@ class Rig:
 
     async def settle(self, also: Callable[[], object] = lambda: True) -> None:
         """Wait until the feed has published everything that is committed."""
+        await eventually(lambda: not self.node.spending.open, every_s=0.001)
         seq = await last_seq(self.database)
         await eventually(lambda: self._is_quiet(seq) and also(), every_s=0.001)
 
