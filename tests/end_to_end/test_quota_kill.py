@@ -9,6 +9,7 @@ import itertools
 import random
 import time
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.end_to_end.conftest import StartGateway
 from tests.support.fault_rig import SCALE, report, scaled
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
-from tests.support.pusher import Message, Pusher
+from tests.support.pusher import Message, Pusher, pushing
 from tests.support.quota_books import charges, check_books, taken
 from tests.support.seed import Person
 
@@ -38,7 +39,6 @@ class Spender:
         self.asked: dict[str, Message] = {}
         self._name = name
         self._numbers = itertools.count(1)
-        self.pusher: Pusher | None = None
 
     def orders(self) -> Iterator[Message]:
         for number in self._numbers:
@@ -55,17 +55,16 @@ class Spender:
         if before["op"] == "reply":
             assert said == before
 
-    async def push(self, gateway: GatewayProcess) -> None:
-        self.pusher = await Pusher.connect(gateway, self.person.token, self.orders(), self.answered)
+    def push(self, gateway: GatewayProcess) -> AbstractAsyncContextManager[Pusher]:
+        return pushing(gateway, self.person.token, self.orders(), self.answered)
 
     async def ask_again(self, gateway: GatewayProcess, chance: random.Random) -> None:
         """Whatever was not answered, and some of what was."""
         known = [key for key in self.answers if self.answers[key]["op"] == "reply"]
         again = [key for key in self.asked if key not in self.answers] + chance.sample(known, min(50, len(known)))
         orders = [self.asked[key] for key in dict.fromkeys(again)]
-        pusher = await Pusher.connect(gateway, self.person.token, iter(orders), self.answered)
-        await pusher.until_answered()
-        pusher.close()
+        async with pushing(gateway, self.person.token, iter(orders), self.answered) as pusher:
+            await pusher.until_answered()
 
     def charged(self) -> dict[str, int]:
         """What was answered with yes."""
@@ -80,18 +79,16 @@ async def _rush(gateway: GatewayProcess, spenders: list[Spender], enough: int) -
     """Push until so many were answered, and kill; how long the answers took."""
     before = sum(len(spender.answers) for spender in spenders)
     began = time.monotonic()
-    for spender in spenders:
-        await spender.push(gateway)
-    pushers = [spender.pusher for spender in spenders if spender.pusher is not None]
-    async with asyncio.timeout(30):
-        while sum(len(spender.answers) for spender in spenders) < before + enough:
-            assert not any(pusher.lost.done() for pusher in pushers), pushers[0].others[-1]
-            await asyncio.sleep(0.001)
-    took_s = time.monotonic() - began
-    assert any(pusher.open for pusher in pushers), "nothing is in flight"
-    gateway.kill()
-    for pusher in pushers:
-        await pusher.lost
+    async with AsyncExitStack() as stack:
+        pushers = [await stack.enter_async_context(spender.push(gateway)) for spender in spenders]
+        async with asyncio.timeout(30):
+            while sum(len(spender.answers) for spender in spenders) < before + enough:
+                assert not any(pusher.lost.done() for pusher in pushers), pushers[0].others[-1]
+                await asyncio.sleep(0.001)
+        took_s = time.monotonic() - began
+        assert any(pusher.open for pusher in pushers), "nothing is in flight"
+        gateway.kill()
+        await asyncio.gather(*(pusher.lost for pusher in pushers))
     return took_s
 
 

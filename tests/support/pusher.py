@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -33,24 +34,6 @@ class Pusher(asyncio.Protocol):
         self._unread = b""
         self._transport: asyncio.Transport
 
-    @classmethod
-    async def connect(
-        cls,
-        gateway: GatewayProcess,
-        token: str,
-        requests: Iterator[Message],
-        answered: Callable[[Message, Message], None],
-        *,
-        window: int = 500,
-    ) -> Pusher:
-        """Connect; requests go out as soon as the session is ready."""
-        make = lambda: cls(requests, answered, window)  # noqa: E731
-        _, pusher = await asyncio.get_running_loop().create_connection(make, "127.0.0.1", gateway.port)
-        pusher._transport.write(handshake(gateway, headers=f"Authorization: Bearer {token}\r\n"))
-        async with asyncio.timeout(10):
-            await pusher.ready
-        return pusher
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
@@ -79,11 +62,8 @@ class Pusher(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.ready.done():
-            self.ready.set_exception(ConnectionError("refused"))
+            self.ready.cancel()
         self.lost.set_result(None)
-
-    def close(self) -> None:
-        self._transport.abort()
 
     async def until_answered(self) -> None:
         """Wait until all that was asked is answered, when there is nothing more to ask."""
@@ -109,3 +89,27 @@ class Pusher(asyncio.Protocol):
             sent.append(frame(TEXT, msgspec.json.encode(message)))
         if sent:
             self._transport.write(b"".join(sent))
+
+
+@asynccontextmanager
+async def pushing(
+    gateway: GatewayProcess,
+    token: str,
+    requests: Iterator[Message],
+    answered: Callable[[Message, Message], None],
+    *,
+    window: int = 500,
+) -> AsyncIterator[Pusher]:
+    """A connection for as long as the block; requests go out as soon as the session is ready."""
+    loop = asyncio.get_running_loop()
+    transport, pusher = await loop.create_connection(
+        lambda: Pusher(requests, answered, window), "127.0.0.1", gateway.port
+    )
+    try:
+        transport.write(handshake(gateway, headers=f"Authorization: Bearer {token}\r\n"))
+        async with asyncio.timeout(10):
+            await pusher.ready
+        yield pusher
+    finally:
+        transport.abort()
+        await pusher.lost
