@@ -14,17 +14,23 @@ import pytest
 
 import client_sdk
 from client_sdk import (
+    Balance,
     Change,
     Channel,
     ChannelError,
     Freshness,
     FreshnessState,
+    Lease,
+    Meter,
     Quota,
     ServerClient,
     SyncChannel,
+    SyncLease,
+    SyncMeter,
     Watched,
 )
 from client_sdk.config import TOKEN_VARIABLES
+from client_sdk.errors import StopReason
 from client_sdk.http import Authentication, Readiness
 from client_sdk.options import Options
 from client_sdk.testing import RunningGateway
@@ -53,7 +59,7 @@ def public(kind: type) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("kind", [Channel, SyncChannel, ServerClient])
+@pytest.mark.parametrize("kind", [Channel, SyncChannel, ServerClient, Lease, SyncLease, Meter, SyncMeter])
 def test_every_method_and_property_is_described(kind: type) -> None:
     assert public(kind) - {"open", "close"} - NAMED == set()
 
@@ -67,7 +73,7 @@ def test_every_field_of_a_tuple_is_described(kind: Any) -> None:
     assert set(kind._fields) - NAMED == set()
 
 
-@pytest.mark.parametrize("kind", [Quota, Authentication])
+@pytest.mark.parametrize("kind", [Quota, Balance, Authentication])
 def test_every_field_of_a_struct_is_described(kind: type[msgspec.Struct]) -> None:
     assert set(kind.__struct_fields__) - NAMED == set()
 
@@ -89,6 +95,26 @@ def test_every_option_is_described_with_its_default() -> None:
     clock_and_chance = {"clock", "chance"}
     assert described.pop("clock`, `chance") == ""
     assert described == options | {name: text for name, text in arguments.items() if name not in clock_and_chance}
+
+
+def arguments_of(function: Any) -> dict[str, Any]:
+    given = (p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY)
+    return {p.name: p.default for p in given}
+
+
+def test_every_argument_of_what_spends_is_described() -> None:
+    assert {name for kind in (Channel.consume, Channel.lease, Meter) for name in arguments_of(kind)} - NAMED == set()
+    consume = {row[0]: row[1] for row in SDK.rows("Spending")}
+    assert {name: str(default) for name, default in arguments_of(Channel.consume).items()} == {
+        name: consume[f"`{name}`"].strip("`") for name in arguments_of(Channel.consume)
+    }
+    meter = {row[0]: row[1] for row in SDK.rows("Metering a call")}
+    for name in ("permission", "grace_s", "on_low", "key", "org"):
+        assert str(arguments_of(Meter)[name]) == meter[f"`{name}`"].strip("`")
+
+
+def test_every_reason_of_a_meter_is_described() -> None:
+    assert set(get_args(StopReason)) <= {row[0].strip("`") for row in SDK.rows("Metering a call")}
 
 
 def errors() -> list[type[ChannelError]]:
@@ -175,6 +201,22 @@ def test_the_first_program_follows_changes(tmp_path: Path, demo: RunningGateway)
 
 def test_a_program_waits_for_its_own_write(tmp_path: Path, demo: RunningGateway) -> None:
     assert run("What you can ask", tmp_path, demo) == ["Ada King"]
+
+
+def test_a_program_spends(tmp_path: Path, demo: RunningGateway) -> None:
+    taken, told, refused = run("Spending", tmp_path, demo)
+    assert (taken, told) == ("498 of 500 minutes left", "2 used, says the document")
+    assert re.fullmatch(r"only 498 left until 20\d\d-\d\d-01T00:00:00\.000Z", refused)
+
+
+def test_a_program_holds_what_it_may_need(tmp_path: Path, demo: RunningGateway) -> None:
+    assert run("Leases", tmp_path, demo) == ["4 used, 2 given back, 496 left"]
+
+
+def test_a_program_meters_a_call(tmp_path: Path, demo: RunningGateway) -> None:
+    assert run("Metering a call", tmp_path, demo) == ["hung up in minute 1"]
+    demo.set_quota("u_ada", "voice_minutes", 1)
+    assert run("Metering a call", tmp_path, demo) == ["the call ended: exhausted"]
 
 
 def test_a_program_decides_by_freshness(tmp_path: Path, demo: RunningGateway) -> None:
