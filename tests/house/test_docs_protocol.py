@@ -22,6 +22,8 @@ from gateway.store.documents import CAUSE_PARTS, LoadedUser, Part, load_organiza
 from gateway.store.migrate import schema_text
 from gateway.web.websocket import MAX_FRAGMENTS
 from tests.support.markdown import Markdown
+from tests.support.node_rig import Rig
+from tests.support.people import add_plan, add_token, add_user, token_text
 
 PROTOCOL = Markdown("protocol.md")
 NOVEMBER_MS = 1_795_302_000_000
@@ -227,10 +229,17 @@ def test_the_limits_are_the_defaults() -> None:
     assert int(fragments[1]) == MAX_FRAGMENTS + 1
 
 
-def test_what_is_not_there_yet_is_refused_as_written() -> None:
-    operations = re.findall(r"`(\w+)`", PROTOCOL.rows("Not there yet")[0][0])
-    assert len(operations) == 5
-    for op in operations:
-        with pytest.raises(wire.RequestRefused) as refused:
-            wire.JSON.decode(json.dumps({"op": op, "id": "1"}).encode())
-        assert refused.value.error.code == "unknown_op"
+async def test_what_is_not_there_yet_is_refused_as_written(database: Database) -> None:
+    [row] = [row for row in PROTOCOL.rows("Not there yet") if row[0].startswith("documents")]
+    documents = re.findall(r"`([\w:]+)`", row[0])
+    assert len(documents) == 3
+    token = token_text("ada")
+    await database.write(*add_plan("free"), add_user("ada", is_admin=1), add_token("ada", token))
+    async with Rig(database) as rig:
+        ada = await rig.connect(token)
+        ada.take()
+        ada.say(op="watch", id="1", docs=documents)
+        await rig.settle()
+        refused = [(error["op"], error["code"], error["doc"]) for error in ada.take()]
+    assert [("`error` `not_found`", doc) for doc in documents] == [(row[1], doc) for _, _, doc in refused]
+    assert {(op, code) for op, code, _ in refused} == {("error", "not_found")}
