@@ -130,10 +130,11 @@ async def consume(db: Database, who: str, quota: str, amount: int, key: str | No
         raise click.UsageError("who takes from a pool is a member: name the user, and --org")
     spender = await _owner(db, who)
     owner = spender if organization is None else await _owner(db, f"{_POOL}{organization}")
+    quotas = await _quotas(db)
     order = Order(spender.document, owner.document, quota, amount, key or _new_key(db))
     with _Told(order.key):
         try:
-            spent = await Quotas(db, db.clock).spender.consume(order)
+            spent = await quotas.spender.consume(order)
         except NotFound:
             raise NotFound(_not_to_be_taken(owner, spender.name, quota)) from None
     sentence = f"{spender.name} took {amount} of {quota}{_of_pool(organization)}"
@@ -160,7 +161,7 @@ async def adjust_command(
     """
     if (amount is None) == (total is None):
         raise click.UsageError("say which AMOUNT, or --set")
-    owner, bases = await _owner(db, who), Quotas(db, db.clock).bases
+    owner, bases = await _owner(db, who), (await _quotas(db)).bases
     value = amount if total is None else total
     key = key or _new_key(db)
     adjustment = Adjustment(actor(), owner.document, quota, value or 0, total is not None, reason, key)
@@ -196,6 +197,14 @@ async def ledger(db: Database, who: str, quota: str | None, since: int | None, l
     found = await list_ledger(db, owner, quota=quota, since=since, limit=limit)
     columns = ["id", "at", "kind", "quota", "used", "reserved", "used_after", "reserved_after"]
     show_table([_shown_periods(entry._asdict()) for entry in found], [*columns, "spender", "key", "lease", "reason"])
+
+
+async def _quotas(db: Database) -> Quotas:
+    """What spends, once nothing is held any more whose time is over: it may be that no gateway runs that sees to it."""
+    quotas = Quotas(db, db.clock)
+    while await quotas.leases.end_due():
+        pass
+    return quotas
 
 
 def _of_pool(organization: str | None) -> str:

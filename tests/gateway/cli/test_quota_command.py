@@ -19,9 +19,6 @@ from tests.gateway.cli.conftest import Cli
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.sqld import SqldServer
 
-MONTH = {"period": "month", "hard": True, "limit": 500, "reserved": 0, "level": "ok"}
-FAR = 9_999_999_999_999
-
 
 @pytest.fixture(params=["file", "server"])
 def anywhere(
@@ -192,6 +189,23 @@ def test_a_hard_limit_is_not_passed(anywhere: Cli) -> None:
     assert anywhere.json("quota", "consume", "alan", "calls", "2")["remaining"] == 0
     anywhere("user", "quota", "alan", "calls", "unlimited")
     assert "limit" not in anywhere.json("quota", "consume", "alan", "calls", "2147483648")
+
+
+def test_what_is_held_too_long_holds_nothing(demo: Cli) -> None:
+    """Also where no gateway runs that would end it."""
+    demo("user", "quota", "alan", "calls", "3")
+    reserve(demo, "user:u_alan", "calls", 3, "a call")
+    demo("quota", "consume", "alan", "calls", code=ExitCode.EXCEEDED)
+    demo("quota", "adjust", "alan", "calls", "1", "--reason", "x", code=ExitCode.EXCEEDED)
+    with ForeignWriter(demo.database) as foreign:
+        foreign.execute("UPDATE leases SET expires_at = 1000")
+        assert [lease["id"] for lease in demo.json("quota", "show", "alan")["leases"]] == ["a call"]
+        assert demo.json("quota", "consume", "alan", "calls")["remaining"] == 2
+        foreign.execute("UPDATE leases SET state = 'open', ended_at = NULL")
+        foreign.execute("UPDATE quota_usage SET reserved = 2 WHERE owner = 'user:u_alan' AND quota = 'calls'")
+    assert demo.json("quota", "adjust", "alan", "calls", "2", "--reason", "x")["remaining"] == 0
+    booked = [row["kind"] for row in demo.json("quota", "ledger", "alan", "calls")]
+    assert booked == ["adjust", "expire", "sql", "consume", "expire", "reserve"]
 
 
 def test_one_that_never_begins_anew_says_no_moment(demo: Cli) -> None:
