@@ -90,8 +90,8 @@ class Client(WSListener):
         self.settled = settled
         self.transport: WSTransport | None = None
         self.frames: list[str] | None = None
-        self.on_reply: Callable[[bytes, int], None] | None = None
-        """Told of every `reply`, with the monotonic ns at which it came."""
+        self.on_answer: Callable[[bytes, int], None] | None = None
+        """Told of every `reply` and `error`, with the monotonic ns at which it came."""
         self.last_update = ""
         self.rev = b""
         self.code = ""
@@ -143,8 +143,8 @@ class Client(WSListener):
         if op == b"update":
             self._on_update(payload, now)
         elif op == b"reply":
-            if self.on_reply is not None:
-                self.on_reply(payload, now)
+            if self.on_answer is not None:
+                self.on_answer(payload, now)
         elif op in (b"snapshot", b"current"):
             self.rev = _digits_after(_REV, payload)
             if self._verified:
@@ -158,6 +158,8 @@ class Client(WSListener):
                 self.recording.fault(f"sessions ended: {self.code}")
         elif op in (b"error", b"status", b"gone"):
             self.recording.fault(f"{op.decode()} messages")
+            if self.on_answer is not None and op == b"error":
+                self.on_answer(payload, now)
 
     def _on_update(self, payload: bytes, now: int) -> None:
         self.recording.note(self.index, payload, now)

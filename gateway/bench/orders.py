@@ -40,16 +40,19 @@ class Consumer:
         self.pending: dict[int, int] = {}
         """The requests on their way, and when they were due, in monotonic ns."""
         self.orders = orders
-        client.on_reply = self._replied
+        client.on_answer = self._answered
 
-    def _replied(self, payload: bytes, now: int) -> None:
+    def _answered(self, payload: bytes, now: int) -> None:
         number = _number_after(_ID, payload)
         if number not in self.pending:
             number = next(iter(self.pending), -1)  # the floor says the same all the time
         due = self.pending.pop(number, 0)
-        self.answered += 1
-        self.used = max(self.used, _number_after(_USED, payload))
-        self.orders.replied(self, due, now, payload)
+        used = _number_after(_USED, payload)
+        if used >= 0:
+            self.answered += 1
+            self.used = max(self.used, used)
+            self.orders.replied(due, now, payload)
+        self.orders.over(self, now)
 
 
 class Orders:
@@ -102,12 +105,15 @@ class Orders:
         """How much a session has taken up to now."""
         return self._consumer(client).answered
 
-    def replied(self, consumer: Consumer, due: int, now: int, payload: bytes) -> None:
-        """An answer came."""
+    def replied(self, due: int, now: int, payload: bytes) -> None:
+        """Units were taken."""
         self._due.append(due)
         self._answered.append(now)
         if not self.last_reply:
             self.last_reply = payload.decode()
+
+    def over(self, consumer: Consumer, now: int) -> None:
+        """A request was answered, or refused."""
         if now < self._again_until:
             self._ask(consumer, now)
             self._waiting -= 1

@@ -92,6 +92,22 @@ def test_fanout(tmp_path: Path) -> None:
     assert 0 < result["floor"]["start_to_last_frame_ms"] <= result["floor"]["worst_ms"]
 
 
+def test_consume(tmp_path: Path) -> None:
+    (result,) = measured(tmp_path, "consume", "--sessions", "20", "--rate", "100", "--seconds", "2")
+    values = result["values"]
+    assert values["paced_samples"] == 200
+    assert values["closed_samples"] > 20
+    assert values["store_samples"] > 20
+    assert 0 < values["closed_p50_ms"] <= values["closed_p99_ms"]
+    assert values["watched_consumes_per_s"] > values["watched_frames_per_s"] > 0
+    assert result["floor"]["answers_per_s"] > 20
+    assert {target["value"] for target in result["targets"]} == {
+        "consumes_per_s",
+        "paced_p99_ms",
+        "store_consumes_per_s",
+    }
+
+
 def test_storm(tmp_path: Path) -> None:
     (result,) = measured(tmp_path, "storm", "--sessions", "20", "--rounds", "2")
     assert result["values"]["reconnect_samples"] == 40
