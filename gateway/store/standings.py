@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from gateway.core.clock import rfc3339
+from gateway.core.document import MAX_INTEGER
 from gateway.core.quotas import Limit
 from gateway.core.spending import Balance, Basis
-from gateway.errors import GatewayError, NotFound, QuotaExceeded, Unavailable
+from gateway.errors import BadRequest, GatewayError, NotFound, QuotaExceeded, Unavailable
 from gateway.store.database import Row
 
 COLUMNS = """
@@ -74,6 +75,8 @@ def refusal(standing: Standing, quota: str, amount: int, period_end: int | None)
     balance = standing.balance(period_end)
     left = balance.leaves()
     if left is None or left >= amount:
+        if standing.used + standing.reserved + amount > MAX_INTEGER:
+            return BadRequest("No more than 2^53 - 1 units can be counted.")
         return Unavailable("The quota is changing; try again.", retry_after_s=1.0)
     return exceeded(balance, quota, amount)
 

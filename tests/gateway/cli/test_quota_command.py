@@ -246,6 +246,16 @@ def test_what_is_not_there_can_not_be_taken(demo: Cli, arguments: list[str], sai
     assert demo("quota", "consume", *arguments, code=ExitCode.NOT_FOUND).err == f"gateway: {said}\n"
 
 
+def test_counting_comes_to_an_end(demo: Cli) -> None:
+    """At the last integer that every JSON reader takes for what it is."""
+    demo("user", "quota", "alan", "calls", "unlimited")
+    demo("quota", "adjust", "alan", "calls", "--set", str(2**53 - 2), "--reason", "x")
+    assert demo.json("quota", "consume", "alan", "calls")["used"] == 2**53 - 1
+    for command in (["consume", "alan", "calls"], ["adjust", "alan", "calls", "1", "--reason", "x"]):
+        said = demo("quota", *command, code=ExitCode.BAD_VALUE).err
+        assert said == "gateway: No more than 2^53 - 1 units can be counted.\n"
+
+
 def test_a_pool_takes_nothing_itself(demo: Cli) -> None:
     said = demo("quota", "consume", "org:o_acme", "voice_minutes", code=ExitCode.USAGE).err
     assert "name the user, and --org" in said
