@@ -219,7 +219,8 @@ class Channel:
 
     async def sync(self, doc: str = "self") -> Mapping[str, Any]:
         """Have a document sent whole again, and return it. Raises `NotFound` for one that is not watched."""
-        await self._runner.request(lambda id: events.SyncDocument(id, doc))
+        [name] = document_names(doc)
+        await self._runner.request(lambda id: events.SyncDocument(id, name))
         return self.documents.get(self._session.resolve(doc), NOTHING)
 
     async def ping(self) -> float:

@@ -141,11 +141,16 @@ class Meter:
     async def _count(self) -> None:
         """Take each unit when it is due."""
         assert self._began is not None
+        clock = self._channel._runner.clock
+        asked_at = self._began
         try:
             while True:
-                await sleep_until(self._channel._runner.clock, self._began + self._units * self._unit_s)
+                await sleep_until(clock, self._began + self._units * self._unit_s)
+                asked_at = clock.time()
                 await self._take()
         except MeterStopped as why:
+            if why.reason == "offline":  # known before the grace is over, when the gateway says that it takes longer
+                await sleep_until(clock, asked_at + self._grace_s)
             self._stop(why)
 
     async def _take(self) -> None:

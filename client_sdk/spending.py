@@ -21,9 +21,10 @@ REFUSED_FOR_NOW = frozenset(("unavailable", "rate_limited"))
 UNDECIDED = frozenset(("uncertain", "internal"))
 # The database looked for the key: it was not carried out, at no time.
 DECIDED = frozenset(("quota_exceeded", "conflict", "lease_not_found", "lease_expired"))
-# How long to wait where the gateway does not say; and the most by which those who wait are spread, so that they do not
-# all come back at once.
+# How long to wait where the gateway does not say, and whatever it says; and by how much those who wait are spread, so
+# that they do not all come back at once.
 RETRY_S = 1.0
+LEAST_RETRY_S = 0.1
 SPREAD_S = 0.5
 # Unanswered at a time. A gateway ends a connection that sends twice its allowance (120 a minute, unless it is set
 # otherwise): with so few under way the refusals come before that.
@@ -45,7 +46,11 @@ class _Asked:
     @property
     def key(self) -> str:
         """What to ask again with."""
-        return self.message.key if isinstance(self.message, wire.Consume) else self.message.lease
+        match self.message:
+            case wire.Consume(key=key) | wire.Extend(key=str(key)):
+                return key
+            case message:
+                return message.lease
 
 
 class Spending:
@@ -119,7 +124,8 @@ class Spending:
             asked.unknown -= 1
         self.under_way.discard(message.id)
         if message.code in REFUSED_FOR_NOW or message.code in UNDECIDED:
-            self._postpone(message.id, asked, error, now + (error.retry_after_s or RETRY_S) + chance * SPREAD_S)
+            wait_s = max(LEAST_RETRY_S, error.retry_after_s or RETRY_S)
+            self._postpone(message.id, asked, error, now + wait_s + chance * SPREAD_S)
         else:
             if message.code in DECIDED:
                 asked.unknown = 0

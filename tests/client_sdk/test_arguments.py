@@ -16,7 +16,7 @@ async def test_a_token_that_can_never_work_is_refused_at_once(token: Any) -> Non
         SyncChannel("ws://127.0.0.1:1", token)
 
 
-@pytest.mark.parametrize("docs", [[], [5], [""], ["x" * 257], ["self@0123456789abcdef"], [None]])
+@pytest.mark.parametrize("docs", [[], [5], [""], ["x" * 257], ["self@0123456789abcdef"], [None], ["user:\ud800"]])
 def test_a_name_that_can_not_be_watched_is_refused_at_the_call(docs: Any) -> None:
     with pytest.raises(ValueError, match="document"):
         document_names(docs)
@@ -33,3 +33,5 @@ async def test_a_channel_refuses_such_names_before_anything_is_sent() -> None:
         await channel.watch(["self@0123456789abcdef"])
     with pytest.raises(ValueError, match="document"):
         await channel.unwatch([])
+    with pytest.raises(ValueError, match="halves"):
+        await channel.sync("user:\udfff")

@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from client_sdk import Balance, Channel, Disconnected, Meter, MeterStopped, NotFound, QuotaExceeded, Revoked
+from client_sdk import (
+    Balance,
+    Channel,
+    Disconnected,
+    Meter,
+    MeterStopped,
+    NotFound,
+    QuotaExceeded,
+    RateLimited,
+    Revoked,
+)
 from tests.client_sdk.support.clock import ManualClock
 from tests.client_sdk.support.driver import SELF
 from tests.client_sdk.support.scripted_server import ScriptedServer
@@ -228,6 +238,19 @@ async def test_a_gateway_that_can_not_take_the_unit_ends_the_call_after_the_grac
         assert not call.task.done()
         await pass_on(channel, clock, 2.0)
         assert (await call.end()).reason == "offline"
+
+
+async def test_a_gateway_that_asks_for_more_patience_than_there_is_gets_what_there_is(
+    server: ScriptedServer, clock: ManualClock
+) -> None:
+    async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
+        call = await Call(channel, grace_s=15.0).begin()
+        server.bank.refusals = [{"code": "rate_limited", "retry_after_s": 40.0}]
+        await pass_on(channel, clock, 74.0)
+        assert not call.task.done()
+        await pass_on(channel, clock, 2.0)
+        stopped = await call.end()
+    assert (stopped.reason, type(stopped.__cause__)) == ("offline", RateLimited)
 
 
 # --- as asyncio.timeout does ---
