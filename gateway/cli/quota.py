@@ -77,17 +77,16 @@ async def show(db: Database, who: str, quota: str | None) -> None:
     if invocation().as_json:
         show_json({"owner": owner.document, "quotas": entries, "leases": leases})
         return
-    if not entries:
+    if entries:
+        rows = [{"quota": name, "limit": UNLIMITED} | shown for name, shown in sorted(entries.items())]
+        columns = ["quota", "used", "reserved", "limit", "remaining", "period", "hard", "resets_at", "level"]
+        show_table(rows, columns)
+    else:
         show_sentences([f"{owner.name} has no quotas."])
-        return
-    rows = [{"quota": name, "limit": UNLIMITED} | entry for name, entry in sorted(entries.items())]
-    columns = ["quota", "used", "reserved", "limit", "remaining", "period", "hard", "resets_at", "level"]
-    show_table(rows, columns)
     if leases:
         show_sentences([""])
-        show_table(
-            [lease | {"lease": lease["id"]} for lease in leases], ["lease", "quota", "held", "spender", "expires_at"]
-        )
+        rows = [lease | {"lease": lease["id"]} for lease in leases]
+        show_table(rows, ["lease", "quota", "held", "spender", "expires_at"])
 
 
 def _shown_periods(record: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,10 @@ WRITES: list[tuple[str, str, str, Any, Any]] = [
     ("user quota bob calls 5", "user.quota", "user:u_bob", None, {"quota": "calls", "limit": 5}),
     ("user quota bob calls 6", "user.quota", "user:u_bob", {"limit": 5, "hard": True}, {"limit": 6}),
     ("user quota bob calls --remove", "user.quota", "user:u_bob", {"limit": 6}, None),
+    (
+        *("quota adjust bob voice_minutes 3 --reason counted", "quota.adjust", "user:u_bob", {"used": 0}),
+        {"quota": "voice_minutes", "amount": 3, "reason": "counted"},
+    ),
     ("user password bob --generate", "password.reset", "user:u_bob", None, None),
     ("org add Ops --id o_ops", "org.create", "org:o_ops", None, {"name": "Ops", "plan": "free"}),
     ("org plan o_ops pro", "org.update", "org:o_ops", {"plan": "free"}, {"plan": "pro"}),

@@ -14,6 +14,7 @@ from gateway.cli.invocation import actor
 from gateway.cli.quota import _Told
 from gateway.errors import QuotaExceeded, StoreUnavailable, StoreUncertain, Uncertain
 from gateway.store.database import Database, wall_clock
+from gateway.store.ledger import LedgerEntry
 from gateway.store.quotas import Quotas
 from tests.gateway.cli.conftest import Cli
 from tests.support.foreign_writer import ForeignWriter
@@ -119,6 +120,10 @@ def test_who_has_none_is_told(demo: Cli) -> None:
     demo("user", "add", "bob", "--plan", "bare")
     assert demo("quota", "show", "bob").out == "bob has no quotas.\n"
     assert demo.json("quota", "show", "bob")["quotas"] == {}
+    reserve(demo, "user:u_alan", "voice_minutes", 7, "a call")
+    demo("user", "plan", "alan", "bare")
+    lines = demo("quota", "show", "alan").out.splitlines()
+    assert (lines[0], lines[-1].split()[:2]) == ("alan has no quotas.", ["a", "call"])
 
 
 @pytest.mark.parametrize(
@@ -362,6 +367,23 @@ def test_what_is_not_known_can_be_asked_again(
     assert capsys.readouterr().err == "It may have been made: repeat it with --key k\n"
     with pytest.raises(QuotaExceeded), _Told("k"):
         raise QuotaExceeded("No.")
+
+
+def test_json_has_these_members(demo: Cli) -> None:
+    reserve(demo, "user:u_alan", "voice_minutes", 7, "a call")
+    limited = {"limit", "used", "reserved", "remaining", "period", "hard", "resets_at", "level"}
+    shown = demo.json("quota", "show", "alan", "voice_minutes")
+    assert shown.keys() == {"owner", "quotas", "leases"}
+    assert shown["quotas"]["voice_minutes"].keys() == limited
+    times = {"period_start", "created_at", "expires_at"}
+    assert shown["leases"][0].keys() == {"id", "quota", "spender", "held"} | times
+    taken = demo.json("quota", "consume", "alan", "voice_minutes")
+    assert taken.keys() == {"spender", "owner", "quota", "amount", "key", "seq"} | limited
+    unlimited = demo.json("quota", "consume", "alan", "sms_messages")
+    assert unlimited.keys() == taken.keys() - {"limit", "reserved", "remaining", "hard"}
+    done = demo.json("quota", "adjust", "alan", "voice_minutes", "1", "--reason", "x")
+    assert done.keys() == {"owner", "quota", "amount", "set", "reason", "key", "seq"} | limited
+    assert demo.json("quota", "ledger", "alan")[0].keys() == set(LedgerEntry._fields)
 
 
 # --- adjust ---
