@@ -129,7 +129,7 @@ class Meter:
         if self._stopped is None or body is None:
             return
         if body.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError):
-            raise self._stopped
+            raise self._stopped from self._stopped.__cause__
 
     def _stop(self, why: MeterStopped) -> None:
         if self._stopped is None and self._body is not None:

@@ -69,6 +69,7 @@ class Spending:
         self.under_way: set[str] = set()
         self._live = False
         self._held_until = 0.0  # the gateway wants nothing before that
+        self._held_by: ChannelError | None = None
 
     # --- what the application asks ---
 
@@ -93,7 +94,7 @@ class Spending:
     def lose(self) -> None:
         """The connection is gone, and every answer with it."""
         self._live = False
-        self._held_until = 0.0
+        self._held_until, self._held_by = 0.0, None
         for id in self.under_way:
             self._asked[id].again_at = 0.0
         self.under_way.clear()
@@ -137,6 +138,7 @@ class Spending:
         asked.trouble, asked.again_at = error, again_at
         if error.code == "rate_limited":
             self._held_until = max(self._held_until, again_at)
+            self._held_by = error
         if again_at >= asked.deadline and not asked.unknown:
             self._reject(id, error)
 
@@ -156,7 +158,7 @@ class Spending:
         for id, asked in list(self._asked.items()):
             if asked.deadline > now:
                 continue
-            error = asked.trouble or Disconnected("There was no connection in time.")
+            error = asked.trouble or copy(self._held_by) or Disconnected("There was no connection in time.")
             if asked.unknown:
                 error = RequestTimeout("The gateway did not say in time whether this was carried out.")
                 error.__cause__ = asked.trouble

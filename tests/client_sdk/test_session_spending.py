@@ -309,6 +309,15 @@ def test_a_rate_limit_holds_everything_back() -> None:
     assert driver.now >= 1004
 
 
+def test_what_a_rate_limit_held_back_for_too_long_says_so() -> None:
+    driver = Driver(**QUIET).live()
+    driver.feed(spend("1", timeout_s=60.0))
+    driver.server(refusal("rate_limited", "1", retry_after_s=40.0))
+    driver.feed(spend("2", timeout_s=5.0))
+    error = rejected(until(driver, driver.now + 5))
+    assert (type(error), error.key) == (RateLimited, None)
+
+
 def test_a_rate_limit_is_that_of_its_connection() -> None:
     driver = Driver(**QUIET).live()
     driver.feed(spend("1"))

@@ -112,17 +112,21 @@ async def test_two_channels_never_get_more_than_there_is(gateway: RunningGateway
     assert sum(isinstance(outcome, QuotaExceeded) for outcome in outcomes) == 13
 
 
-async def test_more_than_the_allowance_of_messages_waits_and_the_connection_stays(tmp_path: Any) -> None:
-    with RunningGateway(tmp_path / "gateway.db", channel={"messages_per_minute": 10}) as gateway:
-        token = gateway.token(gateway.add_user("ada", quotas={VOICE: 100}))
-        async with Channel(gateway.url, token) as channel:
-            asking = [asyncio.create_task(channel.consume(VOICE, timeout_s=0.5)) for _ in range(12)]
-            outcomes = await asyncio.gather(*asking, return_exceptions=True)
-            taken = sum(isinstance(outcome, Balance) for outcome in outcomes)
-            assert 1 <= taken <= 10
-            assert {getattr(outcome, "code", "taken") for outcome in outcomes} == {"taken", "rate_limited"}
-            assert all(getattr(outcome, "key", None) is None for outcome in outcomes)
-        assert stands(gateway) == (taken, 0)
+async def test_more_than_the_allowance_of_messages_waits_and_the_connection_stays(
+    gateway: RunningGateway, token: str
+) -> None:
+    gateway.set_quota("u_ada", VOICE, 1000)
+    async with Channel(gateway.url, token) as channel:
+        session = channel.session_id
+        asking = [asyncio.create_task(channel.consume(VOICE, timeout_s=0.5)) for _ in range(400)]
+        outcomes = await asyncio.gather(*asking, return_exceptions=True)
+        taken = sum(isinstance(outcome, Balance) for outcome in outcomes)
+        assert 100 <= taken <= 120
+        assert {getattr(outcome, "code", "taken") for outcome in outcomes} == {"taken", "rate_limited"}
+        assert all(getattr(outcome, "key", None) is None for outcome in outcomes)
+        assert channel.session_id == session
+        assert channel.freshness.state == "live"
+    assert stands(gateway) == (taken, 0)
 
 
 # --- leases ---
@@ -171,6 +175,14 @@ async def test_a_lease_that_ended_by_itself(gateway: RunningGateway, token: str)
                 lease.use(2)
                 gateway.sql("UPDATE leases SET expires_at = 1 WHERE id = ?", lease.name)
         await eventually(lambda: stands(gateway) == (0, 0))
+
+
+async def test_a_lease_that_nobody_settles_ends_by_itself(gateway: RunningGateway, token: str) -> None:
+    async with Channel(gateway.url, token) as channel:
+        lease = await channel.lease(VOICE, 5, ttl_s=1.0).__aenter__()
+        lease.use(2)
+    assert stands(gateway) == (0, 5)
+    await eventually(lambda: stands(gateway) == (0, 0))
 
 
 # --- meters ---
