@@ -26,7 +26,7 @@ from gateway.store.plans import MAX_LIMIT
 from gateway.web.answer import answer
 from gateway.web.fields import checked, path_name
 from gateway.web.grants import writable
-from gateway.web.idempotency import request_key
+from gateway.web.idempotency import Key, request_key
 from gateway.web.operation import Call, Operation
 from gateway.web.organizations import standing
 from gateway.web.quotas import BalanceShown, balance_shown
@@ -41,7 +41,7 @@ class Correction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_LABEL)]
     amount: Annotated[int, msgspec.Meta(ge=-MOST, le=MOST)] | UnsetType = UNSET
     used: Annotated[int, msgspec.Meta(ge=0, le=MAX_LIMIT)] | UnsetType = UNSET
-    key: str | UnsetType = UNSET
+    key: Key | UnsetType = UNSET
 
 
 class Adjustments:

@@ -7,7 +7,9 @@ whatever way, it is the same key, also to the channel.
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
+import msgspec
 from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 
@@ -17,6 +19,7 @@ from gateway.errors import BadRequest
 from gateway.web.fields import checked
 
 KEY_HEADER = "Idempotency-Key"
+Key = Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_LENGTH)]
 
 # A string of structured fields (RFC 9651 §3.3.3) that needs no escapes, as the draft has it, or the bare characters, as
 # most clients send them.

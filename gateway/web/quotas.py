@@ -32,7 +32,7 @@ from gateway.store.plans import MAX_LIMIT
 from gateway.store.quotas import Quotas
 from gateway.web.answer import answer
 from gateway.web.fields import checked, moment, path_name
-from gateway.web.idempotency import request_key, required_key
+from gateway.web.idempotency import Key, request_key, required_key
 from gateway.web.operation import LEASE_SEGMENT, Call, Operation
 
 Amount = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
@@ -44,7 +44,7 @@ class Consumption(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Units to take, from a pool of the organization `org` or the own quota; `key` as in ``Idempotency-Key``."""
 
     amount: Amount
-    key: str | UnsetType = UNSET
+    key: Key | UnsetType = UNSET
     org: str | None = None
 
 
@@ -55,7 +55,7 @@ class Reservation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     amount: Amount
     ttl_s: TtlS
-    lease: str | UnsetType = UNSET
+    lease: Key | UnsetType = UNSET
     org: str | None = None
 
 
@@ -64,7 +64,7 @@ class Extension(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ttl_s: TtlS
     amount: Annotated[int, msgspec.Meta(ge=0, le=MOST)] = 0
-    key: str | UnsetType = UNSET
+    key: Key | UnsetType = UNSET
 
 
 class Commitment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -202,8 +202,11 @@ def test_watch_unwatch_sync_and_ping(site: Site) -> None:
     ("message", "code"),
     [
         ({"op": "unheard"}, "unknown_op"),
-        ({"op": "consume", "quota": "voice_minutes", "amount": 1, "key": "k"}, "unknown_op"),
-        ({"op": "reserve", "quota": "voice_minutes", "amount": 1, "key": "k"}, "unknown_op"),
+        ({"op": "spend", "quota": "voice_minutes", "amount": 1, "key": "k"}, "unknown_op"),
+        ({"op": "consume", "quota": "voice_minutes", "amount": 1}, "bad_request"),
+        ({"op": "consume", "quota": "calls", "amount": 1, "key": "k"}, "not_found"),
+        ({"op": "consume", "quota": "voice_minutes", "amount": 501, "key": "k"}, "quota_exceeded"),
+        ({"op": "commit", "lease": "call", "amount": 1}, "lease_not_found"),
         ({"op": "watch"}, "bad_request"),
         ({"op": "watch", "docs": "self"}, "bad_request"),
         ({"op": "sync", "doc": "org:o_acme"}, "not_found"),
