@@ -122,7 +122,7 @@ BEYOND = [
     *(RESERVE | {"amount": amount} for amount in (0, MOST + 1)),
     *(EXTEND | {"amount": amount, "key": "k"} for amount in (-1, MOST + 1)),
     *(COMMIT | {"amount": amount} for amount in (-1, MOST + 1, 0.5)),
-    *({name: message[name] for name in message if name != missing} for message in EACH for missing in list(message)[2:]),
+    *({name: one[name] for name in one if name != missing} for one in EACH for missing in list(one)[2:]),
 ]  # fmt: skip
 
 
