@@ -5,11 +5,9 @@ there twice; and who asks again under the same key is told the same.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import time
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -17,65 +15,23 @@ from tests.end_to_end.conftest import StartGateway
 from tests.support.fault_rig import SCALE, report, scaled
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
-from tests.support.pusher import Message, Pusher, pushing
 from tests.support.quota_books import charges, check_books, taken
+from tests.support.remembering_spender import RememberingSpender
 from tests.support.seed import Person
 
 pytestmark = pytest.mark.timeout(240 * SCALE)
 
 ROUNDS = {"file": int(scaled(20, 100)), "server": int(scaled(3, 50))}
-SOCKETS = 4
 QUOTA = "units"
 LIMIT = 1_000
 """Of the user who is not to have enough; the others' is far away."""
-
-
-class Spender:
-    """Somebody who asks for units without end, over one connection after the other, and remembers every answer."""
-
-    def __init__(self, person: Person, name: str) -> None:
-        self.person = person
-        self.answers: dict[str, Message] = {}
-        self.asked: dict[str, Message] = {}
-        self._name = name
-        self._numbers = itertools.count(1)
-
-    def orders(self) -> Iterator[Message]:
-        for number in self._numbers:
-            key = f"{self._name}-{number}"
-            order = {"op": "consume", "id": key, "quota": QUOTA, "amount": 1 + number % 3, "key": key}
-            self.asked[key] = order
-            yield order
-
-    def answered(self, order: Message, answer: Message) -> None:
-        """The same key is answered alike, whenever."""
-        said = {name: value for name, value in answer.items() if name != "retry_after_s"}
-        assert answer["op"] == "reply" or answer["code"] == "quota_exceeded", answer
-        before = self.answers.setdefault(order["key"], said)
-        if before["op"] == "reply":
-            assert said == before
-
-    def push(self, gateway: GatewayProcess) -> AbstractAsyncContextManager[Pusher]:
-        return pushing(gateway, self.person.token, self.orders(), self.answered)
-
-    async def ask_again(self, gateway: GatewayProcess, chance: random.Random) -> None:
-        """Whatever was not answered, and some of what was."""
-        known = [key for key in self.answers if self.answers[key]["op"] == "reply"]
-        again = [key for key in self.asked if key not in self.answers] + chance.sample(known, min(50, len(known)))
-        orders = [self.asked[key] for key in dict.fromkeys(again)]
-        async with pushing(gateway, self.person.token, iter(orders), self.answered) as pusher:
-            await pusher.until_answered()
-
-    def charged(self) -> dict[str, int]:
-        """What was answered with yes."""
-        return {key: self.asked[key]["amount"] for key, answer in self.answers.items() if answer["op"] == "reply"}
 
 
 def charges_of(foreign: ForeignWriter, people: list[Person]) -> dict[str, dict[str, int]]:
     return {person.doc: charges(foreign, person.doc, QUOTA) for person in {*people}}
 
 
-async def _rush(gateway: GatewayProcess, spenders: list[Spender], enough: int) -> float:
+async def _rush(gateway: GatewayProcess, spenders: list[RememberingSpender], enough: int) -> float:
     """Push until so many were answered, and kill; how long the answers took."""
     before = sum(len(spender.answers) for spender in spenders)
     began = time.monotonic()
@@ -100,7 +56,7 @@ async def test_what_was_answered_is_charged_once_whenever_the_gateway_dies(
     rich = seed.people(2, seed.plan(quotas={QUOTA: (10**12, "year")}))
     poor = seed.person(seed.plan(quotas={QUOTA: (LIMIT, "year")}))
     people = [rich[0], rich[0], rich[1], poor]
-    spenders = [Spender(person, f"s{number}") for number, person in enumerate(people)]
+    spenders = [RememberingSpender(person, QUOTA, f"s{number}") for number, person in enumerate(people)]
     chance = random.Random(11)
     answered = took_s = 0.0
     for number in range(ROUNDS[storage]):
@@ -115,6 +71,7 @@ async def test_what_was_answered_is_charged_once_whenever_the_gateway_dies(
             assert charged <= booked[spender.person.doc].items(), "answered, and not in the ledger"
     gateway.start()
     for spender in spenders:
+        assert not spender.failed
         await spender.ask_again(gateway, chance)
     check_books(foreign)
     booked = charges_of(foreign, people)

@@ -59,6 +59,7 @@ ERRORS = frozenset(
         "too_many_documents",
         "lease_not_found",
         "lease_expired",
+        "uncertain",
     )
 )
 BEFORE_READY = frozenset(("hello", "ready", "ended"))
