@@ -246,6 +246,12 @@ _ENDS: dict[str, type[ChannelError]] = {
 }
 
 
+def passes(error: ChannelError) -> bool:
+    """Whether asking again, some other time, can help: the gateway was away, or could not."""
+    passing = isinstance(error, Disconnected | RequestTimeout | Unavailable | RateLimited)
+    return passing and error.code != "closed"
+
+
 def request_error(
     code: str, message: str, *, retry_after_s: float | None = None, doc: str | None = None
 ) -> ChannelError:

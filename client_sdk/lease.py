@@ -10,7 +10,7 @@ from typing import Self
 
 from client_sdk import wire
 from client_sdk.clock import sleep_until
-from client_sdk.errors import ChannelError, Conflict, LeaseExpired, LeaseNotFound, QuotaExceeded
+from client_sdk.errors import ChannelError, Conflict, LeaseExpired, LeaseNotFound, QuotaExceeded, passes
 from client_sdk.keys import (
     LONGEST_KEY,
     checked_amount,
@@ -24,6 +24,8 @@ from client_sdk.quota import Balance, balance_of
 from client_sdk.runner import Runner
 
 OVER = (LeaseExpired, LeaseNotFound, Conflict)
+# How many times within the time of a lease one that could not be extended is tried.
+PAUSES = 10
 
 
 class Lease:
@@ -167,12 +169,15 @@ class Lease:
             error.add_note(f"The lease {self.name} was not settled: {failure.message}")
 
     async def _keep(self) -> None:
-        try:
-            while True:
-                await sleep_until(self._runner.clock, self._held_until - self._ttl_s / 2)
+        clock = self._runner.clock
+        while self._trouble is None or passes(self._trouble):
+            pause_s = 0.0 if self._trouble is None else self._ttl_s / PAUSES
+            await sleep_until(clock, max(self._held_until - self._ttl_s / 2, clock.time() + pause_s))
+            try:
                 await self._extend(self._ttl_s / 2)
-        except ChannelError as error:
-            self._trouble = error
+                self._trouble = None
+            except ChannelError as error:
+                self._trouble = error
 
     async def _extend(self, timeout_s: float, *, amount: int = 0, key: str | None = None) -> Balance:
         began = self._runner.clock.time()

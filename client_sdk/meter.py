@@ -9,17 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from client_sdk.clock import Timer, sleep_until
-from client_sdk.errors import (
-    ChannelError,
-    Disconnected,
-    Forbidden,
-    MeterStopped,
-    NotFound,
-    QuotaExceeded,
-    RateLimited,
-    RequestTimeout,
-    Unavailable,
-)
+from client_sdk.errors import ChannelError, Forbidden, MeterStopped, NotFound, QuotaExceeded, passes
 from client_sdk.freshness import Freshness, FreshnessState
 from client_sdk.keys import LONGEST_KEY, checked_amount, checked_name, checked_seconds, new_key
 from client_sdk.quota import Balance
@@ -207,5 +197,4 @@ def _stopped_by(error: ChannelError) -> MeterStopped:
         return MeterStopped("exhausted", error)
     if isinstance(error, Forbidden | NotFound):
         return MeterStopped("forbidden", error)
-    passing = isinstance(error, Disconnected | RequestTimeout | Unavailable | RateLimited)
-    return MeterStopped("offline" if passing and error.code != "closed" else "stopped", error)
+    return MeterStopped("offline" if passes(error) else "stopped", error)

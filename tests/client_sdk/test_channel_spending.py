@@ -23,6 +23,7 @@ from tests.client_sdk.support.simulated_time import pass_on, until_live
 from tests.support.waiting import eventually
 
 QUICK: dict[str, Any] = {"backoff_base_s": 0.02, "backoff_cap_s": 0.05, "close_timeout_s": 0.2}
+OPTIONS: dict[str, Any] = {**QUICK, "ping_interval_s": 1e6}
 VOICE = "voice_minutes"
 
 
@@ -83,7 +84,7 @@ async def test_a_restart_of_the_gateway_charges_once(server: ScriptedServer) -> 
 async def test_a_caller_that_waited_too_long_can_ask_with_the_same_key(
     server: ScriptedServer, clock: ManualClock
 ) -> None:
-    async with Channel(server.url, "t1", clock=clock, **QUICK) as channel:
+    async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
         server.silent = True
         asking = asyncio.create_task(channel.consume(VOICE, 4, timeout_s=3.0))
         await server.message(await server.peer(), "consume")
@@ -194,7 +195,7 @@ async def test_a_body_that_fails_pays_for_what_it_used(server: ScriptedServer, e
 
 
 async def test_a_lease_extends_itself_at_half_its_time(server: ScriptedServer, clock: ManualClock) -> None:
-    async with Channel(server.url, "t1", clock=clock, **QUICK) as channel:
+    async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
         async with channel.lease(VOICE, 5, ttl_s=20.0) as lease:
             await pass_on(channel, clock, 9.5)
             assert sent(server, "extend") == []
@@ -207,7 +208,7 @@ async def test_a_lease_extends_itself_at_half_its_time(server: ScriptedServer, c
 async def test_a_lease_lives_through_a_cut_that_is_shorter_than_half_its_time(
     server: ScriptedServer, clock: ManualClock
 ) -> None:
-    async with Channel(server.url, "t1", clock=clock, **QUICK) as channel:
+    async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
         async with channel.lease(VOICE, 5, ttl_s=20.0) as lease:
             server.silent = True
             await pass_on(channel, clock, 15.0, answered=False)
@@ -223,11 +224,11 @@ async def test_a_lease_lives_through_a_cut_that_is_shorter_than_half_its_time(
 async def test_a_lease_that_was_not_extended_in_time_is_not_used_further(
     server: ScriptedServer, clock: ManualClock
 ) -> None:
-    async with Channel(server.url, "t1", clock=clock, ping_interval_s=1e6, **QUICK) as channel:
+    async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
         with pytest.raises(LeaseExpired) as caught:  # noqa: PT012  where in it is told by what was counted
             async with channel.lease(VOICE, 5, ttl_s=20.0) as lease:
                 lease.use(4)
-                server.bank.refusals = [{"code": "unavailable", "retry_after_s": 30.0}] * 3
+                server.bank.refusals = [{"code": "unavailable", "retry_after_s": 30.0}] * 100
                 await pass_on(channel, clock, 19.5)
                 lease.use(1)
                 server.bank.refusals.clear()
@@ -238,10 +239,36 @@ async def test_a_lease_that_was_not_extended_in_time_is_not_used_further(
     assert (server.bank.used(VOICE), server.bank.reserved(VOICE)) == (0, 0)
 
 
+async def test_a_lease_that_can_not_be_extended_now_is_extended_a_little_later(
+    server: ScriptedServer, clock: ManualClock
+) -> None:
+    async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
+        async with channel.lease(VOICE, 5, ttl_s=20.0) as lease:
+            server.bank.refusals = [{"code": "unavailable", "retry_after_s": 30.0}] * 3
+            await pass_on(channel, clock, 100.0)
+            assert server.bank.refusals == []
+            lease.use(5)
+        assert lease.balance.used == 5
+
+
+async def test_a_lease_that_may_not_be_extended_is_used_until_its_end(
+    server: ScriptedServer, clock: ManualClock
+) -> None:
+    async with (
+        Channel(server.url, "t1", clock=clock, **OPTIONS) as channel,
+        channel.lease(VOICE, 5, ttl_s=20.0) as lease,
+    ):
+        server.bank.refusals = [{"code": "forbidden"}]
+        await pass_on(channel, clock, 19.0)
+        assert len(sent(server, "extend")) == 1
+        lease.use(1)
+    assert lease.balance.used == 1
+
+
 async def test_a_lease_that_ended_says_so_at_the_end_when_it_was_used(
     server: ScriptedServer, clock: ManualClock
 ) -> None:
-    async with Channel(server.url, "t1", clock=clock, **QUICK) as channel:
+    async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
         with pytest.raises(LeaseExpired):  # noqa: PT012  leaving fails
             async with channel.lease(VOICE, 5, ttl_s=20.0) as lease:
                 lease.use(4)
@@ -254,7 +281,7 @@ async def test_a_lease_that_the_gateway_ended_is_noticed_at_the_next_extension(
     server: ScriptedServer, clock: ManualClock
 ) -> None:
     async with (
-        Channel(server.url, "t1", clock=clock, **QUICK) as channel,
+        Channel(server.url, "t1", clock=clock, **OPTIONS) as channel,
         channel.lease(VOICE, 5, ttl_s=20.0) as lease,
     ):
         server.bank.leases[lease.name].state = "released"
@@ -280,7 +307,7 @@ async def test_the_answer_to_a_commit_may_be_lost(server: ScriptedServer) -> Non
 async def test_a_lease_that_could_not_be_settled_can_be_settled_later(
     server: ScriptedServer, clock: ManualClock
 ) -> None:
-    async with Channel(server.url, "t1", clock=clock, ping_interval_s=1e6, **QUICK) as channel:
+    async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
         lease = channel.lease(VOICE, 5, timeout_s=3.0)
         await lease.__aenter__()
         lease.use(3)
@@ -311,9 +338,9 @@ async def test_who_is_cancelled_while_leaving_leaves_and_the_commit_goes_on(serv
 
 
 async def test_a_named_lease_is_taken_up_again(server: ScriptedServer, clock: ManualClock) -> None:
-    async with Channel(server.url, "t1", clock=clock, **QUICK) as channel:
+    async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
         await channel.lease(VOICE, 5, name="call 7").__aenter__()
-    async with Channel(server.url, "t1", clock=clock, **QUICK) as channel:
+    async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
         await pass_on(channel, clock, 29.0)
         async with channel.lease(VOICE, 5, name="call 7") as lease:
             assert server.bank.leases["call 7"].expires_at == clock.time() + 60
