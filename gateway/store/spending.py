@@ -34,7 +34,9 @@ BATCH_LIMIT = 250
 """Orders in one batch, at the most: what comes first must not wait for all that came after, and one batch is committed
 while the next is made and the one before is answered."""
 BATCHES = 2
-"""Batches on their way at a time: one that is committed, and one that follows at once."""
+"""Batches on their way at a time: one that is committed, and one that follows at once if it is full. What does not fill
+one waits for the commit, because each has its price: a sync, and a look at the change log.
+"""
 QUEUE_LIMIT = 20_000
 """Orders that may wait; beyond, an order is refused at once."""
 ATTEMPTS = 4
@@ -135,13 +137,13 @@ class Spender:
             asyncio.get_running_loop().call_soon(done, busy)
             return
         self._queue.append((order, done, 1))
-        if len(self._tasks) < BATCHES:
+        if not self._tasks or (len(self._tasks) < BATCHES and len(self._queue) >= self._batch_limit):
             self._tasks.add(asyncio.create_task(self._run()))
 
     async def _run(self) -> None:
         queue = self._queue
         try:
-            while queue:
+            while queue and (len(self._tasks) == 1 or len(queue) >= self._batch_limit):
                 batch = [queue.popleft() for _ in range(min(len(queue), self._batch_limit))]
                 self._count(len(batch))
                 await self._carry_out(batch)
