@@ -25,22 +25,23 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gateway.core.spending import Balance
+from gateway.core.spending import Balance, Spent
 from gateway.core.spending import Order as Consumption
 from gateway.errors import GatewayError, QuotaExceeded, StoreError, StoreUncertain
-from gateway.store.quotas import Quotas
+from gateway.store.adjustments import Adjustment, adjust
 from tests.conftest import Place
-from tests.support import quota_model as model
 from tests.support.quota_bench import Bench
 from tests.support.quota_books import MISHELD, OVER, UNBALANCED, UNSHOWN
 from tests.support.quota_happenings import Draft, draft, happening
-from tests.support.quota_model import UNAVAILABLE, UNCERTAIN, Answer, QuotaModel, explain
+from tests.support.quota_model import UNAVAILABLE, UNCERTAIN, Answer, Held, QuotaModel, explain
+from tests.support.quota_orders import Adjust, Commit, Consume, EndDue, Extend, Look, Order, Release, Reserve
 from tests.support.worlds import HOUR, NOW
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "30"))
 STEPS = 25
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate] + ([Phase.shrink] if "MODEL_SHRINK" in os.environ else [])
 
+ADMIN = "user:admin"
 FATES = ["made", "refused", "lost", "unsaid"]
 
 
@@ -56,7 +57,7 @@ class BooksAgainstModel(RuleBasedStateMachine):
         self.names: dict[str, list[str]] = {}
         self.reserved: list[tuple[str, str]] = []
         self.numbers = itertools.count(1)
-        self.asked: list[model.Order] = []
+        self.asked: list[Order] = []
         self.seqs: dict[tuple[str, str], int] = {}
         self.tampered: set[tuple[str, str, int]] = set()
         """Rows whose `reserved` somebody wrote by SQL."""
@@ -70,25 +71,29 @@ class BooksAgainstModel(RuleBasedStateMachine):
 
     # --- orders ---
 
-    def name(self, drawn: Draft) -> model.Order:
+    def name(self, drawn: Draft) -> Order:
         """The order that a draft is of."""
         match drawn:
             case "consume", spender, owner, quota, amount, pick:
                 key = self.pick(self.keys, spender, pick)
-                return model.Consume(spender, spender if owner == "own" else owner, quota, amount, key)
+                return Consume(spender, spender if owner == "own" else owner, quota, amount, key)
             case "reserve", spender, owner, quota, amount, pick, ttl_s:
                 lease = self.pick(self.names, spender, pick)
                 self.reserved.append((spender, lease))
-                return model.Reserve(spender, spender if owner == "own" else owner, quota, amount, lease, ttl_s)
+                return Reserve(spender, spender if owner == "own" else owner, quota, amount, lease, ttl_s)
+            case "adjust", owner, quota, amount, absolute, pick:
+                return Adjust(ADMIN, owner, quota, amount, absolute, "so", self.pick(self.keys, ADMIN, pick))
             case ("end_due",):
-                return model.EndDue()
+                return EndDue()
         kind, (which, stranger), *rest = drawn
         spender, lease = self.reserved[-which] if len(self.reserved) >= which else ("user:u1", "none")
         spender = stranger or spender
         if kind == "extend":
             ttl_s, amount, pick = rest
-            return model.Extend(spender, lease, ttl_s, amount, self.pick(self.keys, spender, pick) if amount else None)
-        return model.Commit(spender, lease, rest[0]) if kind == "commit" else model.Release(spender, lease)
+            return Extend(spender, lease, ttl_s, amount, self.pick(self.keys, spender, pick) if amount else None)
+        if kind == "commit":
+            return Commit(spender, lease, rest[0])
+        return Look(spender, lease) if kind == "look" else Release(spender, lease)
 
     def pick(self, names: dict[str, list[str]], spender: str, pick: int) -> str:
         """A new name for 0, else one of the latest that were used."""
@@ -98,7 +103,7 @@ class BooksAgainstModel(RuleBasedStateMachine):
         used.append(f"n{next(self.numbers)}")
         return used[-1]
 
-    def carry_out(self, orders: Sequence[tuple[int, model.Order]]) -> list[Answer]:
+    def carry_out(self, orders: Sequence[tuple[int, Order]]) -> list[Answer]:
         """Ask the nodes for all of them at once, and let the model follow."""
         answers = self.bench.run(self._ask_all(orders))
         state = self.state()
@@ -109,7 +114,7 @@ class BooksAgainstModel(RuleBasedStateMachine):
         self.asked += [order for _, order in orders]
         return answers
 
-    def describe(self, orders: Sequence[tuple[int, model.Order]], answers: Sequence[Answer], state: Any) -> str:
+    def describe(self, orders: Sequence[tuple[int, Order]], answers: Sequence[Answer], state: Any) -> str:
         lines = [f"{number}: {order} -> {answer}" for (number, order), answer in zip(orders, answers, strict=True)]
         twin = self.model.copy()
         lines += [f"alone: {twin.copy().carry_out(order, self.bench.clock(number))}" for number, order in orders]
@@ -117,12 +122,12 @@ class BooksAgainstModel(RuleBasedStateMachine):
             lines += [f"was {was}", f"now {found}"]
         return "\n".join(lines)
 
-    async def _ask_all(self, orders: Sequence[tuple[int, model.Order]]) -> list[Answer]:
-        return await asyncio.gather(*(self._ask(self.bench.nodes[number], order) for number, order in orders))
+    async def _ask_all(self, orders: Sequence[tuple[int, Order]]) -> list[Answer]:
+        return await asyncio.gather(*(self._ask(number, order) for number, order in orders))
 
-    async def _ask(self, node: Quotas, order: model.Order) -> Answer:
+    async def _ask(self, number: int, order: Order) -> Answer:
         try:
-            return await self._told(node, order)
+            return await self._told(number, order)
         except QuotaExceeded as refusal:
             return refusal.code, refusal.details["quota"], refusal.details["remaining"]
         except GatewayError as error:
@@ -130,25 +135,34 @@ class BooksAgainstModel(RuleBasedStateMachine):
         except StoreError as error:  # of what nobody asked for
             return UNCERTAIN if isinstance(error, StoreUncertain) else UNAVAILABLE
 
-    async def _told(self, node: Quotas, order: model.Order) -> Answer:
+    async def _told(self, number: int, order: Order) -> Answer:
+        node = self.bench.nodes[number]
         match order:
-            case model.Consume():
-                balance, seq = await node.spender.consume(Consumption(*order))
-                assert self.seqs.setdefault((order.spender, order.key), seq) == seq, "another answer"
-                return "spent", *_shown(balance)
-            case model.Reserve():
+            case Consume(spender, _, _, _, key):
+                return self._spent(spender, key, await node.spender.consume(Consumption(*order)))
+            case Adjust(spender, _, _, _, _, _, key):
+                store, now = self.bench.stores[number], self.bench.clock(number)
+                spent = await adjust(store, Adjustment(*order), now=now, bases=node.bases)  # type: ignore[arg-type]
+                return self._spent(spender, key, spent)
+            case Reserve():
                 held = await node.leases.reserve(*order)
-            case model.Extend(spender, lease, ttl_s, amount, key):
+            case Extend(spender, lease, ttl_s, amount, key):
                 held = await node.leases.extend(spender, lease, ttl_s, amount=amount, key=key)
-            case model.Commit():
+            case Commit():
                 held = await node.leases.commit(*order)
-            case model.Release():
+            case Release():
                 held = await node.leases.release(*order)
+            case Look():
+                held = await node.leases.find(*order)
             case _:
                 return "ended", await node.leases.end_due()
         lease, balance = held.lease, held.balance
         told = lease.owner, lease.quota, lease.state, lease.held, lease.committed, lease.expires_at
         return "held", *told, *_shown(balance)
+
+    def _spent(self, spender: str, key: str, spent: Spent) -> Answer:
+        assert self.seqs.setdefault((spender, key), spent.seq) == spent.seq, "another answer"
+        return "spent", *_shown(spent.balance)
 
     @rule(count=st.integers(3, 10))
     def happen(self, count: int) -> None:
@@ -164,11 +178,11 @@ class BooksAgainstModel(RuleBasedStateMachine):
         if drawn is not None or self.asked:
             self.ask_once(node, self.asked[-1] if drawn is None else self.name(drawn))
 
-    def ask_once(self, node: int, order: model.Order) -> None:
+    def ask_once(self, node: int, order: Order) -> None:
         [answer] = self.carry_out([(node, order)])
         assert answer not in (UNAVAILABLE, UNCERTAIN)
 
-    def some_orders(self, node: int | None = None) -> list[tuple[int, model.Order]]:
+    def some_orders(self, node: int | None = None) -> list[tuple[int, Order]]:
         """Of one node, or of both."""
         count = self.chance.randint(1 if node is not None else 2, 4)
         nodes = [self.chance.randint(0, 1) if node is None else node for _ in range(count)]
@@ -296,7 +310,7 @@ class BooksAgainstModel(RuleBasedStateMachine):
         return (
             {tuple(row[:3]): tuple(row[3:]) for row in usage},
             {tuple(row[:4]): tuple(row[4:]) for row in taken},
-            {tuple(row[:2]): model.Held(*row[2:]) for row in leases},
+            {tuple(row[:2]): Held(*row[2:]) for row in leases},
             set(keys),
         )
 

@@ -23,7 +23,7 @@ SELECT owner, quota, kind FROM quota_ledger WHERE kind IN ('consume', 'reserve',
 TWICE = "SELECT spender, key FROM quota_ledger WHERE key IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1"
 """Charged twice."""
 UNSHOWN = """
-SELECT * FROM quota_ledger AS l WHERE kind NOT IN ('sql', 'opening') AND (used, reserved) <> (0, 0) AND NOT EXISTS (
+SELECT * FROM quota_ledger AS l WHERE seq IS NOT NULL AND (used, reserved) <> (0, 0) AND NOT EXISTS (
   SELECT 1 FROM change_log AS c WHERE c.seq = l.seq AND c.cause = 'quota_usage' AND c.doc IN (l.owner, l.spender))"""
 """The position of the change log that an entry names is about something else."""
 

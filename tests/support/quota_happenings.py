@@ -38,7 +38,8 @@ def draft(chance: Random) -> Draft:
         *[("reserve", *taken, name, ttl_s)] * 4,
         *[("extend", lease, ttl_s, pick([0, 1, 1, 2]), name)] * 2,
         *[("commit", lease, chance.randint(0, 6))] * 2,
-        ("release", lease),
+        *[("release", lease), ("look", lease)],
+        ("adjust", pick([*SPENDERS, *POOLS]), quota, *pick([(amount - 5, False), (amount, True)]), name),
         ("end_due",),
     ]
     return pick(drafts)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from gateway.core.quotas import period_bounds
 from tests.support.document_model import Row, Tables
+from tests.support.quota_orders import Adjust, Commit, Consume, Extend, Look, Order, Release, Reserve
 
 MOST = 2**53 - 1
 TABLES = ("users", "organizations", "plan_quotas", "user_quotas", "memberships", "member_caps")
@@ -21,51 +22,6 @@ Answer = tuple[Any, ...]
 """What somebody is answered: ``("spent", …)``, ``("held", …)`` or the code of an error and what it says."""
 UNAVAILABLE: Answer = ("unavailable",)
 UNCERTAIN: Answer = ("uncertain",)
-
-
-class Consume(NamedTuple):
-    spender: str
-    owner: str
-    quota: str
-    amount: int
-    key: str
-
-
-class Reserve(NamedTuple):
-    spender: str
-    owner: str
-    quota: str
-    amount: int
-    lease: str
-    ttl_s: int
-
-
-class Extend(NamedTuple):
-    """With a key it adds `amount`, without it asks for time alone."""
-
-    spender: str
-    lease: str
-    ttl_s: int
-    amount: int
-    key: str | None
-
-
-class Commit(NamedTuple):
-    spender: str
-    lease: str
-    amount: int
-
-
-class Release(NamedTuple):
-    spender: str
-    lease: str
-
-
-class EndDue(NamedTuple):
-    """End what is past its time."""
-
-
-Order = Consume | Reserve | Extend | Commit | Release | EndDue
 
 
 class Held(NamedTuple):
@@ -101,7 +57,7 @@ class QuotaModel:
         self.usage: dict[tuple[str, str, int], tuple[int, int]] = {}
         self.taken: dict[tuple[str, str, str, int], tuple[int, int]] = {}
         self.leases: dict[tuple[str, str], Held] = {}
-        self.answers: dict[tuple[str, str], tuple[Answer, Answer]] = {}
+        self.answers: dict[tuple[str, str], tuple[tuple[Any, ...], Answer]] = {}
         """By spender and key: what was asked for, and what was answered."""
 
     def copy(self) -> QuotaModel:
@@ -133,6 +89,11 @@ class QuotaModel:
                 return self._commit(order, now)
             case Release():
                 return self._release(order, now)
+            case Look(spender, name):
+                lease = self._found(spender, name, now)
+                return ("lease_not_found",) if lease is None else self._told(spender, lease, now)
+            case Adjust():
+                return self._adjust(order, now)
         return self._end_due(now)
 
     # --- consumptions ---
@@ -154,13 +115,50 @@ class QuotaModel:
         self.answers[spender, key] = request, answer
         return answer
 
+    def _adjust(self, order: Adjust, now: int) -> Answer:
+        actor, owner, quota, amount, absolute, _, key = order
+        known = self.answers.get((actor, key))
+        if known is not None:
+            return known[1] if known[0] == order else ("conflict",)
+        rule = self._period(owner, quota, now)
+        if rule is None:
+            return ("not_found",)
+        used, reserved = self._standing(owner, quota, rule.start, now)
+        more = amount - used if absolute else amount
+        left = max(0, rule.limit - used - reserved) if rule.hard and rule.limit is not None else MOST
+        if used + more < 0:
+            return ("conflict",)
+        if more > left:
+            return ("quota_exceeded", quota, left)
+        self._correct(owner, quota, rule.start, more, now)
+        answer = ("spent", *rule[:3], rule.end, used + more, reserved, None, 0)
+        self.answers[actor, key] = order, answer
+        return answer
+
+    def _correct(self, owner: str, quota: str, start: int, more: int, now: int) -> None:
+        """In the row of the period; what that does not have is taken from those that count in it, the latest first."""
+        rows = sorted(row for row in self.usage if row[:2] == (owner, quota) and start < row[2] <= now)
+        missing = -more - self.usage.get((owner, quota, start), (0, 0))[0]
+        for row in reversed(rows):
+            used, reserved = self.usage[row]
+            taken = max(0, min(used, missing))
+            self.usage[row] = used - taken, reserved
+            missing, more = missing - taken, more + taken
+        used, reserved = self.usage.get((owner, quota, start), (0, 0))
+        self.usage[owner, quota, start] = used + more, reserved
+
     def _rule(self, spender: str, owner: str, quota: str, now: int) -> Rule | None:
         """The limit for who may take from it; None: there is nothing that this spender may take from."""
         kind, _, id = owner.partition(":")
-        who, limit = self._who(owner), self._limit(owner, quota, now)
-        if who is None or limit is None or who["status"] != "active":
+        who = self._who(owner)
+        if who is None or who["status"] != "active":
             return None
-        if kind == "org" and not self._is_member(spender, id):
+        return self._period(owner, quota, now) if kind == "user" or self._is_member(spender, id) else None
+
+    def _period(self, owner: str, quota: str, now: int) -> Rule | None:
+        """The limit, whoever may take from it."""
+        who, limit = self._who(owner), self._limit(owner, quota, now)
+        if who is None or limit is None:
             return None
         start, end = period_bounds(limit["period"], who["anchor_at"], who["timezone"], now)
         return Rule(limit["limit_value"], limit["period"], limit["hard"] == 1, start, end)
