@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -137,4 +138,35 @@ async def test_what_was_carried_over_is_taken_away_too(spenders: Spenders) -> No
     kinds = [(entry.kind, entry.used) for entry in await list_ledger(spenders.database, "user:u_ada", limit=8)]
     assert kinds.count(("adjust", -4)) == 1
     assert {kind for kind, _ in kinds} == {"adjust", "consume"}
+    assert await unbalanced(spenders.database) == []
+
+
+async def test_corrections_at_once_take_no_more_than_there_is(spenders: Spenders) -> None:
+    await consume(spenders, 10, "k1")
+    results = await asyncio.gather(*(correct(spenders, -1) for _ in range(25)), return_exceptions=True)
+    assert sum(isinstance(result, Spent) for result in results) == 10
+    assert sum(isinstance(result, Conflict) for result in results) == 15
+    results = await asyncio.gather(*(correct(spenders, 3) for _ in range(8)), return_exceptions=True)
+    assert sum(isinstance(result, Spent) for result in results) == 3
+    assert sum(isinstance(result, QuotaExceeded) for result in results) == 5
+    same = await asyncio.gather(*(correct(spenders, 1, key="k") for _ in range(8)))
+    assert len(set(same)) == 1
+    assert same[0].balance.used == 10
+    await asyncio.gather(*(correct(spenders, 0, absolute=True) for _ in range(4)))
+    assert [row[1:] for row in await spenders.usage("user:u_ada", "voice")] == [(0, 0)]
+    assert await unbalanced(spenders.database) == []
+
+
+async def test_what_was_carried_over_is_taken_once(spenders: Spenders) -> None:
+    month = spenders.NOON - 20 * DAY - DAY // 2
+    for day in (3, 6):
+        await spenders.sql(
+            "INSERT INTO quota_usage(owner, quota, period_start, used) VALUES ('user:u_ada', 'mail', ?, 5)",
+            month + day * DAY,
+        )
+    same = await asyncio.gather(*(correct(spenders, -7, quota="mail", key="credit") for _ in range(6)))
+    assert {spent.balance.used for spent in same} == {3}
+    others = await asyncio.gather(*(correct(spenders, -2, quota="mail") for _ in range(3)), return_exceptions=True)
+    assert sum(isinstance(other, Spent) for other in others) == 1
+    assert sum(row[1] for row in await spenders.usage("user:u_ada", "mail")) == 1
     assert await unbalanced(spenders.database) == []
