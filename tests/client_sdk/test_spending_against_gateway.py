@@ -118,7 +118,7 @@ async def test_more_than_the_allowance_of_messages_waits_and_the_connection_stay
     gateway.set_quota("u_ada", VOICE, 1000)
     async with Channel(gateway.url, token) as channel:
         session = channel.session_id
-        asking = [asyncio.create_task(channel.consume(VOICE, timeout_s=0.5)) for _ in range(400)]
+        asking = [asyncio.create_task(channel.consume(VOICE, timeout_s=5.0)) for _ in range(400)]
         outcomes = await asyncio.gather(*asking, return_exceptions=True)
         taken = sum(isinstance(outcome, Balance) for outcome in outcomes)
         assert 100 <= taken <= 120
