@@ -15,7 +15,7 @@ Happening = tuple[Any, ...]
 POOLS = [f"org:{organization}" for organization in ORGANIZATIONS]
 SPENDERS = ["user:u1", *[f"user:{user}" for user in USERS]]
 
-PASSES = [1, 1000, 61_000, HOUR, 7 * HOUR, 24 * HOUR, 20 * 24 * HOUR]
+PASSES = [-HOUR, 1, 1000, 61_000, HOUR, 7 * HOUR, 24 * HOUR, 20 * 24 * HOUR]
 PERIODS = ["hour", "hour", "day", "day", "week", "month", "year", "never"]
 COLUMNS = [
     *[("plan", plan) for plan in PLANS],
