@@ -169,6 +169,7 @@ class Hub:
         if entry.publication is not None and not self.hurry(entry):
             self.confirm(entry)
             return entry
+        self.resting.discard(doc)
         future: asyncio.Future[UserEntry | None] = asyncio.get_running_loop().create_future()
         if entry.readers is None:
             entry.readers = []
@@ -342,7 +343,7 @@ class Hub:
         if entry.fault is None:
             entry.fault_since = now
         entry.fault = reason
-        if isinstance(entry, UserEntry) and entry.publication is None:
+        if isinstance(entry, UserEntry):
             entry.refuse(unbuildable)
         for watcher in tuple(entry.watchers):
             watcher.connection.tell_status("stale", entry.fault_since, entry.doc)

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.core.spending import Order
+from gateway.errors import Unavailable
 from gateway.live.pacing import AT_ONCE, EVERY_S, QUIET_S, Pacing
 from gateway.live.pending import PendingWork
 from gateway.live.task import USAGE, Task, causes_of
@@ -340,3 +342,38 @@ async def test_what_may_be_seen_does_not_wait_for_balances(rig: Rig, monkeypatch
     ada.take()
     await run(rig.database, "UPDATE users SET name = 'Bob' WHERE id = 'bob'")
     await eventually(lambda: ada.take() and ada.documents["user:bob"]["identity"]["name"] == "Bob")
+
+
+async def test_a_document_that_rests_is_read_with_its_pool_and_let_go(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.live.pacing.EVERY_S", 30.0)
+    ada, bob = await rig.connect(ADA), await rig.connect(BOB)
+    bob.hang_up()
+    assert len(rig.hub.resting) == 1
+    spend(ada, 1, org="acme")
+    await rig.settle()
+    spend(ada, 2, org="acme")
+    await eventually(lambda: rig.hub.work.pacing)
+    reading = asyncio.create_task(rig.node.user("bob"))
+    await rig.node.quotas.spender.consume(Order("user:bob", "user:bob", "minutes", 7, "k"))
+    entry = await reading
+    assert entry.publication is not None
+    assert entry.publication.document.data()["organizations"]["acme"]["quotas"]["minutes"]["used"] == 2
+    await eventually(lambda: not rig.hub.work)
+    again = await rig.node.user("bob")
+    assert again.publication is not None
+    assert again.publication.document.data()["quotas"]["minutes"]["used"] == 7
+
+
+async def test_who_asks_for_a_document_that_can_not_be_built_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.live.pacing.EVERY_S", 30.0)
+    ada = await rig.connect(ADA)
+    spend(ada, 1)
+    await rig.settle()
+    spend(ada, 2)
+    await eventually(lambda: rig.hub.work.pacing)
+    with monkeypatch.context() as broken:
+        broken.setattr("gateway.live.entry.UserEntry.build", lambda *_: 1 / 0)
+        with pytest.raises(Unavailable, match="can not be built"):
+            await rig.node.user("ada")
