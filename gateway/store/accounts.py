@@ -17,6 +17,7 @@ from gateway.store.foreign_text import attributes_of, json_if_changed, place_aft
 from gateway.store.guarded import unchanged
 from gateway.store.guards import Guard, guard, guarded_write
 from gateway.store.refusals import refusals
+from gateway.store.zone_changes import zone_moves
 
 Status = Literal["active", "disabled"]
 
@@ -130,8 +131,9 @@ async def replace_user(db: Store, before: User, after: User) -> int:
         " attributes = coalesce(?, attributes), timezone = ?, anchor_at = ? WHERE id = ?",
         (*_settable(after, json_if_changed(before.attributes, after.attributes)), before.id),
     )
+    moves = await zone_moves(db, f"user:{before.id}", before, after, db.clock())
     with refusals(taken="The user name or e-mail is taken.", missing=f"There is no plan {after.plan}."):
-        return (await guarded_write(db, guards, update)).seq
+        return (await guarded_write(db, guards, update, *moves)).seq
 
 
 async def set_status(db: Store, user_id: str, status: Status) -> int:

@@ -20,6 +20,7 @@ from gateway.store.guarded import unchanged
 from gateway.store.guards import Guard, guard, guarded_write
 from gateway.store.permission_sets import permission_statements
 from gateway.store.refusals import refusals
+from gateway.store.zone_changes import zone_moves
 
 MemberRole = Literal["owner", "admin", "member"]
 MEMBER_ROLES: tuple[MemberRole, ...] = ("owner", "admin", "member")
@@ -118,8 +119,9 @@ async def replace_organization(db: Store, before: Organization, after: Organizat
         " anchor_at = ?, status = ? WHERE id = ?",
         (*_settable(after, json_if_changed(before.attributes, after.attributes)), before.id),
     )
+    moves = await zone_moves(db, f"org:{before.id}", before, after, db.clock())
     with refusals(missing=f"There is no plan {after.plan}."):
-        return (await guarded_write(db, guards, update)).seq
+        return (await guarded_write(db, guards, update, *moves)).seq
 
 
 async def set_organization_plan(db: Store, organization_id: str, plan: str) -> int:
