@@ -174,3 +174,23 @@ async def test_every_node_at_work_ends_leases(tmp_path: Path) -> None:
         await node.quotas.leases.reserve("user:ada", "user:ada", "voice_minutes", 5, "call", 1)
         await eventually(lambda: node.reaper.ended == 1)
         assert 1 <= loop.time() - began < 2.5
+
+
+async def test_what_is_kept_long_enough_goes_when_a_node_keeps_house(tmp_path: Path) -> None:
+    config = Config(database=DatabaseConfig(url=f"file:{tmp_path}/gateway.db"))
+    async with running_node(config, SystemClock()) as (node, _):
+        await node.database.write(*add_plan("free", voice_minutes=500), add_user("ada"))
+        leases = node.quotas.leases
+        for lease in ("old", "new"):
+            await leases.reserve("user:ada", "user:ada", "voice_minutes", 5, lease, 60)
+            await leases.release("user:ada", lease)
+        before = SystemClock().now().wall - config.quotas.keep_s * 1000 - 86_400_000
+        await node.database.write(
+            Statement("UPDATE leases SET ended_at = ? WHERE id = 'old'", (before,)),
+            Statement("UPDATE quota_ledger SET at = ?1, period_start = ?1 WHERE lease = 'old'", (before,)),
+        )
+        await eventually(lambda: node.neighbours.first)
+        await node.keep_house()
+        assert await states(node.database) == {"new": "released"}
+        [rows] = await node.database.read(Statement("SELECT DISTINCT lease FROM quota_ledger"))
+        assert rows == [("new",)]
