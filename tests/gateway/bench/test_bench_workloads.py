@@ -221,6 +221,13 @@ def test_renew_on_a_server_and_its_replica(tmp_path: Path, servers: tuple[SqldSe
         assert {target["at_most"] for target in result["targets"]} == {6, 30}
 
 
+def test_consume_on_a_server_and_its_replica(tmp_path: Path, servers: tuple[SqldServer, SqldServer]) -> None:
+    where = ("--database", servers[0].url, "--replica", servers[1].url)
+    (result,) = measured(tmp_path, "consume", "--sessions", "20", "--rate", "50", "--seconds", "2", *where)
+    assert result["values"]["paced_samples"] == 100
+    assert not any(name.startswith("store_") for name in result["values"])
+
+
 def test_a_database_in_use_is_left_alone(tmp_path: Path, servers: tuple[SqldServer, SqldServer]) -> None:
     servers[0].script(
         "INSERT OR IGNORE INTO plans(id, name) VALUES ('real', 'Real');"
