@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.bench.broken import BenchBroken
 from gateway.bench.columns import read_columns
-from gateway.bench.fleet import Taken
+from gateway.bench.fleet import Dashboard, Taken
 from gateway.bench.percentiles import Spread
 from gateway.bench.result import Result, Target, quotient
 from gateway.bench.rig import Meter, Rig
@@ -39,9 +39,8 @@ def consume(rig: Rig, *, seconds: float, rate: float) -> Iterator[Result]:
         watched = rig.fleet.dashboard(rig.ports("gateway"), 0, seconds / 2, DASHBOARD_OUTSTANDING)
     faults = rig.fleet.collect().faults + watched.faults
     rig.drop("gateway")
-    floor, floor_meter = _floor(rig, seconds, closed.reply)
-    per_s, floor_per_s = _per_second(closed), _per_second(floor)
-    used, floor_used = meter.us_per("server", len(closed.due)), floor_meter.us_per("floor", len(floor.due))
+    floor = _floor(rig, seconds, closed.reply)
+    per_s, used = _per_second(closed), meter.us_per("server", len(closed.due))
     yield Result(
         workload="consume",
         parameters={**rig.size.parameters(), "seconds": seconds, "rate": rate, "frame_bytes": len(closed.reply)},
@@ -49,22 +48,15 @@ def consume(rig: Rig, *, seconds: float, rate: float) -> Iterator[Result]:
             "consumes_per_s": per_s,
             **Spread.of(closed.times()).named("closed"),
             "server_cpu_us_per_consume": used,
-            "cpu_ratio": quotient(floor_used, used),
+            "cpu_ratio": quotient(floor["cpu_us_per_answer"], used),
             "paced_per_s": _per_second(paced),
             **Spread.of(paced.times()).named("paced"),
             "paced_server_cores": paced_meter.shares()["server"],
-            "watched_consumes_per_s": round(watched.taken / watched.seconds, 1),
-            "watched_frames_per_s": round(watched.frames / watched.seconds, 1),
-            "watched_settled_ms": round(watched.settled_ms, 1),
+            **_watched(watched),
             **store,
         },
-        floor={
-            "answers_per_s": floor_per_s,
-            "cpu_us_per_answer": floor_used,
-            **Spread.of(floor.times()).named("closed"),
-            "load_cpu_share": floor_meter.shares()["load"],
-        },
-        ratio=round(per_s / floor_per_s, 3),
+        floor=floor,
+        ratio=round(per_s / floor["answers_per_s"], 3),
         targets=TARGETS if rig.place.url else TARGETS + STORE_TARGETS,
         cpu=total.shares(),
         faults=faults,
@@ -97,7 +89,7 @@ def _take(rig: Rig, title: str, seconds: float, rate: float = 0.0, *, total: Met
     return taken, meter
 
 
-def _floor(rig: Rig, seconds: float, reply: str) -> tuple[Taken, Meter]:
+def _floor(rig: Rig, seconds: float, reply: str) -> dict[str, Any]:
     rig.floor.call("answer", frame=reply)
     rig.open("floor")
     rig.fleet.take("floor", WARM_S)
@@ -105,7 +97,20 @@ def _floor(rig: Rig, seconds: float, reply: str) -> tuple[Taken, Meter]:
     with rig.display.stage("answers of the floor"), meter.running():
         taken = rig.fleet.take("floor", seconds)
     rig.fleet.collect()
-    return taken, meter
+    return {
+        "answers_per_s": _per_second(taken),
+        "cpu_us_per_answer": meter.us_per("floor", len(taken.due)),
+        **Spread.of(taken.times()).named("closed"),
+        "load_cpu_share": meter.shares()["load"],
+    }
+
+
+def _watched(watched: Dashboard) -> dict[str, Any]:
+    return {
+        "watched_consumes_per_s": round(watched.taken / watched.seconds, 1),
+        "watched_frames_per_s": round(watched.frames / watched.seconds, 1),
+        "watched_settled_ms": round(watched.settled_ms, 1),
+    }
 
 
 def _per_second(taken: Taken) -> float:
