@@ -12,7 +12,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import Phase, note, settings
@@ -29,11 +29,14 @@ from gateway.core.spending import Balance, Spent
 from gateway.core.spending import Order as Consumption
 from gateway.errors import GatewayError, QuotaExceeded, StoreError, StoreUncertain
 from gateway.store.adjustments import Adjustment, adjust
+from gateway.store.database import Statement
+from gateway.store.zone_changes import zone_moves
 from tests.conftest import Place
 from tests.support.quota_bench import Bench
 from tests.support.quota_books import MISHELD, OVER, UNBALANCED, UNSHOWN
+from tests.support.quota_explained import UNAVAILABLE, UNCERTAIN, explain
 from tests.support.quota_happenings import Draft, draft, happening
-from tests.support.quota_model import UNAVAILABLE, UNCERTAIN, Answer, Held, QuotaModel, explain
+from tests.support.quota_model import Answer, Held, QuotaModel
 from tests.support.quota_orders import Adjust, Commit, Consume, EndDue, Extend, Look, Order, Release, Reserve
 from tests.support.worlds import HOUR, NOW
 
@@ -43,6 +46,12 @@ PHASES = [Phase.explicit, Phase.reuse, Phase.generate] + ([Phase.shrink] if "MOD
 
 ADMIN = "user:admin"
 FATES = ["made", "refused", "lost", "unsaid"]
+
+
+class Placed(NamedTuple):
+    plan: str
+    timezone: str
+    anchor_at: int | None
 
 
 class BooksAgainstModel(RuleBasedStateMachine):
@@ -238,6 +247,21 @@ class BooksAgainstModel(RuleBasedStateMachine):
 
     def change_owner(self, row: tuple[str, str], change: tuple[str, Any]) -> None:
         self.bench.write(f"UPDATE {row[0]} SET {change[0]} = ? WHERE id = ?", change[1], row[1])
+
+    def move(self, row: tuple[str, str], zone: str) -> None:
+        """To another time zone, in the way of the gateway."""
+        table, id = row
+        owner = f"user:{id}" if table == "users" else f"org:{id}"
+        [who] = [who for who in self.model.tables[table] if who["id"] == id]
+        before, after = (Placed(who["plan"], name, who["anchor_at"]) for name in (who["timezone"], zone))
+        if before == after:
+            return
+        database = self.bench.stores[0].database
+        moves = self.bench.run(zone_moves(database, owner, before, after, self.bench.now))
+        self.bench.run(database.write(Statement(f"UPDATE {table} SET timezone = ? WHERE id = ?", (zone, id)), *moves))
+        for usage, start in self.model.move(owner, zone, self.bench.now).items():
+            if usage in self.tampered:
+                self.tampered.add((*usage[:2], start))
 
     def change_plan(self, plan: str, quota: str, limit: tuple[Any, ...] | None) -> None:
         self.bench.write("DELETE FROM plan_quotas WHERE plan = ? AND quota = ?", plan, quota)

@@ -23,8 +23,9 @@ BEGINNING = """
 INSERT INTO plans(id) VALUES ('p1'), ('p2');
 INSERT INTO plan_quotas(plan, quota, limit_value, period, hard) VALUES
   ('p1', 'q1', 10, 'hour', 1), ('p1', 'q2', 20, 'month', 0), ('p2', 'q1', 15, 'day', 1), ('p2', 'q2', NULL, 'never', 1);
-INSERT INTO users(id, username, plan) VALUES ('u1', 'u1', 'p1'), ('u2', 'u2', 'p2'), ('u3', 'u3', 'p1');
-INSERT INTO organizations(id, plan) VALUES ('o1', 'p1'), ('o2', 'p2');
+INSERT INTO users(id, username, plan, timezone) VALUES
+  ('u1', 'u1', 'p1', 'Asia/Kolkata'), ('u2', 'u2', 'p2', 'UTC'), ('u3', 'u3', 'p1', 'UTC');
+INSERT INTO organizations(id, plan, timezone) VALUES ('o1', 'p1', 'Europe/Berlin'), ('o2', 'p2', 'UTC');
 INSERT INTO memberships(org_id, user_id, role) VALUES
   ('o1', 'u1', 'owner'), ('o1', 'u2', 'member'), ('o2', 'u3', 'admin');
 INSERT INTO member_caps(org_id, user_id, quota, limit_value) VALUES ('o1', 'u2', 'q1', 5);

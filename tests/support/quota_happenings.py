@@ -17,9 +17,10 @@ SPENDERS = ["user:u1", *[f"user:{user}" for user in USERS]]
 
 PASSES = [-HOUR, 1, 1000, 61_000, HOUR, 7 * HOUR, 24 * HOUR, 20 * 24 * HOUR]
 PERIODS = ["hour", "hour", "day", "day", "week", "month", "year", "never"]
+ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/New_York"]
 COLUMNS = [
     *[("plan", plan) for plan in PLANS],
-    *[("timezone", name) for name in ("UTC", "Europe/Berlin", "Asia/Kolkata")],
+    *[("timezone", name) for name in ZONES],
     *[("anchor_at", at) for at in (None, NOW - 11 * HOUR, NOW - 40 * 24 * HOUR, NOW + 5 * HOUR)],
     *[("status", "active"), ("status", "disabled"), ("status", "disabled")],
 ]
@@ -59,6 +60,7 @@ def happening(chance: Random) -> Happening:
     taken = chance.randint(0, 30)
     changes: list[Happening] = [
         *[("change_owner", row, pick(COLUMNS))] * 4,
+        *[("move", row, pick(ZONES))] * 4,
         *[("change_plan", pick(PLANS), quota, pick([limit, limit, limit, None]))] * 2,
         *[("change_period", pick(PLANS), quota, pick(PERIODS))] * 3,
         ("override", user, pick([*QUOTAS, "q3"]), pick([limit, limit, None]), *after),

@@ -7,8 +7,7 @@ bounds of periods are taken from the gateway; they have tests of their own.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from gateway.core.quotas import period_bounds
 from tests.support.document_model import Row, Tables
@@ -18,10 +17,10 @@ MOST = 2**53 - 1
 TABLES = ("users", "organizations", "plan_quotas", "user_quotas", "memberships", "member_caps")
 """What a model is told of the database."""
 
+Amounts = tuple[int, int]
+"""Used and reserved."""
 Answer = tuple[Any, ...]
 """What somebody is answered: ``("spent", …)``, ``("held", …)`` or the code of an error and what it says."""
-UNAVAILABLE: Answer = ("unavailable",)
-UNCERTAIN: Answer = ("uncertain",)
 
 
 class Held(NamedTuple):
@@ -337,6 +336,25 @@ class QuotaModel:
 
     # --- what others do ---
 
+    def move(self, owner: str, zone: str, now: int) -> dict[tuple[str, str, int], int]:
+        """An owner goes to another time zone and takes along what was taken; which rows, and to which start."""
+        who = self._who(owner)
+        assert who is not None
+        moved = {}
+        for quota in {row["quota"] for table in ("plan_quotas", "user_quotas") for row in self.tables[table]}:
+            limit = self._limit(owner, quota, now)
+            if limit is None:
+                continue
+            old, _ = period_bounds(limit["period"], who["anchor_at"], who["timezone"], now)
+            new, end = period_bounds(limit["period"], who["anchor_at"], zone, now)
+            moved |= {row: new for row in self.usage if row[:2] == (owner, quota) and old <= row[2] < new}
+            self.usage = _moved(self.usage, owner, quota, old, new)
+            self.taken = _moved(self.taken, owner.removeprefix("org:"), quota, old, new)
+            for key, lease in self.leases.items():
+                if (lease.owner, lease.quota, lease.state) == (owner, quota, "open") and old <= lease.start < new:
+                    self.leases[key] = lease._replace(start=new, end=end)
+        return moved
+
     def forget_user(self, user: str) -> None:
         """A user is deleted: what was held of pools is given back, the rest goes too."""
         spender = f"user:{user}"
@@ -351,6 +369,20 @@ class QuotaModel:
         self.taken = {row: amounts for row, amounts in self.taken.items() if row[1] != user}
 
 
+Key = TypeVar("Key", bound="tuple[Any, ...]")
+
+
+def _moved(rows: dict[Key, Amounts], owner: str, quota: str, old: int, new: int) -> dict[Key, Amounts]:
+    """Rows of `owner` and `quota` that begin from `old` until `new` begin at `new`."""
+    found: dict[Any, Amounts] = {}
+    for key, (used, reserved) in rows.items():
+        goes = key[0] == owner and key[-2] == quota and old <= key[-1] < new
+        place = (*key[:-1], new) if goes else key
+        before = found.get(place, (0, 0))
+        found[place] = before[0] + used, before[1] + reserved
+    return found
+
+
 def _over(lease: Held) -> Answer | None:
     """What is said of a lease that is not open any more."""
     if lease.state == "expired":
@@ -361,25 +393,3 @@ def _over(lease: Held) -> Answer | None:
 def _in_force(row: Row, now: int) -> bool:
     starts_at, expires_at = row["starts_at"], row["expires_at"]
     return (starts_at is None or starts_at <= now) and (expires_at is None or now < expires_at)
-
-
-def explain(
-    model: QuotaModel, orders: Sequence[tuple[Order, int]], answers: Sequence[Answer], state: Any
-) -> QuotaModel | None:
-    """The model after orders that were under way together, each at the moment of its node's clock, carried out one
-    after the other in some order that gives these answers and leads to this state; None: there is no such order.
-
-    `UNAVAILABLE` says that nothing was done, `UNCERTAIN` says nothing at all.
-    """
-    if not orders:
-        return model if model.state() == state else None
-    for place, ((order, now), answer) in enumerate(zip(orders, answers, strict=True)):
-        rest = [*orders[:place], *orders[place + 1 :]], [*answers[:place], *answers[place + 1 :]]
-        if answer != UNAVAILABLE:
-            twin = model.copy()
-            told = twin.carry_out(order, now)
-            if answer in (told, UNCERTAIN) and (found := explain(twin, *rest, state)):
-                return found
-        if answer in (UNAVAILABLE, UNCERTAIN) and (found := explain(model, *rest, state)):
-            return found
-    return None
