@@ -74,14 +74,11 @@ class Node:
         keep_records: Callable[[Instant], Awaitable[None]],
         quotas: Quotas,
     ) -> None:
-        self.name = name
-        self.database = database
-        self.authenticator = authenticator
-        self.clock = clock
-        self.metrics = metrics
-        self.quotas = quotas
-        self.spending = Spending(quotas)
+        self.name, self.clock, self.metrics = name, clock, metrics
+        self.database, self.authenticator = database, authenticator
+        self.quotas, self.spending = quotas, Spending(quotas)
         self.hub = Hub(max_documents=channel.max_documents, max_sessions_per_user=channel.max_sessions_per_user)
+        self.hub.work.pacing.spends = lambda: self.spending.open
         feed = partial(Feed, database, self.hub, self.authenticator, clock, metrics=metrics)
         self.feed = feed(on_stale=self._store_stale, on_fresh=self._store_fresh, on_replaced=self._store_replaced)
         self.reaper = Reaper(quotas.leases, clock, self.feed.notes)
@@ -97,8 +94,7 @@ class Node:
         self._keep_records = keep_records
         self._channel = channel
         self._started_at = clock.now().wall
-        self._sweep_s = changes.sweep_s
-        self._keep_s = changes.keep_s
+        self._sweep_s, self._keep_s = changes.sweep_s, changes.keep_s
         self._limits = _limits(channel)
         self._deadlines: list[tuple[float, int, Connection]] = []
         self._numbers = itertools.count()

@@ -22,15 +22,19 @@ QUIET_S = 0.25
 """A balance that did not move for so long is shown at once when it does."""
 EVERY_S = 0.05
 AT_ONCE = 100
-"""Documents that are let go at a time, and that are shown at once in this time: 2,000 a second of each sort."""
+"""While this process spends: documents that are let go at a time, and that are shown at once in this time, 2,000 a
+second of each sort. Whoever asks for units comes first then; else there is no such bound."""
 
 LONG_AGO = float("-inf")
 
 
 class Pacing:
-    """The documents that wait. `let_go` takes one of them and what is to be done about it, on the event loop."""
+    """The documents that wait. `let_go` takes one of them and what is to be done about it, on the event loop; `spends`
+    says whether this process has something better to do.
+    """
 
     def __init__(self, let_go: Callable[[str, Task], None]) -> None:
+        self.spends: Callable[[], object] = lambda: False
         self._let_go = let_go
         self._waiting: OrderedDict[str, Task] = OrderedDict()
         self._moved: OrderedDict[str, float] = OrderedDict()
@@ -84,11 +88,12 @@ class Pacing:
         if slot != self._slot:
             self._slot, self._shown_at_once = slot, 0
         self._shown_at_once += 1
-        return self._shown_at_once <= AT_ONCE
+        return self._shown_at_once <= AT_ONCE or not self.spends()
 
     def _release(self) -> None:
         self._timer = None
-        for _ in range(min(AT_ONCE, len(self._waiting))):
+        waiting = len(self._waiting)
+        for _ in range(min(AT_ONCE, waiting) if self.spends() else waiting):
             self._let_go(*self._waiting.popitem(last=False))
         if self._waiting:
             self._timer = asyncio.get_running_loop().call_later(EVERY_S, self._release)

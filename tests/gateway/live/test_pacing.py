@@ -83,7 +83,8 @@ def test_what_waits_is_joined_with_what_follows(shown: Shown) -> None:
     assert not shown.pacing
 
 
-def test_who_waits_longest_goes_first_and_a_hundred_at_a_time(shown: Shown) -> None:
+def test_while_units_are_spent_who_waits_longest_goes_first_and_a_hundred_at_a_time(shown: Shown) -> None:
+    shown.pacing.spends = lambda: True
     names = [f"user:{n}" for n in range(250)]
     for name in names[:AT_ONCE]:
         assert shown.move(name)
@@ -99,6 +100,18 @@ def test_who_waits_longest_goes_first_and_a_hundred_at_a_time(shown: Shown) -> N
     shown.wait(EVERY_S)
     assert shown.docs() == names[50:AT_ONCE]
     assert not shown.pacing
+
+
+def test_while_nothing_is_spent_here_many_balances_are_shown_together(shown: Shown) -> None:
+    """Somebody's SQL moved them all in one commit, and again."""
+    names = [f"user:{n}" for n in range(5_000)]
+    for name in names:
+        assert shown.move(name)
+    shown.docs()
+    for name in names:
+        assert not shown.move(name)
+    shown.wait(EVERY_S)
+    assert shown.docs() == names
 
 
 def test_one_whose_pool_waits_or_moved_a_moment_ago_waits_with_it(shown: Shown) -> None:
