@@ -102,6 +102,8 @@ class Meter:
         assert self._body is not None
         self._cancelling = self._body.cancelling()
         self._own = [asyncio.create_task(self._count()), asyncio.create_task(self._follow())]
+        for task in self._own:
+            task.add_done_callback(self._watch_no_more)
         self._listen_no_more = self._channel.on_freshness(self._fresh)
         self._fresh(self._channel.freshness)
         return self
@@ -125,6 +127,13 @@ class Meter:
         if self._stopped is None and self._body is not None:
             self._stopped = why
             self._body.cancel()
+
+    def _watch_no_more(self, task: asyncio.Task[None]) -> None:
+        """A task of its own ended, however that came: nothing goes on that nobody pays for."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.error("the meter %s failed", self.key, exc_info=error)
+        self._stop(MeterStopped("stopped", error))
 
     # --- what stops it ---
 

@@ -253,6 +253,44 @@ async def test_a_gateway_that_asks_for_more_patience_than_there_is_gets_what_the
     assert (stopped.reason, type(stopped.__cause__)) == ("offline", RateLimited)
 
 
+# --- faults of the program itself ---
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("a fault within"), asyncio.CancelledError()])
+async def test_a_meter_that_fails_stops_what_nobody_would_pay_for(
+    server: ScriptedServer,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: BaseException,
+) -> None:
+    async def fail(*arguments: object, **options: object) -> Balance:
+        raise fault
+
+    async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
+        call = await Call(channel).begin()
+        monkeypatch.setattr(channel, "consume", fail)
+        await pass_on(channel, clock, 61.0)
+        stopped = await call.end()
+    expected = fault if isinstance(fault, RuntimeError) else None
+    assert (stopped.reason, stopped.__cause__, call.meter.units) == ("stopped", expected, 1)
+    assert ("a fault within" in caplog.text) == (expected is not None)
+
+
+async def test_a_balance_that_can_not_be_read_stops_the_call_too(
+    server: ScriptedServer, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def consume(*arguments: object, **options: object) -> object:
+        return object()
+
+    async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
+        call = await Call(channel).begin()
+        monkeypatch.setattr(channel, "consume", consume)
+        await pass_on(channel, clock, 61.0)
+        stopped = await call.end()
+    assert (stopped.reason, type(stopped.__cause__)) == ("stopped", AttributeError)
+
+
 # --- as asyncio.timeout does ---
 
 
