@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from gateway.core.quotas import Limit
@@ -28,10 +28,11 @@ from gateway.errors import (
     Uncertain,
 )
 from gateway.store.bases import UNKNOWN, Bases
-from gateway.store.database import Database, Row, Statement, Written
+from gateway.store.database import Database, Reader, Row, Statement, Written
 from gateway.store.pruning import PRUNE_GROUP, in_groups
 from gateway.store.spending import ATTEMPTS, RETRY_AFTER_S
 from gateway.store.standings import COLUMNS, TABLES, Standing, refusal
+from gateway.store.stuck_leases import Name, StuckLeases
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +78,13 @@ FROM (
 _STANDING = f"""
 SELECT {COLUMNS} FROM (SELECT ?1 AS spender, ?2 AS owner, ?3 AS quota, ?4 AS period_start, ?5 AS at) AS w {TABLES}"""  # noqa: S608
 _SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'change_log'"
-_NEXT_END = "SELECT min(expires_at) FROM leases WHERE state = 'open'"
-_DUE = """
-SELECT spender, id FROM leases WHERE state = 'open' AND expires_at <= ? ORDER BY expires_at LIMIT ?"""
+_OTHERS = "(spender, id) NOT IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))"
+_NEXT_END = f"""
+SELECT expires_at FROM leases WHERE state = 'open' AND {_OTHERS} ORDER BY expires_at LIMIT 1"""  # noqa: S608
+_DUE = f"""
+SELECT spender, id FROM leases WHERE state = 'open' AND expires_at <= ?2 AND {_OTHERS} ORDER BY expires_at LIMIT ?3"""  # noqa: S608
 _END_DUE = f"""
-UPDATE leases SET state = 'expired', ended_at = ?1
-WHERE state = 'open' AND (spender, id) IN ({_DUE.replace("?", "?1", 1).replace("LIMIT ?", "LIMIT ?2")})
+UPDATE leases SET state = 'expired', ended_at = ?2 WHERE state = 'open' AND (spender, id) IN ({_DUE})
 RETURNING 1"""  # noqa: S608
 
 _PRUNE = """
@@ -159,6 +161,7 @@ class Leases:
         self._bases = bases
         self._wall = wall
         self._quotas: OrderedDict[tuple[str, str], tuple[str, str]] = OrderedDict()
+        self._stuck = StuckLeases()
 
     async def reserve(self, spender: str, owner: str, quota: str, amount: int, lease: str, ttl_s: float) -> Held:
         """Hold `amount` units for `ttl_s` seconds under the spender's name `lease`.
@@ -269,31 +272,42 @@ class Leases:
         return found.held(seq)
 
     async def next_end(self) -> int | None:
-        """When the next of all open leases ends; None: there is none. Raises `StoreError`."""
-        [[(moment,)]] = await self._database.near.read(Statement(_NEXT_END))
-        return None if moment is None else int(moment)
+        """When the next of all open leases is to be ended; None: there is none. Raises `StoreError`."""
+        moments = [self._stuck.next_trial(), await self._next_of_others(self._database.near)]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    async def _next_of_others(self, reader: Reader) -> int | None:
+        """When the next one ends that is not stuck."""
+        [rows] = await reader.read(Statement(_NEXT_END, (self._stuck.names(),)))
+        return int(rows[0][0]) if rows else None
 
     async def end_due(self, limit: int = END_GROUP) -> int:
-        """End the leases whose time is over, the oldest first, at most `limit`; how many. Raises `StoreError`."""
+        """End the leases whose time is over, the oldest first, at most `limit`, and try those again that could not be
+        ended; how many ended. Raises `StoreError`."""
         now = self._wall()
-        next_end = await self.next_end()
+        again = await self._end_each(self._stuck.due(now)[:limit], now)
+        # Not a near read: from a replica that lags behind, what others ended would be due, and nothing be written.
+        next_end = await self._next_of_others(self._database)
         if next_end is None or next_end > now:
-            return 0
+            return again
+        due = (self._stuck.names(), now, limit)
         try:
-            return len((await self._database.write(Statement(_END_DUE, (now, limit)))).rows[0])
+            return again + len((await self._database.write(Statement(_END_DUE, due))).rows[0])
         except StoreConflict:
-            return await self._end_one_by_one(now, limit)
+            [names] = await self._database.read(Statement(_DUE, due))
+            return again + await self._end_each([(spender, lease) for spender, lease in names], now)
 
-    async def _end_one_by_one(self, now: int, limit: int) -> int:
+    async def _end_each(self, names: Iterable[Name], now: int) -> int:
         """One that can not be ended must not keep the others open."""
-        [due] = await self._database.read(Statement(_DUE, (now, limit)))
         ended = 0
-        for spender, lease in due:
+        for name in names:
             try:
-                await self._database.write(Statement(_END, (spender, lease, now), must_change=True))
-                ended += 1
+                ended += len((await self._database.write(Statement(f"{_END} RETURNING 1", (*name, now)))).rows[0])
             except StoreConflict as error:
-                log.error("a lease can not be ended: %s", error, extra={"spender": spender, "lease": lease})
+                if self._stuck.failed(name, now):
+                    log.error("a lease can not be ended: %s", error, extra={"spender": name[0], "lease": name[1]})
+            else:
+                self._stuck.ended(name)
         return ended
 
     async def _settle(self, spender: str, lease: str, state: str, amount: int) -> tuple[_Found, int]:

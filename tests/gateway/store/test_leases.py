@@ -150,19 +150,6 @@ async def test_due_leases_are_ended_by_whoever_looks(spenders: Spenders, leases:
     assert [(change.doc, change.cause) for change in changes] == [(ADA, "quota_usage")] * 5
 
 
-async def test_one_lease_that_can_not_be_ended_does_not_keep_the_others(spenders: Spenders, leases: Leases) -> None:
-    for name in ("a", "b", "c"):
-        await leases.reserve(ADA, ADA, "mail", 1, name, 60)
-    await spenders.database.script(
-        "CREATE TRIGGER odd BEFORE UPDATE ON leases WHEN NEW.id = 'b'"
-        " BEGIN SELECT RAISE(ABORT, 'CHECK constraint failed: odd'); END"
-    )
-    spenders.now += 60_000
-    assert await leases.end_due() == 2
-    assert await leases.end_due() == 0
-    assert await leases.next_end() == spenders.now
-
-
 async def test_names_belong_to_the_spender(spenders: Spenders, leases: Leases) -> None:
     await leases.reserve(ADA, ADA, "voice", 5, "call", 60)
     await leases.reserve(BEN, BEN, "voice", 6, "call", 60)
