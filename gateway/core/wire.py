@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from gateway.core.document import MAX_INTEGER
 from gateway.core.spending import KEY_LENGTH, LEASE_TTL_S, MOST
 from gateway.errors import BadRequest, GatewayError, UnknownOp
 
@@ -116,11 +117,11 @@ class Extend(Struct, tag_field="op", tag="extend", frozen=True):
 
 
 class Commit(Struct, tag_field="op", tag="commit", frozen=True):
-    """End a lease: so much of it was used, the rest is given back."""
+    """End a lease: so much of it was used, the rest is given back. It may hold more than one request can ask for."""
 
     id: RequestId
     lease: Key
-    amount: AmountOrNone
+    amount: Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 
 
 class Release(Struct, tag_field="op", tag="release", frozen=True):

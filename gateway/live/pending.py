@@ -146,9 +146,12 @@ class PendingWork:
         return taken
 
     def forget(self, doc: str) -> None:
-        """Nobody wants this document any more."""
+        """Nobody watches this document any more. What waits of an organization's balances stays: members' documents
+        show them too.
+        """
         self.users.pop(doc, None)
-        self.pacing.take(doc)
+        if doc.startswith("user:"):
+            self.pacing.take(doc)
 
     # --- the clock ---
 

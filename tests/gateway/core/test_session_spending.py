@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.access import SPEND, may_spend
+from gateway.core.document import MAX_INTEGER
 from gateway.core.effects import Close, Effect, Send, Spend, UseLease
 from gateway.core.instant import Instant
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
@@ -109,7 +110,7 @@ AT_THE_BOUNDS = [
     EXTEND | {"amount": 0},
     EXTEND | {"amount": MOST, "key": "k"},
     COMMIT | {"amount": 0},
-    COMMIT | {"amount": MOST},
+    COMMIT | {"amount": MAX_INTEGER},
 ]
 BEYOND = [
     *(CONSUME | {"amount": amount} for amount in (0, -1, MOST + 1, 2**63, 1.5, "1", True, None, [1])),
@@ -121,7 +122,7 @@ BEYOND = [
     *(message | {"lease": ""} for message in (RESERVE, EXTEND, COMMIT, RELEASE)),
     *(RESERVE | {"amount": amount} for amount in (0, MOST + 1)),
     *(EXTEND | {"amount": amount, "key": "k"} for amount in (-1, MOST + 1)),
-    *(COMMIT | {"amount": amount} for amount in (-1, MOST + 1, 0.5)),
+    *(COMMIT | {"amount": amount} for amount in (-1, MAX_INTEGER + 1, 0.5)),
     *({name: one[name] for name in one if name != missing} for one in EACH for missing in list(one)[2:]),
 ]  # fmt: skip
 

@@ -206,6 +206,16 @@ async def test_what_is_forgotten_does_not_come_back() -> None:
     assert not work.pacing
 
 
+async def test_who_stops_watching_a_pool_takes_nothing_from_those_who_show_it() -> None:
+    work = PendingWork()
+    for _ in range(2):
+        work.balance("org:a", MOVED)
+        work.take_organizations()
+        work.taken.clear()
+    work.forget("org:a")
+    assert work.concerns("org:a")
+
+
 # --- on a node -------------------------------------------------------------------------------------------------------
 
 
