@@ -41,6 +41,8 @@ QUEUE_LIMIT = 20_000
 """Orders that may wait; beyond, an order is refused at once."""
 ATTEMPTS = 4
 """How often an order is tried whose period was worked out from what is not so any more."""
+BUSY = 50
+"""Orders without an answer from which on what else there is to do comes second: one now and then is no reason."""
 RETRY_AFTER_S = 1.0
 
 Done = Callable[["Spent | GatewayError"], None]
@@ -105,8 +107,14 @@ class Spender:
         self._batch_limit = batch_limit
         self._queue_limit = queue_limit
         self._queue: deque[Waiting] = deque()
+        self._under_way = 0
         self._bases = bases
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether many orders wait for their answer, whoever sent them."""
+        return len(self._queue) + self._under_way >= BUSY
 
     async def consume(self, order: Order) -> Spent:
         """Take all of the amount or nothing. Durable when it returns.
@@ -133,12 +141,18 @@ class Spender:
         loop and never within this call. It must not raise.
         """
         if len(self._queue) >= self._queue_limit:
-            busy = Unavailable("Too many requests are waiting.", retry_after_s=RETRY_AFTER_S)
+            busy = Unavailable("No more requests are taken now.", retry_after_s=RETRY_AFTER_S)
             asyncio.get_running_loop().call_soon(done, busy)
             return
         self._queue.append((order, done, 1))
         if not self._tasks or (len(self._tasks) < BATCHES and len(self._queue) >= self._batch_limit):
             self._tasks.add(asyncio.create_task(self._run()))
+
+    async def close(self) -> None:
+        """Take no more orders, and return when those that were taken are answered."""
+        self._queue_limit = 0
+        while self._tasks:
+            await asyncio.wait(tuple(self._tasks))
 
     async def _run(self) -> None:
         queue = self._queue
@@ -146,7 +160,11 @@ class Spender:
             while queue and (len(self._tasks) == 1 or len(queue) >= self._batch_limit):
                 batch = [queue.popleft() for _ in range(min(len(queue), self._batch_limit))]
                 self._count(len(batch))
-                await self._carry_out(batch)
+                self._under_way += len(batch)
+                try:
+                    await self._carry_out(batch)
+                finally:
+                    self._under_way -= len(batch)
         finally:
             # Here and not in a callback, which would come later than an order that relies on this task.
             if task := asyncio.current_task():
