@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 
 from client_sdk import events, wire
 from client_sdk.errors import ChannelError, Disconnected, RequestTimeout
 from client_sdk.events import Effect
+from client_sdk.priority_queue import PriorityQueue
 
-NEVER = float("inf")
 # Not carried out: asking again helps.
 REFUSED_FOR_NOW = frozenset(("unavailable", "rate_limited"))
 # Nobody knows; asking again tells.
@@ -33,13 +34,13 @@ AT_A_TIME = 64
 
 @dataclass(slots=True)
 class _Asked:
-    """One request. `again_at`: when to send it (again). `unknown`: how many times it was sent of which nobody said what
-    became of it.
+    """One request. `number`: which one of all; the older one goes first. `unknown`: how many times it was sent of which
+    nobody said what became of it.
     """
 
     message: wire.SpendingMessage
+    number: int
     deadline: float
-    again_at: float
     unknown: int = 0
     trouble: ChannelError | None = None
 
@@ -56,9 +57,12 @@ class _Asked:
 class Spending:
     """The requests to spend of a session.
 
-    `under_way` are the ids of those that were sent on this connection and not answered.
+    `under_way` are the ids of those that were sent on this connection and not answered, by when each is sent once more.
     `send` sends a message on the present connection; `silence_s` is how long an answer may take before the request is
     sent once more on the same connection.
+
+    Every request is in `_deadlines`, and in one of `under_way`, `_postponed` (by when it may be sent again) and
+    `_ready` (by its number).
     """
 
     def __init__(self, effects: list[Effect], send: Callable[[wire.ClientMessage], None], silence_s: float) -> None:
@@ -66,7 +70,11 @@ class Spending:
         self._send = send
         self._silence_s = silence_s
         self._asked: dict[str, _Asked] = {}
-        self.under_way: set[str] = set()
+        self._count = 0
+        self.under_way = PriorityQueue()
+        self._postponed = PriorityQueue()
+        self._ready = PriorityQueue()
+        self._deadlines = PriorityQueue()
         self._live = False
         self._held_until = 0.0  # the gateway wants nothing before that
         self._held_by: ChannelError | None = None
@@ -75,14 +83,24 @@ class Spending:
 
     def ask(self, request: events.Spend, now: float) -> None:
         """Ask now, or as soon as there is a connection."""
-        self._asked[request.id] = _Asked(request.message, now + request.timeout_s, now)
+        self._count += 1
+        self._asked[request.id] = _Asked(request.message, self._count, now + request.timeout_s)
+        self._deadlines.put(request.id, now + request.timeout_s)
+        self._ready.put(request.id, self._count)
         self._pump(now)
 
     def forget(self, id: str, now: float) -> None:
         """Nobody waits for this request any more; it is not sent again."""
-        if self._asked.pop(id, None) is not None:
-            self.under_way.discard(id)
+        if self._take(id) is not None:
             self._pump(now)
+
+    def _take(self, id: str) -> _Asked | None:
+        """The request, which is one no more."""
+        asked = self._asked.pop(id, None)
+        if asked is not None:
+            for queue in (self.under_way, self._postponed, self._ready, self._deadlines):
+                queue.remove(id)
+        return asked
 
     # --- connections come and go ---
 
@@ -96,7 +114,7 @@ class Spending:
         self._live = False
         self._held_until, self._held_by = 0.0, None
         for id in self.under_way:
-            self._asked[id].again_at = 0.0
+            self._ready.put(id, self._asked[id].number)
         self.under_way.clear()
 
     def stop(self, error: ChannelError) -> None:
@@ -108,9 +126,8 @@ class Spending:
 
     def reply(self, message: wire.Reply, now: float) -> bool:
         """A request succeeded; whether it was one of these."""
-        if self._asked.pop(message.id, None) is None:
+        if self._take(message.id) is None:
             return False
-        self.under_way.discard(message.id)
         self._effects.append(events.Resolve(message.id, message))
         self._pump(now)
         return True
@@ -121,9 +138,8 @@ class Spending:
         if asked is None or message.id is None:
             return False
         error = wire.error_of(message)
-        if message.id in self.under_way and message.code not in UNDECIDED:
+        if self.under_way.remove(message.id) and message.code not in UNDECIDED:
             asked.unknown -= 1
-        self.under_way.discard(message.id)
         if message.code in REFUSED_FOR_NOW or message.code in UNDECIDED:
             wait_s = max(LEAST_RETRY_S, error.retry_after_s or RETRY_S)
             self._postpone(message.id, asked, error, now + wait_s + chance * SPREAD_S)
@@ -135,7 +151,9 @@ class Spending:
         return True
 
     def _postpone(self, id: str, asked: _Asked, error: ChannelError, again_at: float) -> None:
-        asked.trouble, asked.again_at = error, again_at
+        asked.trouble = error
+        self._ready.remove(id)
+        self._postponed.put(id, again_at)
         if error.code == "rate_limited":
             self._held_until = max(self._held_until, again_at)
             self._held_by = error
@@ -146,18 +164,18 @@ class Spending:
 
     def deadline(self) -> float:
         """When `tick` has something to do."""
-        return min((self._due(asked) for asked in self._asked.values()), default=NEVER)
-
-    def _due(self, asked: _Asked) -> float:
-        if not self._live or (len(self.under_way) >= AT_A_TIME and asked.message.id not in self.under_way):
-            return asked.deadline
-        return min(asked.deadline, max(asked.again_at, self._held_until))
+        deadline = self._deadlines.first()
+        if not self._live:
+            return deadline
+        due = self.under_way.first()
+        if len(self.under_way) < AT_A_TIME:
+            due = min(due, self._held_until if self._ready else self._postponed.first())
+        return min(deadline, max(due, self._held_until))
 
     def tick(self, now: float) -> None:
         """Give up on what took too long, and send again what is due."""
-        for id, asked in list(self._asked.items()):
-            if asked.deadline > now:
-                continue
+        while (id := self._deadlines.take(now)) is not None:
+            asked = self._asked[id]
             error = asked.trouble or copy(self._held_by) or Disconnected("There was no connection in time.")
             if asked.unknown:
                 error = RequestTimeout("The gateway did not say in time whether this was carried out.")
@@ -169,16 +187,22 @@ class Spending:
         """Send what is due."""
         if not self._live or now < self._held_until:
             return
-        for id, asked in self._asked.items():
-            if asked.again_at <= now and (len(self.under_way) < AT_A_TIME or id in self.under_way):
-                self.under_way.add(id)
-                asked.unknown += 1
-                asked.again_at = now + self._silence_s
-                self._send(asked.message)
+        for silent in list(iter(partial(self.under_way.take, now), None)):
+            self._send_now(silent, now)
+        while (id := self._postponed.take(now)) is not None:
+            self._ready.put(id, self._asked[id].number)
+        while len(self.under_way) < AT_A_TIME and (id := self._ready.take()) is not None:
+            self._send_now(id, now)
+
+    def _send_now(self, id: str, now: float) -> None:
+        asked = self._asked[id]
+        asked.unknown += 1
+        self.under_way.put(id, now + self._silence_s)
+        self._send(asked.message)
 
     def _reject(self, id: str, error: ChannelError) -> None:
-        asked = self._asked.pop(id)
-        self.under_way.discard(id)
+        asked = self._take(id)
+        assert asked is not None
         if asked.unknown:
             error.key = asked.key
         self._effects.append(events.Reject(id, error))

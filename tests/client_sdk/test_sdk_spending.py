@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from client_sdk.errors import (
     Unavailable,
     UnknownOp,
 )
-from client_sdk.spending import AT_A_TIME
+from client_sdk.spending import AT_A_TIME, Spending
 from tests.client_sdk.support.driver import Driver, every, only, sent
 
 QUIET: dict[str, Any] = {"ping_interval_s": 1000.0}
@@ -335,6 +336,35 @@ def test_so_many_are_under_way_and_the_next_goes_when_one_is_answered() -> None:
     assert [message["id"] for message in sent(driver.server({**ANSWER, "id": "5"}))] == [numbers[AT_A_TIME]]
     assert [message["id"] for message in sent(driver.feed(events.Forget("6")))] == [numbers[AT_A_TIME + 1]]
     assert len(reconnect(driver)) == AT_A_TIME
+
+
+def test_the_work_for_a_request_does_not_grow_with_those_that_wait() -> None:
+    few, many = calls_of(200), calls_of(2000)
+    assert many < 12 * few
+
+
+def calls_of(number: int) -> int:
+    """How many calls it takes to ask for so many at once and to answer each, beside those of the clock."""
+    spending = Spending([], lambda message: None, 10.0)
+    spending.begin(0.0)
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        for id in map(str, range(number)):
+            spending.ask(spend(id), 0.0)
+            spending.deadline()
+        for id in map(str, range(number)):
+            assert spending.reply(wire.Reply(id), 0.0)
+            spending.deadline()
+    finally:
+        sys.setprofile(None)
+    assert not spending.under_way
+    return calls
 
 
 def test_what_is_refused_makes_room() -> None:
