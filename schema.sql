@@ -843,6 +843,7 @@ CREATE VIEW spending AS SELECT
   '' AS reason, '' AS asked
 WHERE 0;
 
+-- The position that shows it is the next of the change log; where that is empty, after the last that was ever given.
 -- Speed decides how the two are written, for they run once for each unit of work that is metered: what is not carried
 -- out, or has nothing more to do, is left at once (RAISE(IGNORE) undoes nothing); only single rows of VALUES go to tables
 -- that have triggers, and the sums come first, as both would make a temporary table of each row otherwise.
@@ -852,7 +853,8 @@ CREATE TRIGGER spending_own INSTEAD OF INSERT ON spending WHEN NEW.kind <> 'adju
     SELECT NEW.at, NEW.kind, NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved, b.used + NEW.used,
       b.reserved + NEW.reserved, NEW.spender, NEW.key, NEW.lease, NEW.period, NEW.period_end, b.all_used - b.used,
       b.all_reserved - b.reserved, iif(o.user_id IS NULL, p.limit_value, o.limit_value),
-      iif(o.user_id IS NULL, p.hard, o.hard), coalesce((SELECT max(seq) FROM change_log), 0) + 1
+      iif(o.user_id IS NULL, p.hard, o.hard), coalesce((SELECT max(seq) FROM change_log),
+        (SELECT seq FROM sqlite_sequence WHERE name = 'change_log'), 0) + 1
     FROM (
       SELECT coalesce(sum(used), 0) AS all_used, coalesce(sum(reserved), 0) AS all_reserved,
         coalesce(sum(used) FILTER (WHERE period_start = NEW.period_start), 0) AS used,
@@ -899,7 +901,8 @@ CREATE TRIGGER spending_pool INSTEAD OF INSERT ON spending WHEN NEW.kind <> 'adj
     SELECT NEW.at, NEW.kind, NEW.owner, NEW.quota, NEW.period_start, NEW.used, NEW.reserved, b.used + NEW.used,
       b.reserved + NEW.reserved, NEW.spender, NEW.key, NEW.lease, NEW.period, NEW.period_end, b.all_used - b.used,
       b.all_reserved - b.reserved, p.limit_value, p.hard, c.limit_value, b.taken + NEW.used + NEW.reserved,
-      coalesce((SELECT max(seq) FROM change_log), 0) + 1 + (c.limit_value IS NOT NULL)
+      coalesce((SELECT max(seq) FROM change_log),
+        (SELECT seq FROM sqlite_sequence WHERE name = 'change_log'), 0) + 1 + (c.limit_value IS NOT NULL)
     FROM (
       SELECT coalesce(sum(used), 0) AS all_used, coalesce(sum(reserved), 0) AS all_reserved,
         coalesce(sum(used) FILTER (WHERE period_start = NEW.period_start), 0) AS used,
@@ -953,7 +956,8 @@ CREATE TRIGGER spending_adjust INSTEAD OF INSERT ON spending WHEN NEW.kind = 'ad
       key, period, period_end, carried_used, carried_reserved, limit_value, hard, seq, reason, asked)
     SELECT NEW.at, NEW.kind, NEW.owner, NEW.quota, NEW.period_start, b.delta, 0, b.used + b.delta, b.reserved,
       NEW.spender, NEW.key, NEW.period, NEW.period_end, b.all_used - b.used, b.all_reserved - b.reserved,
-      l.limit_value, l.hard, coalesce((SELECT max(seq) FROM change_log), 0) + (b.delta <> 0), NEW.reason,
+      l.limit_value, l.hard, coalesce((SELECT max(seq) FROM change_log),
+        (SELECT seq FROM sqlite_sequence WHERE name = 'change_log'), 0) + (b.delta <> 0), NEW.reason,
       NEW.asked
     FROM (
       SELECT iif(o.user_id IS NULL, p.limit_value, o.limit_value) AS limit_value,
@@ -995,7 +999,9 @@ CREATE TRIGGER leases_end AFTER UPDATE OF state ON leases WHEN OLD.state = 'open
     SELECT NEW.ended_at, CASE NEW.state WHEN 'committed' THEN 'commit' WHEN 'released' THEN 'release' ELSE 'expire' END,
       NEW.owner, NEW.quota, NEW.period_start, NEW.committed, -min(b.reserved, NEW.held), b.used + NEW.committed,
       max(0, b.reserved - NEW.held), NEW.spender, NEW.id, NEW.period, NEW.period_end,
-      coalesce((SELECT max(seq) FROM change_log), 0) + (NEW.committed > 0 OR min(b.reserved, NEW.held) > 0)
+      coalesce((SELECT max(seq) FROM change_log),
+        (SELECT seq FROM sqlite_sequence WHERE name = 'change_log'), 0)
+        + (NEW.committed > 0 OR min(b.reserved, NEW.held) > 0)
     FROM (
       SELECT coalesce(sum(used), 0) AS used, coalesce(sum(reserved), 0) AS reserved FROM quota_usage
       WHERE owner = NEW.owner AND quota = NEW.quota AND period_start = NEW.period_start
