@@ -186,8 +186,10 @@ class Spending:
         asked: Reservation = call.body
         quota, spender = path_name(check_quota, call.path["quota"]), _spender(call)
         owner, lease = _owner(spender, asked.org), required_key(call.request, asked.lease, "the name of a lease")
-        if not LEASE_SEGMENT.fullmatch(lease) or lease in (".", ".."):
+        if not LEASE_SEGMENT.fullmatch(lease):
             raise Unprocessable("The name of a lease that is used over HTTP stands in paths: it has no / in it.")
+        if lease in (".", ".."):
+            raise Unprocessable("The name of a lease that is used over HTTP stands in paths: it is not . or ..")
         held = await self._quotas.leases.reserve(spender, owner, quota, asked.amount, lease, asked.ttl_s)
         place = f"{self._api_base}/quotas/{quote(quota, safe='')}/leases/{quote(lease, safe='')}"
         status, headers = (201, {"Location": place}) if held.new else (200, {})

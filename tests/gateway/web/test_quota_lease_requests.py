@@ -64,6 +64,12 @@ def test_nor_is_it_in_the_header(site: Site, ada: ApiCaller, name: str) -> None:
     assert held(site) == [(0,)]
 
 
+def test_the_reason_is_the_reason(ada: ApiCaller) -> None:
+    said = {name: ada.refused(422, "POST", LEASES, {"lease": name, "amount": 1, "ttl_s": 60}) for name in ("a/b", "..")}
+    assert said["a/b"]["detail"].endswith("it has no / in it.")
+    assert said[".."]["detail"].endswith("it is not . or ..")
+
+
 @pytest.mark.parametrize("part", ["a" * 129, "%00", "a%00", "%0a", "%c2%85", "a%2fb", "%7f"])
 def test_what_can_name_no_lease_names_nothing(ada: ApiCaller, part: str) -> None:
     for method, action, body in (("GET", "", None), ("POST", "/commit", {"amount": 0}), ("POST", "/release", None)):
