@@ -13,7 +13,7 @@ from gateway.core.clock import rfc3339
 from gateway.core.document import MAX_INTEGER, canonical, plain_object
 from gateway.core.password_hash import MAX_LENGTH, parse_hash
 from gateway.core.text import MAX_ATTRIBUTES_BYTES, TEXT_CHECKS, check_attributes
-from gateway.store.transfer.records import KIND_OF, Part, Record, UsageRow
+from gateway.store.transfer.records import KIND_OF, MemberUsageRow, Part, Record, UsageRow
 
 _HASH = re.compile(r"[\x21-\x7e]+")
 _TOKEN_HASH = re.compile(r"[0-9a-f]{64}")
@@ -40,7 +40,8 @@ def check_record(record: Record, *, as_stored: bool = False) -> Record:
     kind = KIND_OF[type(record)]
     values = _checked(type(record).__name__, record, kind.fields, as_stored)
     for part in kind.parts:
-        values[part.field] = _checked_rows(record, part, as_stored)
+        if getattr(record, part.field) is not msgspec.UNSET:
+            values[part.field] = _checked_rows(record, part, as_stored)
     checked: Record = kind.record(**values)
     return checked
 
@@ -58,7 +59,7 @@ def _checked_rows(record: Record, part: Part, as_stored: bool) -> list[Any]:
     keyed = {values[: part.keys]: row for values, row in zip(_values(rows), rows, strict=True)}
     if len(keyed) < len(rows):
         raise ValueError(f"{part.field}: two rows have the same {' and '.join(part.columns[: part.keys])}")
-    return [row for _, row in sorted(keyed.items()) if not isinstance(row, UsageRow) or row.used]
+    return [row for _, row in sorted(keyed.items()) if not isinstance(row, UsageRow | MemberUsageRow) or row.used]
 
 
 def _values(rows: list[Any]) -> list[tuple[Any, ...]]:

@@ -134,6 +134,7 @@ def _mentions(record: Record) -> Iterator[tuple[str, str]]:
         yield from (("role", row.role) for row in record.roles)
         yield from (("organization", row.org_id) for row in record.memberships)
         yield from (("organization", row.org_id) for row in record.caps)
+        yield from (("organization", row.org_id) for row in record.member_usage or ())
 
 
 def _takes(record: Record) -> Iterator[tuple[str, str]]:

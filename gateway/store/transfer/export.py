@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from typing import BinaryIO, NamedTuple, TypeAlias
 
 import apsw
+import msgspec
 
 from gateway.core.clock import rfc3339
 from gateway.errors import StoreError, StoreUnavailable
@@ -44,6 +45,14 @@ LEFT_OUT, AS_STORED, REFUSED = "left out", "as stored", "refused"
 FEW = 20
 """Changes left for the snapshot at the end; twice as many after each round, so that there is an end to it however busy
 the database is."""
+
+_NEWEST_ENTRY = "SELECT coalesce(max(id), 0) FROM quota_ledger"
+_TAKERS = "SELECT DISTINCT CAST(substr(spender, 6) AS BLOB) FROM quota_ledger WHERE id > ? AND owner GLOB 'org:*'"
+_MOVED = """
+SELECT CAST(user_id AS BLOB) FROM member_usage
+WHERE org_id IN (SELECT substr(owner, 5) FROM quota_ledger WHERE id > ?1 AND kind = 'sql')
+  AND 'org:' || org_id IN (SELECT value FROM json_each(?2))"""
+"""Members of the organizations whose rows went to another period, which is a change of the organization too."""
 
 _DRAFT = """
 PRAGMA journal_mode=OFF;
@@ -156,6 +165,7 @@ async def read_everything(db: Database, draft: Draft, advance: Advance = lambda 
     """
     scans = Scans(db)
     position = await read_position(scans)
+    [[(booked,)]] = await scans.read(Statement(_NEWEST_ENTRY))
     for kind in KINDS:
         async for ids in _pages(scans, kind, draft):
             await _take(scans, draft, kind, ids)
@@ -163,16 +173,16 @@ async def read_everything(db: Database, draft: Draft, advance: Advance = lambda 
     few = FEW
     while True:
         changes = await read_changes(scans, position.last)
-        if len(changes) <= few and (end := await _finished(db, draft, position, few)) is not None:
+        if len(changes) <= few and (end := await _finished(db, draft, position, booked, few)):
             return end
         await _follows(scans, position)
-        await _amend(scans, draft, changes)
+        booked = await _amend(scans, draft, changes, booked)
         if changes:
             position = position._replace(last=changes[-1].seq)
         few = min(2 * few, CHANGES)
 
 
-async def _finished(db: Database, draft: Draft, position: Position, few: int) -> Position | None:
+async def _finished(db: Database, draft: Draft, position: Position, booked: int, few: int) -> Position | None:
     """Read what was changed after `position` in one snapshot, and return the moment of that; None when it is too much
     by now."""
     db.seen(position.last)
@@ -182,7 +192,7 @@ async def _finished(db: Database, draft: Draft, position: Position, few: int) ->
             changes = await read_changes(snapshot, position.last)
             if len(changes) > few:
                 return None
-            await _amend(snapshot, draft, changes)
+            await _amend(snapshot, draft, changes, booked)
             return end
     except StoreError as error:
         if type(error) is not StoreError:
@@ -239,16 +249,34 @@ async def _take(reader: Reader, draft: Draft, kind: Kind, ids: Sequence[str]) ->
             draft.put(record)
 
 
-async def _amend(reader: Reader, draft: Draft, changes: Iterable[Change]) -> None:
-    """Read again what the changes name."""
+async def _amend(reader: Reader, draft: Draft, changes: Sequence[Change], booked: int) -> int:
+    """Read again what the changes name, and who took of pools since the ledger's entry `booked`; returns the newest."""
+    newest, takers = await _takers(reader, changes, booked)
     docs = {change.doc for change in changes}
     for kind in KINDS:
         ids = sorted(doc.removeprefix(kind.doc) for doc in docs if kind.doc and doc.startswith(kind.doc))
         for first in range(0, len(ids), PAGE):
             await _take(reader, draft, kind, ids[first : first + PAGE])
+        if kind is USER:
+            # Of what a member without a cap takes, the log names the organization alone.
+            others = sorted(takers.difference(ids))
+            for first in range(0, len(others), PAGE):
+                await _take(reader, draft, kind, others[first : first + PAGE])
     users = sorted(doc.removeprefix(USER.doc) for doc in docs if doc.startswith(USER.doc))
     for user in users:
         draft.drop_owned(user)
     for first in range(0, len(users), PAGE):
         revoked = await read_revocations(reader, users[first : first + PAGE])
         await _take(reader, draft, REVOCATION, revoked)
+    return newest
+
+
+async def _takers(reader: Reader, changes: Iterable[Change], booked: int) -> tuple[int, set[str]]:
+    """The newest entry of the ledger, and the users whose `member_usage` may have changed since the one given."""
+    orgs = sorted({change.doc for change in changes if change.cause == "organization"})
+    [(newest,)], *rows = await reader.read(
+        Statement(_NEWEST_ENTRY),
+        Statement(_TAKERS, (booked,)),
+        Statement(_MOVED, (booked, msgspec.json.encode(orgs).decode())),
+    )
+    return newest, {user.decode(errors="replace") for found in rows for (user,) in found if user is not None}

@@ -18,7 +18,16 @@ from gateway.store.transfer.checks import check_record
 from gateway.store.transfer.conflicts import REVOKED, Claims, Surroundings
 from gateway.store.transfer.file import FileReader, Numbered
 from gateway.store.transfer.reading import PAGE, Scans, Unreadable, read_records
-from gateway.store.transfer.records import KIND_OF, KINDS, Kind, OrganizationRoleRecord, Record, RevocationRecord, line
+from gateway.store.transfer.records import (
+    KIND_OF,
+    KINDS,
+    Kind,
+    OrganizationRoleRecord,
+    Record,
+    RevocationRecord,
+    UserRecord,
+    line,
+)
 from gateway.store.transfer.writing import add_statements, set_statements
 
 GROUP_BYTES = 512 * 1024
@@ -143,6 +152,8 @@ def _compared(standing: Record | Unreadable | None, record: Record, rules: Rules
         return ("same" if empty else "added"), ""
     if isinstance(record, RevocationRecord):
         return "same", ""  # what counts is that it is revoked
+    if isinstance(standing, UserRecord) and isinstance(record, UserRecord) and record.member_usage is msgspec.UNSET:
+        record = msgspec.structs.replace(record, member_usage=standing.member_usage)  # of which the file says nothing
     if isinstance(standing, Unreadable):
         difference = f"what is here can not be read: {standing.reason}"
     elif line(standing) == line(record):

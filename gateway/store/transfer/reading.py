@@ -10,7 +10,7 @@ import msgspec
 from gateway.core.document import parse_object
 from gateway.errors import StoreError
 from gateway.store.database import Database, Reader, Row, Statement, Value
-from gateway.store.transfer.records import ColumnType, Kind, Part, Record
+from gateway.store.transfer.records import BALANCES, ColumnType, Kind, Part, Record
 
 PAGE = 200
 """Records read at once: a server's answers are bounded (10 MB)."""
@@ -69,7 +69,7 @@ async def read_revocations(reader: Reader, users: Iterable[str]) -> list[str]:
 
 async def _read(reader: Reader, kind: Kind, ids: Sequence[str]) -> dict[str, Record | Unreadable]:
     wanted = _json(ids)
-    small = [part for part in kind.parts if part.table != "quota_usage"]
+    small = [part for part in kind.parts if part.table not in BALANCES]
     own, *rows = await reader.read(
         Statement(
             f"SELECT DISTINCT {_selected(kind.columns, kind.types)} FROM {kind.table}"  # noqa: S608
@@ -102,22 +102,21 @@ def _selected(columns: Iterable[str], types: Iterable[ColumnType]) -> str:
 
 async def _usage(reader: Reader, part: Part, wanted: str) -> AsyncIterator[Row]:
     """All balances of these owners, some at a time; one of 0 says nothing, and may be there for a lease alone."""
-    after: tuple[Value, ...] = ("", b"", 0)
+    order = ", ".join((part.owner, *part.columns[: part.keys]))
+    place = ", ".join("?" if kind == "integer" else "CAST(? AS TEXT)" for kind in ("text", *part.types[: part.keys]))
+    sql = (
+        f"SELECT {part.owner}, {_selected(part.columns, part.types)} FROM {part.table}"  # noqa: S608
+        f" WHERE {part.owner} IN (SELECT ? || value FROM json_each(?)) AND used <> 0"
+        f" AND ({order}) > ({place}) ORDER BY {order} LIMIT ?"
+    )
+    after: tuple[Value, ...] = ("", *(0 if kind == "integer" else b"" for kind in part.types[: part.keys]))
     while True:
-        [rows] = await reader.read(
-            Statement(
-                f"SELECT owner, {_selected(part.columns, part.types)} FROM quota_usage"  # noqa: S608
-                " WHERE owner IN (SELECT ?1 || value FROM json_each(?2)) AND used <> 0"
-                " AND (owner, quota, period_start) > (?3, CAST(?4 AS TEXT), ?5)"
-                " ORDER BY owner, quota, period_start LIMIT ?6",
-                (part.prefix, wanted, *after, USAGE_PAGE),
-            )
-        )
+        [rows] = await reader.read(Statement(sql, (part.prefix, wanted, *after, USAGE_PAGE)))
         for row in rows:
             yield row
         if len(rows) < USAGE_PAGE:
             return
-        after = rows[-1][:3]
+        after = rows[-1][: part.keys + 1]
 
 
 def _by_owner(part: Part, rows: Iterable[Row]) -> dict[str, list[Any]]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 FORMAT = "gateway-export"
 VERSION = 1
@@ -164,8 +165,22 @@ class CapRow(_Row, frozen=True):
     limit_value: int | None = None
 
 
+class MemberUsageRow(_Row, frozen=True):
+    """A row of `member_usage`: what the user took of a pool, by which the user's cap is judged; to be set and never
+    added. One of 0 says nothing and is left out. What leases hold stays where it is.
+    """
+
+    org_id: str
+    quota: str
+    period_start: int
+    used: int = 0
+
+
 class UserRecord(_Line, frozen=True, kw_only=True, tag="user"):
-    """A user with everything that was given to this user alone, credentials and balances included."""
+    """A user with everything that was given to this user alone, credentials and balances included.
+
+    Without `member_usage`, which older files do not have, it stays as it is where the record goes.
+    """
 
     id: str
     username: str
@@ -187,6 +202,7 @@ class UserRecord(_Line, frozen=True, kw_only=True, tag="user"):
     tokens: list[TokenRow] = []
     memberships: list[MembershipRow] = []
     caps: list[CapRow] = []
+    member_usage: list[MemberUsageRow] | UnsetType = UNSET
 
 
 class RevocationRecord(_Line, frozen=True, kw_only=True, tag="revocation"):
@@ -292,6 +308,7 @@ USER = _kind(
     _part("tokens", TokenRow, "api_tokens", "user_id", 1),
     _part("memberships", MembershipRow, "memberships", "user_id", 1),
     _part("caps", CapRow, "member_caps", "user_id", 2),
+    _part("member_usage", MemberUsageRow, "member_usage", "user_id", 3),
     doc="user:",
 )
 REVOCATION = _kind(RevocationRecord, "revocations", credential="kind")
@@ -301,6 +318,9 @@ KINDS: tuple[Kind, ...] = (ROLE, PLAN, ORGANIZATION_ROLE, ORGANIZATION, USER, RE
 
 KIND_OF: Mapping[type[Any], Kind] = {kind.record: kind for kind in KINDS}
 RANK: Mapping[str, int] = {kind.name: rank for rank, kind in enumerate(KINDS)}
+BALANCES = frozenset({"quota_usage", "member_usage"})
+"""Tables whose rows are kept for good, and hold what leases reserved besides: that part of a row does not move."""
+
 TABLES: tuple[str, ...] = tuple(
     sorted({table for kind in KINDS for table in (kind.table, *(p.table for p in kind.parts))})
 )
@@ -319,7 +339,7 @@ def own_row(record: Record) -> tuple[Any, ...]:
 
 
 def part_rows(record: Record, part: Part) -> list[tuple[Any, ...]]:
-    """The rows of one part, in the order of `Part.columns`."""
-    rows: list[Any] = getattr(record, part.field)
+    """The rows of one part, in the order of `Part.columns`; none where the record says nothing of it."""
+    rows: list[Any] = getattr(record, part.field) or []
     width = len(part.columns)
     return [(row,) if isinstance(row, str) else msgspec.structs.astuple(row)[:width] for row in rows]

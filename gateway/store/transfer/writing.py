@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from gateway.store.database import Statement, Value
-from gateway.store.transfer.records import KIND_OF, Kind, Part, Record, own_row, part_rows
+from gateway.store.transfer.records import BALANCES, KIND_OF, Kind, Part, Record, own_row, part_rows
 
 CHUNK = 2_000
 """Rows in one statement: a server's values are bounded (5 MB)."""
@@ -21,10 +21,11 @@ def add_statements(record: Record) -> list[Statement]:
 
 
 def set_statements(record: Record) -> list[Statement]:
-    """Make everything exactly as the record says; rows that are right already are not touched."""
+    """Make everything exactly as the record says; rows that are right already are not touched, nor are those of lists
+    that it does not have."""
     kind = KIND_OF[type(record)]
     statements = list(_own(kind, record, overwrite=True))
-    for part in kind.parts:
+    for part in (part for part in kind.parts if getattr(record, part.field) is not msgspec.UNSET):
         statements += [*_without_others(part, record), *_upserts(part, record)]
     return statements
 
@@ -68,14 +69,14 @@ def _without_others(part: Part, record: Record) -> Iterator[Statement]:
     """Delete the rows that the record does not have. Units that leases hold stay with the leases."""
     rows = part_rows(record, part)
     where, args = f"{part.owner} = ?", list[Value]([part.prefix + record.id])
-    is_usage = part.table == "quota_usage"
-    if not is_usage or len(rows) <= CHUNK:
+    has_balances = part.table in BALANCES
+    if not has_balances or len(rows) <= CHUNK:
         keys = part.columns[: part.keys]
         picked = ", ".join(f"value ->> {index}" for index in range(part.keys))
         where += f" AND ({', '.join(keys)}) NOT IN (SELECT {picked} FROM json_each(?))"  # noqa: S608
         args.append(_json([row[: part.keys] for row in rows]))
-    if is_usage:
-        yield Statement(f"UPDATE quota_usage SET used = 0 WHERE {where} AND reserved > 0", tuple(args))  # noqa: S608
+    if has_balances:
+        yield Statement(f"UPDATE {part.table} SET used = 0 WHERE {where} AND reserved > 0", tuple(args))  # noqa: S608
         where += " AND reserved = 0"
     yield Statement(f"DELETE FROM {part.table} WHERE {where}", tuple(args))  # noqa: S608
 

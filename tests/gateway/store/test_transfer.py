@@ -7,23 +7,28 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.password_hash import MAX_LENGTH
-from gateway.errors import StoreUnavailable
+from gateway.core.spending import Order
+from gateway.errors import QuotaExceeded, StoreUnavailable
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Row, Statement
 from gateway.store.ledger import unbalanced
 from gateway.store.migrate import migrate
 from gateway.store.quotas import Quotas
+from gateway.store.transfer.records import TABLES
 from tests.support.document_model import Tables, canonical_bytes, user_document
 from tests.support.people import add_plan, add_token, add_user, insert, run, token_text
-from tests.support.transfers import FREE, Export, export, import_, sealed, sorted_file, token, user
+from tests.support.transfers import ACME, FREE, HEADER, Export, export, import_, sealed, sorted_file, token, user
 from tests.support.worlds import NOW, USERS, World, worlds
+
+if TYPE_CHECKING:
+    from tests.gateway.store.conftest import Spenders
 
 HASH = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$aGFzaGhhc2hoYXNoaGFzaA"
 NO_STORE = settings(max_examples=15)
@@ -63,6 +68,9 @@ async def fill(database: Database) -> None:
         insert("quota_usage", owner="user:u1", quota="q", period_start=100, used=3, reserved=2),
         insert("memberships", org_id="o_acme", user_id="u1", role="owner", created_at=3),
         insert("member_caps", org_id="o_acme", user_id="u2", quota="q", limit_value=None),
+        insert("member_usage", org_id="o_acme", user_id="u1", quota="q", period_start=0, used=3),
+        insert("member_usage", org_id="o_acme", user_id="u2", quota="q", period_start=-7, used=1),
+        insert("member_usage", org_id="o_acme", user_id="u2", quota="q", period_start=0),
         add_token("u1", token_text("one"), id="t1", scopes={"permissions": ["a"]}, expires_at=NOW),
         add_token("u1", token_text("two"), id="t2", name="laptop", revoked_at=5, last_used_at=4),
         insert("login_sessions", id="s1", user_id="u1", expires_at=NOW, ip="127.0.0.1"),
@@ -175,6 +183,7 @@ def test_any_database_comes_back_from_its_export(tables: Tables, tokens: list[di
             assert repeated.count("same") == len(first.records)
             # Leases stay behind, with the units that they hold.
             await run(source, "UPDATE quota_usage SET reserved = 0")
+            await run(source, "UPDATE member_usage SET reserved = 0")
         assert documents(directory / "a.db") == documents(directory / "b.db")
 
     with tempfile.TemporaryDirectory() as directory:
@@ -297,6 +306,46 @@ async def test_what_is_written_while_it_is_read_is_in_the_export(database: Datab
     assert found.of("role").keys() == {"author"}
 
 
+TAKE = """
+INSERT INTO spending(at, kind, spender, owner, quota, timezone, period, period_start, used, reserved, key, lease,
+  expires_at)
+VALUES (?, ?, ?, 'org:o_acme', 'q', 'UTC', 'month', ?, ?, ?, ?, ?, 1)"""
+START = 0
+
+
+async def test_what_members_take_while_it_is_read_is_in_the_export(database: Database) -> None:
+    """The change log names the organization alone where a member has no cap."""
+    await database.write(
+        *add_plan("free", q=None),
+        insert("organizations", id="o_acme", plan="free"),
+        *(add_user(f"u{number}") for number in range(3)),
+        *(insert("memberships", org_id="o_acme", user_id=f"u{number}") for number in range(3)),
+    )
+    for number in (1, 2):
+        args = (NOW, "reserve", f"user:u{number}", START, 0, 9, None, "l")
+        await database.write(
+            Statement(TAKE, args), insert("login_sessions", id=f"s{number}", user_id="u0", expires_at=1)
+        )
+    seen: list[Any] = []
+    for disturbance in (
+        Statement(TAKE, (NOW, "consume", "user:u0", START, 4, 0, "key", None)),
+        Statement("UPDATE leases SET state = 'committed', committed = 6, ended_at = 1 WHERE spender = 'user:u1'"),
+        Statement("DELETE FROM users WHERE id = 'u2'"),
+        Statement("UPDATE organizations SET id = 'o_other'"),
+    ):
+        found = await export(Disturbed(database, disturbance))  # type: ignore[arg-type]
+        assert found.records == (await export(database)).records
+        seen.append({id: user["member_usage"] for id, user in found.of("user").items()})
+    took = {"org_id": "o_acme", "quota": "q", "period_start": START}
+    first, second = [took | {"used": 4}], [took | {"used": 6}]
+    assert seen[:3] == [
+        {"u0": first, "u1": [], "u2": []},
+        {"u0": first, "u1": second, "u2": []},
+        {"u0": first, "u1": second},
+    ]
+    assert [user[0]["org_id"] for user in seen[3].values()] == ["o_other", "o_other"]
+
+
 async def test_an_export_notices_that_the_database_was_replaced(database: Database) -> None:
     await fill(database)
     with pytest.raises(StoreUnavailable, match="replaced"):
@@ -333,6 +382,8 @@ async def test_overwriting_makes_it_exactly_as_the_file_says(database: Database,
         insert("user_roles", user_id="u2", role="editor"),
         insert("user_permissions", user_id="u1", permission="z"),
         insert("quota_usage", owner="user:u1", quota="q", period_start=101, used=3),
+        insert("member_usage", org_id="o_acme", user_id="u1", quota="q", period_start=101, used=3),
+        Statement("UPDATE member_usage SET used = 9 WHERE user_id = 'u1' AND period_start = 0"),
         insert("plan_permissions", plan="free", permission="z"),
         insert("org_role_permissions", role="owner", permission="z"),
         add_token("u1", token_text("four"), id="t4"),
@@ -391,6 +442,10 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
         "there is no organization o_x",
     ),
     "cap": (user("u9", caps=[{"org_id": "o_x", "quota": "q"}]), "there is no organization o_x"),
+    "member usage": (
+        user("u9", member_usage=[{"org_id": "o_x", "quota": "q", "period_start": 0, "used": 1}]),
+        "there is no organization o_x",
+    ),
     "user name": (user("u9", username="U1"), "the user name U1 belongs to the user u1 here"),
     "e-mail": (
         user("u9", email="ADA@example.org"),
@@ -557,6 +612,14 @@ WORSE: dict[str, tuple[dict[str, Any], str]] = {
     "period": ({"quotas": [{"quota": "q", "period": "eon"}]}, "quotas: period: must be hour"),
     "limit": ({"quotas": [{"quota": "q", "limit_value": -1}]}, "quotas: limit_value: must be 0 to"),
     "used": ({"usage": [{"quota": "q", "period_start": 0, "used": 2**53}]}, "usage: used: must be 0 to"),
+    "member used": (
+        {"member_usage": [{"org_id": "o", "quota": "q", "period_start": 0, "used": -1}]},
+        "member_usage: used: must be 0 to",
+    ),
+    "member used twice": (
+        {"member_usage": [{"org_id": "o", "quota": "q", "period_start": 0, "used": used} for used in (1, 2)]},
+        "member_usage: two rows have the same org_id and quota and period_start",
+    ),
     "member": ({"memberships": [{"org_id": "o", "role": "boss", "created_at": 1}]}, "memberships: role: must be owner"),
     "integer": ({"created_at": 10**30}, "created_at: must"),
     "nul": ({"name": "a\0b"}, "name: "),
@@ -740,3 +803,59 @@ async def test_leases_stay_behind_with_the_units_that_they_hold(database: Databa
     assert (await import_(database, older, overwrite=True)).count("same") == 2
     assert (await quotas.leases.commit("user:u1", "call", 1)).balance.used == 1
     assert await unbalanced(database) == []
+
+
+async def test_a_cap_goes_on_from_what_the_member_took(spenders: Spenders, other: Database) -> None:
+    await spenders.quotas.spender.consume(Order(spenders.BEN, spenders.ACME, "voice", 3, "call"))
+    await spenders.quotas.leases.reserve(spenders.BEN, spenders.ACME, "voice", 1, "more", 60)
+    await import_(other, (await export(spenders.database)).content)
+    there = Quotas(other, lambda: spenders.now)
+    with pytest.raises(QuotaExceeded) as refused:
+        await there.spender.consume(Order(spenders.BEN, spenders.ACME, "voice", 2, "next"))
+    assert refused.value.details["remaining"] == 1
+    # Keys stay behind: this is a new request there.
+    spent = await there.spender.consume(Order(spenders.BEN, spenders.ACME, "voice", 1, "call"))
+    assert (spent.balance.used, spent.balance.cap) == (4, 4)
+    assert await unbalanced(other) == []
+
+
+async def test_files_that_do_not_know_what_members_took_leave_it_alone(database: Database) -> None:
+    took = [{"org_id": "o_acme", "quota": "q", "period_start": 0, "used": 3}]
+    assert (await import_(database, sealed(FREE, ACME, user("u1", member_usage=took)))).count("added") == 3
+    older = HEADER | {"tables": [table for table in TABLES if table != "member_usage"]}
+    assert (await import_(database, sealed(FREE, ACME, user("u1"), header=older))).count("same") == 3
+    changed = sealed(FREE, ACME, user("u1", name="Ada"), header=older)
+    assert (await import_(database, changed)).reasons == {"u1": "differs from what is here in name"}
+    assert (await import_(database, changed, overwrite=True)).count("changed") == 1
+    assert (await export(database)).of("user")["u1"]["member_usage"] == took
+    # One that says that there is nothing is another matter.
+    emptied = sealed(FREE, ACME, user("u1", name="Ada", member_usage=[]))
+    assert (await import_(database, emptied)).reasons == {"u1": "differs from what is here in member_usage"}
+    assert (await import_(database, emptied, overwrite=True)).count("changed") == 1
+    assert (await export(database)).of("user")["u1"]["member_usage"] == []
+
+
+async def test_overwriting_what_members_took_leaves_what_they_hold(spenders: Spenders) -> None:
+    await spenders.quotas.leases.reserve(spenders.BEN, spenders.ACME, "voice", 2, "call", 60)
+    await spenders.quotas.spender.consume(Order(spenders.BEN, spenders.ACME, "voice", 1, "call"))
+    found = await export(spenders.database)
+    ben = found.of("user")["u_ben"]
+    for used in (2, 0):
+        rows = [row | {"used": used} for row in ben["member_usage"] if used]
+        content = sealed(ben | {"member_usage": rows})
+        assert (await import_(spenders.database, content, overwrite=True)).count("changed") == 1
+        [held] = await spenders.sql("SELECT used, reserved FROM member_usage")
+        assert held == (used, 2)
+    assert (await spenders.quotas.leases.commit(spenders.BEN, "call", 2)).balance.used == 3
+    assert await spenders.sql("SELECT used, reserved FROM member_usage") == [(2, 0)]
+
+
+async def test_thousands_of_what_one_member_took(database: Database) -> None:
+    took = [{"org_id": "o_acme", "quota": "q", "period_start": moment, "used": moment + 1} for moment in range(12_000)]
+    content = sealed(FREE, ACME, user("u1", member_usage=took), user("u2", member_usage=took[:10]))
+    assert (await import_(database, content)).count("added") == 4
+    assert [len(record["member_usage"]) for record in (await export(database)).of("user").values()] == [12_000, 10]
+    assert (await import_(database, content)).count("same") == 4
+    shorter = sealed(FREE, ACME, user("u1", member_usage=took[1:11_000]), user("u2", member_usage=[]))
+    assert (await import_(database, shorter, overwrite=True)).counts["user"] == (0, 2, 0, 0)
+    assert (await import_(database, shorter)).count("same") == 4
