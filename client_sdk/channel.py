@@ -247,8 +247,9 @@ class Channel:
         waited for within `timeout_s` seconds. Returns the balance that is left.
 
         Raises `QuotaExceeded`, `NotFound` (no such quota), `Forbidden`, `Conflict` (the key stands for another
-        request); after `timeout_s` `RequestTimeout`, `Disconnected`, or what passed not. An error with a `key` may have
-        been carried out: consume again with that key. The same holds after a cancellation: give a key of your own.
+        request); after `timeout_s` `RequestTimeout`, `Disconnected`, or what passed not. With a `key` in the error it
+        may have been carried out, or may be yet: consume again with no other key than that. The same holds after a
+        cancellation: give a key of your own.
         """
         message = partial(
             wire.Consume,

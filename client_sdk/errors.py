@@ -16,7 +16,7 @@ class ChannelError(Exception):
 
     `code` is the gateway's stable word, `message` one sentence, `retry_after_s` (seconds) says when trying again can
     help, `doc` names the document that the error is about. `key` is set for a request to spend of which it is not known
-    whether it was carried out, and only then: asking again with this key (the lease's name, for a lease) tells, and
+    whether it was carried out, or will be, and only then: asking again with this key (the lease's name, for a lease)
     charges nothing twice.
     """
 
@@ -70,7 +70,8 @@ class Unavailable(ChannelError):
 
 
 class QuotaExceeded(ChannelError):
-    """A hard limit does not leave the amount that was asked for: nothing was taken.
+    """A hard limit does not leave the amount that was asked for: nothing was taken. With a `key` an earlier attempt was
+    lost, which may be carried out yet: do without, and try again with no other key than that.
 
     `quota` is its name, `remaining` how many units it still leaves (for this member, of a pool), `resets_at` (RFC 3339,
     UTC) when its period ends, None for one that never does.

@@ -20,8 +20,10 @@ from client_sdk.priority_queue import PriorityQueue
 REFUSED_FOR_NOW = frozenset(("unavailable", "rate_limited"))
 # Nobody knows; asking again tells.
 UNDECIDED = frozenset(("uncertain", "internal"))
-# The database looked for the key: it was not carried out, at no time.
-DECIDED = frozenset(("quota_exceeded", "conflict", "lease_not_found", "lease_expired"))
+# The key or the lease stands for something else, for good: no attempt was carried out, and none will be. A refusal such
+# as `quota_exceeded` says only that none was so far. One that went out on a connection that is lost may wait on another
+# node yet, and be carried out when units become free.
+FINAL = frozenset(("conflict",))
 # How long to wait where the gateway does not say, and whatever it says; and by how much those who wait are spread, so
 # that they do not all come back at once.
 RETRY_S = 1.0
@@ -144,7 +146,7 @@ class Spending:
             wait_s = max(LEAST_RETRY_S, error.retry_after_s or RETRY_S)
             self._postpone(message.id, asked, error, now + wait_s + chance * SPREAD_S)
         else:
-            if message.code in DECIDED:
+            if message.code in FINAL:
                 asked.unknown = 0
             self._reject(message.id, error)
         self._pump(now)

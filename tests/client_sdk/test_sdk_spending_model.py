@@ -15,7 +15,7 @@ from client_sdk.session import Session
 from tests.client_sdk.support.bank import Bank
 from tests.client_sdk.support.driver import HELLO, SELF, snapshot
 
-LIMIT = 12
+LIMIT = 6
 QUOTA = "voice_minutes"
 REFUSALS: list[dict[str, Any]] = [
     {"code": "unavailable", "retry_after_s": 2.0},
@@ -37,6 +37,7 @@ class SpendingAgainstModel(RuleBasedStateMachine):
         self.session = Session(make_options(options))  # type: ignore[arg-type]
         self.now = 0.0
         self.chance = 0.5
+        self.limit = LIMIT
         self.bank = Bank({QUOTA: LIMIT})
         self.connected = False
         self.connecting = False
@@ -71,7 +72,7 @@ class SpendingAgainstModel(RuleBasedStateMachine):
                     self.waiting.remove(id)
                     key, _ = self.orders[id]
                     assert error.key in (None, key)
-                    if error.key is None and (isinstance(error, QuotaExceeded) or id == key.removeprefix("key ")):
+                    if error.key is None and id == key.removeprefix("key "):
                         self.uncharged.add(id)
                         assert isinstance(error, QuotaExceeded) or error.code in (
                             "unavailable",
@@ -141,6 +142,11 @@ class SpendingAgainstModel(RuleBasedStateMachine):
     def the_gateway_reads_what_is_left_of_an_old_connection(self) -> None:
         self.bank.answer(self.delayed.pop(0))
 
+    @rule()
+    def units_become_free(self) -> None:
+        self.limit += 3
+        self.bank.limits[QUOTA] = self.limit
+
     @precondition(lambda self: self.to_gateway)
     @rule()
     def a_message_is_lost(self) -> None:
@@ -184,7 +190,7 @@ class SpendingAgainstModel(RuleBasedStateMachine):
     def nothing_is_charged_that_was_said_not_to_be(self) -> None:
         if not hasattr(self, "session"):
             return
-        assert self.bank.used(QUOTA) <= LIMIT
+        assert self.bank.used(QUOTA) <= self.limit
         charged = {key: amount for key, (_, amount) in self.bank.charges.items()}
         for id in self.answered:
             key, amount = self.orders[id]
@@ -216,3 +222,23 @@ class SpendingAgainstModel(RuleBasedStateMachine):
 
 SpendingAgainstModel.TestCase.settings = settings(max_examples=150, stateful_step_count=30)
 TestSpendingAgainstModel = SpendingAgainstModel.TestCase
+
+
+def test_an_attempt_that_waits_on_another_node_may_be_carried_out_after_a_refusal() -> None:
+    run = SpendingAgainstModel()
+    run.begin()
+    run.consume(LIMIT, 30.0)
+    run.the_gateway_reads(None, False)
+    run.an_answer_comes_or_is_lost(lost=False)
+    run.consume(2, 30.0)
+    run.the_connection_is_cut(late=True)
+    run.time_passes(2.0, 0.5)
+    run.let_in()
+    run.the_gateway_reads(None, False)
+    run.an_answer_comes_or_is_lost(lost=False)
+    assert run.unknown == {"2"}
+    run.units_become_free()
+    run.the_gateway_reads_what_is_left_of_an_old_connection()
+    run.nothing_is_charged_that_was_said_not_to_be()
+    run.teardown()
+    assert run.bank.used(QUOTA) == LIMIT + 2
