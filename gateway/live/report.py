@@ -57,8 +57,9 @@ def _counters(node: Node) -> Iterator[Metric]:
 def _spending(node: Node) -> Iterator[Metric]:
     spender = node.quotas.spender
     text = "Consumptions that were carried out together."
-    yield _sizes("gateway_consume_group_size", text, spender.sizes, spender.orders)
+    yield _sizes("gateway_consume_group_size", text, spender.sizes, spender.attempts)
     for name, text, value in (
+        ("gateway_consumes", "Consumptions that were asked for.", spender.orders),
         ("gateway_consumes_refused", "Consumptions that were refused.", spender.refused),
         ("gateway_leases_expired", "Leases that this node ended because their time was over.", node.reaper.ended),
     ):

@@ -8,7 +8,7 @@ and one that is wrong about it is not carried out, but tried again with what the
 
 What is usual is short: the entries that a batch made are the newest ones of the ledger, in the order of the batch, and
 come back as one text, because each row would be a turn of the writer's thread at the interpreter. An order without an
-entry there was refused, or was carried out before under the same key: that is asked in a second write.
+entry there was refused, or was carried out before under the same key: that is read afterwards.
 """
 
 from __future__ import annotations
@@ -97,11 +97,14 @@ class Spender:
         batch_limit: int = BATCH_LIMIT,
         queue_limit: int = QUEUE_LIMIT,
     ) -> None:
-        self.batches = 0
         self.orders = 0
         self.refused = 0
+        """Orders that were submitted, and those of them that took nothing."""
+        self.batches = 0
+        self.attempts = 0
         self.sizes = [0] * 11
-        """How many batches had up to 1, 2, 4, ..., 1,024 orders."""
+        """Batches, the orders in them (one that is tried again is in several), and how many of them had up to 1, 2, 4,
+        ..., 1,024."""
         self._database = database
         self._wall = wall
         self._batch_limit = batch_limit
@@ -121,8 +124,8 @@ class Spender:
 
         The same order under the same key is carried out once and answered alike. Raises `QuotaExceeded` (with `quota`,
         `remaining`, `resets_at`), `Conflict` for another order under a key that was used, `NotFound` for a quota that
-        the owner does not have or the spender may not take from, `Unavailable` (nothing was taken) and `Uncertain` (it
-        is not known: ask again with the same key).
+        the owner does not have or the spender may not take from, `Unavailable` (nothing was taken by this sending; what
+        an earlier one did it does not say) and `Uncertain` (it is not known: ask again with the same key).
         """
         future: asyncio.Future[Spent | GatewayError] = asyncio.get_running_loop().create_future()
 
@@ -138,11 +141,13 @@ class Spender:
 
     def submit(self, order: Order, done: Done) -> None:
         """As `consume`, for callers with no task of their own: `done` is called with the outcome, once, on the event
-        loop and never within this call. It must not raise.
+        loop and never within this call.
         """
+        self.orders += 1
         if len(self._queue) >= self._queue_limit:
+            self.refused += 1
             busy = Unavailable("No more requests are taken now.", retry_after_s=RETRY_AFTER_S)
-            asyncio.get_running_loop().call_soon(done, busy)
+            asyncio.get_running_loop().call_soon(_tell, done, busy)
             return
         self._queue.append((order, done, 1))
         if not self._tasks or (len(self._tasks) < BATCHES and len(self._queue) >= self._batch_limit):
@@ -172,23 +177,30 @@ class Spender:
 
     def _count(self, size: int) -> None:
         self.batches += 1
-        self.orders += size
+        self.attempts += size
         self.sizes[min((size - 1).bit_length(), len(self.sizes) - 1)] += 1
 
     async def _carry_out(self, batch: list[Waiting]) -> None:
-        now = self._wall()
+        """Answer each of them, now or after another attempt. Does not raise: what is worked out of the database's
+        answer is worked out before anybody is told."""
         try:
+            now = self._wall()
             bases, rows = self._rows(batch, now)
             args = (msgspec.json.encode((bases, rows)).decode(), now)
             written = await self._database.write(Statement(_SPEND, args), Statement(_NEWEST, (len(batch),)))
-            entries = _entries.decode(written.rows[1][0][0])
         except Exception as error:
             await self._failed(batch, error)
             return
+        try:
+            entries = _entries.decode(written.rows[1][0][0])
+            answers = [None if entry is None else _spent(entry) for entry in _matched(batch, entries)]
+        except Exception as error:
+            self._answer_unknown(batch, error)
+            return
         others: list[tuple[Waiting, tuple[Any, ...]]] = []
-        for place, entry in enumerate(_matched(batch, entries)):
-            if entry is not None:
-                batch[place][1](_spent(entry))
+        for place, answer in enumerate(answers):
+            if answer is not None:
+                _tell(batch[place][1], answer)
             else:
                 others.append((batch[place], bases[rows[place][5]]))
         if others:
@@ -211,57 +223,89 @@ class Spender:
 
     async def _explain(self, others: list[tuple[Waiting, tuple[Any, ...]]], now: int) -> None:
         """Answer orders that were not carried out just now, each with its basis: what was answered before under the
-        same key, or how the quota stands.
+        same key, or how the quota stands. Without either it is not known whether one was carried out before.
         """
         try:
             asked = msgspec.json.encode([(*waiting[0], basis[3]) for waiting, basis in others]).decode()
-            written = await self._database.write(Statement(_KNOWN, (asked,)), Statement(_STANDINGS, (asked, now)))
+            found = await self._database.read(Statement(_KNOWN, (asked,)), Statement(_STANDINGS, (asked, now)))
+            known: dict[int, Entry] = {row[0]: row[1:] for row in found[0]}
+            standings = {row[0]: Standing.of(row[1:]) for row in found[1]}
+            answers = [
+                _answered_before(waiting[0], known[place])
+                if place in known
+                else self._not_carried_out(waiting, standings[place], basis)
+                for place, (waiting, basis) in enumerate(others)
+            ]
         except Exception as error:
-            await self._failed([waiting for waiting, _ in others], error)
-            return
-        known: dict[int, Entry] = {row[0]: row[1:] for row in written.rows[0]}
-        standings = {row[0]: Standing.of(row[1:]) for row in written.rows[1]}
-        for place, (waiting, basis) in enumerate(others):
-            order, done, _ = waiting
-            entry = known.get(place)
-            if entry is None:
-                self._not_carried_out(waiting, standings[place], basis)
-            elif entry[:6] == (*order, "consume"):
-                done(_spent(entry))
+            if len(others) > 1 and not isinstance(error, StoreUncertain | StoreUnavailable):
+                half = len(others) // 2
+                await self._explain(others[:half], now)
+                await self._explain(others[half:], now)
             else:
-                done(Conflict("The key was used for another request."))
+                self._answer_unknown([waiting for waiting, _ in others], error)
+            return
+        for ((order, done, attempt), _), answer in zip(others, answers, strict=True):
+            if answer is None:
+                self._queue.append((order, done, attempt + 1))
+            elif isinstance(answer, GatewayError):
+                self._refuse(done, answer)
+            else:
+                _tell(done, answer)
 
-    def _not_carried_out(self, waiting: Waiting, standing: Standing, told: tuple[Any, ...]) -> None:
-        """Once more, if the order was wrong about its period or could be carried out by now; else why not."""
-        order, done, attempt = waiting
+    def _not_carried_out(self, waiting: Waiting, standing: Standing, told: tuple[Any, ...]) -> GatewayError | None:
+        """None: once more, for the order was wrong about its period or could be carried out by now; else why not."""
+        order, _, attempt = waiting
         basis = standing.basis()
         answer = refusal(standing, order.quota, order.amount, told[4])
         changed = basis is not None and basis != told[:3]
         if (changed or isinstance(answer, Unavailable)) and attempt < ATTEMPTS:
             if basis is not None:
                 self._bases.remember(order.owner, order.quota, basis, self._wall())
-            self._queue.append((order, done, attempt + 1))
-            return
-        self.refused += 1
-        done(answer)
+            return None
+        return answer
 
     async def _failed(self, batch: list[Waiting], error: Exception) -> None:
         """What is to blame may be one of them: then the others are carried out all the same."""
+        if isinstance(error, StoreUncertain):
+            self._answer_unknown(batch, error)
+            return
+        if len(batch) > 1 and not isinstance(error, StoreUnavailable):
+            half = len(batch) // 2
+            await self._carry_out(batch[:half])
+            await self._carry_out(batch[half:])
+            return
         if not isinstance(error, StoreError):
             log.error("a batch of orders failed", exc_info=error)
-        if len(batch) > 1 and not isinstance(error, StoreUncertain | StoreUnavailable):
-            for waiting in batch:
-                await self._carry_out([waiting])
-            return
-        answer: GatewayError
-        if isinstance(error, StoreUncertain):
-            answer = Uncertain("It is not known whether the units were taken: ask again with the same key.")
-        else:
-            answer = Unavailable("The quota can not be spent now.", retry_after_s=RETRY_AFTER_S)
-        answer.__cause__ = error
-        self.refused += len(batch)
         for _, done, _ in batch:
-            done(answer)
+            answer = Unavailable("The quota can not be spent now.", retry_after_s=RETRY_AFTER_S)
+            answer.__cause__ = error
+            self._refuse(done, answer)
+
+    def _answer_unknown(self, batch: Sequence[Waiting], error: Exception) -> None:
+        if not isinstance(error, StoreError):
+            log.error("what became of a batch of orders is not known", exc_info=error)
+        for _, done, _ in batch:
+            answer = Uncertain("It is not known whether the units were taken: ask again with the same key.")
+            answer.__cause__ = error
+            self._refuse(done, answer)
+
+    def _refuse(self, done: Done, answer: GatewayError) -> None:
+        self.refused += 1
+        _tell(done, answer)
+
+
+def _tell(done: Done, outcome: Spent | GatewayError) -> None:
+    """One who can not take the answer must not keep the others from theirs."""
+    try:
+        done(outcome)
+    except Exception:
+        log.exception("the answer to an order could not be given")
+
+
+def _answered_before(order: Order, entry: Entry) -> Spent | GatewayError:
+    if entry[:6] == (*order, "consume"):
+        return _spent(entry)
+    return Conflict("The key was used for another request.")
 
 
 def _matched(batch: Sequence[Waiting], newest: Sequence[Entry]) -> list[Entry | None]:

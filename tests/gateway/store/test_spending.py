@@ -12,13 +12,10 @@ from gateway.errors import (
     GatewayError,
     NotFound,
     QuotaExceeded,
-    StoreUnavailable,
-    StoreUncertain,
     Unavailable,
-    Uncertain,
 )
 from gateway.store.bases import Bases
-from gateway.store.database import Database, Statement, Written
+from gateway.store.database import Statement
 from gateway.store.spending import BATCH_LIMIT, Spender
 
 if TYPE_CHECKING:
@@ -261,31 +258,6 @@ async def test_seq_is_the_position_that_shows_the_balance(spenders: Spenders, sp
         newest = await spenders.sql("SELECT max(seq) FROM change_log WHERE doc = ?", order.owner)
         last = await spenders.sql("SELECT max(seq) FROM change_log")
         assert newest[0][0] <= spent.seq == last[0][0]
-
-
-class _Failing:
-    """A database whose writes fail as long as `errors` has an error for them."""
-
-    def __init__(self, database: Database) -> None:
-        self.errors: list[Exception] = []
-        self._database = database
-
-    async def write(self, *statements: Statement) -> Written:
-        if self.errors:
-            raise self.errors.pop(0)
-        return await self._database.write(*statements)
-
-
-async def test_what_is_not_known_and_what_was_not_done(spenders: Spenders) -> None:
-    failing = _Failing(spenders.database)
-    spender = Spender(cast("Database", failing), Bases(), lambda: spenders.now)
-    orders = [Order(ADA, ADA, "voice", 1, "a"), Order(ADA, ADA, "voice", 1, "b")]
-    failing.errors = [StoreUncertain("cut off")]
-    assert all(isinstance(outcome, Uncertain) for outcome in await _outcomes(spender, *orders))
-    failing.errors = [StoreUnavailable("away")]
-    assert all(isinstance(outcome, Unavailable) for outcome in await _outcomes(spender, *orders))
-    assert all(isinstance(outcome, Spent) for outcome in await _outcomes(spender, *orders))
-    assert (await spenders.usage(ADA, "voice"))[0][1:] == (2, 0)
 
 
 async def test_an_order_that_can_not_be_written_does_not_harm_the_others(spenders: Spenders, spender: Spender) -> None:
