@@ -16,6 +16,7 @@ from client_sdk.events import Effect, Event
 from client_sdk.listeners import Listeners
 from client_sdk.provider import TokenProvider, provide
 from client_sdk.session import Session
+from client_sdk.spending import key_of
 
 logger = logging.getLogger("client_sdk")
 
@@ -51,7 +52,7 @@ class Runner:
         self._timer: Timer | None = None
         self._armed_for = NEVER
         self._ids = count(1)
-        self._waiting: dict[str, asyncio.Future[Any]] = {}
+        self._waiting: dict[str, tuple[asyncio.Future[Any], events.Request]] = {}
 
     @property
     def clock(self) -> Clock:
@@ -88,8 +89,10 @@ class Runner:
         if self.opened is None:
             raise _closed("The channel is not open.")
         id = str(next(self._ids))
-        future = self._waiting[id] = asyncio.get_running_loop().create_future()
-        self._handle(make(id))
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        request = make(id)
+        self._waiting[id] = (future, request)
+        self._handle(request)
         try:
             return await future
         finally:
@@ -127,12 +130,8 @@ class Runner:
                 self._listeners.changed(effect)
             case events.FreshnessChanged(freshness):
                 self._listeners.freshness_changed(freshness)
-            case events.Resolve(id, value):
-                if (future := self._waiting.pop(id, None)) is not None and not future.done():
-                    future.set_result(value)
-            case events.Reject(id, error):
-                if (future := self._waiting.pop(id, None)) is not None and not future.done():
-                    future.set_exception(error)
+            case events.Resolve() | events.Reject():
+                self._answer(effect)
             case events.AskToken(refused):
                 if self._asking is not None:
                     self._asking.cancel()
@@ -148,6 +147,16 @@ class Runner:
                 self._note(error)
             case events.Stopped(error):
                 self._end(error)
+
+    def _answer(self, outcome: events.Resolve | events.Reject) -> None:
+        """Tell who waits."""
+        future, _ = self._waiting.pop(outcome.id, (None, None))
+        if future is None or future.done():
+            return
+        if isinstance(outcome, events.Resolve):
+            future.set_result(outcome.value)
+        else:
+            future.set_exception(outcome.error)
 
     def _feed(self, connection: Connection, event: Event) -> None:
         if connection is self._connection:
@@ -184,12 +193,15 @@ class Runner:
     def _fail(self, error: BaseException) -> None:
         """A fault of this program, not of the gateway: better an end than half a life.
 
-        Effects may have been lost with it, so all that is open is ended here, whatever the session thinks of it.
+        The session knows best what became of each request. But what it said may have been lost with the fault, so all
+        that is open then is ended here; of a request to spend nobody knows whether it was carried out.
         """
         logger.error("the channel failed", exc_info=error)
         self._end(error)
         try:
-            self.session.handle(events.Stop(), 0.0, 0.0)
+            for effect in self.session.handle(events.Stop(), self.now(), 0.0):
+                if isinstance(effect, events.Resolve | events.Reject):
+                    self._answer(effect)
         except Exception:
             logger.exception("the session failed again at its end")
         if self._timer is not None:
@@ -197,10 +209,11 @@ class Runner:
         if self._connection is not None:
             self._connection.close(events.Close(1000, ""))
         self._connection = None
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(_closed())
-        self._waiting.clear()
+        for id, (_, request) in list(self._waiting.items()):
+            closed = _closed()
+            if isinstance(request, events.Spend):
+                closed.key = key_of(request.message)
+            self._answer(events.Reject(id, closed))
 
     def _end(self, error: BaseException | None) -> None:
         if isinstance(error, ChannelError):

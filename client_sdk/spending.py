@@ -46,14 +46,14 @@ class _Asked:
     unknown: int = 0
     trouble: ChannelError | None = None
 
-    @property
-    def key(self) -> str:
-        """What to ask again with."""
-        match self.message:
-            case wire.Consume(key=key) | wire.Extend(key=str(key)):
-                return key
-            case message:
-                return message.lease
+
+def key_of(message: wire.SpendingMessage) -> str:
+    """What to ask again with: the key, or the name of the lease."""
+    match message:
+        case wire.Consume(key=key) | wire.Extend(key=str(key)):
+            return key
+        case lease:
+            return lease.lease
 
 
 class Spending:
@@ -206,5 +206,5 @@ class Spending:
         asked = self._take(id)
         assert asked is not None
         if asked.unknown:
-            error.key = asked.key
+            error.key = key_of(asked.message)
         self._effects.append(events.Reject(id, error))

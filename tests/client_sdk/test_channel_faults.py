@@ -13,6 +13,7 @@ from client_sdk import (
     Channel,
     Disconnected,
     FreshnessState,
+    events,
 )
 from tests.client_sdk.support.clock import ManualClock
 from tests.client_sdk.support.driver import ADA, SELF, revision_of
@@ -285,3 +286,33 @@ async def test_a_fault_inside_ends_the_channel_instead_of_leaving_half_of_it(
             await waiting
         await asyncio.wait_for(peer.closed.wait(), 5)
     assert "the channel failed" in caplog.text
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_fault_inside_tells_of_what_was_spent_what_is_known(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    def fail(event: events.Event, now: float, chance: float) -> list[events.Effect]:
+        if again or not isinstance(event, events.Stop):
+            raise RuntimeError("a fault within")
+        return handle(event, now, chance)
+
+    async with Channel(server.url, "t1", clock=ManualClock(), **QUICK) as channel:
+        peer = await server.peer()
+        server.bank.refusals = [{"code": "unavailable", "retry_after_s": 9.0}]
+        refused = asyncio.create_task(channel.consume("voice_minutes", key="refused"))
+        await server.message(peer, "consume")
+        await channel.ping()
+        server.silent = True
+        unknown = asyncio.create_task(channel.consume("voice_minutes", key="unknown"))
+        await server.message(peer, "consume", 2)
+        server.silent = False
+        handle = channel._session.handle
+        monkeypatch.setattr(channel._session, "handle", fail)
+        await server.change(SELF, {"identity": {"name": "Ada"}}, "profile")
+        keys = []
+        for asking in (refused, unknown):
+            with pytest.raises(Disconnected) as closed:
+                await asking
+            keys.append((closed.value.code, closed.value.key))
+    assert keys == [("closed", "refused" if again else None), ("closed", "unknown")]
