@@ -24,7 +24,7 @@ import msgspec
 from gateway.core.quotas import Limit
 from gateway.core.spending import Balance, Basis, Order, Spent
 from gateway.errors import Conflict, GatewayError, StoreError, StoreUnavailable, StoreUncertain, Unavailable, Uncertain
-from gateway.store.bases import Bases
+from gateway.store.bases import UNKNOWN, Bases
 from gateway.store.database import Database, Statement
 from gateway.store.standings import COLUMNS, TABLES, Standing, refusal
 
@@ -185,7 +185,9 @@ class Spender:
         answer is worked out before anybody is told."""
         try:
             now = self._wall()
-            bases, rows = self._rows(batch, now)
+            bases, rows, unknown = self._rows(batch, now)
+            if unknown and await self._bases.learn(self._database.near, unknown, now):
+                bases, rows, _ = self._rows(batch, now)
             args = (msgspec.json.encode((bases, rows)).decode(), now)
             written = await self._database.write(Statement(_SPEND, args), Statement(_NEWEST, (len(batch),)))
         except Exception as error:
@@ -206,8 +208,12 @@ class Spender:
         if others:
             await self._explain(others, now)
 
-    def _rows(self, batch: Sequence[Waiting], now: int) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-        """The bases of a batch with their periods around `now`, and the orders, each with the place of its basis."""
+    def _rows(
+        self, batch: Sequence[Waiting], now: int
+    ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[tuple[str, str]]]:
+        """The bases of a batch with their periods around `now`, the orders, each with the place of its basis, and the
+        owners and quotas whose bases are not known.
+        """
         bases: list[tuple[Any, ...]] = []
         rows: list[tuple[Any, ...]] = []
         places: dict[Basis, int] = {}
@@ -219,7 +225,9 @@ class Spender:
                 place = places[basis] = len(bases)
                 bases.append((*basis, *(basis.bounds(now) if basis.period else (0, None))))
             rows.append((*order, place))
-        return bases, rows
+        strange = places.get(UNKNOWN)
+        unknown = [] if strange is None else [row[1:3] for row in rows if row[5] == strange]
+        return bases, rows, unknown
 
     async def _explain(self, others: list[tuple[Waiting, tuple[Any, ...]]], now: int) -> None:
         """Answer orders that were not carried out just now, each with its basis: what was answered before under the
