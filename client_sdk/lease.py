@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
@@ -23,7 +24,11 @@ from client_sdk.keys import (
 from client_sdk.quota import Balance, balance_of
 from client_sdk.runner import Runner
 
+logger = logging.getLogger("client_sdk")
+
 OVER = (LeaseExpired, LeaseNotFound, Conflict)
+# How long leaving waits for the settlement after a cancellation: who sets a time limit means it.
+CANCELLED_S = 3.0
 # How many times within the time of a lease one that could not be extended is tried.
 PAUSES = 10
 
@@ -41,6 +46,9 @@ class Lease:
     Leaving commits what was used and gives back the rest, whether the body ended well, with an error or by
     cancellation. An answer that is lost on the way changes nothing of that, and a client that is never heard of again
     costs its user at most one lease, until `ttl_s` is over.
+
+    A body that was cancelled waits for that at most 3 seconds, and whoever is cancelled while leaving not at all: the
+    request goes on until it is answered or `timeout_s` is over, and is logged when it fails.
 
     A lease that could not be extended in time is not interrupted: the next `use` or `add` raises `LeaseExpired`. So
     does leaving, when units were used that could not be committed. An error of the body goes first: one of leaving is
@@ -160,13 +168,40 @@ class Lease:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        settling = asyncio.create_task(self.settle())
         try:
-            # Who is cancelled a second time waits no longer; the request goes on all the same.
-            await asyncio.shield(self.settle())
+            await self._wait_for(settling, CANCELLED_S if isinstance(error, asyncio.CancelledError) else None)
+        finally:
+            if not settling.done():  # nobody waits any longer, and it goes on all the same
+                settling.add_done_callback(self._settled_late)
+        if not settling.done():
+            assert error is not None
+            error.add_note(f"The lease {self.name} is still being settled.")
+            return
+        try:
+            settling.result()
         except ChannelError as failure:
             if error is None:
                 raise
             error.add_note(f"The lease {self.name} was not settled: {failure.message}")
+
+    async def _wait_for(self, settling: asyncio.Task[Balance], timeout_s: float | None) -> None:
+        """Wait until it is settled, at most so many seconds of the channel's clock; a cancellation does not end it."""
+        enough = asyncio.Event()
+        settling.add_done_callback(lambda _: enough.set())
+        clock = self._runner.clock
+        timer = None if timeout_s is None else clock.call_at(clock.time() + timeout_s, enough.set)
+        try:
+            await enough.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _settled_late(self, settling: asyncio.Task[Balance]) -> None:
+        if settling.cancelled():
+            logger.warning("the lease %s was not settled: the program ended", self.name)
+        elif (failure := settling.exception()) is not None:
+            logger.warning("the lease %s was not settled: %s", self.name, failure)
 
     async def _keep(self) -> None:
         clock = self._runner.clock
