@@ -17,6 +17,7 @@ from client_sdk import (
     RequestTimeout,
     TooLarge,
 )
+from tests.client_sdk.support.clock import ManualClock
 from tests.client_sdk.support.driver import ADA, SELF, revision_of
 from tests.client_sdk.support.scripted_server import ScriptedServer
 from tests.support.waiting import eventually
@@ -242,17 +243,25 @@ async def test_requests_fail_when_the_connection_drops(server: ScriptedServer) -
 
 
 async def test_requests_that_nobody_answers_fail(server: ScriptedServer) -> None:
-    async with channel_to(server, request_timeout_s=0.05) as channel:
+    clock = ManualClock()
+    async with channel_to(server, clock=clock) as channel:
         server.silent = True
+        asking = asyncio.create_task(channel.sync())
+        await server.message(await server.peer(), "sync")
+        await clock.advance(9.9)
+        assert not asking.done()
+        await clock.advance(0.2)
         with pytest.raises(RequestTimeout):
-            await channel.sync()
+            await asking
 
 
 async def test_a_request_can_be_given_up(server: ScriptedServer) -> None:
     async with channel_to(server) as channel:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await channel.wait_for(1000)
+        waiting = asyncio.create_task(channel.wait_for(1000))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
         peer = await server.peer()
         await channel.ping()
         assert [message["op"] for message in peer.received] == ["ping"]

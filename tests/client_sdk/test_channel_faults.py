@@ -105,10 +105,12 @@ async def test_frames_that_come_late(server: ScriptedServer) -> None:
 
 
 async def test_frames_that_are_lost(server: ScriptedServer) -> None:
-    async with Channel(server.url, "t1", ping_interval_s=0.05, **QUICK) as channel:
+    clock = ManualClock()
+    async with Channel(server.url, "t1", clock=clock, **QUICK) as channel:
         server.silent = True
         await server.change(SELF, {"identity": {"name": "Ada"}}, "profile")
         server.silent = False
+        await clock.advance(clock.next)
         await eventually(lambda: channel.document == server.documents[SELF])
         await live(channel)
 
@@ -136,11 +138,17 @@ async def test_a_message_that_is_too_large_ends_the_connection(server: ScriptedS
 
 
 async def test_a_dead_network_is_found_and_left(server: ScriptedServer) -> None:
-    async with Channel(server.url, "t1", ping_interval_s=0.05, pong_timeout_s=0.05, **QUICK) as channel:
+    clock = ManualClock()
+    async with Channel(server.url, "t1", clock=clock, **QUICK) as channel:
         server.silent = True
+        await clock.advance(clock.next)
         await server.message(await server.peer(), "ping")
+        await clock.advance(9.9)
+        assert channel.freshness.state is FreshnessState.LIVE
+        await clock.advance(0.2)
         await offline(channel)
         server.silent = False
+        await clock.advance(1.0)
         await server.peer(2)
         await live(channel)
 
