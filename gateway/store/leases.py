@@ -334,9 +334,11 @@ class Leases:
         self._quotas[spender, lease] = (owner, quota)
 
 
-async def prune_leases(db: Database, before: int) -> int:
-    """Delete the leases that ended before this moment (milliseconds since 1970 UTC); how many. Raises `StoreError`."""
-    return await in_groups(db, PRUNE_GROUP, Statement(_PRUNE, (before, PRUNE_GROUP)))
+async def prune_leases(db: Database, before: int, *, groups: int) -> bool:
+    """Delete the leases that ended before this moment (milliseconds since 1970 UTC), at most so many groups; whether
+    none is left. Raises `StoreError`."""
+    prune = Statement(_PRUNE, (before, PRUNE_GROUP))
+    return await in_groups(db, PRUNE_GROUP, prune, groups=groups) < groups * PRUNE_GROUP
 
 
 def _end_of(now: int, ttl_s: float) -> int:

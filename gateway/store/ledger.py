@@ -6,6 +6,7 @@ steps that block nobody.
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import msgspec
@@ -182,18 +183,22 @@ async def unbalanced(db: Store) -> list[Difference]:
 
 
 class Pruned(NamedTuple):
-    """How many entries were deleted, the id up to which all were looked at, and the moment up to which what is old may
-    go (None: the ledger is empty).
+    """How many entries were deleted, the id up to which all were looked at, the moment up to which what is old may go
+    (None: the ledger is empty), and whether nothing of that is left.
     """
 
     entries: int
     position: int
     before: int | None
+    done: bool = True
 
 
-async def prune_ledger(db: Store, keep_ms: int, now: int, *, position: int = 0) -> Pruned:
+async def prune_ledger(
+    db: Store, keep_ms: int, now: int, *, position: int = 0, before: int | None = None, pages: int | None = None
+) -> Pruned:
     """Delete the entries older than `keep_ms` milliseconds at `now` (milliseconds since 1970 UTC), but those of
-    periods that never end or that began since; `position` is what the call before returned.
+    periods that never end or that began since; `position` is what the call before returned. At most `pages` of the
+    ledger are looked at; who goes on says `before` as it was returned.
 
     A clock that is wrong must not cost the ledger: see `prune_audit`, which goes by the same rule.
     """
@@ -201,12 +206,13 @@ async def prune_ledger(db: Store, keep_ms: int, now: int, *, position: int = 0) 
     if not rows:
         return Pruned(0, 0, None)
     [(newest, last)] = rows
-    mark = await _pruned_before(db)
-    before = min(now, newest) - keep_ms
-    if mark is not None:
-        before = min(before, mark + PRUNE_STEP_MS)
+    if before is None:
+        mark = await _pruned_before(db)
+        before = min(now, newest) - keep_ms
+        if mark is not None:
+            before = min(before, mark + PRUNE_STEP_MS)
     deleted = 0
-    while True:
+    for _ in itertools.count() if pages is None else range(pages):
         [[(end, at, old)]] = await db.scan(Statement(_PAGE, (before, last, position, PRUNE_PAGE)))
         if old:
             reached = Statement(_REACHED, (_PRUNED_BEFORE, str(before)))
@@ -215,6 +221,7 @@ async def prune_ledger(db: Store, keep_ms: int, now: int, *, position: int = 0) 
         elif end is None or at >= before:
             return Pruned(deleted, position, before)
         position = end
+    return Pruned(deleted, position, before, done=False)
 
 
 _OLD = "at < ?1 AND period_start < ?1 AND period IS NOT 'never' AND id < ?2"

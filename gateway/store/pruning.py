@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from gateway.store.driver import Statement
@@ -13,13 +14,14 @@ PRUNE_GROUP = 500
 """Rows changed in one commit."""
 
 
-async def in_groups(db: Store, size: int, *statements: Statement) -> int:
+async def in_groups(db: Store, size: int, *statements: Statement, groups: int | None = None) -> int:
     """Write the statements again and again until the last one, which returns a row for each that it changes and at
-    most `size`, changes fewer; how many it changed in all.
+    most `size`, changes fewer, or `groups` times; how many it changed in all.
     """
     changed = 0
-    while True:
+    for _ in itertools.count() if groups is None else range(groups):
         group = len((await db.write(*statements)).rows[-1])
         changed += group
         if group < size:
-            return changed
+            break
+    return changed

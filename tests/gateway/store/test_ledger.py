@@ -9,7 +9,7 @@ import pytest
 from gateway.core.clock import DAY_MS, HOUR_MS
 from gateway.core.spending import Order
 from gateway.errors import Conflict
-from gateway.store import ledger
+from gateway.store import leases, ledger, quotas
 from gateway.store.backup import restore
 from gateway.store.database import Database, Statement
 from gateway.store.http_streams import HttpServer
@@ -78,7 +78,7 @@ async def test_a_text_that_is_not_utf_8_does_not_hide_the_others(spenders: Spend
 async def test_an_empty_ledger(spenders: Spenders) -> None:
     assert await list_ledger(spenders.database, spenders.ADA) == []
     assert await unbalanced(spenders.database) == []
-    assert await prune_ledger(spenders.database, KEEP, spenders.now) == (0, 0, None)
+    assert await prune_ledger(spenders.database, KEEP, spenders.now) == (0, 0, None, True)
 
 
 async def test_whoever_writes_a_balance_is_booked(spenders: Spenders) -> None:
@@ -275,6 +275,28 @@ async def test_housekeeping_looks_once_in_an_hour(spenders: Spenders) -> None:
     assert len(await kinds(spenders)) == 2
     await spenders.quotas.keep_house(KEEP, spenders.now + HOUR_MS)
     assert await kinds(spenders) == ["consume young"]
+
+
+async def test_much_that_is_old_is_deleted_in_several_calls(
+    spenders: Spenders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "PRUNE_PAGE", 3)
+    monkeypatch.setattr(leases, "PRUNE_GROUP", 2)
+    monkeypatch.setattr(quotas, "PRUNE_PAGES", 2)
+    monkeypatch.setattr(quotas, "PRUNE_GROUPS", 1)
+    for number in range(7):
+        await consume(spenders, f"k{number}")
+    for number in range(5):
+        await spenders.quotas.leases.reserve(spenders.ADA, spenders.ADA, "mail", 1, f"l{number}", 60)
+        await spenders.quotas.leases.release(spenders.ADA, f"l{number}")
+    spenders.now += KEEP + DAY_MS
+    await consume(spenders, "young")
+    left = []
+    for minute in range(6):
+        await spenders.quotas.keep_house(KEEP, spenders.now + minute * 60_000)
+        left.append((len(await kinds(spenders)), (await spenders.sql("SELECT count(*) FROM leases"))[0][0]))
+    assert left == [(12, 5), (6, 5), (1, 5), (1, 3), (1, 1), (1, 0)]
+    assert await unbalanced(spenders.database) == []
 
 
 async def tables(database: Database) -> list[object]:
