@@ -292,3 +292,16 @@ async def test_an_order_that_comes_when_the_last_one_is_answered(spenders: Spend
 
     spender.submit(Order(ADA, ADA, "mail", 1, "k0"), again)
     await asyncio.wait_for(done.wait(), 30)
+
+
+async def test_keys_are_of_the_id_that_used_them(spenders: Spenders, spender: Spender) -> None:
+    first = await spender.consume(Order(BEN, BEN, "mail", 1, "k"))
+    await spenders.sql("UPDATE users SET id = 'u_benjamin' WHERE id = 'u_ben'")
+    moved = await spender.consume(Order("user:u_benjamin", "user:u_benjamin", "mail", 1, "k"))
+    assert moved.balance.used == 2
+    await spenders.sql("DELETE FROM users WHERE id = 'u_benjamin'")
+    await spenders.sql("INSERT INTO users(id, username, plan) VALUES ('u_ben', 'benny', 'pro')")
+    assert await spender.consume(Order(BEN, BEN, "mail", 1, "k")) == first
+    assert await spenders.usage(BEN, "mail") == []
+    with pytest.raises(Conflict):
+        await spender.consume(Order(BEN, BEN, "mail", 2, "k"))
