@@ -225,9 +225,13 @@ async def test_waiting_for_a_write(server: ScriptedServer) -> None:
 
 
 async def test_waiting_for_a_write_that_changed_nothing(server: ScriptedServer) -> None:
-    async with channel_to(server) as channel:
+    clock = ManualClock()
+    async with channel_to(server, clock=clock) as channel:
         server.seq = 50
-        assert await channel.wait_for(50) == 50
+        waiting = asyncio.create_task(channel.wait_for(50))
+        await asyncio.sleep(0)
+        await clock.advance(0.3)
+        assert await waiting == 50
 
 
 async def test_requests_fail_when_the_connection_drops(server: ScriptedServer) -> None:

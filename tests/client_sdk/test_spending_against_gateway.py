@@ -21,6 +21,8 @@ from client_sdk import (
     testing,
 )
 from client_sdk.testing import RunningGateway
+from tests.client_sdk.support.clock import ManualClock
+from tests.client_sdk.support.simulated_time import pass_on
 from tests.support.waiting import eventually
 
 gateway = testing.gateway
@@ -116,9 +118,12 @@ async def test_more_than_the_allowance_of_messages_waits_and_the_connection_stay
     gateway: RunningGateway, token: str
 ) -> None:
     gateway.set_quota("u_ada", VOICE, 1000)
-    async with Channel(gateway.url, token) as channel:
+    clock = ManualClock()
+    async with Channel(gateway.url, token, clock=clock) as channel:
         session = channel.session_id
         asking = [asyncio.create_task(channel.consume(VOICE, timeout_s=5.0)) for _ in range(400)]
+        await eventually(lambda: any(one.done() and one.exception() for one in asking))
+        await pass_on(channel, clock, 5.0)
         outcomes = await asyncio.gather(*asking, return_exceptions=True)
         taken = sum(isinstance(outcome, Balance) for outcome in outcomes)
         assert 100 <= taken <= 120
