@@ -109,7 +109,7 @@ async def running_node(
         metrics.watch(lambda: node_metrics(node, accounts))
         await node.feed.start()
         stack.push_async_callback(node.neighbours.leave)
-        own = (node.feed.run(), node.tick(), node.housekeep(), node.neighbours.run(), node.roll_call.run())
+        own = (node.feed.run(), node.tick(), node.housekeeping.run(), node.neighbours.run(), node.roll_call.run())
         for work in (*own, node.reaper.run(), metrics.keep_shared()):
             task = asyncio.create_task(work)
             task.add_done_callback(node.task_ended)

@@ -6,7 +6,7 @@ plan, or of the time, needs no database.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.core.permissions import Grant, RoleGrant
@@ -60,6 +60,10 @@ class UserFacts(NamedTuple):
     memberships: tuple[Membership, ...] = ()
     caps: tuple[Cap, ...] = ()
     member_usages: MemberUsages = NO_MEMBER_USAGES
+
+    def pools(self) -> Sequence[str]:
+        """The organizations whose balances the user's document shows beside the user's own: ``org:ID``."""
+        return [f"org:{membership.organization}" for membership in self.memberships] if self.memberships else ()
 
 
 class Member(NamedTuple):

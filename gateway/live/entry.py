@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.core.document import Document, canonical
@@ -59,6 +59,10 @@ class Entry:
         """Whether nobody needs this entry any more."""
         return not self.watchers
 
+    def pools(self) -> Sequence[str]:
+        """The other documents whose balances this one shows."""
+        return ()
+
     def _publish(self, document: Document, seq: int, causes: frozenset[str]) -> bool:
         """Take over a document; False when nobody can see a difference."""
         before = self.publication
@@ -94,6 +98,9 @@ class UserEntry(Entry):
 
     def idle(self) -> bool:
         return not self.watchers and not self.sessions and not self.readers
+
+    def pools(self) -> Sequence[str]:
+        return self.facts.pools() if self.facts is not None else ()
 
     def answer(self, entry: UserEntry | None) -> None:
         """Give the readers what they wait for; None: there is no such user."""

@@ -25,7 +25,6 @@ from gateway.live.entry import UserEntry
 from gateway.live.hub import Hub
 from gateway.live.newcomers import newer_than_read
 from gateway.live.notes import Notes
-from gateway.live.pacing import pools_of, shown_pools
 from gateway.live.task import READ_AGAIN, Task, causes_of
 from gateway.metrics import Metrics
 from gateway.store.catalog import load_catalog
@@ -215,7 +214,7 @@ class Feed:
         work = self._hub.work
         for doc in work.next_users(ROUND_LIMIT) if work.pacing else ():
             if (entry := self._hub.entries.get(doc)) is not None:
-                work.hurry(shown_pools(entry))
+                work.hurry(entry.pools())
 
     def _postpone(self, taken: list[tuple[str, Task]], read: Mapping[str, LoadedUser | BadDocument | None]) -> None:
         """Who shows a pool all the same whose balance waits (it became a member just now, or was not among the first)
@@ -227,7 +226,7 @@ class Feed:
         for doc, task in tuple(taken):
             user = read.get(doc[5:])
             facts = user.facts if isinstance(user, LoadedUser) else self._hub.facts_of(doc)
-            if work.hurry(pools_of(facts)):
+            if facts is not None and work.hurry(facts.pools()):
                 taken.remove((doc, task))
                 work.user(doc, task)
                 work.users.move_to_end(doc, last=False)
@@ -299,6 +298,7 @@ class Feed:
     def _resync(self, *, anew: bool = False) -> None:
         self.resyncs += 1
         self.credentials.note_all(anew=anew)
+        self.notes.usage_seen = True
         self._hub.work.plan_or_role("", READ_AGAIN)
         self._read_again(self.to_sweep(), READ_AGAIN)
 

@@ -19,7 +19,6 @@ from gateway.live.connection import Connection
 from gateway.live.counters import HubCounters
 from gateway.live.entry import Entry, OrganizationEntry, UserEntry, unbuildable
 from gateway.live.outbox import Outbox
-from gateway.live.pacing import shown_pools
 from gateway.live.pending import PendingWork
 from gateway.live.presence import Presence
 from gateway.live.related import Related
@@ -36,12 +35,12 @@ DUE_SPARE = 1_000
 class Hub:
     """Documents by name, the sessions that watch them, and the catalog that they share."""
 
-    def __init__(self, *, max_documents: int, max_sessions_per_user: int) -> None:
+    def __init__(self, work: PendingWork, *, max_documents: int, max_sessions_per_user: int) -> None:
         self.epoch = ""
         self.position = 0
         self.catalog = Catalog()
         self.entries: dict[str, Entry] = {}
-        self.work = PendingWork()
+        self.work = work
         self.related = Related()
         self.counters = HubCounters()
         self.outbox = Outbox()
@@ -94,12 +93,12 @@ class Hub:
         way: most commits are about other documents.
         """
         concerns = self.work.concerns
-        if entry.fault is None and not concerns(entry.doc) and not any(map(concerns, shown_pools(entry))):
+        if entry.fault is None and not concerns(entry.doc) and not any(map(concerns, entry.pools())):
             entry.confirm(self.position)
 
     def hurry(self, entry: Entry) -> bool:
         """Let what waits of the balances that a document shows be read at once; True when there was something."""
-        hurried = self.work.hurry((entry.doc, *shown_pools(entry)))
+        hurried = self.work.hurry((entry.doc, *entry.pools()))
         if hurried and isinstance(entry, UserEntry):
             self.work.user(entry.doc, Task(Part.NONE, USAGE))
         return hurried

@@ -11,7 +11,6 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway import __version__
@@ -22,20 +21,23 @@ from gateway.core.principal import Principal
 from gateway.core.session import NEVER, Session, SessionLimits
 from gateway.core.text import make_id
 from gateway.core.wire import Codec
-from gateway.errors import Ending, GatewayError, NotFound, StoreError, Unavailable
+from gateway.errors import Ending, GatewayError, NotFound, Unavailable
 from gateway.live.clock import Clock
 from gateway.live.connection import Connection
 from gateway.live.entry import UserEntry
 from gateway.live.feed import Feed
+from gateway.live.housekeeping import Housekeeping
 from gateway.live.hub import Hub
 from gateway.live.neighbours import Neighbours
+from gateway.live.pacing import EVERY_S
+from gateway.live.pending import PendingWork
 from gateway.live.reaper import Reaper
 from gateway.live.rollcall import RollCall
 from gateway.live.spending import Spending
+from gateway.live.sweep import Sweep
 from gateway.metrics import Metrics
-from gateway.store.changes import prune
 from gateway.store.database import Database
-from gateway.store.nodes import NodeRecord, forget_writers
+from gateway.store.nodes import NodeRecord
 from gateway.store.quotas import Quotas
 
 if TYPE_CHECKING:
@@ -46,8 +48,6 @@ log = logging.getLogger("gateway.node")
 TICK_S = 0.1
 READ_TIMEOUT_S = 5.0
 CLOCK_JUMP_MS = 2_000
-HOUSEKEEPING_S = 60.0
-WRITERS_KEPT_MS = 7 * 86_400_000
 DRAIN_BATCH = 50
 RETURNS_PER_S = 1_000
 """How fast the sessions of one node may come back after all of them were ended."""
@@ -59,8 +59,12 @@ class Node:
     """Composes hub, feed and authenticator for one process and keeps its sessions.
 
     `keep_records` deletes what is kept long enough of logins and what hangs on them, and of what was spent. `broken`
-    when one of the node's long-lived tasks ended by a fault of ours.
+    when one of the node's long-lived tasks ended by a fault of ours. `show_every_s`: see `Pacing`.
     """
+
+    draining = False
+    broken = False
+    stale_since: int | None = None
 
     def __init__(
         self,
@@ -73,35 +77,56 @@ class Node:
         metrics: Metrics,
         keep_records: Callable[[Instant], Awaitable[None]],
         quotas: Quotas,
+        *,
+        show_every_s: float = EVERY_S,
     ) -> None:
-        self.name, self.clock, self.metrics = name, clock, metrics
-        self.database, self.authenticator = database, authenticator
-        self.quotas, self.spending = quotas, Spending(quotas)
-        self.hub = Hub(max_documents=channel.max_documents, max_sessions_per_user=channel.max_sessions_per_user)
-        self.hub.work.pacing.spends = lambda: self.spending.open
-        feed = partial(Feed, database, self.hub, self.authenticator, clock, metrics=metrics)
-        self.feed = feed(on_stale=self._store_stale, on_fresh=self._store_fresh, on_replaced=self._store_replaced)
-        self.reaper = Reaper(quotas.leases, clock, self.feed.notes)
-        self.neighbours = Neighbours(name, database, clock, self.hub.presence, self._record)
-        self.roll_call = RollCall(database, clock, self.hub.presence, self.neighbours)
+        self.name = name
+        self.clock = clock
+        self.metrics = metrics
+        self.database = database
+        self.authenticator = authenticator
+        self.quotas = quotas
+        self.spending = Spending(quotas)
         self.send_timeout_s = channel.send_timeout_s
-        self.sessions: dict[Connection, None] = {}
-        self.strangers: set[Connection] = set()
-        self.draining = self.broken = False
-        self.handshakes: Counter[str] = Counter()
-        self.ended_by: Counter[str] = Counter()
-        self.stale_since: int | None = None
-        self._keep_records = keep_records
         self._channel = channel
         self._started_at = clock.now().wall
-        self._sweep_s, self._keep_s = changes.sweep_s, changes.keep_s
         self._limits = _limits(channel)
+        self._begin_without_sessions()
+        work = PendingWork(lambda: quotas.spender.busy, show_every_s=show_every_s)
+        self._follow(work, changes, keep_records)
+
+    def _begin_without_sessions(self) -> None:
+        self.sessions: dict[Connection, None] = {}
+        self.strangers: set[Connection] = set()
+        self.handshakes: Counter[str] = Counter()
+        self.ended_by: Counter[str] = Counter()
         self._deadlines: list[tuple[float, int, Connection]] = []
         self._numbers = itertools.count()
-        self._revocations_at = clock.now().mono + changes.sweep_s
-        self._sweep_queue: list[str] = []
-        self._sweep_share = self._sweep_rate = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def _follow(
+        self, work: PendingWork, changes: ChangesConfig, keep_records: Callable[[Instant], Awaitable[None]]
+    ) -> None:
+        """Make what follows the database and what tends it."""
+        channel, database, clock = self._channel, self.database, self.clock
+        self.hub = Hub(work, max_documents=channel.max_documents, max_sessions_per_user=channel.max_sessions_per_user)
+        self.feed = Feed(
+            database,
+            self.hub,
+            self.authenticator,
+            clock,
+            metrics=self.metrics,
+            on_stale=self._store_stale,
+            on_fresh=self._store_fresh,
+            on_replaced=self._store_replaced,
+        )
+        self.sweep = Sweep(self.feed, changes.sweep_s)
+        self.neighbours = Neighbours(self.name, database, clock, self.hub.presence, self._record)
+        self.roll_call = RollCall(database, clock, self.hub.presence, self.neighbours)
+        self.reaper = Reaper(self.quotas.leases, clock, self.feed.notes, self.neighbours)
+        self.housekeeping = Housekeeping(
+            database, self.authenticator, clock, self.feed, self.neighbours, work.recent, changes, keep_records
+        )
 
     # --- sessions ---
 
@@ -192,7 +217,7 @@ class Node:
                 self.schedule(connection)
         self._tick_sessions(at.mono)
         self.feed.clock_moved(at.wall)
-        self._sweep(at.mono - before.mono)
+        self.sweep.go_on(at.mono - before.mono)
 
     def _tick_sessions(self, mono: float) -> None:
         deadlines = self._deadlines
@@ -204,52 +229,6 @@ class Node:
             if connection.deadline() <= mono:
                 connection.tick()
             self.schedule(connection)
-
-    def _sweep(self, elapsed_s: float) -> None:
-        """Take this moment's share of the documents, so that each one is read again within `sweep_s`."""
-        if not self._sweep_queue:
-            self._sweep_queue = self.feed.to_sweep()
-            self._sweep_rate = len(self._sweep_queue) / self._sweep_s
-            if self._sweep_queue:
-                self.feed.sweep_catalog()
-        self._sweep_share = min(self._sweep_share + elapsed_s * self._sweep_rate, len(self._sweep_queue))
-        share = int(self._sweep_share)
-        if share:
-            self._sweep_share -= share
-            docs, self._sweep_queue = self._sweep_queue[:share], self._sweep_queue[share:]
-            self.feed.sweep(docs)
-
-    async def housekeep(self) -> None:
-        """Keep house now and then. Runs until cancelled."""
-        # Nodes that were started together do not write together.
-        await asyncio.sleep(random.uniform(0, HOUSEKEEPING_S))
-        while True:
-            await asyncio.sleep(HOUSEKEEPING_S)
-            try:
-                await self.keep_house()
-            except StoreError as exc:
-                log.warning("housekeeping was put off", extra={"error": str(exc)})
-            except Exception:
-                log.exception("housekeeping failed")
-            self.hub.work.recent.turn()
-
-    async def keep_house(self) -> None:
-        """Write down the use of tokens, and if no other node does it, delete what is kept long enough. Raises
-        `StoreError`."""
-        await self.authenticator.record_use()
-        await self._look_for_lost_revocations()
-        if self.neighbours.first:
-            at = self.clock.now()
-            await prune(self.database, self._keep_s * 1000, at.wall)
-            await self._keep_records(at)
-            await forget_writers(self.database, at.wall - WRITERS_KEPT_MS)
-
-    async def _look_for_lost_revocations(self) -> None:
-        """Read all that is revoked once in a sweep: whoever dropped the triggers did not log it."""
-        mono = self.clock.now().mono
-        if mono >= self._revocations_at:
-            await self.feed.credentials.look_for_lost(self.database.near)
-            self._revocations_at = mono + self._sweep_s
 
     def _record(self) -> NodeRecord:
         hub = self.hub

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gateway.live.entry import UserEntry
-from gateway.live.pacing import shown_pools
 from gateway.live.task import Task, shared_task, user_task
 from gateway.store.changes import Change
 
@@ -49,7 +48,7 @@ class Notes:
             if self._knows(doc):
                 hub.work.balance(doc, shared_task(cause, at))
         elif isinstance(entry := hub.entries.get(doc), UserEntry) and not hub.resting.end(doc):
-            hub.work.balance(doc, user_task(cause, at), shown_pools(entry))
+            hub.work.balance(doc, user_task(cause, at), entry.pools())
 
     def read_user(self, entry: UserEntry, task: Task, *, credentials: bool) -> None:
         """Read a user's document again; with `credentials`, those of the user's sessions too."""

@@ -10,32 +10,30 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from gateway.core.facts import UserFacts
 from gateway.live.task import Task
-
-if TYPE_CHECKING:
-    from gateway.live.entry import Entry
 
 QUIET_S = 0.25
 """A balance that did not move for so long is shown at once when it does."""
 EVERY_S = 0.05
 AT_ONCE = 100
-"""While this process spends: documents that are let go at a time, and that are shown at once in this time, 2,000 a
-second of each sort. Whoever asks for units comes first then; else there is no such bound."""
+"""While this process has many orders to carry out: documents that are let go at a time, and that are shown at once in
+this time, 2,000 a second of each sort. Whoever asks for units comes first then; else there is no such bound."""
 
 LONG_AGO = float("-inf")
 
 
 class Pacing:
-    """The documents that wait. `let_go` takes one of them and what is to be done about it, on the event loop; `spends`
-    says whether this process has something better to do.
+    """The documents that wait. `let_go` takes one of them and what is to be done about it, on the event loop, every
+    `every_s` seconds; `busy` says whether this process has something better to do.
     """
 
-    def __init__(self, let_go: Callable[[str, Task], None]) -> None:
-        self.spends: Callable[[], object] = lambda: False
+    def __init__(
+        self, let_go: Callable[[str, Task], None], busy: Callable[[], bool], *, every_s: float = EVERY_S
+    ) -> None:
         self._let_go = let_go
+        self._busy = busy
+        self._every_s = every_s
         self._waiting: OrderedDict[str, Task] = OrderedDict()
         self._moved: OrderedDict[str, float] = OrderedDict()
         self._slot = 0
@@ -63,7 +61,7 @@ class Pacing:
         if known is None or task.adds_to(known):
             waiting[doc] = task if known is None else known.join(task)
         if self._timer is None:
-            self._timer = loop.call_later(EVERY_S, self._release)
+            self._timer = loop.call_later(self._every_s, self._release)
         return True
 
     def take(self, doc: str) -> Task | None:
@@ -84,28 +82,16 @@ class Pacing:
             del moved[oldest]
 
     def _may_go_at_once(self, now: float) -> bool:
-        slot = int(now / EVERY_S)
+        slot = int(now / self._every_s)
         if slot != self._slot:
             self._slot, self._shown_at_once = slot, 0
         self._shown_at_once += 1
-        return self._shown_at_once <= AT_ONCE or not self.spends()
+        return self._shown_at_once <= AT_ONCE or not self._busy()
 
     def _release(self) -> None:
         self._timer = None
         waiting = len(self._waiting)
-        for _ in range(min(AT_ONCE, waiting) if self.spends() else waiting):
+        for _ in range(min(AT_ONCE, waiting) if self._busy() else waiting):
             self._let_go(*self._waiting.popitem(last=False))
         if self._waiting:
-            self._timer = asyncio.get_running_loop().call_later(EVERY_S, self._release)
-
-
-def pools_of(facts: UserFacts | None) -> Sequence[str]:
-    """The organizations whose balances a user's document shows beside the user's own: ``org:ID``."""
-    if facts is None or not facts.memberships:
-        return ()
-    return [f"org:{membership.organization}" for membership in facts.memberships]
-
-
-def shown_pools(entry: Entry) -> Sequence[str]:
-    """The same of a document that is held; an organization's shows no other's."""
-    return pools_of(getattr(entry, "facts", None))
+            self._timer = asyncio.get_running_loop().call_later(self._every_s, self._release)

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from gateway.live.pacing import Pacing
+from gateway.live.pacing import EVERY_S, Pacing
 from gateway.live.task import USAGE, Task
 
 
@@ -38,14 +38,16 @@ class RecentChanges:
 
 
 class PendingWork:
-    """The feed's list, in the order in which documents first came onto it."""
+    """The feed's list, in the order in which documents first came onto it. `busy` and `show_every_s` are of the
+    balances that wait: see `Pacing`.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, busy: Callable[[], bool], *, show_every_s: float = EVERY_S) -> None:
         self.users: OrderedDict[str, Task] = OrderedDict()
         self.organizations: dict[str, Task] = {}
         self.catalog: dict[str, Task] = {}
         self.credentials: dict[str, int | None] = {}
-        self.pacing = Pacing(self._put)
+        self.pacing = Pacing(self._put, busy, every_s=show_every_s)
         self.recent = RecentChanges()
         self.taken: set[str] = set()
         """The documents that a round has taken from the list and not published yet."""

@@ -15,6 +15,7 @@ from gateway.core.instant import Instant
 from gateway.core.wire import JSON, Codec
 from gateway.live.connection import Connection
 from gateway.live.node import Node
+from gateway.live.pacing import EVERY_S
 from gateway.live.resting import REST_MS
 from gateway.metrics import Metrics
 from gateway.store.changes import last_seq
@@ -149,7 +150,13 @@ class Rig:
     """One node. Use as ``async with Rig(database) as rig``; `limits` are fields of ``[channel]``."""
 
     def __init__(
-        self, database: Database, *, name: str = "n1", changes: ChangesConfig | None = None, **limits: Any
+        self,
+        database: Database,
+        *,
+        name: str = "n1",
+        changes: ChangesConfig | None = None,
+        show_every_s: float = EVERY_S,
+        **limits: Any,
     ) -> None:
         self.database = database
         self.store = FlakyStore(database)
@@ -167,6 +174,7 @@ class Rig:
             Metrics(),
             self.accounts.keep_house,
             Quotas(self.store, lambda: self.clock.wall),  # type: ignore[arg-type]
+            show_every_s=show_every_s,
         )
         self.hub, self.feed = self.node.hub, self.node.feed
         self._tasks: list[asyncio.Task[None]] = []

@@ -51,7 +51,7 @@ async def test_a_store_that_is_away_makes_stale_and_what_was_missed_comes_after_
     rig.store.recover()
     update, fresh = await statuses(ada, 2)
     assert (update["op"], update["patch"]["identity"]["name"]) == ("update", "New")
-    assert fresh == stale | {"store": "fresh", "age_s": 7 + stale["age_s"]}
+    assert fresh == stale | {"store": "fresh", "age_s": round(7 + stale["age_s"], 3)}
     assert [message["op"] for message in bob.take()] == ["status", "status"]
     assert rig.node.not_ready() == []
 
@@ -402,11 +402,11 @@ async def test_the_sweep_takes_each_document_once_in_its_time(cast: Database) ->
         assert len(peers) == 4
         read = rig.feed.documents_read
         for _ in range(100):
-            rig.node._sweep(1.0)
+            rig.node.sweep.go_on(1.0)
             await rig.settle()
         assert rig.feed.documents_read == read + 4
         for _ in range(10):
-            rig.node._sweep(10.0)
+            rig.node.sweep.go_on(10.0)
             await rig.settle()
         assert rig.feed.documents_read == read + 8
 

@@ -306,11 +306,11 @@ async def test_a_sweep_finds_what_nobody_logged(rig: Logins) -> None:
     ada, token = await rig.connect(rig.token("s_1")), rig.token("s_1")
     await rig.run("DROP TRIGGER login_sessions_update")
     await rig.run("UPDATE login_sessions SET revoked_at = 5 WHERE id = 's_1'")
-    await rig.node.keep_house()
+    await rig.node.housekeeping.keep_house()
     assert not await rig.refused(token)
     rig.clock.advance(600)
     token = rig.token("s_1")
-    await rig.node.keep_house()
+    await rig.node.housekeeping.keep_house()
     assert await rig.refused(token)
     rig.feed.sweep(["user:ada"])
     await rig.settle()
@@ -335,7 +335,7 @@ async def test_a_key_that_was_withdrawn_does_not_come_back_by_an_older_reading(
 
     rig.clock.advance(600)
     monkeypatch.setattr(keyring, "list_keys", slow)
-    keeping = asyncio.create_task(rig.node.keep_house())
+    keeping = asyncio.create_task(rig.node.housekeeping.keep_house())
     await old.wait()
     await rig.database.write(delete_keys("another"))
     await keeping

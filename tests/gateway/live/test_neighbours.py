@@ -300,7 +300,7 @@ async def test_the_log_is_shortened_by_one_node_and_the_use_of_tokens_written_by
     await rig.node.neighbours.beat()
     await rig.connect(token_text("ada"))
     [[(before,)]] = await cast.read(Statement("SELECT count(*) FROM change_log"))
-    await rig.node.keep_house()
+    await rig.node.housekeeping.keep_house()
     used, [(after,)] = await cast.read(
         Statement("SELECT id FROM api_tokens WHERE last_used_at IS NOT NULL"),
         Statement("SELECT count(*) FROM change_log WHERE at = 0"),
@@ -308,6 +308,6 @@ async def test_the_log_is_shortened_by_one_node_and_the_use_of_tokens_written_by
     assert (used, after) == ([("t_ada",)], before)
     await other.view.leave()
     await rig.node.neighbours.beat()
-    await rig.node.keep_house()
+    await rig.node.housekeeping.keep_house()
     [[(left,)]] = await cast.read(Statement("SELECT count(*) FROM change_log WHERE at = 0"))
     assert left < before

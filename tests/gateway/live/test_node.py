@@ -120,9 +120,10 @@ async def test_housekeeping_that_fails_is_told_and_done_again(
         done += 1
         raise ValueError("a fault of ours")
 
-    monkeypatch.setattr("gateway.live.node.HOUSEKEEPING_S", 0.001)
-    monkeypatch.setattr(rig.node, "keep_house", fail)
-    working = asyncio.create_task(rig.node.housekeep())
+    housekeeping = rig.node.housekeeping
+    monkeypatch.setattr(housekeeping, "_every_s", 0.001)
+    monkeypatch.setattr(housekeeping, "keep_house", fail)
+    working = asyncio.create_task(housekeeping.run())
     try:
         await eventually(lambda: done >= 3)
         assert not working.done()

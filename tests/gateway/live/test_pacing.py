@@ -18,6 +18,7 @@ from gateway.live.pending import PendingWork
 from gateway.live.task import USAGE, Task, causes_of
 from gateway.store.database import Database, Statement
 from gateway.store.documents import Part
+from gateway.store.spending import BUSY
 from tests.support.node_rig import Peer, Rig
 from tests.support.people import add_plan, add_token, add_user, insert, run, token_text
 from tests.support.virtual_time import VirtualTimeLoop
@@ -32,7 +33,8 @@ class Shown:
 
     def __init__(self, loop: VirtualTimeLoop) -> None:
         self.loop = loop
-        self.pacing = Pacing(lambda doc, task: self.gone.append((loop.time(), doc, task)))
+        self.busy = False
+        self.pacing = Pacing(lambda doc, task: self.gone.append((loop.time(), doc, task)), lambda: self.busy)
         self.gone: list[tuple[float, str, Task]] = []
 
     def move(self, doc: str, task: Task = MOVED, pools: tuple[str, ...] = ()) -> bool:
@@ -83,8 +85,8 @@ def test_what_waits_is_joined_with_what_follows(shown: Shown) -> None:
     assert not shown.pacing
 
 
-def test_while_units_are_spent_who_waits_longest_goes_first_and_a_hundred_at_a_time(shown: Shown) -> None:
-    shown.pacing.spends = lambda: True
+def test_while_orders_wait_who_waits_longest_goes_first_and_a_hundred_at_a_time(shown: Shown) -> None:
+    shown.busy = True
     names = [f"user:{n}" for n in range(250)]
     for name in names[:AT_ONCE]:
         assert shown.move(name)
@@ -102,7 +104,7 @@ def test_while_units_are_spent_who_waits_longest_goes_first_and_a_hundred_at_a_t
     assert not shown.pacing
 
 
-def test_while_nothing_is_spent_here_many_balances_are_shown_together(shown: Shown) -> None:
+def test_while_no_orders_wait_here_many_balances_are_shown_together(shown: Shown) -> None:
     """Somebody's SQL moved them all in one commit, and again."""
     names = [f"user:{n}" for n in range(5_000)]
     for name in names:
@@ -171,7 +173,7 @@ def test_each_document_is_shown_20_times_a_second_at_most_and_the_truth_last(mov
 
 
 async def test_another_change_takes_along_what_waits_and_what_is_listed_takes_usage_in() -> None:
-    work = PendingWork()
+    work = PendingWork(lambda: False)
     work.balance("user:ada", MOVED)
     work.take_users(9)
     work.taken.clear()
@@ -197,7 +199,7 @@ async def test_another_change_takes_along_what_waits_and_what_is_listed_takes_us
 
 
 async def test_what_is_forgotten_does_not_come_back() -> None:
-    work = PendingWork()
+    work = PendingWork(lambda: False)
     for _ in range(2):
         work.balance("user:ada", MOVED)
     work.forget("user:ada")
@@ -207,7 +209,7 @@ async def test_what_is_forgotten_does_not_come_back() -> None:
 
 
 async def test_who_stops_watching_a_pool_takes_nothing_from_those_who_show_it() -> None:
-    work = PendingWork()
+    work = PendingWork(lambda: False)
     for _ in range(2):
         work.balance("org:a", MOVED)
         work.take_organizations()
@@ -220,7 +222,7 @@ async def test_who_stops_watching_a_pool_takes_nothing_from_those_who_show_it() 
 
 
 @pytest.fixture
-async def rig(database: Database) -> AsyncIterator[Rig]:
+async def team(database: Database) -> Database:
     await database.write(
         *add_plan("free", minutes=100_000),
         *add_plan("team", ["a"], minutes=100_000),
@@ -230,7 +232,19 @@ async def rig(database: Database) -> AsyncIterator[Rig]:
         insert("organizations", id="acme", name="Acme", plan="team"),
         *(insert("memberships", org_id="acme", user_id=name, role="member") for name in ("ada", "bob")),
     )
-    async with Rig(database, messages_per_minute=1_000_000) as rig:
+    return database
+
+
+@pytest.fixture
+async def rig(team: Database) -> AsyncIterator[Rig]:
+    async with Rig(team, messages_per_minute=1_000_000) as rig:
+        yield rig
+
+
+@pytest.fixture
+async def slow(team: Database) -> AsyncIterator[Rig]:
+    """What waits, waits for as long as a test lasts."""
+    async with Rig(team, messages_per_minute=1_000_000, show_every_s=30.0) as rig:
         yield rig
 
 
@@ -266,137 +280,154 @@ async def test_a_balance_that_moves_all_the_time_is_shown_20_times_a_second(rig:
         assert bob.take() == []
 
 
-async def test_another_change_is_sent_at_once_with_the_balance_of_its_moment(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.live.pacing.EVERY_S", 30.0)
-    ada = await rig.connect(ADA)
+async def test_another_change_is_sent_at_once_with_the_balance_of_its_moment(slow: Rig) -> None:
+    ada = await slow.connect(ADA)
     spend(ada, 1)
-    await rig.settle()
+    await slow.settle()
     ada.take()
     spend(ada, 2)
-    await eventually(lambda: rig.hub.work.pacing)
+    await eventually(lambda: slow.hub.work.pacing)
     assert [message["op"] for message in ada.take()] == ["reply"]
-    await run(rig.database, "UPDATE users SET name = 'Ada' WHERE id = 'ada'")
-    await eventually(lambda: not rig.hub.work.pacing)
-    await rig.settle()
+    await run(slow.database, "UPDATE users SET name = 'Ada' WHERE id = 'ada'")
+    await eventually(lambda: not slow.hub.work.pacing)
+    await slow.settle()
     update = ada.one("update")
     assert update["causes"] == ["profile", "quota_usage"]
     assert (used(ada), ada.documents["user:ada"]["identity"]["name"]) == (2, "Ada")
 
 
-async def test_nothing_is_confirmed_beyond_what_was_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.live.pacing.EVERY_S", 30.0)
-    ada, bob = await rig.connect(ADA), await rig.connect(BOB)
+async def test_nothing_is_confirmed_beyond_what_was_read(slow: Rig) -> None:
+    ada, bob = await slow.connect(ADA), await slow.connect(BOB)
     spend(ada, 1, org="acme")
-    await rig.settle()
+    await slow.settle()
     bob.take()
     shown = bob.seqs["user:bob"]
     spend(ada, 2, org="acme")
-    await eventually(lambda: rig.hub.work.pacing and rig.feed.position > shown)
-    entry = rig.hub.entries["user:bob"]
-    rig.hub.confirm(entry)
+    await eventually(lambda: slow.hub.work.pacing and slow.feed.position > shown)
+    entry = slow.hub.entries["user:bob"]
+    slow.hub.confirm(entry)
     assert entry.publication is not None
     assert entry.publication.seq == shown, "the pool that it shows has moved since"
 
 
 @pytest.mark.parametrize("how", ["sync", "watch", "http"])
-async def test_who_asks_does_not_wait(rig: Rig, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.live.pacing.EVERY_S", 30.0)
-    ada = await rig.connect(ADA)
+async def test_who_asks_does_not_wait(slow: Rig, how: str) -> None:
+    ada = await slow.connect(ADA)
     spend(ada, 1)
-    await rig.settle()
+    await slow.settle()
     spend(ada, 2)
-    await eventually(lambda: rig.hub.work.pacing)
+    await eventually(lambda: slow.hub.work.pacing)
     ada.take()
     if how == "http":
-        entry = await rig.node.user("ada")
+        entry = await slow.node.user("ada")
         assert entry.publication is not None
         assert entry.publication.document.data()["quotas"]["minutes"]["used"] == 2
         return
     ada.say(**{"op": how, "id": "9"} | ({"doc": "self"} if how == "sync" else {"docs": ["self"]}))
-    await rig.settle()
+    await slow.settle()
     ada.take()
     assert used(ada) == 2
 
 
-async def test_http_sees_a_pool_that_moved_in_the_member_that_is_read(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.live.pacing.EVERY_S", 30.0)
-    ada, bob = await rig.connect(ADA), await rig.connect(BOB)
+async def test_http_sees_a_pool_that_moved_in_the_member_that_is_read(slow: Rig) -> None:
+    ada, bob = await slow.connect(ADA), await slow.connect(BOB)
     spend(ada, 1, org="acme")
-    await rig.settle()
+    await slow.settle()
     spend(ada, 2, org="acme")
-    await eventually(lambda: rig.hub.work.pacing)
-    entry = await rig.node.user("bob")
+    await eventually(lambda: slow.hub.work.pacing)
+    entry = await slow.node.user("bob")
     assert entry.publication is not None
     assert entry.publication.document.data()["organizations"]["acme"]["quotas"]["minutes"]["used"] == 2
     await eventually(lambda: used(bob, pool=True) == 2 if bob.take() else False)
 
 
-async def test_who_becomes_a_member_while_the_pool_moves_sees_one_state_of_both(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.live.pacing.EVERY_S", 30.0)
-    await rig.database.write(add_user("eve"), add_token("eve", token_text("eve")))
-    ada, eve = await rig.connect(ADA), await rig.connect(token_text("eve"))
+async def test_who_becomes_a_member_while_the_pool_moves_sees_one_state_of_both(slow: Rig) -> None:
+    await slow.database.write(add_user("eve"), add_token("eve", token_text("eve")))
+    ada, eve = await slow.connect(ADA), await slow.connect(token_text("eve"))
     spend(ada, 1, org="acme")
-    await rig.settle()
+    await slow.settle()
     spend(ada, 2, org="acme")
-    await eventually(lambda: rig.hub.work.pacing)
-    await run(rig.database, "INSERT INTO memberships(org_id, user_id, role) VALUES ('acme', 'eve', 'member')")
+    await eventually(lambda: slow.hub.work.pacing)
+    await run(slow.database, "INSERT INTO memberships(org_id, user_id, role) VALUES ('acme', 'eve', 'member')")
     await eventually(lambda: eve.take() and "acme" in eve.documents["user:eve"]["organizations"])
     assert used(eve, pool=True) == 2
-    [[(last,)]] = await rig.database.read(Statement("SELECT max(seq) FROM change_log"))
+    [[(last,)]] = await slow.database.read(Statement("SELECT max(seq) FROM change_log"))
     assert eve.seqs["user:eve"] == last
 
 
-async def test_what_may_be_seen_does_not_wait_for_balances(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.live.pacing.EVERY_S", 30.0)
-    await rig.database.write(
+async def test_what_may_be_seen_does_not_wait_for_balances(slow: Rig) -> None:
+    await slow.database.write(
         Statement("INSERT INTO user_permissions(user_id, permission) VALUES ('ada', 'users.read')")
     )
-    ada = await rig.connect(ADA, watch=["self", "user:bob"])
+    ada = await slow.connect(ADA, watch=["self", "user:bob"])
     spend(ada, 1)
-    await rig.settle()
+    await slow.settle()
     spend(ada, 2)
-    await eventually(lambda: rig.hub.work.pacing)
+    await eventually(lambda: slow.hub.work.pacing)
     ada.take()
-    await run(rig.database, "UPDATE users SET name = 'Bob' WHERE id = 'bob'")
+    await run(slow.database, "UPDATE users SET name = 'Bob' WHERE id = 'bob'")
     await eventually(lambda: ada.take() and ada.documents["user:bob"]["identity"]["name"] == "Bob")
 
 
-async def test_a_document_that_rests_is_read_with_its_pool_and_let_go(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.live.pacing.EVERY_S", 30.0)
-    ada, bob = await rig.connect(ADA), await rig.connect(BOB)
+async def test_a_document_that_rests_is_read_with_its_pool_and_let_go(slow: Rig) -> None:
+    ada, bob = await slow.connect(ADA), await slow.connect(BOB)
     bob.hang_up()
-    assert len(rig.hub.resting) == 1
+    assert len(slow.hub.resting) == 1
     spend(ada, 1, org="acme")
-    await rig.settle()
+    await slow.settle()
     spend(ada, 2, org="acme")
-    await eventually(lambda: rig.hub.work.pacing)
-    reading = asyncio.create_task(rig.node.user("bob"))
-    await rig.node.quotas.spender.consume(Order("user:bob", "user:bob", "minutes", 7, "k"))
+    await eventually(lambda: slow.hub.work.pacing)
+    reading = asyncio.create_task(slow.node.user("bob"))
+    await slow.node.quotas.spender.consume(Order("user:bob", "user:bob", "minutes", 7, "k"))
     entry = await reading
     assert entry.publication is not None
     assert entry.publication.document.data()["organizations"]["acme"]["quotas"]["minutes"]["used"] == 2
-    await eventually(lambda: not rig.hub.work)
-    again = await rig.node.user("bob")
+    await eventually(lambda: not slow.hub.work)
+    again = await slow.node.user("bob")
     assert again.publication is not None
     assert again.publication.document.data()["quotas"]["minutes"]["used"] == 7
 
 
-async def test_who_asks_for_a_document_that_can_not_be_built_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.live.pacing.EVERY_S", 30.0)
-    ada = await rig.connect(ADA)
+async def test_who_asks_for_a_document_that_can_not_be_built_is_told(
+    slow: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await slow.connect(ADA)
     spend(ada, 1)
-    await rig.settle()
+    await slow.settle()
     spend(ada, 2)
-    await eventually(lambda: rig.hub.work.pacing)
+    await eventually(lambda: slow.hub.work.pacing)
     with monkeypatch.context() as broken:
         broken.setattr("gateway.live.entry.UserEntry.build", lambda *_: 1 / 0)
         with pytest.raises(Unavailable, match="can not be built"):
-            await rig.node.user("ada")
+            await slow.node.user("ada")
+
+
+async def test_who_shows_a_pool_sees_it_move_though_another_stops_watching_it(rig: Rig) -> None:
+    ada, bob = await rig.connect(ADA), await rig.connect(BOB, watch=["self", "org:acme"])
+    spend(ada, 1, org="acme")
+    await rig.settle()
+    spend(ada, 2, org="acme")
+    await eventually(lambda: rig.hub.work.pacing)
+    bob.say(op="unwatch", id="9", docs=["org:acme"])
+    await rig.settle()
+    ada.take(), bob.take()
+    assert (used(ada, pool=True), used(bob, pool=True)) == (2, 2)
+
+
+async def test_a_lease_that_hangs_is_no_order_and_one_sent_by_http_is(rig: Rig) -> None:
+    """Balances that somebody moved in bulk are shown at once beside the one, and wait beside the other."""
+    gate = asyncio.Event()
+    spender, busy = rig.node.quotas.spender, rig.hub.work.pacing._busy
+    ada = await rig.connect(ADA)
+    rig.store.gate = gate.wait
+    for number in range(BUSY):
+        ada.say(op="reserve", id=str(number), lease=f"l{number}", quota="minutes", amount=1, ttl_s=60)
+    assert not busy()
+    orders = (Order("user:ada", "user:ada", "minutes", 1, f"k{number}") for number in range(BUSY))
+    asked = [asyncio.create_task(spender.consume(order)) for order in orders]
+    await asyncio.sleep(0)
+    assert busy()
+    rig.store.gate = None
+    gate.set()
+    await asyncio.gather(*asked)
+    assert not busy()

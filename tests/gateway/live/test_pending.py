@@ -31,7 +31,7 @@ def test_everything_again_needs_no_reason() -> None:
 
 
 def test_the_list_keeps_the_order_of_arrival_and_wakes_whoever_works_on_it() -> None:
-    work, rung = PendingWork(), list[str]()
+    work, rung = PendingWork(lambda: False), list[str]()
     work.wake = lambda: rung.append("ring")
     work.user("user:b", Task(1, NO_CAUSES))
     work.user("user:a", Task(2, NO_CAUSES))
@@ -44,7 +44,7 @@ def test_the_list_keeps_the_order_of_arrival_and_wakes_whoever_works_on_it() -> 
 
 
 def test_what_is_on_its_way_is_known() -> None:
-    work = PendingWork()
+    work = PendingWork(lambda: False)
     assert not work
     work.user("user:a", READ_AGAIN)
     work.organization("o", READ_AGAIN)
@@ -64,7 +64,7 @@ def test_any_kind_of_work_is_work() -> None:
         lambda work: work.plan_or_role("plan:p", READ_AGAIN),
         lambda work: work.credentials.setdefault("user:a", None),
     ):
-        work = PendingWork()
+        work = PendingWork(lambda: False)
         put(work)
         assert work
 
@@ -73,7 +73,7 @@ def test_any_kind_of_work_is_work() -> None:
 @given(course=st.lists(st.tuples(docs, tasks) | st.integers(1, 3) | st.just("fail"), max_size=20))
 def test_nothing_is_lost_however_often_reading_fails(course: list[Any]) -> None:
     """What was put on the list and not read successfully is still on it, with all of its reasons."""
-    work, expected = PendingWork(), dict[str, Task]()
+    work, expected = PendingWork(lambda: False), dict[str, Task]()
     for step in course:
         if isinstance(step, tuple):
             doc, task = step
@@ -90,7 +90,7 @@ def test_nothing_is_lost_however_often_reading_fails(course: list[Any]) -> None:
 
 
 def test_organizations_are_put_back_too() -> None:
-    work = PendingWork()
+    work = PendingWork(lambda: False)
     work.organization("o", Task(1, causes_of("plan")))
     taken = work.take_organizations()
     work.organization("o", Task(2, causes_of("clock")))
@@ -100,7 +100,7 @@ def test_organizations_are_put_back_too() -> None:
 
 @given(moments=st.lists(st.tuples(st.integers(0, 50), docs)), now=st.integers(0, 50), limit=st.integers(0, 9))
 def test_what_is_due_comes_in_order_and_never_early(moments: list[tuple[int, str]], now: int, limit: int) -> None:
-    work = PendingWork()
+    work = PendingWork(lambda: False)
     for at, doc in moments:
         work.due(doc, at)
     due = sorted(moment for moment in moments if moment[0] <= now)
@@ -110,7 +110,7 @@ def test_what_is_due_comes_in_order_and_never_early(moments: list[tuple[int, str
 
 
 def test_who_is_forgotten_is_not_on_the_list() -> None:
-    work = PendingWork()
+    work = PendingWork(lambda: False)
     work.user("user:a", READ_AGAIN)
     work.forget("user:a")
     work.forget("user:b")
