@@ -278,7 +278,7 @@ class Disturbed:
 
     async def scan(self, *statements: Statement) -> list[list[Row]]:
         answers = await self._database.scan(*statements)
-        if self._statements and "FROM member_caps" in statements[-1].sql:
+        if self._statements and "FROM member_usage WHERE user_id" in statements[-1].sql:
             await self._database.write(*self._statements)
             self._statements = ()
         return answers
