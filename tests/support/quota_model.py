@@ -10,8 +10,11 @@ import copy
 from typing import Any, NamedTuple, TypeVar
 
 from gateway.core.quotas import period_bounds
+from gateway.core.spending import Basis
+from gateway.store.zone_changes import Moves, plan_moves
 from tests.support.document_model import Row, Tables
 from tests.support.quota_orders import Adjust, Commit, Consume, Extend, Look, Order, Release, Reserve
+from tests.support.zone_traveller import carry_out
 
 MOST = 2**53 - 1
 TABLES = ("users", "organizations", "plan_quotas", "user_quotas", "memberships", "member_caps")
@@ -343,16 +346,19 @@ class QuotaModel:
         moved = {}
         for quota in {row["quota"] for table in ("plan_quotas", "user_quotas") for row in self.tables[table]}:
             limit = self._limit(owner, quota, now)
-            if limit is None:
+            if limit is None or limit["period"] == "never" or zone == who["timezone"]:
                 continue
-            old, _ = period_bounds(limit["period"], who["anchor_at"], who["timezone"], now)
-            new, end = period_bounds(limit["period"], who["anchor_at"], zone, now)
-            moved |= {row: new for row in self.usage if row[:2] == (owner, quota) and old <= row[2] < new}
-            self.usage = _moved(self.usage, owner, quota, old, new)
-            self.taken = _moved(self.taken, owner.removeprefix("org:"), quota, old, new)
-            for key, lease in self.leases.items():
-                if (lease.owner, lease.quota, lease.state) == (owner, quota, "open") and old <= lease.start < new:
-                    self.leases[key] = lease._replace(start=new, end=end)
+            before, after = (Basis(name, who["anchor_at"], limit["period"]) for name in (who["timezone"], zone))
+            amounts = {row[2]: sum(found) for row, found in self.usage.items() if row[:2] == (owner, quota)}
+            plan = plan_moves(before, after, amounts, now)
+            _carry_out(plan, self.usage, (owner, quota))
+            for member in {row[:3] for row in self.taken if ("org:" + row[0], row[2]) == (owner, quota)}:
+                _carry_out(plan._replace(marks=[]), self.taken, member)
+            for origin, _, held, end in plan.moves:
+                moved[owner, quota, origin] = held
+                for key, lease in self.leases.items():
+                    if (lease.owner, lease.quota, lease.state, lease.start) == (owner, quota, "open", origin):
+                        self.leases[key] = lease._replace(start=held, end=end)
         return moved
 
     def forget_user(self, user: str) -> None:
@@ -372,15 +378,14 @@ class QuotaModel:
 Key = TypeVar("Key", bound="tuple[Any, ...]")
 
 
-def _moved(rows: dict[Key, Amounts], owner: str, quota: str, old: int, new: int) -> dict[Key, Amounts]:
-    """Rows of `owner` and `quota` that begin from `old` until `new` begin at `new`."""
-    found: dict[Any, Amounts] = {}
-    for key, (used, reserved) in rows.items():
-        goes = key[0] == owner and key[-2] == quota and old <= key[-1] < new
-        place = (*key[:-1], new) if goes else key
-        before = found.get(place, (0, 0))
-        found[place] = before[0] + used, before[1] + reserved
-    return found
+def _carry_out(plan: Moves, rows: dict[Key, Amounts], of: tuple[str, ...]) -> None:
+    """The plan, for the rows whose keys begin so."""
+    found = {key[-1]: list(amounts) for key, amounts in rows.items() if key[:-1] == of}
+    for start in found:
+        del rows[(*of, start)]  # type: ignore[arg-type]
+    carry_out(plan, found)
+    for start, (used, reserved) in found.items():
+        rows[(*of, start)] = used, reserved  # type: ignore[index]
 
 
 def _over(lease: Held) -> Answer | None:

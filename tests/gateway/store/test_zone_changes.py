@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from random import Random
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -12,15 +14,17 @@ from gateway.core.clock import parse_rfc3339
 from gateway.core.facts import OrganizationFacts
 from gateway.core.quotas import period_bounds
 from gateway.core.sections import organizations_section, quotas_section
-from gateway.core.spending import Order
-from gateway.errors import QuotaExceeded
+from gateway.core.spending import Basis, Order
+from gateway.errors import LeaseExpired, QuotaExceeded
 from gateway.store import accounts, organizations
 from gateway.store.catalog import load_catalog
 from gateway.store.database import Database, Statement
 from gateway.store.documents import LoadedUser, Part, load_organizations, load_users
 from gateway.store.ledger import unbalanced
 from gateway.store.quotas import Quotas
+from gateway.store.zone_changes import plan_moves
 from tests.support.people import add_plan, add_user, insert
+from tests.support.zone_traveller import carry_out
 
 NOW = parse_rfc3339("2026-11-15T12:00:00.000Z")
 HOUR = 3_600_000
@@ -143,8 +147,12 @@ async def test_what_was_taken_in_periods_before_stays_there(database: Database, 
     await database.write(insert("quota_usage", **row))
     await move(database, "Pacific/Pago_Pago")
     assert (await shown(database, NOW))[0]["month"]["used"] == 0
+    await move(database, "Pacific/Kiritimati")
+    assert (await shown(database, NOW))[0]["month"]["used"] == 7, "that month began in October, in UTC"
+    await move(database, "UTC")
+    assert (await shown(database, NOW))[0]["month"]["used"] == 0
     [rows] = await database.read(Statement("SELECT period_start, used FROM quota_usage"))
-    assert rows == [(october, 7)]
+    assert rows == [(parse_rfc3339("2026-10-31T23:59:59.999Z"), 7)]
 
 
 async def test_two_rows_become_one_and_an_override_says_which(database: Database, clock: Clock) -> None:
@@ -158,7 +166,91 @@ async def test_two_rows_become_one_and_an_override_says_which(database: Database
     await move(database, "America/New_York")
     assert (await shown(database, NOW))[0]["month"]["used"] == 5
     [found] = await database.read(Statement("SELECT period_start, used FROM quota_usage ORDER BY 1"))
-    assert found == [(midnight - 24 * HOUR, 9), (midnight + 5 * HOUR, 5)]
+    assert found == [(midnight - 1, 9), (midnight + 5 * HOUR + 1, 5), (midnight + 24 * HOUR - 1, 0)]
+
+
+async def test_who_follows_midnight_has_no_more_than_two_days(database: Database, clock: Clock) -> None:
+    """Each hour another zone's day begins, and none has anything left but the one that begins a day later."""
+    quotas = Quotas(database, clock)
+    taken = 0
+    for by in range(25):
+        clock.now = NOW + by * HOUR
+        await move(database, f"Etc/GMT{(by + 11) % 24 - 11:+d}")
+        with suppress(QuotaExceeded):
+            await quotas.spender.consume(order("day", 10, f"at{by}"))
+            taken += 10
+    assert taken == 20
+    assert await unbalanced(database) == []
+
+
+async def test_the_next_period_begins_with_what_overlaps_it(database: Database, clock: Clock) -> None:
+    quotas = Quotas(database, clock)
+    await quotas.spender.consume(order("month", 4, "k"))
+    await quotas.leases.reserve("user:ada", "user:ada", "month", 3, "call", 60)
+    await move(database, "Europe/Berlin")
+    entry = (await shown(database, NOW))[0]["month"]
+    assert (entry["used"], entry["reserved"], entry["resets_at"]) == (4, 3, "2026-11-30T23:00:00.000Z")
+    committed = await quotas.leases.commit("user:ada", "call", 1)
+    assert (committed.balance.used, committed.balance.reserved) == (5, 0)
+    clock.now = parse_rfc3339("2026-11-30T23:00:00.000Z")
+    entry = (await shown(database, clock.now))[0]["month"]
+    assert (entry["used"], entry["reserved"], entry["remaining"]) == (7, 0, 3), "what was held counts in full"
+    clock.now = parse_rfc3339("2026-12-31T23:00:00.000Z")
+    assert (await shown(database, clock.now))[0]["month"]["used"] == 0
+    assert await unbalanced(database) == []
+
+
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Pacific/Kiritimati", "Pacific/Pago_Pago"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("owner", ["user:ada", "org:acme"])
+async def test_the_database_does_what_is_planned(database: Database, clock: Clock, owner: str, seed: int) -> None:
+    """Somebody who goes about, takes and holds: the rows are those that a dictionary has after the same."""
+    chance, quotas, goes = Random(seed), Quotas(database, clock), move if owner == "user:ada" else move_organization
+    basis = Basis("UTC", None, "day")
+    held: list[str] = []
+    await database.write(
+        Statement("DELETE FROM plan_quotas WHERE quota <> 'day'"), Statement("DELETE FROM member_caps")
+    )
+    for step in range(30):
+        what = chance.choice(["move", "move", "take", "take", "hold", "settle", "pass"])
+        try:
+            if what == "take":
+                await quotas.spender.consume(order("day", chance.randint(1, 4), f"k{step}", owner))
+            elif what == "hold":
+                await quotas.leases.reserve("user:ada", owner, "day", chance.randint(1, 4), f"l{step}", 3600)
+                held.append(f"l{step}")
+            elif what == "settle" and held:
+                await quotas.leases.commit("user:ada", held.pop(), 1)
+        except (QuotaExceeded, LeaseExpired):
+            continue
+        if what == "pass":
+            _, end = basis._replace(timezone=chance.choice(ZONES)).bounds(clock.now)
+            clock.now = chance.choice([clock.now + chance.randint(1, 8) * HOUR, end or 0])
+        elif what == "move":
+            after = basis._replace(timezone=chance.choice(ZONES))
+            rows = await usage(database)
+            amounts = {start: sum(row) for start, row in rows.items()}
+            if after != basis:
+                carry_out(plan_moves(basis, after, amounts, clock.now), rows)
+            await goes(database, after.timezone)
+            basis = after
+            assert await usage(database) == rows
+        assert await unbalanced(database) == []
+        [apart] = await database.read(Statement(_APART))
+        assert owner == "user:ada" or apart == []
+
+
+_APART = """
+SELECT q.period_start FROM quota_usage AS q FULL JOIN member_usage AS m ON m.period_start = q.period_start
+WHERE (coalesce(q.used, 0), coalesce(q.reserved, 0)) <> (coalesce(m.used, 0), coalesce(m.reserved, 0))"""
+
+
+async def usage(db: Database) -> dict[int, list[int]]:
+    """The rows of the only quota there is: what is used, and reserved, by start."""
+    [rows] = await db.read(Statement("SELECT period_start, used, reserved FROM quota_usage"))
+    return {start: [used, reserved] for start, used, reserved in rows}
 
 
 async def test_an_anchor_that_is_set_begins_periods_anew(database: Database, clock: Clock) -> None:
