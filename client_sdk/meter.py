@@ -13,7 +13,6 @@ from client_sdk.errors import ChannelError, Forbidden, MeterStopped, NotFound, Q
 from client_sdk.freshness import Freshness, FreshnessState
 from client_sdk.keys import LONGEST_KEY, checked_amount, checked_name, checked_seconds, new_key
 from client_sdk.quota import Balance
-from client_sdk.session import Condition
 
 if TYPE_CHECKING:
     from client_sdk.channel import Channel
@@ -58,6 +57,7 @@ class Meter:
     ) -> None:
         self.key = new_key() if key is None else checked_name("a meter's key", key, LONGEST_KEY - UNIT_LENGTH)
         self._channel = channel
+        self._runner = channel._runner
         self._quota = checked_name("a quota", quota)
         self._unit_s = checked_seconds("unit_s", unit_s)
         self._amount = checked_amount(amount)
@@ -96,7 +96,7 @@ class Meter:
     async def __aenter__(self) -> Self:
         if self._began is not None:
             raise RuntimeError("a meter is entered once")
-        self._began = self._channel._runner.clock.time()
+        self._began = self._runner.clock.time()
         await self._take()
         self._body = asyncio.current_task()
         assert self._body is not None
@@ -140,7 +140,7 @@ class Meter:
     async def _count(self) -> None:
         """Take each unit when it is due."""
         assert self._began is not None
-        clock = self._channel._runner.clock
+        clock = self._runner.clock
         asked_at = self._began
         try:
             while True:
@@ -171,7 +171,7 @@ class Meter:
         try:
             async for _ in self._channel:
                 # Of a channel that ended for good nothing is held: that is no loss of a permission.
-                if not self._is_allowed() and self._channel._session.condition is not Condition.STOPPED:
+                if not self._is_allowed() and not self._runner.ended:
                     self._stop(MeterStopped("forbidden"))
                     return
         except Exception as exc:  # a fault of the program ends a channel too
@@ -186,7 +186,7 @@ class Meter:
             self._too_long.cancel()
             self._too_long = None
         if freshness.state is FreshnessState.OFFLINE:
-            clock = self._channel._runner.clock
+            clock = self._runner.clock
             why = MeterStopped("offline", self._channel.trouble)
             self._too_long = clock.call_at(clock.time() + self._grace_s, lambda: self._stop(why))
 

@@ -15,7 +15,7 @@ from client_sdk.errors import AuthFailed, ChannelError, Disconnected, TokenExpir
 from client_sdk.events import Effect, Event
 from client_sdk.listeners import Listeners
 from client_sdk.provider import TokenProvider, provide
-from client_sdk.session import Session
+from client_sdk.session import Condition, Session
 from client_sdk.spending import key_of
 
 logger = logging.getLogger("client_sdk")
@@ -64,6 +64,11 @@ class Runner:
     def now(self) -> float:
         """Seconds of the clock; 0 before the start."""
         return 0.0 if self._clock is None else self._clock.time()
+
+    @property
+    def ended(self) -> bool:
+        """Whether no connection will come any more."""
+        return self.session.condition is Condition.STOPPED
 
     def start(self) -> asyncio.Future[None]:
         """Begin; `opened`."""
