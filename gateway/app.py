@@ -100,6 +100,7 @@ async def running_node(
         metrics = Metrics(shared_metrics)
         settings = (config.channel, config.changes)
         quotas = Quotas(database, lambda: clock.now().wall)
+        stack.push_async_callback(quotas.close)
 
         async def keep_records(at: Instant) -> None:
             await accounts.keep_house(at)
@@ -114,6 +115,7 @@ async def running_node(
             task = asyncio.create_task(work)
             task.add_done_callback(node.task_ended)
             stack.push_async_callback(_stop, task)
+        stack.push_async_callback(node.spending.close)
         stack.callback(node.stop)
         yield node, accounts
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from gateway.core.clock import rfc3339
 from gateway.core.quotas import Limit, period_bounds, quota_entry
 
 MOST = 2**31
@@ -73,3 +74,43 @@ class Spent(NamedTuple):
 
     balance: Balance
     seq: int
+
+
+class LeaseFacts(Protocol):
+    """What is told of a lease; `expires_at` in milliseconds since 1970 UTC."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def owner(self) -> str: ...
+    @property
+    def quota(self) -> str: ...
+    @property
+    def held(self) -> int: ...
+    @property
+    def committed(self) -> int: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def expires_at(self) -> int: ...
+
+
+def balance_fields(owner: str, quota: str, balance: Balance) -> dict[str, Any]:
+    """A balance as clients see it, by whatever way they ask; `org` says whose pool it is."""
+    fields = {"quota": quota, **balance.entry()}
+    if owner.startswith("org:"):
+        fields["org"] = owner[4:]
+    return fields
+
+
+def lease_fields(lease: LeaseFacts, balance: Balance) -> dict[str, Any]:
+    """A lease and how its quota stands, as clients see them; `committed` once it is."""
+    fields = balance_fields(lease.owner, lease.quota, balance)
+    if lease.state == "committed":
+        fields["committed"] = lease.committed
+    return fields | {
+        "lease": lease.id,
+        "state": lease.state,
+        "held": lease.held,
+        "expires_at": rfc3339(lease.expires_at),
+    }

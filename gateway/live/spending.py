@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gateway.core.clock import rfc3339
-from gateway.core.spending import Balance, Order, Spent
+from gateway.core.session import Condition
+from gateway.core.spending import Order, Spent, balance_fields, lease_fields
 from gateway.core.wire import Commit, Extend, LeaseMessage, Reply, Reserve
 from gateway.errors import GatewayError
 from gateway.store.leases import Held, Leases
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Spending:
-    """The requests of a node's sessions. One that the session does not live to see answered is carried out all the
-    same: asked again, with the same key or lease, it is answered alike.
+    """The requests of a node's sessions. What was handed to the database is carried out, whether or not the session
+    lives to see it answered: asked again, with the same key or lease, it is answered alike.
     """
 
     def __init__(self, quotas: Quotas) -> None:
         self._spender = quotas.spender
         self._leases = quotas.leases
-        self._last: dict[Connection, asyncio.Task[None]] = {}
+        self._last: dict[tuple[Connection, str], asyncio.Task[None]] = {}
         self.open = 0
         """Requests that were not answered yet."""
 
@@ -39,34 +39,43 @@ class Spending:
     def _consumed(self, connection: Connection, order: Order, request_id: str, outcome: Spent | GatewayError) -> None:
         self.open -= 1
         try:
-            answer = outcome if isinstance(outcome, GatewayError) else _consumed(request_id, order, outcome)
+            answer = outcome if isinstance(outcome, GatewayError) else _reply(request_id, order, outcome)
         except Exception:
             connection.failed()
             return
         connection.answer(answer, request_id)
 
     def use_lease(self, connection: Connection, spender: str, request: LeaseMessage) -> None:
-        """Do this with a lease, after whatever the session asked of leases before: `reserve` and `commit` may be sent
-        together.
+        """Do this with a lease, after whatever the session asked of the same one before: `reserve` and `commit` may be
+        sent together. What still waits for its turn when the session ends is not done.
         """
         self.open += 1
-        task = asyncio.create_task(self._use_lease(self._last.get(connection), connection, spender, request))
-        self._last[connection] = task
-        task.add_done_callback(partial(self._done, connection))
+        place = connection, request.lease
+        task = asyncio.create_task(self._use_lease(self._last.get(place), connection, spender, request))
+        self._last[place] = task
+        task.add_done_callback(partial(self._done, place))
 
-    def _done(self, connection: Connection, task: asyncio.Task[None]) -> None:
+    def _done(self, place: tuple[Connection, str], task: asyncio.Task[None]) -> None:
         self.open -= 1
-        if self._last.get(connection) is task:
-            del self._last[connection]
+        if self._last.get(place) is task:
+            del self._last[place]
+
+    async def close(self) -> None:
+        """Return when what is under way with leases is done. To be called when the sessions are over."""
+        while self._last:
+            await asyncio.wait(tuple(self._last.values()))
 
     async def _use_lease(
         self, before: asyncio.Task[None] | None, connection: Connection, spender: str, request: LeaseMessage
     ) -> None:
         if before is not None:
             await asyncio.wait((before,))
+            if connection.session.condition is Condition.ENDED:
+                return
         outcome: Reply | GatewayError
         try:
-            outcome = _lease(request.id, await _carry_out(self._leases, spender, request))
+            held = await _carry_out(self._leases, spender, request)
+            outcome = Reply(request.id, seq=held.seq, **lease_fields(held.lease, held.balance))
         except GatewayError as refusal:
             outcome = refusal
         except Exception:
@@ -86,24 +95,5 @@ async def _carry_out(leases: Leases, spender: str, request: LeaseMessage) -> Hel
     return await leases.release(spender, request.lease)
 
 
-def _consumed(request_id: str, order: Order, spent: Spent) -> Reply:
-    return Reply(request_id, seq=spent.seq, **_balance(spent.balance, order.owner, order.quota))
-
-
-def _lease(request_id: str, held: Held) -> Reply:
-    lease = held.lease
-    fields = _balance(held.balance, lease.owner, lease.quota)
-    if lease.state == "committed":
-        fields["committed"] = lease.committed
-    expires_at = rfc3339(lease.expires_at)
-    return Reply(
-        request_id, lease=lease.id, state=lease.state, held=lease.held, expires_at=expires_at, seq=held.seq, **fields
-    )
-
-
-def _balance(balance: Balance, owner: str, quota: str) -> dict[str, Any]:
-    fields = balance.entry()
-    fields["quota"] = quota
-    if owner.startswith("org:"):
-        fields["org"] = owner[4:]
-    return fields
+def _reply(request_id: str, order: Order, spent: Spent) -> Reply:
+    return Reply(request_id, seq=spent.seq, **balance_fields(order.owner, order.quota, spent.balance))

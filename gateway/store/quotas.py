@@ -30,6 +30,10 @@ class Quotas:
         self._before: int | None = None
         self._pruned_at: int | None = None
 
+    async def close(self) -> None:
+        """Take no more orders, and return when those that were taken are answered."""
+        await self.spender.close()
+
     async def keep_house(self, keep_ms: int, now: int) -> None:
         """Once in an hour, delete what is older than `keep_ms` milliseconds at `now` (milliseconds since 1970 UTC) of
         the ledger and of the leases that ended; the next call goes on where there is too much for one. One node does

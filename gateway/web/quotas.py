@@ -7,7 +7,7 @@ an organization is asked for, is decided there; that the credential is good, whe
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import quote
 
 import msgspec
@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from gateway.core.access import SPEND, may_spend
 from gateway.core.quotas import Period
-from gateway.core.spending import LEASE_TTL_S, MOST, Balance, Order
+from gateway.core.spending import LEASE_TTL_S, MOST, Balance, Order, balance_fields, lease_fields
 from gateway.core.text import check_id, check_quota
 from gateway.errors import (
     Conflict,
@@ -31,7 +31,7 @@ from gateway.store.leases import Held
 from gateway.store.plans import MAX_LIMIT
 from gateway.store.quotas import Quotas
 from gateway.web.answer import answer
-from gateway.web.fields import checked, moment, path_name
+from gateway.web.fields import checked, path_name
 from gateway.web.idempotency import Key, request_key, required_key
 from gateway.web.operation import LEASE_SEGMENT, Call, Operation
 
@@ -236,27 +236,11 @@ class Spending:
 
 def balance_shown(owner: str, quota: str, balance: Balance, seq: int) -> BalanceShown:
     """A balance as clients see it."""
-    return BalanceShown(quota=quota, org=_org(owner), **balance.entry(), seq=seq)
+    return BalanceShown(**balance_fields(owner, quota, balance), seq=seq)
 
 
 def _lease_shown(held: Held) -> LeaseShown:
-    lease = held.lease
-    return LeaseShown(
-        quota=lease.quota,
-        org=_org(lease.owner),
-        **held.balance.entry(),
-        seq=held.seq,
-        lease=lease.id,
-        held=lease.held,
-        expires_at=moment(lease.expires_at),
-        state=cast(LeaseState, lease.state),
-        committed=lease.committed if lease.state == "committed" else UNSET,
-    )
-
-
-def _org(owner: str) -> str | UnsetType:
-    kind, _, name = owner.partition(":")
-    return name if kind == "org" else UNSET
+    return LeaseShown(**lease_fields(held.lease, held.balance), seq=held.seq)
 
 
 def _spender(call: Call) -> str:

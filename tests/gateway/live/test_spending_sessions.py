@@ -169,7 +169,7 @@ async def test_who_is_gone_before_the_answer_finds_it_carried_out_once(rig: Rig,
     assert await ledger(rig) == {"k1": 3}
 
 
-async def test_a_lease_that_nobody_waits_for_any_more_is_held_all_the_same(rig: Rig) -> None:
+async def test_what_waits_for_a_lease_is_not_done_when_nobody_waits_for_it_and_what_is_under_way_is(rig: Rig) -> None:
     ada = await rig.connect(ADA)
     with Held(rig) as held:
         ada.say(op="reserve", id="1", lease="call", quota="voice_minutes", amount=5, ttl_s=60)
@@ -177,10 +177,38 @@ async def test_a_lease_that_nobody_waits_for_any_more_is_held_all_the_same(rig: 
         await eventually(lambda: held.waiting)
         ada.hang_up()
         ada.take()
-    await eventually(lambda: not rig.node.spending.open)
+        closing = asyncio.create_task(rig.node.spending.close())
+        await asyncio.sleep(0)
+        assert not closing.done()
+    await closing
+    assert not rig.node.spending.open
     assert ada.take() == []
-    [[(state, committed)]] = await rig.database.read(Statement("SELECT state, committed FROM leases"))
-    assert (state, committed) == ("committed", 5)
+    [[(state, held)]] = await rig.database.read(Statement("SELECT state, held FROM leases"))
+    assert (state, held) == ("open", 5)
+
+
+async def test_leases_of_one_connection_do_not_wait_for_each_other(rig: Rig) -> None:
+    ada = await rig.connect(ADA)
+    ada.take()
+    held = asyncio.Event()
+    waiting = 0
+
+    async def gate() -> None:
+        nonlocal waiting
+        waiting += 1
+        await held.wait()
+
+    rig.store.gate = gate
+    for number in range(20):
+        ada.say(op="reserve", id=f"r{number}", lease=f"l{number}", quota="voice_minutes", amount=1, ttl_s=60)
+        ada.say(op="commit", id=f"c{number}", lease=f"l{number}", amount=1)
+    await eventually(lambda: waiting >= 20)
+    rig.store.gate = None
+    held.set()
+    await rig.settle()
+    replies = [message["id"] for message in ada.take() if message["op"] == "reply"]
+    assert len(replies) == 40
+    assert all(replies.index(f"r{number}") < replies.index(f"c{number}") for number in range(20))
 
 
 async def test_a_refused_lease_does_not_keep_what_follows_from_being_done(rig: Rig) -> None:
@@ -189,10 +217,10 @@ async def test_a_refused_lease_does_not_keep_what_follows_from_being_done(rig: R
     ada.say(op="commit", id="1", lease="nothing", amount=1)
     ada.say(op="reserve", id="2", lease="call", quota="voice_minutes", amount=501, ttl_s=60)
     ada.say(op="reserve", id="3", lease="call", quota="voice_minutes", amount=500, ttl_s=60)
-    ada.say(op="reserve", id="4", lease="other", quota="voice_minutes", amount=1, ttl_s=60)
+    ada.say(op="reserve", id="4", lease="call", quota="voice_minutes", amount=1, ttl_s=60)
     await rig.settle()
     answers = [(message["id"], message.get("code")) for message in ada.take() if message["op"] != "update"]
-    assert answers == [("1", "lease_not_found"), ("2", "quota_exceeded"), ("3", None), ("4", "quota_exceeded")]
+    assert sorted(answers) == [("1", "lease_not_found"), ("2", "quota_exceeded"), ("3", None), ("4", "conflict")]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +253,7 @@ async def test_a_fault_of_ours_ends_the_session_and_no_other(rig: Rig, monkeypat
     def broken(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("gateway.live.spending._balance", broken)
+    monkeypatch.setattr("gateway.live.spending.balance_fields", broken)
     consume(ada, "k1")
     await rig.settle()
     assert ada.ended == "internal"
