@@ -767,8 +767,9 @@ CREATE INDEX login_sessions_by_end ON login_sessions(expires_at);
 -- and `used_after`, `reserved_after` are what that row held then. `spender` and `key` make a consumption idempotent;
 -- for the same answer again there is what the other rows of the period held (`carried_used`, `carried_reserved`), the
 -- limits (`limit_value`, `hard`, and `cap`, the spending member's), what that member had taken of the pool
--- (`member_taken`), and the position of the change log that shows it (`seq`). An adjustment has its `reason`, and what
--- was asked for (`asked`: ``+3``, ``-3``, ``=3``). Rows are added, and pruned by age.
+-- (`member_taken`), and the position of the change log that shows it (`seq`): that of the balance, where a lease ends,
+-- after which a capped member's own row comes. An adjustment has its `reason`, and what was asked for (`asked`: ``+3``,
+-- ``-3``, ``=3``). Rows are added, and pruned by age.
 CREATE TABLE quota_ledger(
   id INTEGER PRIMARY KEY,
   at INTEGER NOT NULL,

@@ -152,8 +152,8 @@ class _Found(NamedTuple):
 class Leases:
     """The leases of one database. `wall`: milliseconds since 1970 UTC.
 
-    All operations raise `Unavailable` (nothing was done) and `Uncertain` (it is not known: ask again, the same request
-    is carried out once).
+    All operations raise `Unavailable` (nothing was done by this sending; what an earlier one did it does not say) and
+    `Uncertain` (it is not known: ask again, the same request is carried out once).
     """
 
     def __init__(self, database: Database, bases: Bases, wall: Callable[[], int]) -> None:
