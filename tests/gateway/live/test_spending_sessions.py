@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.app import running_node
+from gateway.config import Config, DatabaseConfig
 from gateway.core.clock import parse_rfc3339
+from gateway.core.spending import Order, Spent
 from gateway.core.wire import MESSAGEPACK
-from gateway.errors import Ending, StoreUnavailable, StoreUncertain
+from gateway.errors import Ending, GatewayError, StoreUnavailable, StoreUncertain
+from gateway.live.clock import SystemClock
 from gateway.live.report import node_metrics
 from gateway.store.database import Database, Statement
 from tests.support.node_rig import Peer, Rig
@@ -345,3 +350,15 @@ async def test_the_figures_of_what_is_spent(rig: Rig) -> None:
     assert families["gateway_consumes_refused"].samples[0].value == 1
     assert families["gateway_spending_open"].samples[0].value == 0
     assert families["gateway_leases_expired"].samples[0].value == 0
+
+
+async def test_a_node_that_stops_carries_out_what_it_took_before_the_database_is_closed(tmp_path: Path) -> None:
+    config = Config(database=DatabaseConfig(url=f"file:{tmp_path}/gateway.db"))
+    outcomes: list[Spent | GatewayError] = []
+    async with running_node(config, SystemClock()) as (node, _):
+        await node.database.write(*add_plan("free", voice_minutes=50_000), add_user("ada"))
+        for number in range(10_000):
+            order = Order("user:ada", "user:ada", "voice_minutes", 1, f"k{number}")
+            node.quotas.spender.submit(order, outcomes.append)
+    assert len(outcomes) == 10_000
+    assert all(isinstance(outcome, Spent) for outcome in outcomes)
