@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from gateway.core.quotas import period_bounds
 from gateway.core.spending import Basis
-from gateway.store.zone_changes import Moves, plan_moves
+from gateway.store.zone_changes import Move, plan_moves
 from tests.support.document_model import Row, Tables
 from tests.support.quota_orders import Adjust, Commit, Consume, Extend, Look, Order, Release, Reserve
 from tests.support.zone_traveller import carry_out
@@ -349,16 +349,17 @@ class QuotaModel:
             if limit is None or limit["period"] == "never" or zone == who["timezone"]:
                 continue
             before, after = (Basis(name, who["anchor_at"], limit["period"]) for name in (who["timezone"], zone))
-            amounts = {row[2]: sum(found) for row, found in self.usage.items() if row[:2] == (owner, quota)}
-            plan = plan_moves(before, after, amounts, now)
+            plan = plan_moves(before, after, [row[2] for row in self.usage if row[:2] == (owner, quota)], now)
             _carry_out(plan, self.usage, (owner, quota))
             for member in {row[:3] for row in self.taken if ("org:" + row[0], row[2]) == (owner, quota)}:
-                _carry_out(plan._replace(marks=[]), self.taken, member)
-            for origin, _, held, end in plan.moves:
-                moved[owner, quota, origin] = held
-                for key, lease in self.leases.items():
-                    if (lease.owner, lease.quota, lease.state, lease.start) == (owner, quota, "open", origin):
-                        self.leases[key] = lease._replace(start=held, end=end)
+                _carry_out(plan, self.taken, member)
+            targets = {origin: (target, end) for origin, target, end in plan}
+            for origin, (target, _) in targets.items():
+                moved[owner, quota, origin] = target
+            for key, lease in self.leases.items():
+                if (lease.owner, lease.quota, lease.state) == (owner, quota, "open") and lease.start in targets:
+                    start, end = targets[lease.start]
+                    self.leases[key] = lease._replace(start=start, end=end)
         return moved
 
     def forget_user(self, user: str) -> None:
@@ -378,7 +379,7 @@ class QuotaModel:
 Key = TypeVar("Key", bound="tuple[Any, ...]")
 
 
-def _carry_out(plan: Moves, rows: dict[Key, Amounts], of: tuple[str, ...]) -> None:
+def _carry_out(plan: list[Move], rows: dict[Key, Amounts], of: tuple[str, ...]) -> None:
     """The plan, for the rows whose keys begin so."""
     found = {key[-1]: list(amounts) for key, amounts in rows.items() if key[:-1] == of}
     for start in found:

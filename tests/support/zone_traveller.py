@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from gateway.core.spending import Basis
-from gateway.store.zone_changes import Moves, plan_moves
+from gateway.store.zone_changes import Move, plan_moves
 
 LIMIT = 10
 
 
 class Taken(NamedTuple):
-    """So many units, at a moment, in the period that ends then."""
+    """So many units, at a moment."""
 
     at: int
     amount: int
-    end: int
 
 
 class Traveller:
@@ -36,53 +36,22 @@ class Traveller:
         start, _ = self.bounds()
         return sum(sum(row) for at, row in self.rows.items() if start <= at <= self.now)
 
-    def overlapping(self) -> int:
-        """What was taken in periods that overlap the present one."""
-        start, _ = self.bounds()
-        return sum(taken.amount for taken in self.taken if taken.end > start)
-
-    def take(self, amount: int, *, held: bool = False) -> None:
+    def take(self, amount: int) -> None:
         """As much of it as there is."""
-        start, end = self.bounds()
         amount = min(amount, LIMIT - self.counted())
         if amount > 0:
-            self.rows.setdefault(start, [0, 0])[held] += amount
-            self.taken.append(Taken(self.now, amount, end))
-
-    def settle(self) -> None:
-        """All that is reserved is used."""
-        for row in self.rows.values():
-            row[:] = [sum(row), 0]
+            self.rows.setdefault(self.bounds()[0], [0, 0])[0] += amount
+            self.taken.append(Taken(self.now, amount))
 
     def move(self, zone: str) -> None:
         after = self.basis._replace(timezone=zone)
-        amounts = {start: sum(row) for start, row in self.rows.items()}
-        carry_out(plan_moves(self.basis, after, amounts, self.now), self.rows)
+        if after != self.basis:
+            carry_out(plan_moves(self.basis, after, self.rows, self.now), self.rows)
         self.basis = after
 
 
-def carry_out(plan: Moves, rows: dict[int, list[int]]) -> None:
+def carry_out(plan: Iterable[Move], rows: dict[int, list[int]]) -> None:
     """What the statements do."""
-    for origin, target in plan.taken_back:
-        if origin in rows and target in rows:
-            rows[target][0] = max(0, rows[target][0] - rows[origin][0])
-    for start in plan.dropped:
-        if start in rows:
-            rows[start][0] = 0
-            if rows[start] == [0, 0]:
-                del rows[start]
-    for origin, target in plan.debits:
-        if amount := sum(rows.get(origin, [])):
-            rows.setdefault(target, [0, 0])[0] += amount
-    for origin, mark in plan.marks:
-        if any(rows.get(origin, [])):
-            rows.setdefault(mark, [0, 0])
-    before = {origin: list(rows[origin]) for origin, *_ in plan.moves if origin in rows}
-    for origin, target, held, _ in plan.moves:
-        for place, to in enumerate((target, held)):
-            if origin in before and to != origin and before[origin][place]:
-                rows.setdefault(to, [0, 0])[place] += before[origin][place]
-                rows[origin][place] -= before[origin][place]
-    for origin in before:
-        if rows[origin] == [0, 0]:
-            del rows[origin]
+    for target, row in [(move.target, rows.pop(move.origin)) for move in plan if move.origin in rows]:
+        known = rows.setdefault(target, [0, 0])
+        known[:] = [known[0] + row[0], known[1] + row[1]]
