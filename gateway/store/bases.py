@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Collection
@@ -9,7 +10,7 @@ from collections.abc import Collection
 import msgspec
 
 from gateway.core.spending import Basis
-from gateway.errors import StoreError
+from gateway.errors import NotFound, StoreError
 from gateway.store.driver import Reader, Statement
 from gateway.store.standings import TABLES
 
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 REMEMBERED = 65_536
 """Owners and quotas."""
+TOLD = 1_024
+"""Of those that are as good as none: who asks again and again is not logged each time."""
 UNKNOWN = Basis("", None, "")
 """What is nobody's basis, so that the database says which one is."""
 
@@ -34,6 +37,7 @@ class Bases:
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, str], Basis] = OrderedDict()
+        self._told: set[tuple[str, str]] = set()
 
     def of(self, owner: str, quota: str) -> Basis:
         """As the database said last, or `UNKNOWN`."""
@@ -55,19 +59,27 @@ class Bases:
             return False
         for owner, quota, *basis in rows:
             if (owner, quota) not in self._known:
-                self.remember(owner, quota, Basis(*basis), now)
+                with contextlib.suppress(NotFound):
+                    self.remember(owner, quota, Basis(*basis), now)
         return any(name in self._known for name in names)
 
     def remember(self, owner: str, quota: str, basis: Basis, now: int) -> None:
-        """What the database says; one that no period can be worked out from at `now` (milliseconds since 1970 UTC) is
-        as good as none.
+        """What the database says. Raises `NotFound` for one that no period can be worked out from at `now`
+        (milliseconds since 1970 UTC): it is as good as none.
         """
         try:
             basis.bounds(now)
         except ValueError:
-            log.warning("a quota has no period that can be worked out", extra={"owner": owner, "quota": quota})
-            return
+            self._tell(owner, quota)
+            raise NotFound("No such quota.") from None
         if (owner, quota) not in self._known and len(self._known) >= REMEMBERED:
             self._known.popitem(last=False)
         self._known[owner, quota] = basis
         self._known.move_to_end((owner, quota))
+
+    def _tell(self, owner: str, quota: str) -> None:
+        if len(self._told) >= TOLD:
+            self._told.clear()
+        if (owner, quota) not in self._told:
+            self._told.add((owner, quota))
+            log.warning("a quota has no period that can be worked out", extra={"owner": owner, "quota": quota})

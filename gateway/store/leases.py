@@ -92,7 +92,7 @@ DELETE FROM leases
 WHERE (spender, id) IN (SELECT spender, id FROM leases WHERE state <> 'open' AND ended_at < ? LIMIT ?)
 RETURNING 1"""
 
-_PERIOD_OVER = "The lease's period is over: commit it and reserve anew."
+_PERIOD_OVER = "The lease is not of the present period: commit it and reserve anew."
 
 
 class Lease(NamedTuple):
@@ -142,8 +142,13 @@ class _Found(NamedTuple):
         return cls(Lease(*row[:13]), row[13], Standing.of(row[14:]))
 
     def held(self, seq: int, *, new: bool = False) -> Held:
-        """As it is answered. Of a quota that is nobody's any more, what was taken is told without a limit."""
+        """As it is answered. Of a quota that is nobody's any more, what was taken is told without a limit; of a pool
+        that the spender may not take from any more, the lease's own units alone.
+        """
         lease, standing = self.lease, self.standing
+        if lease.owner.startswith("org:") and not standing.open:
+            own = Balance(Limit(None, lease.period, False), lease.committed, 0, lease.period_end)
+            return Held(lease, own, seq, new)
         balance = standing.balance(lease.period_end)
         limit = balance.limit._replace(period=lease.period) if standing.period else Limit(None, lease.period, False)
         return Held(lease, balance._replace(limit=limit), seq, new)

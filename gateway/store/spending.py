@@ -23,7 +23,16 @@ import msgspec
 
 from gateway.core.quotas import Limit
 from gateway.core.spending import Balance, Basis, Order, Spent
-from gateway.errors import Conflict, GatewayError, StoreError, StoreUnavailable, StoreUncertain, Unavailable, Uncertain
+from gateway.errors import (
+    Conflict,
+    GatewayError,
+    NotFound,
+    StoreError,
+    StoreUnavailable,
+    StoreUncertain,
+    Unavailable,
+    Uncertain,
+)
 from gateway.store.bases import UNKNOWN, Bases
 from gateway.store.database import Database, Statement
 from gateway.store.standings import COLUMNS, TABLES, Standing, refusal
@@ -267,8 +276,11 @@ class Spender:
         answer = refusal(standing, order.quota, order.amount, told[4])
         changed = basis is not None and basis != told[:3]
         if (changed or isinstance(answer, Unavailable)) and attempt < ATTEMPTS:
-            if basis is not None:
-                self._bases.remember(order.owner, order.quota, basis, self._wall())
+            try:
+                if basis is not None:
+                    self._bases.remember(order.owner, order.quota, basis, self._wall())
+            except NotFound as no_such_quota:
+                return no_such_quota
             return None
         return answer
 

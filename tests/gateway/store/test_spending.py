@@ -170,6 +170,21 @@ async def test_quotas_that_nobody_has(spenders: Spenders, spender: Spender) -> N
         await spender.consume(Order(ADA, ADA, "voice", 1, "d"))
 
 
+@pytest.mark.parametrize("column", ["timezone = 'Mars/Olympus'", "anchor_at = 9007199254740991"])
+async def test_a_quota_without_a_calendar_is_as_good_as_none(
+    spenders: Spenders, spender: Spender, column: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever asks again and again is told the same, and logged once."""
+    await spenders.sql(f"UPDATE users SET {column} WHERE id = 'u_ada'")
+    for attempt in range(3):
+        with pytest.raises(NotFound):
+            await spender.consume(Order(ADA, ADA, "voice", 1, f"k{attempt}"))
+        with pytest.raises(NotFound):
+            await spenders.quotas.leases.reserve(ADA, ADA, "voice", 1, f"l{attempt}", 60)
+    assert [record.getMessage() for record in caplog.records] == ["a quota has no period that can be worked out"]
+    await _adds_up(spenders)
+
+
 async def test_a_basis_that_is_not_so_any_more(spenders: Spenders, spender: Spender) -> None:
     await spender.consume(Order(ADA, ADA, "voice", 4, "a"))
     await spenders.sql("UPDATE users SET timezone = 'Asia/Tokyo' WHERE id = 'u_ada'")
