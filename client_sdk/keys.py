@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import time
+from collections.abc import Callable
 
 MOST = 2**31
 """The most units in one request."""
@@ -13,10 +15,21 @@ LONGEST_KEY = 128
 LONGEST_NAME = 256
 LONGEST_TTL_S = 3600.0
 
+_STAMP = re.compile("[0-9a-f]{12}")
 
-def new_key() -> str:
-    """A key that nobody else makes. Keys grow with time: the gateway's index of them then grows at its end."""
-    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
+
+def new_key(wall_clock: Callable[[], float] = time.time) -> str:
+    """A key that nobody else makes. It begins with the time, in milliseconds since 1970 and 12 hexadecimal digits.
+
+    Keys grow with time: the gateway's index of them then grows at its end.
+    """
+    return f"{int(wall_clock() * 1000):012x}{secrets.token_hex(8)}"
+
+
+def made_at(key: str) -> float | None:
+    """The time that a key begins with, in seconds since 1970; None for one that begins with none."""
+    stamp = _STAMP.match(key)
+    return None if stamp is None else int(stamp[0], 16) / 1000
 
 
 def checked_name(what: str, name: str, longest: int = LONGEST_NAME) -> str:

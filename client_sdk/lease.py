@@ -50,6 +50,9 @@ class Lease:
     A body that was cancelled waits for that at most 3 seconds, and whoever is cancelled while leaving not at all: the
     request goes on until it is answered or `timeout_s` is over, and is logged when it fails.
 
+    Entering that is cancelled, or that fails when units may be held by then, gives them back in the same way; the name
+    is used up. When `add` is cancelled more may be held than `held` says, until the lease is settled.
+
     A lease that could not be extended in time is not interrupted: the next `use` or `add` raises `LeaseExpired`. So
     does leaving, when units were used that could not be committed. An error of the body goes first: one of leaving is
     a note of it.
@@ -157,10 +160,15 @@ class Lease:
         message = partial(
             wire.Reserve, lease=self.name, quota=self.quota, amount=self._amount, ttl_s=self._ttl_s, org=self.org
         )
-        self._learn(await self._runner.spend(message, self._timeout_s))
-        self._held_until = began + self._ttl_s
-        if self._is_named:  # it may have begun long ago
-            await self._extend(self._timeout_s)
+        try:
+            self._learn(await self._runner.spend(message, self._timeout_s))
+            self._held_until = began + self._ttl_s
+            if self._is_named:  # it may have begun long ago
+                await self._extend(self._timeout_s)
+        except (asyncio.CancelledError, ChannelError) as error:
+            if self._may_be_held(error):  # nobody waits for that, as nobody has it
+                asyncio.create_task(self.settle()).add_done_callback(self._settled_late)
+            raise
         self._is_open = True
         self._keeping = asyncio.create_task(self._keep())
         return self
@@ -185,6 +193,14 @@ class Lease:
                 raise
             error.add_note(f"The lease {self.name} was not settled: {failure.message}")
 
+    def _may_be_held(self, error: BaseException) -> bool:
+        """Whether entering that ended with this error may leave units held. Another's lease is never meant: a name that
+        stands for something else is refused.
+        """
+        if isinstance(error, OVER):
+            return False
+        return self._held > 0 or not isinstance(error, ChannelError) or error.key is not None
+
     async def _wait_for(self, settling: asyncio.Task[Balance], timeout_s: float | None) -> None:
         """Wait until it is settled, at most so many seconds of the channel's clock; a cancellation does not end it."""
         enough = asyncio.Event()
@@ -201,6 +217,8 @@ class Lease:
         if settling.cancelled():
             logger.warning("the lease %s was not settled: the program ended", self.name)
         elif (failure := settling.exception()) is not None:
+            if isinstance(failure, LeaseExpired | LeaseNotFound) and not self._used:
+                return  # it holds nothing, which is all that was wanted
             logger.warning("the lease %s was not settled: %s", self.name, failure)
 
     async def _keep(self) -> None:

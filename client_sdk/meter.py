@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from client_sdk.clock import Timer, sleep_until
 from client_sdk.errors import ChannelError, Forbidden, MeterStopped, NotFound, QuotaExceeded, passes
 from client_sdk.freshness import Freshness, FreshnessState
-from client_sdk.keys import LONGEST_KEY, checked_amount, checked_name, checked_seconds, new_key
+from client_sdk.keys import LONGEST_KEY, checked_amount, checked_name, checked_seconds, made_at, new_key
 from client_sdk.quota import Balance
 
 if TYPE_CHECKING:
@@ -37,9 +38,11 @@ class Meter:
     way of `asyncio.timeout`. A gateway that can not be asked, or does not answer, stops it after `grace_s` seconds;
     until then the call goes on, and what is due is asked for with the same key, so that nothing is charged twice.
 
-    `key` names the call: the same call begun again, by a program that was started again, is not charged again for the
-    units that it had. `on_low` is called in the event loop with the balance whenever its level becomes ``low``,
-    ``critical`` or ``exhausted``; what it raises is logged.
+    `key` names the call: the same call begun again, by a program that was started again, goes on with the unit of now,
+    and is not charged again for one that it had. A key that the SDK made says when the call began; the units of any
+    other are those of the clock, each `unit_s` seconds since 1970, so that the first may be a short one. `wall_clock`
+    shows seconds since 1970 and is for tests. `on_low` is called in the event loop with the balance whenever its level
+    becomes ``low``, ``critical`` or ``exhausted``; what it raises is logged.
     """
 
     def __init__(
@@ -54,8 +57,11 @@ class Meter:
         key: str | None = None,
         grace_s: float = 30.0,
         on_low: Callable[[Balance], object] | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self.key = new_key() if key is None else checked_name("a meter's key", key, LONGEST_KEY - UNIT_LENGTH)
+        self.key = new_key(wall_clock) if key is None else checked_name("a meter's key", key, LONGEST_KEY - UNIT_LENGTH)
+        self._is_resumed = key is not None
+        self._wall_clock = wall_clock
         self._channel = channel
         self._runner = channel._runner
         self._quota = checked_name("a quota", quota)
@@ -68,6 +74,7 @@ class Meter:
         self._balance: Balance | None = None
         self._level = "ok"
         self._units = 0
+        self._first = 0  # the number of the unit that was the first to be taken here
         self._began: float | None = None
         self._stopped: MeterStopped | None = None
         self._body: asyncio.Task[object] | None = None
@@ -97,6 +104,9 @@ class Meter:
         if self._began is not None:
             raise RuntimeError("a meter is entered once")
         self._began = self._runner.clock.time()
+        if self._is_resumed:
+            self._first, gone_s = unit_of(self.key, self._unit_s, self._wall_clock())
+            self._began -= gone_s
         await self._take()
         self._body = asyncio.current_task()
         assert self._body is not None
@@ -141,7 +151,7 @@ class Meter:
         """Take each unit when it is due."""
         assert self._began is not None
         clock = self._runner.clock
-        asked_at = self._began
+        asked_at = clock.time()
         try:
             while True:
                 await sleep_until(clock, self._began + self._units * self._unit_s)
@@ -155,7 +165,7 @@ class Meter:
     async def _take(self) -> None:
         if not self._is_allowed():
             raise MeterStopped("forbidden")
-        key = f"{self.key}.{self._units}"
+        key = f"{self.key}.{self._first + self._units}"
         try:
             self._balance = await self._channel.consume(
                 self._quota, self._amount, key=key, org=self._org, timeout_s=self._grace_s
@@ -198,6 +208,20 @@ class Meter:
             self._on_low(balance)
         except Exception:
             logger.exception("a callback failed")
+
+
+def unit_of(key: str, unit_s: float, now_s: float) -> tuple[int, float]:
+    """The number of the unit of time that `now_s` (seconds since 1970) is in, and how many seconds of it are over.
+
+    Units are counted from the time that the key begins with. Where that is none, or one to come (then the SDK did not
+    make the key, or clocks are further apart than a unit), they are counted from 1970: in any case two times in one
+    unit have one number, and a later unit has another.
+    """
+    began = made_at(key)
+    if began is None or began > now_s + unit_s:
+        began = 0.0
+    number, gone_s = divmod(max(0.0, now_s - began), unit_s)
+    return int(number), gone_s
 
 
 def _stopped_by(error: ChannelError) -> MeterStopped:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
@@ -125,6 +126,7 @@ class SyncMeter:
         key: str | None = None,
         grace_s: float = 30.0,
         on_low: Callable[[Balance], object] | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._call: Call = channel._call
         self._meter = Meter(
@@ -137,6 +139,7 @@ class SyncMeter:
             key=key,
             grace_s=grace_s,
             on_low=on_low,
+            wall_clock=wall_clock,
         )
         self._over = threading.Event()
         self._left: asyncio.Event | None = None

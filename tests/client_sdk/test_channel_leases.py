@@ -299,6 +299,70 @@ async def test_a_commit_that_the_end_of_the_program_cuts_short_is_logged(
         await eventually(lambda: f"{lease.name} was not settled" in caplog.text)
 
 
+@pytest.mark.parametrize(("name", "op"), [(None, "reserve"), ("call 7", "reserve"), ("call 7", "extend")])
+async def test_who_is_cancelled_while_entering_holds_nothing(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture, name: str | None, op: str
+) -> None:
+    async with Channel(server.url, "t1", **QUICK) as channel:
+        entering = await entered_until(op, server, channel.lease(VOICE, 5, name=name))
+        assert server.bank.reserved(VOICE) == 5
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        await eventually(lambda: server.bank.reserved(VOICE) == 0)
+        server.silent = False
+        server.peers[0].cut()
+        await eventually(lambda: len(sent(server, "release")) == 2)
+        await channel.ping()
+    assert "not settled" not in caplog.text
+
+
+async def test_a_named_lease_that_could_not_be_extended_while_entering_is_given_back(server: ScriptedServer) -> None:
+    async with Channel(server.url, "t1", **QUICK) as channel:
+        lease = channel.lease(VOICE, 5, name="call 7", timeout_s=0.3)
+        entering = await entered_until("extend", server, lease)
+        with pytest.raises(RequestTimeout):
+            await entering
+        await eventually(lambda: server.bank.reserved(VOICE) == 0)
+
+
+async def test_a_lease_that_was_refused_while_entering_is_left_alone(server: ScriptedServer) -> None:
+    async with Channel(server.url, "t1", **QUICK) as channel, channel.lease(VOICE, 5, name="call 7"):
+        with pytest.raises(Conflict):
+            await channel.lease(VOICE, 4, name="call 7").__aenter__()
+        with pytest.raises(QuotaExceeded):
+            await channel.lease(VOICE, 6).__aenter__()
+        await channel.ping()
+        assert (server.bank.reserved(VOICE), sent(server, "release")) == (5, [])
+
+
+async def test_units_that_could_not_be_given_back_after_entering_was_cancelled_are_logged(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Channel(server.url, "t1", **QUICK) as channel:
+        lease = channel.lease(VOICE, 5)
+        entering = await entered_until("reserve", server, lease)
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        await eventually(lambda: sent(server, "release"))
+    await eventually(lambda: f"{lease.name} was not settled" in caplog.text)
+
+
+async def entered_until(op: str, server: ScriptedServer, lease: Lease) -> asyncio.Task[Lease]:
+    """A task that enters the lease and got no answer to this request, which was carried out."""
+    answer = server.bank.answer
+
+    def fall_silent(message: dict[str, Any]) -> dict[str, Any]:
+        server.silent = server.silent or message["op"] == op
+        return answer(message)
+
+    server.bank.answer = fall_silent  # type: ignore[method-assign]
+    entering = asyncio.create_task(lease.__aenter__())
+    await eventually(lambda: sent(server, op))
+    return entering
+
+
 async def test_a_named_lease_is_taken_up_again(server: ScriptedServer, clock: ManualClock) -> None:
     async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
         await channel.lease(VOICE, 5, name="call 7").__aenter__()

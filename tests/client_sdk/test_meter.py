@@ -91,12 +91,12 @@ async def test_a_unit_is_taken_at_the_start_of_each_minute(server: ScriptedServe
 
 async def test_units_may_be_of_any_length_and_size(server: ScriptedServer, clock: ManualClock) -> None:
     async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
-        call = await Call(channel, unit_s=6.0, amount=2, key="call 7", org="o_acme").begin()
+        call = await Call(channel, unit_s=6.0, amount=2, org="o_acme").begin()
         await pass_on(channel, clock, 12.5)
         call.hung_up.set()
         await call.task
     asked = [(message["amount"], message["org"], message["key"]) for message in server.bank.received]
-    assert asked == [(2, "o_acme", "call 7.0"), (2, "o_acme", "call 7.1"), (2, "o_acme", "call 7.2")]
+    assert asked == [(2, "o_acme", f"{call.meter.key}.{number}") for number in range(3)]
 
 
 async def test_a_call_ends_when_the_units_do_and_is_warned_before(server: ScriptedServer, clock: ManualClock) -> None:
