@@ -16,9 +16,9 @@ from gateway.live.task import Task
 QUIET_S = 0.25
 """A balance that did not move for so long is shown at once when it does."""
 EVERY_S = 0.05
-AT_ONCE = 100
+AT_ONCE = 50
 """While this process has many orders to carry out: documents that are let go at a time, and that are shown at once in
-this time, 2,000 a second of each sort. Whoever asks for units comes first then; else there is no such bound."""
+this time, 1,000 a second of each sort. Whoever asks for units comes first then; else there is no such bound."""
 
 LONG_AGO = float("-inf")
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -51,7 +52,9 @@ QUEUE_LIMIT = 20_000
 ATTEMPTS = 4
 """How often an order is tried whose period was worked out from what is not so any more."""
 BUSY = 50
-"""Orders without an answer from which on what else there is to do comes second: one now and then is no reason."""
+"""Orders without an answer, or in `LATELY_S` seconds, from which on what else there is to do comes second: one now and
+then is no reason."""
+LATELY_S = 0.05
 RETRY_AFTER_S = 1.0
 
 Done = Callable[["Spent | GatewayError"], None]
@@ -95,7 +98,9 @@ _entries = msgspec.json.Decoder(list[Entry])
 
 
 class Spender:
-    """Carries out orders on one database. `wall`: milliseconds since 1970 UTC. Bound to the event loop that uses it."""
+    """Carries out orders on one database. `wall`: milliseconds since 1970 UTC; `monotonic`: seconds. Bound to the event
+    loop that uses it.
+    """
 
     def __init__(
         self,
@@ -105,6 +110,7 @@ class Spender:
         *,
         batch_limit: int = BATCH_LIMIT,
         queue_limit: int = QUEUE_LIMIT,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.orders = 0
         self.refused = 0
@@ -115,18 +121,28 @@ class Spender:
         """Batches, the orders in them (one that is tried again is in several), and how many of them had up to 1, 2, 4,
         ..., 1,024."""
         self._database = database
-        self._wall = wall
+        self._wall, self._monotonic = wall, monotonic
         self._batch_limit = batch_limit
         self._queue_limit = queue_limit
         self._queue: deque[Waiting] = deque()
         self._under_way = 0
+        self._looked_at, self._orders_then, self._came = 0.0, 0, False
         self._bases = bases
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def busy(self) -> bool:
-        """Whether many orders wait for their answer, whoever sent them."""
-        return len(self._queue) + self._under_way >= BUSY
+        """Whether many orders wait for their answer, or come, whoever sends them."""
+        return len(self._queue) + self._under_way >= BUSY or self._many_come()
+
+    def _many_come(self) -> bool:
+        """Whether as many came in each `LATELY_S`, from one look to the next one that is so much later."""
+        now = self._monotonic()
+        passed_s = now - self._looked_at
+        if passed_s >= LATELY_S:
+            self._came = (self.orders - self._orders_then) * LATELY_S >= BUSY * passed_s
+            self._looked_at, self._orders_then = now, self.orders
+        return self._came
 
     async def consume(self, order: Order) -> Spent:
         """Take all of the amount or nothing. Durable when it returns.

@@ -85,9 +85,9 @@ def test_what_waits_is_joined_with_what_follows(shown: Shown) -> None:
     assert not shown.pacing
 
 
-def test_while_orders_wait_who_waits_longest_goes_first_and_a_hundred_at_a_time(shown: Shown) -> None:
+def test_while_orders_wait_who_waits_longest_goes_first_and_so_many_at_a_time(shown: Shown) -> None:
     shown.busy = True
-    names = [f"user:{n}" for n in range(250)]
+    names = [f"user:{n}" for n in range(AT_ONCE * 5 // 2)]
     for name in names[:AT_ONCE]:
         assert shown.move(name)
     for name in names[AT_ONCE:]:
@@ -98,9 +98,9 @@ def test_while_orders_wait_who_waits_longest_goes_first_and_a_hundred_at_a_time(
     shown.wait(EVERY_S)
     assert shown.docs() == names[AT_ONCE : 2 * AT_ONCE]
     shown.wait(EVERY_S)
-    assert shown.docs() == [*names[2 * AT_ONCE :], *names[:50]]
+    assert shown.docs() == [*names[2 * AT_ONCE :], *names[: AT_ONCE // 2]]
     shown.wait(EVERY_S)
-    assert shown.docs() == names[50:AT_ONCE]
+    assert shown.docs() == names[AT_ONCE // 2 : AT_ONCE]
     assert not shown.pacing
 
 

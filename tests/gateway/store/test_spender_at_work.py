@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gateway.core.spending import Order, Spent
 from gateway.errors import GatewayError, Unavailable
 from gateway.store.bases import Bases
-from gateway.store.spending import BUSY, Spender
+from gateway.store.spending import BUSY, LATELY_S, Spender
 
 if TYPE_CHECKING:
     from tests.gateway.store.conftest import Spenders
@@ -50,3 +50,17 @@ async def test_at_the_end_what_was_taken_is_answered_and_nothing_more_is(spender
     await closing
     assert Counter(map(type, answers)) == {Spent: 100, Unavailable: 1}
     await spender.close()
+
+
+async def test_it_is_busy_while_many_orders_come_however_soon_each_is_answered(spenders: Spenders) -> None:
+    passed_s = 100.0
+    spender = Spender(spenders.database, Bases(), lambda: spenders.now, monotonic=lambda: passed_s)
+    assert not spender.busy
+    for key in range(BUSY):
+        await spender.consume(Order(ADA, ADA, "mail", 1, f"k{key}"))
+    assert not spender.busy, "that is known after a while"
+    passed_s += LATELY_S
+    assert spender.busy
+    await spender.consume(Order(ADA, ADA, "mail", 1, "one more"))
+    passed_s += LATELY_S
+    assert not spender.busy
