@@ -127,7 +127,7 @@ async def test_a_replica_that_hangs_holds_up_its_node_only_now_and_then(
         assert crowd.longest_stale() < MOMENT_S
         held_up = [lag for lag in lags if lag > 0.5]
         report(request, changes=len(lags), held_up=len(held_up), held_up_s=sum(held_up), max_ms=max(lags) * 1000)
-        assert max(lags) < 2.5
+        assert max(lags) < 4.0  # two attempts after each other, on a machine that does other things
         assert sum(held_up) < 0.7 * sum(lags)
         await asyncio.to_thread(wait_for, lambda: "the replica can be read again" in node.log(), 40.0)
 
