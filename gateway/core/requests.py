@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.core.access import SPEND, may_spend
 from gateway.core.effects import Spend, UseLease
 from gateway.core.principal import Principal
-from gateway.core.spending import Order
+from gateway.core.spending import Order, owner_of
 from gateway.core.text import is_plain
 from gateway.core.wire import Consume, Extend, LeaseMessage, Reserve
 from gateway.errors import BadRequest, Forbidden
@@ -19,8 +19,7 @@ def ask(principal: Principal, request: Consume | LeaseMessage) -> Spend | UseLea
         quota, key, org = request.quota, request.key, request.org
         _check(f"{quota}{key}{org}")
         spender = principal.document
-        owner = spender if org is None else f"org:{org}"
-        return Spend(Order(spender, owner, quota, request.amount, key), request.id)
+        return Spend(Order(spender, owner_of(spender, org), quota, request.amount, key), request.id)
     _check(request.lease)
     if isinstance(request, Reserve):
         _check(f"{request.quota}{request.org}")

@@ -15,6 +15,11 @@ LEASE_TTL_S = 3600
 """The longest time, in seconds, that a lease is held without being extended."""
 
 
+def owner_of(spender: str, organization: str | None) -> str:
+    """Whose quota is asked for: the spender's own, or the pool of an organization."""
+    return spender if organization is None else f"org:{organization}"
+
+
 class Order(NamedTuple):
     """Units to take from a quota. `spender` asks (``user:ID``), `owner` has the quota (``user:ID`` or ``org:ID``);
     `key` is the spender's name for this request: shown again, it is this one.

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.core.session import Condition
-from gateway.core.spending import Order, Spent, balance_fields, lease_fields
+from gateway.core.spending import Order, Spent, balance_fields, lease_fields, owner_of
 from gateway.core.wire import Commit, Extend, LeaseMessage, Reply, Reserve
 from gateway.errors import GatewayError
 from gateway.store.leases import Held, Leases
@@ -86,7 +86,7 @@ class Spending:
 
 async def _carry_out(leases: Leases, spender: str, request: LeaseMessage) -> Held:
     if isinstance(request, Reserve):
-        owner = spender if request.org is None else f"org:{request.org}"
+        owner = owner_of(spender, request.org)
         return await leases.reserve(spender, owner, request.quota, request.amount, request.lease, request.ttl_s)
     if isinstance(request, Extend):
         return await leases.extend(spender, request.lease, request.ttl_s, amount=request.amount, key=request.key)

@@ -9,15 +9,13 @@ from typing import NamedTuple
 from gateway.core.document import MAX_INTEGER
 from gateway.core.quotas import Limit
 from gateway.core.spending import Balance, Basis, Spent
-from gateway.errors import BadRequest, Conflict, GatewayError, NoRowChanged, NotFound, Unavailable
+from gateway.errors import Conflict, GatewayError, NoRowChanged, NotFound, Unavailable
 from gateway.store.audit import Entry, Lookup, Store, record
-from gateway.store.bases import UNKNOWN, Bases
+from gateway.store.bases import Bases, period_of
 from gateway.store.driver import Row, Statement, Value
 from gateway.store.spending import ATTEMPTS, RETRY_AFTER_S
-from gateway.store.standings import COLUMNS, TABLES, Standing, exceeded
+from gateway.store.standings import Standing, exceeded, read_standing, uncountable
 
-_STANDING = f"""
-SELECT {COLUMNS} FROM (SELECT '' AS spender, ?1 AS owner, ?2 AS quota, ?3 AS period_start, ?4 AS at) AS w {TABLES}"""  # noqa: S608
 _ROWS = """
 SELECT period_start, used FROM quota_usage WHERE owner = ? AND quota = ? AND period_start BETWEEN ? AND ?
 ORDER BY period_start DESC"""
@@ -73,10 +71,10 @@ async def adjust(db: Store, adjustment: Adjustment, *, now: int, bases: Bases, e
     key = adjustment.key or secrets.token_hex(16)
     for _ in range(ATTEMPTS):
         basis = bases.of(owner, quota)
-        start, end = basis.bounds(now) if basis is not UNKNOWN else (0, None)
+        start, end = period_of(basis, now)
         entries, standings, rows = await db.read(
             Statement(_ENTRY, (key, actor)),
-            Statement(_STANDING, (owner, quota, start, now)),
+            read_standing("", owner, quota, start, now),
             Statement(_ROWS, (owner, quota, start, now)),
         )
         if entries:
@@ -115,7 +113,7 @@ def _refusal(adjustment: Adjustment, standing: Standing, period_end: int | None)
     if delta > 0 and left is not None and delta > left:
         return exceeded(balance, adjustment.quota, delta)
     if standing.used + standing.reserved + delta > MAX_INTEGER:
-        return BadRequest("No more than 2^53 - 1 units can be counted.")
+        return uncountable()
     return None
 
 

@@ -32,6 +32,11 @@ FROM (
 WHERE coalesce(u.timezone, o.timezone) IS NOT NULL AND coalesce(q.period, p.period) IS NOT NULL"""  # noqa: S608
 
 
+def period_of(basis: Basis, now: int) -> tuple[int, int | None]:
+    """The period around `now`; of a basis that is not known, one that nothing is taken in."""
+    return basis.bounds(now) if basis != UNKNOWN else (0, None)
+
+
 class Bases:
     """The basis that each owner and quota had last; what was not asked for the longest time is forgotten first."""
 

@@ -43,6 +43,17 @@ class Snapshot(Reader, Protocol):
     """Several reads of one moment: commits made after the first read are not seen."""
 
 
+class Sizes(list[int]):
+    """How many groups had up to 1, 2, 4, ..., 1,024 members; the last number is of all larger ones too."""
+
+    def __init__(self) -> None:
+        super().__init__([0] * 11)
+
+    def add(self, members: int) -> None:
+        """Count one group, of one member at least."""
+        self[min((members - 1).bit_length(), len(self) - 1)] += 1
+
+
 @dataclass(slots=True)
 class StoreCounts:
     """What the driver did since it was opened: plain numbers for whoever publishes metrics."""
@@ -57,8 +68,8 @@ class StoreCounts:
     """Time spent in transactions, waiting for locks and syncing included."""
     past_replica: int = 0
     """Near reads that the primary had to answer because the replica was behind or away."""
-    sizes: list[int] = field(default_factory=lambda: [0] * 11)
-    """How many groups had up to 1, 2, 4, ..., 1,024 operations."""
+    sizes: Sizes = field(default_factory=Sizes)
+    """Of the transactions, by operations."""
 
     def add(self, operations: int, failed: int, seconds: float) -> None:
         """Count one group."""
@@ -66,7 +77,7 @@ class StoreCounts:
         self.operations += operations
         self.failed += failed
         self.seconds += seconds
-        self.sizes[min((operations - 1).bit_length(), len(self.sizes) - 1)] += 1
+        self.sizes.add(operations)
 
 
 def violated(message: str) -> str:

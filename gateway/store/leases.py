@@ -27,11 +27,11 @@ from gateway.errors import (
     Unavailable,
     Uncertain,
 )
-from gateway.store.bases import UNKNOWN, Bases
+from gateway.store.bases import Bases, period_of
 from gateway.store.database import Database, Reader, Row, Statement, Written
 from gateway.store.pruning import PRUNE_GROUP, in_groups
 from gateway.store.spending import ATTEMPTS, RETRY_AFTER_S
-from gateway.store.standings import COLUMNS, TABLES, Standing, refusal
+from gateway.store.standings import COLUMNS, OPEN, TABLES, Standing, read_standing, refusal
 from gateway.store.stuck_leases import Name, StuckLeases
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ WHERE spender = ?1 AND id = ?2 AND state = 'open' AND expires_at > ?3
   AND EXISTS (
     SELECT 1 FROM (SELECT leases.spender, leases.owner, leases.quota, ?3 AS at) AS w {TABLES}
     WHERE coalesce(q.period, p.period) IS NOT NULL
-      AND coalesce(u.status = 'active', o.status = 'active' AND m.status = 'active', 0))
+      AND {OPEN})
 RETURNING 1"""  # noqa: S608 - no input in it
 _SETTLE = """
 UPDATE leases SET ended_at = ?3, state = iif(expires_at > ?3, ?4, 'expired'), committed = iif(expires_at > ?3, ?5, 0)
@@ -75,8 +75,6 @@ SELECT w.spender, w.id, w.owner, w.quota, w.period, w.period_start, w.period_end
 FROM (
   SELECT *, min(?3, coalesce(period_end - 1, ?3)) AS at FROM leases WHERE spender = ?1 AND id = ?2
 ) AS w {TABLES}"""  # noqa: S608 - no input in it
-_STANDING = f"""
-SELECT {COLUMNS} FROM (SELECT ?1 AS spender, ?2 AS owner, ?3 AS quota, ?4 AS period_start, ?5 AS at) AS w {TABLES}"""  # noqa: S608
 _SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'change_log'"
 _OTHERS = "(spender, id) NOT IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))"
 _NEXT_END = f"""
@@ -184,7 +182,7 @@ class Leases:
                 Statement(_END, (spender, lease, now)),
                 Statement(_RESERVE, row),
                 Statement(_LEASE, (spender, lease, now)),
-                Statement(_STANDING, (spender, owner, quota, start, now)),
+                read_standing(spender, owner, quota, start, now),
             )
             known, _, _, rows, standings = written.rows
             if rows:
@@ -331,7 +329,7 @@ class Leases:
 
     def _period(self, owner: str, quota: str, now: int) -> tuple[Basis, int, int | None]:
         basis = self._bases.of(owner, quota)
-        return (basis, *basis.bounds(now)) if basis is not UNKNOWN else (UNKNOWN, 0, None)
+        return (basis, *period_of(basis, now))
 
     def _remember(self, spender: str, lease: str, owner: str, quota: str) -> None:
         if (spender, lease) not in self._quotas and len(self._quotas) >= REMEMBERED:

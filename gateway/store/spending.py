@@ -34,8 +34,9 @@ from gateway.errors import (
     Unavailable,
     Uncertain,
 )
-from gateway.store.bases import UNKNOWN, Bases
+from gateway.store.bases import UNKNOWN, Bases, period_of
 from gateway.store.database import Database, Statement
+from gateway.store.driver import Sizes
 from gateway.store.standings import COLUMNS, TABLES, Standing, refusal
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ class Spender:
         """Orders that were submitted, and those of them that took nothing."""
         self.batches = 0
         self.attempts = 0
-        self.sizes = [0] * 11
+        self.sizes = Sizes()
         """Batches, the orders in them (one that is tried again is in several), and how many of them had up to 1, 2, 4,
         ..., 1,024."""
         self._database = database
@@ -203,7 +204,7 @@ class Spender:
     def _count(self, size: int) -> None:
         self.batches += 1
         self.attempts += size
-        self.sizes[min((size - 1).bit_length(), len(self.sizes) - 1)] += 1
+        self.sizes.add(size)
 
     async def _carry_out(self, batch: list[Waiting]) -> None:
         """Answer each of them, now or after another attempt. Does not raise: what is worked out of the database's
@@ -248,7 +249,7 @@ class Spender:
             place = places.get(basis)
             if place is None:
                 place = places[basis] = len(bases)
-                bases.append((*basis, *(basis.bounds(now) if basis.period else (0, None))))
+                bases.append((*basis, *period_of(basis, now)))
             rows.append((*order, place))
         strange = places.get(UNKNOWN)
         unknown = [] if strange is None else [row[1:3] for row in rows if row[5] == strange]

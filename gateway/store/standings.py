@@ -9,9 +9,12 @@ from gateway.core.document import MAX_INTEGER
 from gateway.core.quotas import Limit
 from gateway.core.spending import Balance, Basis
 from gateway.errors import BadRequest, GatewayError, NotFound, QuotaExceeded, Unavailable
-from gateway.store.database import Row
+from gateway.store.database import Row, Statement
 
-COLUMNS = """
+OPEN = "coalesce(u.status = 'active', o.status = 'active' AND m.status = 'active', 0)"
+"""Whether the owner is active and the spender may take from it, of a row `w` as in `TABLES`."""
+
+COLUMNS = f"""
   coalesce(u.timezone, o.timezone), iif(u.id IS NULL, o.anchor_at, u.anchor_at),
   coalesce(q.period, p.period), iif(q.user_id IS NULL, p.limit_value, q.limit_value), coalesce(q.hard, p.hard),
   (SELECT coalesce(sum(used), 0) FROM quota_usage
@@ -21,7 +24,7 @@ COLUMNS = """
   c.limit_value,
   (SELECT coalesce(sum(used + reserved), 0) FROM member_usage WHERE org_id = o.id AND user_id = substr(w.spender, 6)
     AND quota = w.quota AND period_start BETWEEN w.period_start AND w.at),
-  coalesce(u.status = 'active', o.status = 'active' AND m.status = 'active', 0)"""
+  {OPEN}"""  # noqa: S608 - no input in it
 """The columns of `Standing`, of a row `w` that has spender, owner, quota, period_start and at."""
 
 TABLES = """
@@ -33,6 +36,15 @@ LEFT JOIN user_quotas AS q ON q.user_id = u.id AND q.quota = w.quota
 LEFT JOIN memberships AS s ON s.org_id = o.id AND w.spender GLOB 'user:*' AND s.user_id = substr(w.spender, 6)
 LEFT JOIN users AS m ON m.id = s.user_id
 LEFT JOIN member_caps AS c ON c.org_id = o.id AND c.user_id = s.user_id AND c.quota = w.quota"""
+
+
+_STANDING = f"""
+SELECT {COLUMNS} FROM (SELECT ?1 AS spender, ?2 AS owner, ?3 AS quota, ?4 AS period_start, ?5 AS at) AS w {TABLES}"""  # noqa: S608
+
+
+def read_standing(spender: str, owner: str, quota: str, period_start: int, at: int) -> Statement:
+    """Reads the one row of `Standing`: in the period that began then, at the moment `at`; `spender` may be nobody."""
+    return Statement(_STANDING, (spender, owner, quota, period_start, at))
 
 
 class Standing(NamedTuple):
@@ -76,9 +88,14 @@ def refusal(standing: Standing, quota: str, amount: int, period_end: int | None)
     left = balance.leaves()
     if left is None or left >= amount:
         if standing.used + standing.reserved + amount > MAX_INTEGER:
-            return BadRequest("No more than 2^53 - 1 units can be counted.")
+            return uncountable()
         return Unavailable("The quota is changing; try again.", retry_after_s=1.0)
     return exceeded(balance, quota, amount)
+
+
+def uncountable() -> BadRequest:
+    """The answer to who asks for more than a balance can hold."""
+    return BadRequest("No more than 2^53 - 1 units can be counted.")
 
 
 def exceeded(balance: Balance, quota: str, amount: int) -> QuotaExceeded:

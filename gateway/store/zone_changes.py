@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from gateway.core.clock import DAY_MS, instant, local, zone
+from gateway.core.quotas import LONGEST_MS
 from gateway.core.spending import Basis
 from gateway.store.driver import Reader, Statement
 
@@ -56,10 +57,8 @@ WHERE owner = ?1 AND state = 'open' AND leases.quota = m.quota AND period_start 
 _OWN = {"table": "quota_usage", "owned": "owner = ?1", "columns": "owner"}
 _MEMBERS = {"table": "member_usage", "owned": "org_id = substr(?1, 5)", "columns": "org_id, user_id"}
 
-PERIODS = ("hour", "day", "week", "month", "year")
 SPREAD_MS = 3 * DAY_MS
 """Longer than the same day lasts anywhere on earth: what ended before is over in every zone."""
-LONGEST_YEAR_MS = 367 * DAY_MS
 
 
 class Placed(Protocol):
@@ -129,8 +128,8 @@ async def zone_moves(db: Reader, owner: str, before: Placed, after: Placed, now:
         return []
     kind, _, id = owner.partition(":")
     [kinds] = await db.read(Statement(_KINDS, (after.plan, id if kind == "user" else "", now)))
-    periods = {str(quota): str(period) for quota, period in kinds if period in PERIODS}
-    [rows] = await db.read(Statement(_STARTS, (owner, _told(list(periods)), now - LONGEST_YEAR_MS - SPREAD_MS)))
+    periods = {str(quota): str(period) for quota, period in kinds if period in LONGEST_MS}
+    [rows] = await db.read(Statement(_STARTS, (owner, _told(list(periods)), now - LONGEST_MS["year"] - SPREAD_MS)))
     moves: list[tuple[object, ...]] = []
     for quota, period in periods.items():
         old, new = (Basis(who.timezone, who.anchor_at, period) for who in (before, after))

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from gateway.core.access import SPEND, may_spend
 from gateway.core.quotas import Period
-from gateway.core.spending import LEASE_TTL_S, MOST, Balance, Order, balance_fields, lease_fields
+from gateway.core.spending import LEASE_TTL_S, MOST, Balance, Order, balance_fields, lease_fields, owner_of
 from gateway.core.text import check_id, check_quota
 from gateway.errors import (
     Conflict,
@@ -252,4 +252,4 @@ def _spender(call: Call) -> str:
 
 def _owner(spender: str, org: str | None) -> str:
     """Whose quota it is."""
-    return spender if org is None else f"org:{checked(lambda value: check_id(value, 'org'), org)}"
+    return owner_of(spender, None if org is None else checked(lambda value: check_id(value, "org"), org))

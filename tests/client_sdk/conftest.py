@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.client_sdk.support.clock import ManualClock
 from tests.client_sdk.support.scripted_server import ScriptedServer
 
 
@@ -12,3 +13,11 @@ async def server() -> AsyncIterator[ScriptedServer]:
     """A scripted gateway that listens."""
     async with ScriptedServer() as listening:
         yield listening
+
+
+@pytest.fixture
+def clock(server: ScriptedServer) -> ManualClock:
+    """The time of the channel and of the gateway."""
+    clock = ManualClock()
+    server.bank.clock = clock.time
+    return clock

@@ -16,25 +16,10 @@ from client_sdk import (
     RequestTimeout,
 )
 from tests.client_sdk.support.clock import ManualClock
+from tests.client_sdk.support.options import OPTIONS, QUICK, VOICE
 from tests.client_sdk.support.scripted_server import ScriptedServer
 from tests.client_sdk.support.simulated_time import pass_on, until_live
 from tests.support.waiting import eventually
-
-QUICK: dict[str, Any] = {"backoff_base_s": 0.02, "backoff_cap_s": 0.05, "close_timeout_s": 0.2}
-OPTIONS: dict[str, Any] = {**QUICK, "ping_interval_s": 1e6}
-VOICE = "voice_minutes"
-
-
-@pytest.fixture
-def clock(server: ScriptedServer) -> ManualClock:
-    """The time of the channel and of the gateway."""
-    clock = ManualClock()
-    server.bank.clock = clock.time
-    return clock
-
-
-def sent(server: ScriptedServer, op: str) -> list[dict[str, Any]]:
-    return [message for message in server.bank.received if message["op"] == op]
 
 
 async def test_a_lease_commits_what_was_used_and_gives_back_the_rest(server: ScriptedServer) -> None:
@@ -94,9 +79,9 @@ async def test_a_lease_extends_itself_at_half_its_time(server: ScriptedServer, c
     async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
         async with channel.lease(VOICE, 5, ttl_s=20.0) as lease:
             await pass_on(channel, clock, 9.5)
-            assert sent(server, "extend") == []
+            assert server.bank.sent("extend") == []
             await pass_on(channel, clock, 100.0)
-            assert 9 <= len(sent(server, "extend")) <= 11
+            assert 9 <= len(server.bank.sent("extend")) <= 11
             lease.use(3)
         assert lease.balance.used == 3
 
@@ -156,7 +141,7 @@ async def test_a_lease_that_may_not_be_extended_is_used_until_its_end(
     ):
         server.bank.refusals = [{"code": "forbidden"}]
         await pass_on(channel, clock, 19.0)
-        assert len(sent(server, "extend")) == 1
+        assert len(server.bank.sent("extend")) == 1
         lease.use(1)
     assert lease.balance.used == 1
 
@@ -197,7 +182,7 @@ async def test_the_answer_to_a_commit_may_be_lost(server: ScriptedServer) -> Non
             cutting = asyncio.create_task(server.message(await server.peer(), "commit"))
             cutting.add_done_callback(lambda _: (setattr(server, "silent", False), server.peers[0].cut()))
         assert lease.balance.used == 3
-    assert len(sent(server, "commit")) == 2
+    assert len(server.bank.sent("commit")) == 2
 
 
 async def test_a_lease_that_could_not_be_settled_can_be_settled_later(
@@ -312,7 +297,7 @@ async def test_who_is_cancelled_while_entering_holds_nothing(
         await eventually(lambda: server.bank.reserved(VOICE) == 0)
         server.silent = False
         server.peers[0].cut()
-        await eventually(lambda: len(sent(server, "release")) == 2)
+        await eventually(lambda: len(server.bank.sent("release")) == 2)
         await channel.ping()
     assert "not settled" not in caplog.text
 
@@ -333,7 +318,7 @@ async def test_a_lease_that_was_refused_while_entering_is_left_alone(server: Scr
         with pytest.raises(QuotaExceeded):
             await channel.lease(VOICE, 6).__aenter__()
         await channel.ping()
-        assert (server.bank.reserved(VOICE), sent(server, "release")) == (5, [])
+        assert (server.bank.reserved(VOICE), server.bank.sent("release")) == (5, [])
 
 
 async def test_units_that_could_not_be_given_back_after_entering_was_cancelled_are_logged(
@@ -345,7 +330,7 @@ async def test_units_that_could_not_be_given_back_after_entering_was_cancelled_a
         entering.cancel()
         with pytest.raises(asyncio.CancelledError):
             await entering
-        await eventually(lambda: sent(server, "release"))
+        await eventually(lambda: server.bank.sent("release"))
     await eventually(lambda: f"{lease.name} was not settled" in caplog.text)
 
 
@@ -359,7 +344,7 @@ async def entered_until(op: str, server: ScriptedServer, lease: Lease) -> asynci
 
     server.bank.answer = fall_silent  # type: ignore[method-assign]
     entering = asyncio.create_task(lease.__aenter__())
-    await eventually(lambda: sent(server, op))
+    await eventually(lambda: server.bank.sent(op))
     return entering
 
 

@@ -16,24 +16,8 @@ from client_sdk import (
 )
 from client_sdk.keys import new_key
 from tests.client_sdk.support.clock import ManualClock
+from tests.client_sdk.support.options import OPTIONS, QUICK, VOICE
 from tests.client_sdk.support.scripted_server import ScriptedServer
-
-QUICK: dict[str, Any] = {"backoff_base_s": 0.02, "backoff_cap_s": 0.05, "close_timeout_s": 0.2}
-OPTIONS: dict[str, Any] = {**QUICK, "ping_interval_s": 1e6}
-VOICE = "voice_minutes"
-
-
-@pytest.fixture
-def clock(server: ScriptedServer) -> ManualClock:
-    """The time of the channel and of the gateway."""
-    clock = ManualClock()
-    server.bank.clock = clock.time
-    return clock
-
-
-def sent(server: ScriptedServer, op: str) -> list[dict[str, Any]]:
-    return [message for message in server.bank.received if message["op"] == op]
-
 
 # --- consume ---
 
@@ -51,7 +35,7 @@ async def test_consuming_returns_what_is_left(server: ScriptedServer) -> None:
             await channel.consume(VOICE, 6, key="a key of ours")
         with pytest.raises(NotFound):
             await channel.consume("letters")
-    first, second = sent(server, "consume")[:2]
+    first, second = server.bank.sent("consume")[:2]
     assert set(first) == {"op", "id", "quota", "amount", "key"}
     assert (second["key"], second["org"], second["amount"]) == ("a key of ours", "o_acme", 7)
 
@@ -65,7 +49,7 @@ async def test_a_cut_within_the_answer_charges_once(server: ScriptedServer) -> N
         (await server.peer()).cut()
         assert (await asking).used == 4
     assert len(server.bank.charges) == 1
-    assert len(sent(server, "consume")) == 2
+    assert len(server.bank.sent("consume")) == 2
 
 
 async def test_a_restart_of_the_gateway_charges_once(server: ScriptedServer) -> None:

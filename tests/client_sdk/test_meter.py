@@ -32,14 +32,6 @@ OPTIONS: dict[str, Any] = {
 VOICE = "voice_minutes"
 
 
-@pytest.fixture
-def clock(server: ScriptedServer) -> ManualClock:
-    """The time of the channel and of the gateway."""
-    clock = ManualClock()
-    server.bank.clock = clock.time
-    return clock
-
-
 class Call:
     """A call that goes on until somebody hangs up, in a task of its own."""
 

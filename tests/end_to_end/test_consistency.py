@@ -86,13 +86,13 @@ async def test_names_of_every_kind_lead_to_the_same_revision(
     names += ["\u2028", "a\0b", "..", "%41", "' OR 1=1 --", "self", "user:self", "\x7f\x80", "x" * 500]
     for name in names:
         plan = seed.plan([f"p {name}"], {f"q {name}": (5, "month")})
-        person = seed.person(plan)
-        foreign.execute("UPDATE users SET id = ?, username = ? WHERE id = ?", name, name, person.id)
+        seed.insert("users", id=name, username=name, plan=plan)
+        token = seed.token(name)
         seed.insert("user_permissions", user_id=name, permission=name)
         organization = f"o {name}"
         seed.insert("organizations", id=organization, name=name, plan=plan)
         seed.insert("memberships", org_id=organization, user_id=name)
-        client = await connect(person.token)
+        client = await connect(token.text)
         await client.until(lambda client=client: client.data)
         foreign.execute("UPDATE users SET name = ? WHERE id = ?", name, name)
         await client.until(lambda client=client, name=name: client.held == user_document(foreign, name))

@@ -35,6 +35,10 @@ class Bank:
     received: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[dict[str, Any]] = field(default_factory=list)
 
+    def sent(self, op: str) -> list[dict[str, Any]]:
+        """The messages of this kind that came."""
+        return [message for message in self.received if message["op"] == op]
+
     def used(self, quota: str) -> int:
         """Charged and committed."""
         charged = sum(amount for name, amount in self.charges.values() if name == quota)
