@@ -1,6 +1,6 @@
 # Two commands are enough: make run, make test. They need Python 3.11 or newer, and pip's access to packages.
 
-.PHONY: run test check bench clean
+.PHONY: run test check screenshots bench clean
 .DEFAULT_GOAL := run
 
 VENV := .venv
@@ -19,15 +19,19 @@ run: $(VENV)/installed
 WORKERS ?= 3
 
 ## Runs the whole suite; make test ARGS="-k plans" runs a part.
-test: $(VENV)/installed-test $(VENV)/nginx $(VENV)/chromium
+test: $(VENV)/installed-test $(VENV)/nginx $(VENV)/chromium $(VENV)/node-tools
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 ## Style, types, and the rules of the house: what the documents name, who imports whom.
-check: $(VENV)/installed-test
+check: $(VENV)/installed-test $(VENV)/node-tools
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict gateway client_sdk
 	$(BIN)/python -m pytest tests/house
+
+## Takes the pictures of the dashboard that the documents show.
+screenshots: $(VENV)/installed-test $(VENV)/chromium
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/browser/test_screenshots.py $(ARGS)
 
 ## Measures; make bench ARGS="push --sessions 1000" measures one thing.
 bench: $(VENV)/installed-test
@@ -40,6 +44,10 @@ $(VENV)/nginx: | $(BIN)/python
 # The browser of others.
 $(VENV)/chromium: | $(BIN)/python
 	@.ci/fetch-chromium $@
+
+# What checks JavaScript.
+$(VENV)/node-tools: .ci/fetch-node-tools | $(BIN)/python
+	@.ci/fetch-node-tools $@
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
