@@ -40,7 +40,6 @@ from gateway.web.published import published
 Json = dict[str, Any]
 
 PATH = "/openapi.json"
-TEXT_TYPE = "text/plain"
 _SCHEMAS = "#/components/schemas/{name}"
 _PART = re.compile(r"{(\w+)}")
 
@@ -322,7 +321,8 @@ def _answers(operation: Operation, table: Iterable[Operation], schemas: _Schemas
         if headers:
             response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
         if kind is not None:
-            response["content"] = {TEXT_TYPE if kind is str else JSON_TYPE: {"schema": schemas.of(kind)}}
+            media = operation.media if kind is str else (JSON_TYPE,)
+            response["content"] = {name: {"schema": schemas.of(kind)} for name in media}
         described[str(status)] = response
     return described
 

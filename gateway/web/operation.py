@@ -45,6 +45,7 @@ MAX_USER_AGENT = 256
 RETRY_AFTER_S = 1.0
 JSON_TYPE = "application/json"
 MERGE_PATCH_TYPE = "application/merge-patch+json"
+TEXT_TYPE = "text/plain"
 FORM_TYPE = "application/x-www-form-urlencoded"
 INVALID_FORM = "invalid_request"
 """The `error` of a problem with a form, for clients that read OAuth's (RFC 6749 §5.2)."""
@@ -53,6 +54,8 @@ INVALID_FORM = "invalid_request"
 SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 # A lease is called as whoever reserves it likes; what has a slash can not be one part of a path.
 LEASE_SEGMENT = re.compile(rf"[^/\x00-\x1f\x7f-\x9f]{{1,{KEY_LENGTH}}}")
+# A file below a directory, at most four deep: no part begins with a dot, and none is empty.
+FILE_PATH = re.compile(r"(?:[a-z0-9][A-Za-z0-9_-]{0,63}/){0,3}[a-z0-9][A-Za-z0-9_-]{0,63}(?:\.[a-z0-9]{1,15}){1,2}")
 
 
 class Who(enum.Enum):
@@ -116,7 +119,7 @@ class Operation(NamedTuple):
     the ones that every operation of its kind has. A body whose fields all have defaults may be left out; `form` is
     for OAuth, whose bodies are forms (RFC 6749 appendix B). `writes`: every answer of success names the commit, in
     ``Gateway-Seq``. Who answers 304 or fails with `PreconditionFailed` sends and reads entity tags, who is `tagged`
-    sends them only. `keyed`: reads ``Idempotency-Key``.
+    sends them only. `keyed`: reads ``Idempotency-Key``. `media`: what an answer is that is a text and not JSON.
     """
 
     method: str
@@ -132,11 +135,12 @@ class Operation(NamedTuple):
     writes: bool = False
     tagged: bool = False
     keyed: bool = False
+    media: tuple[str, ...] = (TEXT_TYPE,)
 
 
 def segment(name: str) -> re.Pattern[str]:
     """What the part of a path that has this name may be."""
-    return LEASE_SEGMENT if name == "lease" else SEGMENT
+    return {"lease": LEASE_SEGMENT, "path": FILE_PATH}.get(name, SEGMENT)
 
 
 def operation_routes(
@@ -149,7 +153,11 @@ def operation_routes(
         assert operation.method not in methods, f"{operation.method} {operation.path} is there twice"
         methods[operation.method] = operation
     return [
-        Route(path, _endpoint(methods, callers, metrics, proxies), methods=list(methods))
+        Route(
+            path.replace("{path}", "{path:path}"),
+            _endpoint(methods, callers, metrics, proxies),
+            methods=list(methods),
+        )
         for path, methods in paths.items()
     ]
 

@@ -9,6 +9,7 @@ from gateway.config import Config
 from gateway.live.node import Node
 from gateway.web.adjustments import Adjustments
 from gateway.web.admin import Administration
+from gateway.web.assets import DASHBOARD, Assets, sdk_directory
 from gateway.web.asyncapi import AsyncApi
 from gateway.web.audit import AuditTrail
 from gateway.web.caller import Callers
@@ -89,6 +90,7 @@ def operations(node: Node, accounts: Accounts, config: Config, callers: Callers,
         OAuth(node.database, accounts.access_tokens, accounts.revoker, auth, wall),
         WellKnown(accounts.keyring, auth.issuer, wall),
         AsyncApi(CHANNEL_PATH, auth.issuer),
+        Assets(DASHBOARD, sdk_directory()),
     )
     table = [operation for resource in resources for operation in resource.operations()]
     return [*table, *OpenApi(table).operations()]

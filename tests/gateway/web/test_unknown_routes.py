@@ -22,7 +22,8 @@ def config(tmp_path: Path) -> Config:
     ("method", "path", "status", "code"),
     [
         ("GET", "/nothing", 404, "not_found"),
-        ("POST", "/", 404, "not_found"),
+        ("POST", "/nothing", 404, "not_found"),
+        ("POST", "/", 405, "method_not_allowed"),
         ("POST", "/health", 405, "method_not_allowed"),
         ("GET", "/api/auth/validate", 405, "method_not_allowed"),
         ("GET", "/ws", 404, "not_found"),

@@ -1,0 +1,176 @@
+"""The files of the dashboard and of the JavaScript SDK, as browsers load them.
+
+A file is what the directory holds at that moment: it is read again as soon as it has changed there, and answered from
+memory otherwise. Only names of a narrow form are looked for, with an ending that is known, so that nothing outside the
+two directories, and nothing in them that is not for browsers, has an address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.errors import NotFound
+from gateway.web.answer import matches
+from gateway.web.operation import Call, Operation, Who
+
+DASHBOARD = Path(__file__).parent / "dashboard"
+INDEX = "index.html"
+NO_FILE = "No such resource."
+
+CONTENT_TYPES: Mapping[str, str] = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".ico": "image/vnd.microsoft.icon",
+    ".js": "text/javascript; charset=utf-8",
+    ".png": "image/png",
+    ".svg": "image/svg+xml; charset=utf-8",
+    ".webmanifest": "application/manifest+json; charset=utf-8",
+}
+"""What is served, by the end of its name; whatever ends otherwise is not for browsers."""
+SCRIPTS = frozenset((".js",))
+
+_POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self'",
+    "connect-src": "'self'",
+    "manifest-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+    "require-trusted-types-for": "'script'",
+    "trusted-types": "'none'",
+}
+_UNUSED = (
+    "accelerometer",
+    "camera",
+    "geolocation",
+    "gyroscope",
+    "magnetometer",
+    "microphone",
+    "midi",
+    "payment",
+    "usb",
+)
+
+HEADERS: Mapping[str, str] = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": ", ".join(f"{feature}=()" for feature in _UNUSED),
+}
+"""Of every page, style and script: nothing but this origin's own, no inline code, nothing in a frame."""
+PUBLIC = {**HEADERS, "Cross-Origin-Resource-Policy": "cross-origin", "Access-Control-Allow-Origin": "*"}
+"""The same for code that pages of other origins may import."""
+
+
+def sdk_directory() -> Path | None:
+    """Where the JavaScript SDK lies, beside the Python one, which is not imported for that; None: not installed."""
+    found = importlib.util.find_spec("client_sdk")
+    places = None if found is None else found.submodule_search_locations
+    return Path(places[0]) / "js" if places else None
+
+
+class Asset(NamedTuple):
+    """A file as it was read: `state` tells whether it still is the same (modified at, in nanoseconds, and bytes)."""
+
+    state: tuple[int, int]
+    content: bytes
+    etag: str
+
+
+class Directory:
+    """The files below one directory that have one of the `endings`; None: there are none."""
+
+    def __init__(self, root: Path | None, endings: frozenset[str]) -> None:
+        self._root = root
+        self._endings = endings
+        self._held: dict[str, Asset] = {}
+
+    def find(self, name: str) -> Asset:
+        """The file of this name (relative, with ``/``). Raises `NotFound` for what is not there or not served."""
+        if self._root is None or Path(name).suffix not in self._endings:
+            raise NotFound(NO_FILE)
+        path = self._root / name
+        try:
+            there = path.stat()
+            if not stat.S_ISREG(there.st_mode):
+                raise NotFound(NO_FILE)
+            state = (there.st_mtime_ns, there.st_size)
+            held = self._held.get(name)
+            if held is None or held.state != state:
+                content = path.read_bytes()
+                held = Asset(state, content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+                self._held[name] = held
+        except OSError:
+            raise NotFound(NO_FILE) from None
+        return held
+
+
+class Assets:
+    """The routes of the dashboard and of the JavaScript SDK. `dashboard` and `sdk` are their directories."""
+
+    def __init__(self, dashboard: Path, sdk: Path | None) -> None:
+        self._dashboard = Directory(dashboard, frozenset(CONTENT_TYPES))
+        self._sdk = Directory(sdk, SCRIPTS)
+
+    def operations(self) -> list[Operation]:
+        """All of them."""
+        of_dashboard = tuple(dict.fromkeys(kind.partition(";")[0] for kind in CONTENT_TYPES.values()))
+        return [
+            Operation(
+                *("GET", "/", self.index),
+                "The dashboard",
+                {200: str, 304: None},
+                Who.ALL,
+                errors=(NotFound,),
+                media=("text/html",),
+            ),
+            Operation(
+                *("GET", "/dashboard/{path}", self.of_dashboard),
+                "A file of the dashboard",
+                {200: str, 304: None},
+                Who.ALL,
+                media=of_dashboard,
+            ),
+            Operation(
+                *("GET", "/sdk/{path}", self.of_sdk),
+                "A file of the JavaScript SDK; gateway.js is its entry, which pages of other origins may import too",
+                {200: str, 304: None},
+                Who.ALL,
+                media=("text/javascript",),
+            ),
+        ]
+
+    async def index(self, call: Call) -> Response:
+        """The page."""
+        return served(call.request, INDEX, self._dashboard, HEADERS)
+
+    async def of_dashboard(self, call: Call) -> Response:
+        """What the page loads."""
+        return served(call.request, call.path["path"], self._dashboard, HEADERS)
+
+    async def of_sdk(self, call: Call) -> Response:
+        """What any page may load."""
+        return served(call.request, call.path["path"], self._sdk, PUBLIC)
+
+
+def served(request: Request, name: str, directory: Directory, headers: Mapping[str, str]) -> Response:
+    """A file, to be asked for again each time; 304 for whoever holds it (RFC 9110 §13.1.2)."""
+    asset = directory.find(name)
+    tagged = {**headers, "ETag": asset.etag}
+    if matches(request.headers.getlist("if-none-match"), asset.etag):
+        return Response(status_code=304, headers=tagged)
+    return Response(asset.content, headers={**tagged, "Content-Type": CONTENT_TYPES[Path(name).suffix]})
