@@ -191,7 +191,10 @@ def _lines(is_new: bool, user: User | None, opened: Opened, token_file: Path | N
     config = invocation().config
     address = own_url(config.server)
     elsewhere = "" if config.server == ServerConfig() else f" --url {address}"
-    lines = [f"database   {parse_address(config.database.url)}{' (new)' if is_new else ''}", f"HTTP       {address}"]
+    lines = [
+        f"database   {parse_address(config.database.url)}{' (new)' if is_new else ''}",
+        f"dashboard  {address}/",
+    ]
     if user is None or opened.token is None:
         return lines
     once, kept = "shown this once", f"kept in {token_file}" if token_file else "shown this once"
