@@ -37,11 +37,15 @@ def chromium_program() -> str:
 
 
 @contextmanager
-def running_chromium() -> Iterator[Browser]:
-    """A browser without a window; each context of it has cookies of its own."""
+def running_chromium(*, keeps_pages: bool = False) -> Iterator[Browser]:
+    """A browser without a window; each context of it has cookies of its own. `keeps_pages`: a page that is left is
+    frozen, and goes on where it was when its user goes back."""
     program = chromium_program()
+    left_out = ["--disable-back-forward-cache"] if keeps_pages else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, headless=True, args=list(ARGUMENTS))
+        browser = playwright.chromium.launch(
+            executable_path=program, headless=True, args=list(ARGUMENTS), ignore_default_args=left_out
+        )
         try:
             yield browser
         finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, ViewportSize, expect
 
 from tests.support.gateway_process import GatewayProcess
 from tests.support.page_watch import PageWatch
@@ -16,9 +16,9 @@ from tests.support.signed_in import PASSWORD, cheap_hash
 
 PATIENCE_MS = 20_000
 """How long a page may take for anything on a machine that does much else."""
-PHONE = {"width": 390, "height": 844}
-SMALL_PHONE = {"width": 320, "height": 640}
-DESKTOP = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+SMALL_PHONE: ViewportSize = {"width": 320, "height": 640}
+DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 OWN_ROUTES = ("#/", "#/security", "#/organizations")
 
 

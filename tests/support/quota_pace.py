@@ -20,20 +20,20 @@ for number in range(1, count + 1):
         time.sleep(late)
     db.execute("UPDATE quota_usage SET used = ? WHERE owner = ? AND quota = ? AND period_start = ?",
                (number, owner, quota, start))
-print(json.dumps({"count": count, "seconds": time.monotonic() - begin}))
+print(json.dumps({"commits": count, "seconds": time.monotonic() - begin}))
 """
 
 
 class Paced(NamedTuple):
-    """What was done: `count` commits in `seconds`."""
+    """What was done: `commits` in `seconds`."""
 
-    count: int
+    commits: int
     seconds: float
 
     @property
     def rate(self) -> float:
         """Commits a second."""
-        return self.count / self.seconds
+        return self.commits / self.seconds
 
 
 class QuotaPace:

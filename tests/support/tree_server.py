@@ -11,7 +11,10 @@ from tests.support.gateway_process import ROOT
 
 SERVED = ("/client_sdk/js/", "/tests/client_sdk/js/", "/tests/transcripts/")
 KINDS = {"js": "text/javascript", "mjs": "text/javascript", "json": "application/json", "jsonl": "text/plain"}
-POLICY = "default-src 'none'; script-src 'self'; connect-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
+POLICY = (
+    "default-src 'none'; script-src 'self'; connect-src 'self'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
 
 
 class _Tree(http.server.BaseHTTPRequestHandler):

@@ -1,0 +1,201 @@
+"""The page when the gateway or the network fails: it says so, and recovers by itself without being loaded again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import StartVisit
+from tests.support.dashboard import PATIENCE_MS, Visit, somebody
+from tests.support.fault_rig import report
+from tests.support.furnished import set_used, use
+from tests.support.gateway_process import GatewayProcess
+from tests.support.seed import Person, Seed, now_ms
+from tests.support.tcp_proxy import TcpProxy
+
+QUOTA = "voice_minutes"
+SETTINGS = {"channel_heartbeat_s": 1, "channel_pong_timeout_s": 1, "server_drain_s": 0.5}
+
+
+@pytest.fixture
+def person(seed: Seed) -> Person:
+    one = somebody(seed, seed.plan(["can_use_voice"], {QUOTA: (500, "month")}))
+    use(seed, one.doc, QUOTA, "month", 7)
+    return one
+
+
+@pytest.fixture
+def wire(gateway: GatewayProcess) -> Iterator[TcpProxy]:
+    with TcpProxy(gateway.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def far_visit(start_visit: StartVisit, wire: TcpProxy) -> Visit:
+    """A visit whose way to the gateway can be cut."""
+    return start_visit(port=wire.port)
+
+
+def mark(page: Page) -> None:
+    """Leave something in the page that does not outlive it."""
+    page.evaluate("() => { window.stillHere = true; }")
+
+
+def still_here(page: Page) -> bool:
+    return bool(page.evaluate("() => window.stillHere === true"))
+
+
+def shows(visit: Visit, used: int, page: Page | None = None) -> None:
+    expect(visit.figure(QUOTA, page)).to_contain_text(str(used), timeout=PATIENCE_MS)
+
+
+def test_a_gateway_that_is_killed_and_restarted_is_found_again_and_nothing_is_lost(
+    visit: Visit, person: Person, gateway: GatewayProcess, seed: Seed, request: pytest.FixtureRequest
+) -> None:
+    visit.arrive(person)
+    shows(visit, 7)
+    mark(visit.page)
+    loaded = visit.watch.documents
+    visit.watch.offline = True
+    gateway.kill()
+    expect(visit.find("freshness")).not_to_have_attribute("data-state", "live")
+    set_used(seed, person.doc, QUOTA, 311)
+    seed.insert("user_permissions", user_id=person.id, permission="can_use_fax")
+    expect(visit.find("quota-voice_minutes")).to_be_visible()
+    gateway.start()
+    ready = time.monotonic()
+    visit.live()
+    report(request, ready_to_live_s=time.monotonic() - ready)
+    shows(visit, 311)
+    expect(visit.find("permission-can_use_fax")).to_have_attribute("data-held", "true")
+    assert still_here(visit.page)
+    assert visit.watch.documents == loaded
+    set_used(seed, person.doc, QUOTA, 312)
+    shows(visit, 312)
+
+
+def test_a_gateway_that_drains_is_found_again(
+    visit: Visit, person: Person, gateway: GatewayProcess, seed: Seed
+) -> None:
+    visit.arrive(person)
+    mark(visit.page)
+    visit.watch.offline = True
+    assert gateway.terminate() == 0
+    expect(visit.find("freshness")).not_to_have_attribute("data-state", "live")
+    set_used(seed, person.doc, QUOTA, 99)
+    gateway.start()
+    visit.live()
+    shows(visit, 99)
+    assert still_here(visit.page)
+
+
+def test_a_page_that_can_not_be_filled_says_so_and_is_filled_later(
+    visit: Visit, person: Person, gateway: GatewayProcess
+) -> None:
+    visit.arrive(person)
+    mark(visit.page)
+    visit.watch.offline = True
+    gateway.kill()
+    expect(visit.find("freshness")).not_to_have_attribute("data-state", "live")
+    visit.open("#/security")
+    expect(visit.find("retry").first).to_be_visible()
+    gateway.start()
+    visit.live()
+    again = visit.find("retry")
+    rows = visit.page.locator('[data-test^="session-"]')
+    for _ in range(20):
+        if again.count() == 0:
+            break
+        again.first.click()
+        visit.page.wait_for_timeout(250)
+    expect(rows).to_have_count(1)
+    assert still_here(visit.page)
+
+
+def test_a_browser_without_network_says_so_at_once_and_recovers(
+    visit: Visit, person: Person, seed: Seed, request: pytest.FixtureRequest
+) -> None:
+    visit.arrive(person)
+    mark(visit.page)
+    visit.watch.offline = True
+    began = time.monotonic()
+    visit.context.set_offline(True)
+    visit.state("offline")
+    said = time.monotonic() - began
+    set_used(seed, person.doc, QUOTA, 123)
+    began = time.monotonic()
+    visit.context.set_offline(False)
+    visit.live()
+    report(request, offline_said_s=said, live_again_s=time.monotonic() - began)
+    assert said < 2
+    shows(visit, 123)
+    assert still_here(visit.page)
+
+
+def test_a_wire_that_swallows_everything_is_noticed(
+    far_visit: Visit, wire: TcpProxy, person: Person, seed: Seed, request: pytest.FixtureRequest
+) -> None:
+    far_visit.arrive(person)
+    mark(far_visit.page)
+    far_visit.watch.offline = True
+    began = time.monotonic()
+    wire.cut(silent=True)
+    expect(far_visit.find("freshness")).not_to_have_attribute("data-state", "live")
+    said = time.monotonic() - began
+    set_used(seed, person.doc, QUOTA, 222)
+    began = time.monotonic()
+    wire.restore()
+    far_visit.live()
+    report(request, silence_said_s=said, live_again_s=time.monotonic() - began)
+    shows(far_visit, 222)
+    assert still_here(far_visit.page)
+
+
+def test_a_wire_that_is_cut_again_and_again(far_visit: Visit, wire: TcpProxy, person: Person, seed: Seed) -> None:
+    far_visit.arrive(person)
+    mark(far_visit.page)
+    far_visit.watch.offline = True
+    for number in range(3):
+        wire.cut()
+        expect(far_visit.find("freshness")).not_to_have_attribute("data-state", "live")
+        set_used(seed, person.doc, QUOTA, 300 + number)
+        wire.restore()
+        far_visit.live()
+        shows(far_visit, 300 + number)
+    assert still_here(far_visit.page)
+
+
+def test_a_slow_wire_is_slow_and_no_fault(far_visit: Visit, wire: TcpProxy, person: Person, seed: Seed) -> None:
+    wire.delay(0.2)
+    far_visit.arrive(person)
+    shows(far_visit, 7)
+    set_used(seed, person.doc, QUOTA, 8)
+    shows(far_visit, 8)
+    far_visit.open("#/security")
+    expect(far_visit.page.locator('[data-test^="session-"]')).to_have_count(1)
+    far_visit.live()
+
+
+def test_a_revocation_while_there_is_no_network_is_learnt_afterwards(visit: Visit, person: Person, seed: Seed) -> None:
+    visit.arrive(person)
+    visit.watch.offline = True
+    visit.context.set_offline(True)
+    visit.state("offline")
+    seed.foreign.execute("UPDATE login_sessions SET revoked_at = ? WHERE user_id = ?", now_ms(), person.id)
+    visit.context.set_offline(False)
+    visit.signed_out()
+
+
+def test_a_page_that_slept_catches_up(visit: Visit, person: Person, seed: Seed) -> None:
+    visit.arrive(person)
+    visit.watch.offline = True
+    session = visit.context.new_cdp_session(visit.page)
+    session.send("Page.setWebLifecycleState", {"state": "frozen"})
+    for used in (41, 42, 43):
+        set_used(seed, person.doc, QUOTA, used)
+    session.send("Page.setWebLifecycleState", {"state": "active"})
+    shows(visit, 43)
+    visit.live()
