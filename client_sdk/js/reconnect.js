@@ -79,8 +79,8 @@ const CLOSE_CODES = new Map([
  * @returns {End}
  */
 export function endOfMessage({ code, message, reconnect, retryAfterS }) {
-  const known = Object.values(Reconnect).includes(reconnect);
-  return new End(code, message || code, known ? reconnect : LATER, Math.max(0, retryAfterS ?? 0));
+  const known = Object.values(Reconnect).find((word) => word === reconnect);
+  return new End(code, message || code, known ?? LATER, Math.max(0, retryAfterS ?? 0));
 }
 
 /**

@@ -39,7 +39,7 @@ import { SUBPROTOCOL, decode } from "./wire.js";
 /** @typedef {import("./replica.js").Proof} Proof */
 /** @typedef {import("./replica.js").Replica} Replica */
 /** @typedef {import("./errors.js").ChannelError} ChannelError */
-/** @typedef {import("./wire.js").ServerMessage} ServerMessage */
+/** @typedef {import("./messages.js").ServerMessage} ServerMessage */
 
 // What an auth message takes besides its token and its watch entries.
 const AUTH_BYTES = 512;
@@ -426,7 +426,7 @@ export class Session {
     this.#effects.push({ type: "askToken", refused: null });
   }
 
-  /** @param {import("./wire.js").Hello} hello */
+  /** @param {import("./messages.js").Hello} hello */
   #greeted(hello) {
     if (this.epoch !== null && this.epoch !== hello.epoch) {
       this.#talk.newEpoch();
@@ -446,7 +446,7 @@ export class Session {
     }
   }
 
-  /** @param {import("./wire.js").Ready} ready */
+  /** @param {import("./messages.js").Ready} ready */
   #becomeLive(ready) {
     if (this.principal !== null && this.principal !== ready.principal) {
       this.#leave(somebodyElse(), NORMAL_CLOSURE);
@@ -462,7 +462,7 @@ export class Session {
     this.#talk.begin(ready.principal);
   }
 
-  /** @param {import("./wire.js").Status} status */
+  /** @param {import("./messages.js").Status} status */
   #receiveStatus(status) {
     const isStale = status.store === "stale";
     if (status.doc === null) {
@@ -572,8 +572,8 @@ export class Session {
   }
 
   #hasSocket() {
-    const { CONNECTING, GREETING, LIVE } = Condition;
-    return [CONNECTING, GREETING, LIVE].includes(this.condition);
+    const condition = this.condition;
+    return condition === Condition.CONNECTING || condition === Condition.GREETING || condition === Condition.LIVE;
   }
 
   /**

@@ -10,6 +10,7 @@ import { MESSAGES } from "./messages.js";
 
 /** @typedef {import("./errors.js").ChannelError} ChannelError */
 /** @typedef {import("./messages.js").ErrorMessage} ErrorMessage */
+/** @typedef {import("./messages.js").Reply} Reply */
 /** @typedef {import("./messages.js").ServerMessage} ServerMessage */
 /** @typedef {import("./options.js").ClientInfo} ClientInfo */
 
