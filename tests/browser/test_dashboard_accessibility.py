@@ -28,14 +28,6 @@ def company(seed: Seed) -> Company:
     return furnished(seed)
 
 
-def settled(visit: Visit, route: str) -> None:
-    """Go there, and wait until everything is shown."""
-    visit.open(route)
-    visit.live()
-    expect(visit.page.locator('main [aria-busy="true"]')).to_have_count(0)
-    visit.page.evaluate("() => Promise.all(document.getAnimations().map(one => one.finished.catch(() => null)))")
-
-
 def look(visit: Visit, where: str) -> list[str]:
     """What is wrong with the page in each look."""
     wrong = []
@@ -60,7 +52,7 @@ def test_the_own_pages(visit: Visit, company: Company) -> None:
     visit.arrive(company.person)
     wrong = []
     for route in OWN_ROUTES:
-        settled(visit, route)
+        visit.go(route)
         wrong += look(visit, route)
     assert wrong == []
 
@@ -70,14 +62,14 @@ def test_the_pages_of_administrators(visit: Visit, company: Company, half: int) 
     visit.arrive(company.admin)
     wrong = []
     for route in admin_routes(company.person.id, company.plan)[half::2]:
-        settled(visit, route)
+        visit.go(route)
         wrong += look(visit, route)
     assert wrong == []
 
 
 def test_dialogs(visit: Visit, company: Company) -> None:
     visit.arrive(company.person, "#/security")
-    settled(visit, "#/security")
+    visit.go("#/security")
     visit.find("new-token").click()
     expect(visit.page.locator("dialog[open]")).to_be_visible()
     assert look(visit, "a new token") == []
@@ -95,7 +87,7 @@ def test_targets_of_a_finger_are_large(start_visit: StartVisit, company: Company
     visit.sign_in(company.admin)
     wrong = {}
     for route in (*OWN_ROUTES, *admin_routes(company.person.id, company.plan)):
-        settled(visit, route)
+        visit.go(route)
         small = small_targets(visit.page)
         if small:
             wrong[route] = small
@@ -160,7 +152,7 @@ def test_the_focus_is_seen_and_goes_everywhere_in_order(visit: Visit, company: C
     visit.arrive(company.admin)
     page = visit.page
     for route in ("#/", "#/security", "#/admin/users"):
-        settled(visit, route)
+        visit.go(route)
         assert page.locator("[tabindex]:not([tabindex='0']):not([tabindex='-1'])").count() == 0
         page.evaluate("() => document.activeElement.blur()")
         way = []
@@ -179,7 +171,7 @@ def test_a_page_has_one_heading_a_title_and_landmarks(visit: Visit, company: Com
     visit.arrive(company.admin)
     titles = set()
     for route in (*OWN_ROUTES, *admin_routes(company.person.id, company.plan)):
-        settled(visit, route)
+        visit.go(route)
         page = visit.page
         assert page.locator("h1:visible").count() == 1, route
         assert page.locator("main").count() == 1
@@ -199,7 +191,7 @@ def test_nothing_moves_for_who_wants_no_motion(start_visit: StartVisit, company:
       return [style.transitionDuration, style.animationDuration].flatMap(all => all.split(",").map(parseFloat));
     }))"""
     for route in OWN_ROUTES:
-        settled(visit, route)
+        visit.go(route)
         assert visit.page.evaluate(moving) == 0
         assert visit.page.evaluate(longest) <= 0.01
 

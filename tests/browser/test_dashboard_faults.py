@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import StartVisit
-from tests.support.dashboard import PATIENCE_MS, Visit, somebody
+from tests.support.dashboard import Visit, somebody
 from tests.support.fault_rig import report
 from tests.support.furnished import set_used, use
 from tests.support.gateway_process import GatewayProcess
@@ -48,15 +48,11 @@ def still_here(page: Page) -> bool:
     return bool(page.evaluate("() => window.stillHere === true"))
 
 
-def shows(visit: Visit, used: int, page: Page | None = None) -> None:
-    expect(visit.figure(QUOTA, page)).to_contain_text(str(used), timeout=PATIENCE_MS)
-
-
 def test_a_gateway_that_is_killed_and_restarted_is_found_again_and_nothing_is_lost(
     visit: Visit, person: Person, gateway: GatewayProcess, seed: Seed, request: pytest.FixtureRequest
 ) -> None:
     visit.arrive(person)
-    shows(visit, 7)
+    visit.shows(QUOTA, 7)
     mark(visit.page)
     loaded = visit.watch.documents
     visit.watch.offline = True
@@ -69,12 +65,12 @@ def test_a_gateway_that_is_killed_and_restarted_is_found_again_and_nothing_is_lo
     ready = time.monotonic()
     visit.live()
     report(request, ready_to_live_s=time.monotonic() - ready)
-    shows(visit, 311)
+    visit.shows(QUOTA, 311)
     expect(visit.find("permission-can_use_fax")).to_have_attribute("data-held", "true")
     assert still_here(visit.page)
     assert visit.watch.documents == loaded
     set_used(seed, person.doc, QUOTA, 312)
-    shows(visit, 312)
+    visit.shows(QUOTA, 312)
 
 
 def test_a_gateway_that_drains_is_found_again(
@@ -88,7 +84,7 @@ def test_a_gateway_that_drains_is_found_again(
     set_used(seed, person.doc, QUOTA, 99)
     gateway.start()
     visit.live()
-    shows(visit, 99)
+    visit.shows(QUOTA, 99)
     assert still_here(visit.page)
 
 
@@ -131,7 +127,7 @@ def test_a_browser_without_network_says_so_at_once_and_recovers(
     visit.live()
     report(request, offline_said_s=said, live_again_s=time.monotonic() - began)
     assert said < 2
-    shows(visit, 123)
+    visit.shows(QUOTA, 123)
     assert still_here(visit.page)
 
 
@@ -150,7 +146,7 @@ def test_a_wire_that_swallows_everything_is_noticed(
     wire.restore()
     far_visit.live()
     report(request, silence_said_s=said, live_again_s=time.monotonic() - began)
-    shows(far_visit, 222)
+    far_visit.shows(QUOTA, 222)
     assert still_here(far_visit.page)
 
 
@@ -164,16 +160,16 @@ def test_a_wire_that_is_cut_again_and_again(far_visit: Visit, wire: TcpProxy, pe
         set_used(seed, person.doc, QUOTA, 300 + number)
         wire.restore()
         far_visit.live()
-        shows(far_visit, 300 + number)
+        far_visit.shows(QUOTA, 300 + number)
     assert still_here(far_visit.page)
 
 
 def test_a_slow_wire_is_slow_and_no_fault(far_visit: Visit, wire: TcpProxy, person: Person, seed: Seed) -> None:
     wire.delay(0.2)
     far_visit.arrive(person)
-    shows(far_visit, 7)
+    far_visit.shows(QUOTA, 7)
     set_used(seed, person.doc, QUOTA, 8)
-    shows(far_visit, 8)
+    far_visit.shows(QUOTA, 8)
     far_visit.open("#/security")
     expect(far_visit.page.locator('[data-test^="session-"]')).to_have_count(1)
     far_visit.live()
@@ -197,5 +193,5 @@ def test_a_page_that_slept_catches_up(visit: Visit, person: Person, seed: Seed) 
     for used in (41, 42, 43):
         set_used(seed, person.doc, QUOTA, used)
     session.send("Page.setWebLifecycleState", {"state": "active"})
-    shows(visit, 43)
+    visit.shows(QUOTA, 43)
     visit.live()

@@ -71,9 +71,7 @@ def look_around(visit: Visit, routes: tuple[str, ...]) -> list[str]:
     """What is wrong on these pages: something ran, something was made, or something stands out."""
     wrong = []
     for route in routes:
-        visit.open(route)
-        visit.live()
-        expect(visit.page.locator('main [aria-busy="true"]')).to_have_count(0)
+        visit.go(route)
         for size in (DESKTOP, PHONE):
             visit.page.set_viewport_size(size)
             wrong += [f"{route}, {size['width']} wide: {one}" for one in visit.too_wide()]
@@ -128,8 +126,7 @@ def test_addresses_can_not_make_the_page_do_anything(visit: Visit, seed: Seed) -
             visit.page.evaluate("to => { location.hash = to; }", route)
             visit.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         assert visit.page.evaluate("() => window.ran") is None
-    visit.open("#/")
-    visit.live()
+    visit.go("#/")
 
 
 def test_what_a_browser_calls_itself_is_text(start_visit: StartVisit, seed: Seed) -> None:

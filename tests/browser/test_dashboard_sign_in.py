@@ -109,7 +109,6 @@ def test_signing_out_ends_it_in_every_tab(visit: Visit, person: Person) -> None:
     other = visit.context.new_page()
     visit.open("#/organizations", other)
     visit.live(other)
-    visit.find("user-menu").click()
     visit.find("sign-out").click()
     visit.signed_out()
     visit.signed_out(other)
@@ -176,7 +175,7 @@ def test_two_tabs_show_the_same(visit: Visit, person: Person, seed: Seed) -> Non
 def test_a_new_password_keeps_this_session_and_ends_the_others(
     visit: Visit, start_visit: StartVisit, person: Person
 ) -> None:
-    visit.arrive(person, "#/security")
+    visit.arrive(person, "#/account")
     phone = start_visit()
     phone.arrive(person)
     form = visit.find("password-form")
@@ -248,8 +247,7 @@ def test_no_secret_is_kept_shown_or_written(visit: Visit, person: Person, gatewa
     visit.page.reload()
     visit.live()
     for route in OWN_ROUTES:
-        visit.open(route)
-        visit.live()
+        visit.go(route)
         kept = visit.page.evaluate(KEPT)
         found = [secret for secret in {*secrets.all(), made} if secret in kept]
         assert found == [], route

@@ -8,7 +8,6 @@ import zlib
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
 
 from tests.browser.conftest import StartVisit
 from tests.support.dashboard import DESKTOP, PHONE, Visit, admin_routes
@@ -45,7 +44,6 @@ def colours(picture: bytes) -> int:
 
 
 def take(visit: Visit, place: Path, name: str, *, whole: bool = False) -> None:
-    expect(visit.page.locator('main [aria-busy="true"]')).to_have_count(0)
     visit.page.evaluate("() => document.activeElement.blur()")
     visit.page.mouse.move(0, 0)
     picture = visit.page.screenshot(full_page=whole, animations="disabled", caret="hide")
@@ -57,14 +55,13 @@ def test_the_own_page(visit: Visit, company: Company, seed: Seed, place: Path) -
     visit.arrive(company.person)
     for used in (121, 128, 131, 140, 152, 157, 171, 174, 183):
         set_used(seed, company.person.doc, "voice_minutes", used)
-        expect(visit.figure("voice_minutes")).to_contain_text(str(used))
+        visit.shows("voice_minutes", used)
         visit.page.wait_for_timeout(300)  # the line of usage has points a quarter of a second apart
     for scheme in ("light", "dark"):
         visit.page.emulate_media(color_scheme=scheme)
         take(visit, place, f"dashboard-{scheme}")
     visit.page.emulate_media(color_scheme="light")
-    visit.open("#/security")
-    visit.live()
+    visit.go("#/security")
     take(visit, place, "security")
 
 
@@ -84,8 +81,7 @@ def test_for_administrators(visit: Visit, company: Company, seed: Seed, place: P
     visit.arrive(company.admin)
     names = ("users", "user", "plans", "plan", "sessions", "changes", "audit", "node")
     for name, route in zip(names, admin_routes(company.person.id, company.plan), strict=True):
-        visit.open(route)
-        visit.live()
+        visit.go(route)
         take(visit, place, f"admin-{name}")
 
 

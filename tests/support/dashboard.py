@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +18,7 @@ PATIENCE_MS = 20_000
 PHONE: ViewportSize = {"width": 390, "height": 844}
 SMALL_PHONE: ViewportSize = {"width": 320, "height": 640}
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
-OWN_ROUTES = ("#/", "#/security", "#/organizations")
+OWN_ROUTES = ("#/", "#/security", "#/organizations", "#/account")
 
 
 def admin_routes(user: str, plan: str) -> tuple[str, ...]:
@@ -89,8 +88,23 @@ class Visit:
         """Wait for the form to sign in."""
         expect(self.find("sign-in", page)).to_be_visible(timeout=PATIENCE_MS)
 
+    def go(self, route: str) -> None:
+        """Go to a place within the dashboard, and wait until everything there is shown."""
+        if self.page.url.startswith(f"{self.origin}/#"):
+            self.page.evaluate("() => { (document.querySelector('main > *') ?? {}).left = true; }")
+            if self.page.url == f"{self.origin}/{route}":
+                self.page.reload()
+        self.open(route)
+        self.live()
+        self.page.wait_for_function(SETTLED)
+        self.page.evaluate(STILL)
+
+    def shows(self, quota: str, used: int, page: Page | None = None) -> None:
+        """Wait until the bar of a quota shows that this much is used."""
+        expect(self.bar(quota, page)).to_have_attribute("aria-valuenow", str(used), timeout=PATIENCE_MS)
+
     def figure(self, quota: str, page: Page | None = None) -> Locator:
-        """The figure of a quota."""
+        """The figure of a quota: what is left, or what was used when there is no limit."""
         return self.find(f"quota-{quota}", page).locator('[data-part="figure"]')
 
     def bar(self, quota: str, page: Page | None = None) -> Locator:
@@ -106,6 +120,17 @@ class Visit:
         return found
 
 
+# The page of another place is there, and has all that it asked for.
+SETTLED = """() => {
+  const content = document.querySelector("main > *");
+  return content && !content.left && !document.querySelector('main [aria-busy="true"]')
+    && document.querySelector("main h1")?.textContent !== "Loading";
+}"""
+STILL = """() => Promise.race([
+  Promise.all(document.getAnimations().filter(one => one.effect.getComputedTiming().endTime !== Infinity)
+    .map(one => one.finished.catch(() => null))),
+  new Promise(done => setTimeout(done, 2000)),
+])"""
 TOO_WIDE = """() => {
   const width = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth <= width) { return []; }
@@ -128,10 +153,3 @@ def visiting(gateway: GatewayProcess, browser: Browser, *, port: int | None = No
         visit.watch.check()
     finally:
         context.close()
-
-
-def number_in(text: str | None) -> int:
-    """The first number of a text, without the signs that group its digits."""
-    found = re.search(r"\d[\d,.\u00a0\u202f' ]*", text or "")
-    assert found is not None, text
-    return int(re.sub(r"\D", "", found[0]))
