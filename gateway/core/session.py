@@ -43,6 +43,7 @@ from gateway.core.wire import (
     PROTOCOL_VERSION,
     Auth,
     BadFrame,
+    ClientInfo,
     ClientMessage,
     Codec,
     Consume,
@@ -86,7 +87,7 @@ class Condition(enum.Enum):
 
 class Session:
     """The state of one connection. `jitter` in [0, 1) spreads the heartbeats of sessions that began together by ±10
-    %.
+    %. `client` is what it said of itself with its credential.
     """
 
     __slots__ = (
@@ -98,6 +99,7 @@ class Session:
         "_ping_at",
         "_ping_unanswered",
         "_timeout_at",
+        "client",
         "codec",
         "condition",
         "id",
@@ -109,6 +111,7 @@ class Session:
         self.codec = codec
         self.condition = Condition.GREETING
         self.principal: Principal | None = None
+        self.client: ClientInfo | None = None
         self._limits = limits
         self._heartbeat_s = limits.heartbeat_s * (0.9 + 0.2 * jitter)
         self._ping_at = at.mono + self._heartbeat_s
@@ -250,7 +253,7 @@ class Session:
             return self.end(Ending.NOT_AUTHENTICATED)
         if message.token is None:
             return self.end(Ending.AUTH_FAILED)
-        self._authenticating = message
+        self._authenticating, self.client = message, message.client
         return [Authenticate(message.token)]
 
     def _receive_live(self, message: ClientMessage, at: Instant) -> list[Effect]:
@@ -382,12 +385,8 @@ class Session:
         if self.condition is Condition.ENDED:
             return []
         self.condition = Condition.ENDED
-        ended = Ended(
-            ending.code,
-            message or ending.value.message,
-            ending.reconnect.value,
-            UNSET if retry_after_s is None else retry_after_s,
-        )
+        after_s = UNSET if retry_after_s is None else retry_after_s
+        ended = Ended(ending.code, message or ending.value.message, ending.reconnect.value, after_s)
         return [Close(self.codec.encode(ended), ending)]
 
     def leave(self) -> None:

@@ -39,7 +39,7 @@ class BadFrame(Exception):
 
 
 class ClientInfo(Struct, frozen=True):
-    """What the client says of itself; for logs only."""
+    """What the client says of itself; for administrators to read, and nothing depends on it."""
 
     name: Annotated[str, Meta(max_length=64)] | None = None
     version: Annotated[str, Meta(max_length=64)] | None = None

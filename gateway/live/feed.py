@@ -166,6 +166,7 @@ class Feed:
             finally:
                 work.taken.clear()
         hub.position = end.last
+        hub.followers.reached(end.last)
         if self.stale:
             self.stale = False
             self._on_fresh()

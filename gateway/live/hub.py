@@ -18,6 +18,7 @@ from gateway.errors import Ending
 from gateway.live.connection import Connection
 from gateway.live.counters import HubCounters
 from gateway.live.entry import Entry, OrganizationEntry, UserEntry, unbuildable
+from gateway.live.followers import Followers
 from gateway.live.outbox import Outbox
 from gateway.live.pending import PendingWork
 from gateway.live.presence import Presence
@@ -44,6 +45,7 @@ class Hub:
         self.related = Related()
         self.counters = HubCounters()
         self.outbox = Outbox()
+        self.followers = Followers()
         self.watching = Watching(self, max_documents)
         self.resting = Resting(self.forget_if_idle)
         self.presence = Presence(self.entries, max_sessions_per_user)

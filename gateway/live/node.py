@@ -121,7 +121,7 @@ class Node:
             on_replaced=self._store_replaced,
         )
         self.sweep = Sweep(self.feed, changes.sweep_s)
-        self.neighbours = Neighbours(self.name, database, clock, self.hub.presence, self._record)
+        self.neighbours = Neighbours(self.name, database, clock, self.hub.presence, self.record)
         self.roll_call = RollCall(database, clock, self.hub.presence, self.neighbours)
         self.reaper = Reaper(self.quotas.leases, clock, self.feed.notes, self.neighbours)
         self.housekeeping = Housekeeping(
@@ -230,7 +230,8 @@ class Node:
                 connection.tick()
             self.schedule(connection)
 
-    def _record(self) -> NodeRecord:
+    def record(self) -> NodeRecord:
+        """What this node says of itself."""
         hub = self.hub
         return NodeRecord(self.name, __version__, self._started_at, hub.epoch, hub.position, len(self.sessions))
 
@@ -300,12 +301,14 @@ class Node:
     def stop(self) -> None:
         """End what is still connected, at once."""
         self.draining = True
+        self.hub.followers.stop()
         for connection in tuple(self.sessions):
             connection.stop()
 
     async def drain(self, window_s: float) -> None:
         """Take no more sessions, tell all that this node goes away, and close them in batches over the window."""
         self.draining = True
+        self.hub.followers.stop()
         connections = list(self.sessions)
         random.shuffle(connections)
         log.info("draining", extra={"sessions": len(connections), "seconds": window_s})

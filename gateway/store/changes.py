@@ -43,6 +43,7 @@ _POSITION = Statement(
     " (SELECT seq FROM change_log ORDER BY seq LIMIT 1)"
 )
 _PAGE = "SELECT seq, doc, cause, at FROM change_log WHERE seq > ? ORDER BY seq LIMIT ?"
+_BEFORE_NEWEST = "SELECT min(seq) - 1 FROM (SELECT seq FROM change_log ORDER BY seq DESC LIMIT ?)"
 _RAW_PAGE = _PAGE.replace("doc, cause", "CAST(doc AS BLOB), CAST(cause AS BLOB)")
 
 
@@ -52,12 +53,12 @@ async def read_position(reader: Reader) -> Position:
     return _position(position[0])
 
 
-async def read_news(reader: Reader, after: int) -> tuple[Position, list[Change]]:
-    """Where the log stands and the first page of what it has after `after`, of one moment and in one read."""
+async def read_news(reader: Reader, after: int, limit: int = PAGE) -> tuple[Position, list[Change]]:
+    """Where the log stands and the first rows of what it has after `after`, of one moment and in one read."""
     try:
-        position, rows = await reader.read(_POSITION, Statement(_PAGE, (after, PAGE)))
+        position, rows = await reader.read(_POSITION, Statement(_PAGE, (after, limit)))
     except UnicodeDecodeError:
-        [position], rows = await reader.read(_POSITION), await _raw_rows(reader, after, PAGE)
+        [position], rows = await reader.read(_POSITION), await _raw_rows(reader, after, limit)
     return _position(position[0]), list(map(Change._make, rows))
 
 
@@ -81,6 +82,12 @@ async def read_changes(reader: Reader, after: int, limit: int = PAGE) -> list[Ch
     except UnicodeDecodeError:
         rows = await _raw_rows(reader, after, limit)
     return list(map(Change._make, rows))
+
+
+async def read_newest(reader: Reader, limit: int) -> tuple[Position, list[Change]]:
+    """Where the log stands and its newest rows, at most `limit`, oldest first."""
+    [[(place,)]] = await reader.read(Statement(_BEFORE_NEWEST, (limit,)))
+    return await read_news(reader, place or 0, limit)
 
 
 async def _raw_rows(reader: Reader, after: int, limit: int) -> list[Row]:

@@ -42,6 +42,8 @@ class NodeSession(NamedTuple):
 
 _KNOWN = "SELECT 1 FROM nodes WHERE name = ?"
 _BEATS = Statement("SELECT name, beat FROM nodes")
+_NODES = Statement("SELECT name, version, started_at, epoch, position, sessions, seen_at FROM nodes ORDER BY name")
+_NEWEST = Statement("SELECT seq FROM sqlite_sequence WHERE name = 'change_log'")
 _BEAT = (
     "INSERT INTO nodes(name, version, started_at, seen_at, epoch, position, sessions) VALUES (?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT(name) DO UPDATE SET seen_at = excluded.seen_at, beat = beat + 1, epoch = excluded.epoch,"
@@ -63,6 +65,13 @@ async def give_sign(db: Database, record: NodeRecord, now_ms: int) -> Census:
     )
     known, _, beats = written.rows
     return Census(bool(known), dict(beats), written.seq)
+
+
+async def list_nodes(db: Reader) -> tuple[list[tuple[NodeRecord, int]], int]:
+    """The nodes in the order of their names, each with the moment of its last sign by its own clock (milliseconds since
+    1970 UTC), and the newest `seq` of the change log; all of one moment."""
+    rows, newest = await db.read(_NODES, _NEWEST)
+    return [(NodeRecord(*row[:6]), row[6]) for row in rows], newest[0][0] if newest else 0
 
 
 async def remove_node(db: Database, name: str, beat: int | None = None) -> bool:

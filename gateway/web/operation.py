@@ -89,6 +89,10 @@ class Call:
         assert self.user is not None
         return self.user
 
+    async def renew(self) -> None:
+        """Judge the credential again, which may have ended while something took its time. Raises as at first."""
+        self.user = await self._callers.caller(self.request)
+
     async def rights(self) -> Rights:
         """What the caller may do; reads the caller's document, if this node does not hold it."""
         self._judged = await self._callers.rights(self.caller)
@@ -200,8 +204,8 @@ async def _answer(operation: Operation, request: Request, callers: Callers, addr
         call.query = _query(request, operation.query)
     if operation.body is not None:
         call.body = await _body(request, operation.body, media_types(operation))
-        if user is not None:  # the body may come slowly, and the credential end meanwhile
-            call.user = await callers.caller(request)
+        if user is not None:  # the body may come slowly
+            await call.renew()
     return await operation.endpoint(call)
 
 

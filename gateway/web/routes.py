@@ -13,12 +13,14 @@ from gateway.web.assets import DASHBOARD, Assets, sdk_directory
 from gateway.web.asyncapi import AsyncApi
 from gateway.web.audit import AuditTrail
 from gateway.web.caller import Callers
+from gateway.web.change_log import ChangeLog
 from gateway.web.channel import Channel
 from gateway.web.cookies import Cookies
 from gateway.web.credentials import Credentials
 from gateway.web.grants import UserGrants
 from gateway.web.health import Health
 from gateway.web.identity import Identity
+from gateway.web.insight import Insight
 from gateway.web.login import Login
 from gateway.web.members import Members
 from gateway.web.oauth import OAuth
@@ -87,6 +89,8 @@ def operations(node: Node, accounts: Accounts, config: Config, callers: Callers,
         Members(node.database, turns),
         AuditTrail(node.database),
         Administration(accounts.revoker, wall),
+        Insight(node),
+        ChangeLog(node),
         OAuth(node.database, accounts.access_tokens, accounts.revoker, auth, wall),
         WellKnown(accounts.keyring, auth.issuer, wall),
         AsyncApi(CHANNEL_PATH, auth.issuer),

@@ -1,0 +1,185 @@
+"""What administrators see of the gateway at work: its nodes, the live sessions of this one, and its figures."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+
+import msgspec
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from gateway.core.session import Condition
+from gateway.errors import Forbidden
+from gateway.live.connection import Connection
+from gateway.live.node import Node
+from gateway.store.nodes import NodeRecord, list_nodes
+from gateway.web.answer import answer
+from gateway.web.fields import moment, searched
+from gateway.web.operation import Call, Operation
+from gateway.web.paging import DEFAULT_LIMIT, Cursor, Limit, page, read_cursor
+
+LOOK_AT = 2_000
+"""Sessions looked at before others get their turn."""
+
+
+class NodeShown(msgspec.Struct, frozen=True):
+    """A node. `position` is how far it has followed the change log, `seen_at` its last sign of life, by its own clock:
+    what is said of a node is of that moment, of `this` one of now.
+    """
+
+    name: str
+    version: str
+    started_at: str
+    seen_at: str
+    sessions: int
+    position: int
+    this: bool
+
+
+class Nodes(msgspec.Struct, frozen=True):
+    """The nodes that live, in the order of their names, and the change log's newest `seq`."""
+
+    nodes: list[NodeShown]
+    newest: int
+
+
+class CredentialShown(msgspec.Struct, frozen=True):
+    """The login session or API token that a session was opened with: ``login_session`` or ``api_token``, and its id."""
+
+    kind: str
+    id: str
+
+
+class ClientShown(msgspec.Struct, frozen=True):
+    """What a client said of itself."""
+
+    name: str | None
+    version: str | None
+
+
+class SessionShown(msgspec.Struct, frozen=True):
+    """A live session of the channel. `principal` is ``user:ID``; `client` null: it said nothing; `watches`: how many
+    documents.
+    """
+
+    id: str
+    principal: str
+    credential: CredentialShown
+    opened_at: str
+    address: str
+    client: ClientShown | None
+    watches: int
+
+
+class Sessions(msgspec.Struct, frozen=True):
+    """A part of the live sessions of one `node`, the newest first; `next` leads to the following one."""
+
+    node: str
+    items: list[SessionShown]
+    next: str | None
+
+
+class SessionSearch(msgspec.Struct, frozen=True):
+    """Which sessions: those of a user (an id)."""
+
+    user: str | None = None
+    cursor: Cursor | None = None
+    limit: Limit = DEFAULT_LIMIT
+
+
+class Insight:
+    """The routes below ``/admin`` that read and change nothing."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def operations(self) -> list[Operation]:
+        """All of them."""
+        return [
+            Operation(
+                *("GET", "/admin/nodes", self.nodes),
+                "The nodes that live; for administrators",
+                {200: Nodes},
+                errors=(Forbidden,),
+            ),
+            Operation(
+                *("GET", "/admin/sessions", self.sessions),
+                "The live sessions of the node that answers, the newest first; for administrators",
+                {200: Sessions},
+                query=SessionSearch,
+                errors=(Forbidden,),
+            ),
+            Operation(
+                *("GET", "/admin/metrics", self.metrics),
+                "Figures for Prometheus, for administrators",
+                {200: str},
+                errors=(Forbidden,),
+            ),
+        ]
+
+    async def nodes(self, call: Call) -> Response:
+        """As they have told of themselves; this one as it is now."""
+        (await call.rights()).require_admin()
+        told, newest = await list_nodes(self._node.database)
+        own = self._node.record()
+        known = {record.name: (record, seen_at) for record, seen_at in told}
+        known[own.name] = (own, self._node.clock.now().wall)
+        shown = [_node(record, seen_at, own.name) for _, (record, seen_at) in sorted(known.items())]
+        return answer(Nodes(shown, newest))
+
+    async def sessions(self, call: Call) -> Response:
+        """One page. Cursors are of this node: another one has other sessions."""
+        (await call.rights()).require_admin()
+        asked: SessionSearch = call.query
+        user, of = searched(asked.user), f"sessions of {self._node.name}"
+        before = None if asked.cursor is None else read_cursor(of, asked.cursor, str)
+        there = list(self._node.sessions) if user is None else list(self._node.hub.presence.sessions(user).values())
+        found = await _newest(there, before, asked.limit + 1)
+        part = page(of, found, asked.limit, position=_place, shown=self._shown)
+        return answer(Sessions(self._node.name, part.items, part.next))
+
+    async def metrics(self, call: Call) -> Response:
+        """Prometheus' text format, wherever the administrator is."""
+        (await call.rights()).require_admin()
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        return Response(self._node.metrics.exposition(), headers=headers, media_type=CONTENT_TYPE_LATEST)
+
+    def _shown(self, connection: Connection) -> SessionShown:
+        session, at = connection.session, self._node.clock.now()
+        principal, client = session.principal, session.client
+        assert principal is not None
+        return SessionShown(
+            id=session.id,
+            principal=principal.document,
+            credential=CredentialShown(principal.credential_kind, principal.credential_id),
+            opened_at=moment(at.wall - round((at.mono - connection.opened_at) * 1000)),
+            address=connection.address,
+            client=None if client is None else ClientShown(client.name, client.version),
+            watches=len(connection.watchers),
+        )
+
+
+def _node(record: NodeRecord, seen_at: int, this: str) -> NodeShown:
+    name, version, started_at, _, position, sessions = record
+    return NodeShown(name, version, moment(started_at), moment(seen_at), sessions, position, name == this)
+
+
+async def _newest(connections: list[Connection], before: str | None, count: int) -> list[Connection]:
+    """Those that live and stand behind the place `before`, the newest of them first."""
+    found: list[Connection] = []
+    for first in range(0, len(connections), LOOK_AT):
+        some = connections[first : first + LOOK_AT]
+        live = [one for one in some if one.session.condition is Condition.LIVE and _is_behind(one, before)]
+        found = heapq.nlargest(count, [*found, *live], key=_place)
+        await asyncio.sleep(0)
+    return [one for one in found if one.session.condition is Condition.LIVE]
+
+
+def _is_behind(connection: Connection, before: str | None) -> bool:
+    return before is None or _place(connection) < before
+
+
+def _place(connection: Connection) -> str:
+    """By when it was opened, in microseconds of the node's monotonic clock; a text, for cursors."""
+    return f"{round(connection.opened_at * 1e6):020}:{connection.session.id}"

@@ -1,0 +1,150 @@
+"""What administrators see of the gateway at work: nodes, live sessions, figures."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+
+from gateway import __version__
+from gateway.core.clock import parse_rfc3339
+from gateway.store.nodes import NodeRecord, give_sign
+from gateway.web import insight
+from tests.gateway.web.conftest import Json, Site, StartSite, one, opened
+from tests.support.api_caller import ApiCaller
+
+
+@pytest.fixture
+def admin(site: Site) -> ApiCaller:
+    return ApiCaller(site, "u_admin")
+
+
+# --- nodes ---
+
+
+def test_the_only_node_shows_itself_as_it_is_now(site: Site, admin: ApiCaller) -> None:
+    seq = site.run("UPDATE users SET name = 'G' WHERE id = 'u_grace'")
+    site.call(site.node.user, "u_grace")
+    with site.connect(site.bearer()) as socket:
+        opened(socket)
+        answered = admin.done("GET", "/admin/nodes")
+    [node] = answered["nodes"]
+    assert (node["name"], node["version"], node["this"]) == (site.node.name, __version__, True)
+    assert (node["sessions"], node["position"], answered["newest"]) == (1, site.node.hub.position, node["position"])
+    assert node["position"] >= seq
+    assert parse_rfc3339(node["started_at"]) <= parse_rfc3339(node["seen_at"])
+
+
+def test_other_nodes_are_shown_as_they_last_told(site: Site, admin: ApiCaller) -> None:
+    for name in ("zz", "a"):
+        site.call(give_sign, site.node.database, NodeRecord(name, "0.9", 5_000, "e", 3, 17), 7_000)
+    site.call(site.node.neighbours.beat)
+    nodes = admin.done("GET", "/admin/nodes")["nodes"]
+    assert [node["name"] for node in nodes] == sorted(["zz", "a", site.node.name])
+    [other] = [node for node in nodes if node["name"] == "a"]
+    assert other == {
+        **{"name": "a", "version": "0.9", "sessions": 17, "position": 3, "this": False},
+        **{"started_at": "1970-01-01T00:00:05.000Z", "seen_at": "1970-01-01T00:00:07.000Z"},
+    }
+    assert [node["name"] for node in nodes if node["this"]] == [site.node.name]
+
+
+# --- sessions ---
+
+
+def sessions(admin: ApiCaller, query: str = "") -> list[Json]:
+    items: list[Json] = admin.done("GET", f"/admin/sessions{query}")["items"]
+    return items
+
+
+def test_a_session_says_whose_it_is_and_how_it_came(site: Site, admin: ApiCaller) -> None:
+    before = site.node.clock.now().wall
+    with site.connect() as socket:
+        hello = one(socket, "hello")
+        assert sessions(admin) == []
+        client = {"name": "voice", "version": "2.1"}
+        socket.send_json({"op": "auth", "token": site.token(id="t_shown"), "watch": ["self"], "client": client})
+        assert [socket.receive_json()["op"] for _ in range(2)] == ["ready", "snapshot"]
+        [shown] = sessions(admin)
+    assert shown | {"id": "", "opened_at": ""} == {
+        **{"id": "", "opened_at": "", "principal": "user:u_ada", "address": "127.0.0.1", "watches": 1},
+        **{"credential": {"kind": "api_token", "id": "t_shown"}, "client": client},
+    }
+    assert shown["id"].startswith("s_")
+    assert before - 1_000 <= parse_rfc3339(shown["opened_at"]) <= site.node.clock.now().wall
+    assert hello["node"] == admin.done("GET", "/admin/sessions")["node"] == site.node.name
+
+
+def test_who_said_nothing_of_itself_is_shown_without(site: Site, admin: ApiCaller) -> None:
+    with site.connect(site.bearer(), path="/ws?watch=self&watch=user:u_ada") as socket:
+        opened(socket)
+        [shown] = sessions(admin)
+        assert shown["client"] is None
+
+
+def test_no_secret_is_shown(site: Site, admin: ApiCaller) -> None:
+    token = site.token()
+    with site.connect({"authorization": f"Bearer {token}"}) as socket:
+        opened(socket)
+        text = admin("GET", "/admin/sessions").text
+    assert token not in text
+    assert token[3:20] not in text
+
+
+def test_the_newest_come_first_and_pages_miss_none(
+    site: Site, admin: ApiCaller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(insight, "LOOK_AT", 2)
+    with ExitStack() as stack:
+        ids = []
+        for number in range(7):
+            socket = stack.enter_context(site.connect(site.bearer("u_ada" if number % 2 else "u_grace")))
+            one(socket, "hello")
+            ids.append(one(socket, "ready")["session"])
+        for limit in (1, 3, 7, 200):
+            told: list[str] = []
+            cursor: str | None = ""
+            while cursor is not None:
+                query = f"?limit={limit}" + (f"&cursor={cursor}" if cursor else "")
+                answered = admin.done("GET", f"/admin/sessions{query}")
+                told += [row["id"] for row in answered["items"]]
+                cursor = answered["next"]
+            assert told == ids[::-1]
+        assert [row["id"] for row in sessions(admin, "?user=u_ada")] == ids[1::2][::-1]
+        assert sessions(admin, "?user=u_nobody") == []
+
+
+def test_a_cursor_of_another_node_is_refused(site: Site, admin: ApiCaller, monkeypatch: pytest.MonkeyPatch) -> None:
+    with site.connect(site.bearer()) as one_socket, site.connect(site.bearer()) as other_socket:
+        opened(one_socket)
+        opened(other_socket)
+        cursor = admin.done("GET", "/admin/sessions?limit=1")["next"]
+        assert len(sessions(admin, f"?cursor={cursor}")) == 1
+        monkeypatch.setattr(site.node, "name", "another")
+        assert admin.refused(400, "GET", f"/admin/sessions?cursor={cursor}")["code"] == "bad_request"
+
+
+def test_a_session_that_ended_is_not_shown(site: Site, admin: ApiCaller) -> None:
+    with site.connect(site.bearer(id="t_ends")) as socket:
+        opened(socket)
+        site.run("UPDATE api_tokens SET revoked_at = 1 WHERE id = 't_ends'")
+        assert one(socket, "ended")["code"] == "revoked"
+        assert sessions(admin) == []
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "cursor=x", "cursor=", "user=%00", "limit=1&limit=2"])
+def test_what_can_not_be_meant_is_a_bad_request(admin: ApiCaller, query: str) -> None:
+    assert admin.refused(400, "GET", f"/admin/sessions?{query}")["code"] == "bad_request"
+
+
+# --- figures ---
+
+
+def test_an_administrator_reads_the_figures_from_anywhere(start_site: StartSite) -> None:
+    site = start_site(address="203.0.113.9", admin={"metrics_networks": ()})
+    assert site.client.get("/metrics").status_code == 403
+    answer = ApiCaller(site, "u_admin")("GET", "/admin/metrics")
+    assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (200, "text/plain")
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "gateway_http_request_seconds_count" in answer.text
