@@ -164,7 +164,9 @@ function signalOf(options) {
 
 /** @param {Record<string, any> | undefined} query */
 function queryOf(query) {
-  const given = Object.entries(query ?? {}).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const given = Object.entries(query ?? {}).filter(
+    ([, value]) => value !== null && value !== undefined && value !== "",
+  );
   return given.length === 0 ? "" : `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}`;
 }
 
@@ -199,7 +201,12 @@ async function bodyOf(response) {
 function problemOf(response, body) {
   const problem = typeof body === "object" && body !== null ? body : {};
   const detail = problem.detail ?? problem.title ?? `The gateway answered with ${response.status}.`;
-  return new ApiError(response.status, String(problem.code ?? "unknown"), String(detail), problem.retry_after_s ?? null);
+  return new ApiError(
+    response.status,
+    String(problem.code ?? "unknown"),
+    String(detail),
+    problem.retry_after_s ?? null,
+  );
 }
 
 /**

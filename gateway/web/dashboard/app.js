@@ -4,12 +4,12 @@
  * How a page is written
  * ---------------------
  * A page is a module in `pages/` that exports `mount(context)`, and a row in `routes.js` (for administrators in
- * `pages/admin/routes.js`: with `group: "admin"`, `needs: session => session.may("users.read")`, and an `icon` if it is to
- * stand in the navigation). The module is loaded when somebody goes there.
+ * `pages/admin/routes.js`: with `group: "admin"`, `needs: (session) => session.may("users.read")`, and an `icon` if it is
+ * to stand in the navigation). The module is loaded when somebody goes there.
  *
  *     export function mount(context) {
  *       const name = h("strong");
- *       context.live.document(data => setText(name, data.identity.name), context.signal);
+ *       context.live.document((data) => setText(name, data.identity.name), context.signal);
  *       return page("Title", { lead: "One sentence.", actions: [] }, card("Part", {}, name));
  *     }
  *
@@ -17,15 +17,15 @@
  *   `page()` of `components/layout.js` gives the `h1`, which takes the focus.
  * - There is no unmount: whatever a page begins ends with `context.signal`, which is aborted when somebody leaves it.
  *   Give it to listeners, to `api` calls, `live` and `eachWhileSeen`.
- * - Live data: `context.live.document(render, signal, doc?)` calls `render` now and at most once a frame after changes, with
- *   the whole document. `render` changes what differs and nothing else: `setText`, `setMark`, `setStyle`, `setShown`,
- *   `KeyedList` (`dom.js`). Another document (`user:ID`) has to be watched by `context.channel.watch([doc])`, and
- *   unwatched when the signal is aborted.
- * - What the HTTP API says comes by `context.api` and is shown by `loading()` (`components/loading.js`): a skeleton, then
- *   the content, or the problem with a button to try again. Writes go through `acting()` (`components/button.js`), which
- *   shows that it is under way and tells what went wrong.
- * - Shared parts are in `components/`; `components/quota.js` shows a quota, `components/table.js` a table that becomes a
- *   list on a phone, `components/dialog.js` asks.
+ * - Live data: `context.live.document(render, signal, doc?)` calls `render` now and at most once a frame after changes,
+ *   with the whole document. `render` changes what differs and nothing else: `setText`, `setMark`, `setStyle`,
+ *   `setShown`, `KeyedList` (`dom.js`). Another document (`user:ID`) has to be watched by
+ *   `context.channel.watch([doc])`, and unwatched when the signal is aborted.
+ * - What the HTTP API says comes by `context.api` and is shown by `loading()` (`components/loading.js`): a skeleton,
+ *   then the content, or the problem with a button to try again. Writes go through `acting()`
+ *   (`components/button.js`), which shows that it is under way and tells what went wrong.
+ * - Shared parts are in `components/`; `components/quota.js` shows a quota, `components/table.js` a table that becomes
+ *   a list on a phone, `components/dialog.js` asks.
  */
 
 import { h, replace } from "./dom.js";
@@ -74,7 +74,7 @@ class App {
     this._shown = shown;
     this._shell?.leave();
     this._shell = null;
-    document.querySelectorAll("dialog[open]").forEach(dialog => dialog.remove());
+    document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.remove());
     if (state === "signed-in") {
       this._shell = new Shell(this._session, ROUTES);
       replace(this._root, this._shell.element);
@@ -82,7 +82,10 @@ class App {
     } else if (state === "signed-out") {
       replace(this._root, signInView(this._session));
     } else {
-      replace(this._root, splash(notice, () => this._session.start()));
+      replace(
+        this._root,
+        splash(notice, () => this._session.start()),
+      );
     }
   }
 }

@@ -12,7 +12,16 @@
 /** @typedef {Record<string, any>} Attributes */
 
 const SVG = "http://www.w3.org/2000/svg";
-const PROPERTIES = new Set(["value", "checked", "disabled", "selected", "indeterminate", "open", "required", "readOnly"]);
+const PROPERTIES = new Set([
+  "value",
+  "checked",
+  "disabled",
+  "selected",
+  "indeterminate",
+  "open",
+  "required",
+  "readOnly",
+]);
 
 /**
  * Makes an element. `on…` are listeners, `style` a map of properties, `test` is `data-test`; an attribute that is

@@ -68,7 +68,11 @@ export function fromNow(moment, now = Date.now()) {
       return relative.format(Math.trunc(seconds / length), unit);
     }
   }
-  return Math.abs(seconds) < 45 ? (seconds < 0 ? "just now" : "in a moment") : relative.format(Math.sign(seconds), "minute");
+  return Math.abs(seconds) < 45
+    ? seconds < 0
+      ? "just now"
+      : "in a moment"
+    : relative.format(Math.sign(seconds), "minute");
 }
 
 /**
@@ -102,9 +106,9 @@ export function inEnglish(name) {
  * @param {string} name
  */
 export function initials(name) {
-  const words = name.split(/[\s._@-]+/).filter(word => /\p{L}|\p{N}/u.test(word));
+  const words = name.split(/[\s._@-]+/).filter((word) => /\p{L}|\p{N}/u.test(word));
   const letters = words.length > 1 ? [words[0], words[words.length - 1]] : words;
-  return letters.map(word => [...word][0].toUpperCase()).join("") || "?";
+  return letters.map((word) => [...word][0].toUpperCase()).join("") || "?";
 }
 
 const BROWSERS = /** @type {[RegExp, string][]} */ ([

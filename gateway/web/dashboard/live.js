@@ -15,7 +15,7 @@ export class Live {
     this._end = new AbortController();
     /** What was used of each quota while this page was open. */
     this.usage = new UsageHistory();
-    this._listen("change", change => {
+    this._listen("change", (change) => {
       if (change.doc === channel.principal) {
         this.usage.note(channel.document.quotas ?? {}, Date.now());
       }
@@ -53,7 +53,11 @@ export class Live {
    */
   freshness(render, signal) {
     const draw = () => render(this._channel.freshness);
-    this._until(signal, this._listen("freshness", () => nextFrame(draw)), draw);
+    this._until(
+      signal,
+      this._listen("freshness", () => nextFrame(draw)),
+      draw,
+    );
     draw();
   }
 

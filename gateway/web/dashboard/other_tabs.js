@@ -6,7 +6,7 @@ export class Tabs {
   /** @param {(message: Message) => void} heard called with what another tab told */
   constructor(heard) {
     this._channel = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel("gateway-session");
-    this._channel?.addEventListener("message", event => heard(event.data));
+    this._channel?.addEventListener("message", (event) => heard(event.data));
   }
 
   /** @param {Message} message */

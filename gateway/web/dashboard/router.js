@@ -13,7 +13,8 @@
  * @property {import("./components/icon.js").IconName} [icon] with an icon it stands in the navigation
  * @property {string} [short] its name where there is little room
  * @property {"admin"} [group] the part of the navigation; absent: the user's own
- * @property {(session: import("./session.js").Session) => boolean} [needs] whether somebody may see it; absent: everybody
+ * @property {(session: import("./session.js").Session) => boolean} [needs] whether somebody may see it;
+ *   absent: everybody
  */
 
 /** @typedef {{route: Route, path: string, params: Record<string, string>, query: URLSearchParams}} Place */

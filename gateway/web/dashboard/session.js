@@ -36,7 +36,7 @@ export class Session {
     this.channel = null;
     /** @type {Live | null} */
     this.live = null;
-    this.api = new Api({ csrf: () => this._csrf, renew: askedAt => this._renew(askedAt) });
+    this.api = new Api({ csrf: () => this._csrf, renew: (askedAt) => this._renew(askedAt) });
     /** @type {string | null} */
     this._csrf = null;
     /** @type {Promise<boolean> | null} */
@@ -46,7 +46,7 @@ export class Session {
     this._leaving = false;
     /** @type {Set<() => void>} */
     this._listeners = new Set();
-    this._tabs = new Tabs(message => this._heard(message));
+    this._tabs = new Tabs((message) => this._heard(message));
   }
 
   /** What the own document says of the user; `null` before it came. @returns {any} */
@@ -203,7 +203,12 @@ export class Session {
     this._csrf = null;
   }
 
-  /** Lets go of the channel; whatever still belongs to it counts no more. @param {State} state @param {string | null} notice */
+  /**
+   * Lets go of the channel; whatever still belongs to it counts no more.
+   *
+   * @param {State} state
+   * @param {string | null} notice
+   */
   _leave(state, notice) {
     this._turn += 1;
     void this.channel?.close();
@@ -218,7 +223,7 @@ export class Session {
   _set(state, notice) {
     this.state = state;
     this.notice = notice;
-    this._listeners.forEach(callback => callback());
+    this._listeners.forEach((callback) => callback());
   }
 
   // --- renewal ---
@@ -288,5 +293,5 @@ export class Session {
 
 /** @param {number} ms @returns {Promise<void>} */
 function pause(ms) {
-  return new Promise(done => setTimeout(done, ms));
+  return new Promise((done) => setTimeout(done, ms));
 }

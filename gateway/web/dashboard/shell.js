@@ -37,7 +37,11 @@ export class Shell {
 
   _frame() {
     const { sidebar, bottomBar, menuButton } = this._navigation;
-    const skip = h("a", { class: "skip", href: "#main", onclick: (/** @type {Event} */ event) => this._skip(event) }, "Skip to content");
+    const skip = h(
+      "a",
+      { class: "skip", href: "#main", onclick: (/** @type {Event} */ event) => this._skip(event) },
+      "Skip to content",
+    );
     const top = h(
       "header",
       { class: "topbar" },
@@ -53,7 +57,7 @@ export class Shell {
     const { signal } = this._end;
     window.addEventListener("hashchange", () => void this._open(true), { signal });
     this._live.document(() => this._changed(), signal);
-    this._live.freshness(freshness => setMark(this.element, "data-freshness", freshness.state), signal);
+    this._live.freshness((freshness) => setMark(this.element, "data-freshness", freshness.state), signal);
   }
 
   /** Nothing of it listens any more. */
@@ -107,7 +111,11 @@ export class Shell {
    */
   async _page(place, signal) {
     if (place === null) {
-      return page("Not found", {}, emptyState("overview", "There is no such page.", h("a", { href: "#/" }, "Overview")));
+      return page(
+        "Not found",
+        {},
+        emptyState("overview", "There is no such page.", h("a", { href: "#/" }, "Overview")),
+      );
     }
     if (!this._allowed) {
       return page(place.route.title, {}, emptyState("security", "You may not see this.", "Ask an administrator."));
@@ -117,7 +125,11 @@ export class Shell {
       return signal.aborted ? h("div") : mount(this._context(place, signal));
     } catch (error) {
       reportError(error);
-      return page(place.route.title, {}, failure(inWords(error), () => void this._open(false)));
+      return page(
+        place.route.title,
+        {},
+        failure(inWords(error), () => void this._open(false)),
+      );
     }
   }
 

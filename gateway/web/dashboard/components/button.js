@@ -8,8 +8,8 @@ import { toast } from "./toast.js";
 /**
  * @param {import("../dom.js").Child} label
  * @param {(event: Event) => void} onclick
- * @param {{kind?: "primary" | "danger" | "quiet" | "quiet-danger", icon?: import("./icon.js").IconName, test?: string, title?: string,
- *   label?: string, small?: boolean}} [about] `label`: what it is called where its text does not say enough
+ * @param {{kind?: "primary" | "danger" | "quiet" | "quiet-danger", icon?: import("./icon.js").IconName,
+ *   test?: string, title?: string, label?: string, small?: boolean}} [about] `label`: what it is called where its text does not say enough
  */
 export function button(label, onclick, about = {}) {
   const classes = ["button", about.kind && `button-${about.kind}`, about.small && "button-small"];
@@ -37,7 +37,11 @@ export function button(label, onclick, about = {}) {
  * @param {string} [test]
  */
 export function iconButton(iconName, label, onclick, test) {
-  return h("button", { type: "button", class: "icon-button", "aria-label": label, title: label, onclick, test }, icon(iconName));
+  return h(
+    "button",
+    { type: "button", class: "icon-button", "aria-label": label, title: label, onclick, test },
+    icon(iconName),
+  );
 }
 
 /**
@@ -50,7 +54,7 @@ export function iconButton(iconName, label, onclick, test) {
  * @param {(problem: string, error: unknown) => void} [failed] default: a message at the edge
  * @returns {Promise<T | undefined>}
  */
-export async function acting(pressed, act, failed = problem => toast(problem, "bad")) {
+export async function acting(pressed, act, failed = (problem) => toast(problem, "bad")) {
   if (pressed?.getAttribute("aria-disabled") === "true") {
     return undefined;
   }

@@ -32,7 +32,7 @@ export function openDialog(title, about, ...children) {
     about.foot && h("div", { class: "dialog-foot" }, about.foot),
   );
   const closed = new Promise(
-    /** @param {(value: void) => void} done */ done => {
+    /** @param {(value: void) => void} done */ (done) => {
       element.addEventListener("close", () => {
         element.remove();
         before?.isConnected && before.focus();
@@ -71,7 +71,7 @@ export async function confirm(title, text, verb, act, about = { danger: true }) 
         done = true;
         opened.close();
       },
-      words => {
+      (words) => {
         problem.textContent = words;
         problem.hidden = false;
       },

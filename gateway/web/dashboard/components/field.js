@@ -55,7 +55,13 @@ export function textField(label, attributes, about) {
  * @param {{hint?: Child}} [about]
  */
 export function passwordField(label, attributes, about = {}) {
-  const input = h("input", { type: "password", class: "input", spellcheck: "false", autocapitalize: "none", ...attributes });
+  const input = h("input", {
+    type: "password",
+    class: "input",
+    spellcheck: "false",
+    autocapitalize: "none",
+    ...attributes,
+  });
   const show = iconButton("eye", `Show ${label.toLowerCase()}`, () => {
     const shown = input.type === "text";
     input.type = shown ? "password" : "text";
@@ -98,7 +104,8 @@ export function checkBox(label, attributes = {}) {
  * A form. It is never sent by the browser: `submit` does what is to be done, and what goes wrong stands above the
  * buttons.
  *
- * @param {{verb: string, test?: string, danger?: boolean, beside?: Child, verbTest?: string, label?: string}} about `verb`: what the button says
+ * @param {{verb: string, test?: string, danger?: boolean, beside?: Child, verbTest?: string, label?: string}} about
+ *   `verb`: what the button says
  * @param {() => Promise<unknown>} submit
  * @param {...Child} children
  */

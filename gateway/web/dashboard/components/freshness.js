@@ -30,10 +30,10 @@ export function freshnessBadge(live, signal) {
     const since = freshness.state === "live" || age === null ? "" : ` · ${duration(age)}`;
     setText(text, connecting ? "Connecting" : WORDS[freshness.state] + since);
   };
-  live.freshness(now => {
+  live.freshness((now) => {
     freshness = now;
     at = performance.now();
-    const why = now.state === "live" ? LIVE : WHY[now.reason] ?? OFFLINE;
+    const why = now.state === "live" ? LIVE : (WHY[now.reason] ?? OFFLINE);
     setMark(element, "data-state", now.state);
     setMark(element, "title", why);
     if (state !== "" && state !== now.state) {

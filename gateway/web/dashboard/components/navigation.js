@@ -20,7 +20,7 @@ export class Navigation {
   constructor(session, routes, signal) {
     this._session = session;
     this._signal = signal;
-    this._routes = routes.filter(route => route.icon !== undefined);
+    this._routes = routes.filter((route) => route.icon !== undefined);
     /** @type {[HTMLAnchorElement, Route][]} */
     this._links = [];
     this._admin = h("div", { class: "nav-group", hidden: true });
@@ -44,7 +44,7 @@ export class Navigation {
     for (const [link, route] of this._links) {
       setShown(link, route.needs?.(this._session) ?? true);
     }
-    const seen = [...this._admin.querySelectorAll("a")].some(link => !link.hidden);
+    const seen = [...this._admin.querySelectorAll("a")].some((link) => !link.hidden);
     setShown(this._admin, seen);
   }
 
@@ -59,8 +59,8 @@ export class Navigation {
   }
 
   _makeContent() {
-    const own = this._routes.filter(route => route.group === undefined).map(route => this._link(route));
-    const admin = this._routes.filter(route => route.group === "admin").map(route => this._link(route));
+    const own = this._routes.filter((route) => route.group === undefined).map((route) => this._link(route));
+    const admin = this._routes.filter((route) => route.group === "admin").map((route) => this._link(route));
     this._admin.append(h("p", { class: "nav-title" }, "Administration"), ...admin);
     return h(
       "div",
@@ -72,19 +72,34 @@ export class Navigation {
   }
 
   _makeUser() {
-    const out = iconButton("signOut", "Sign out", event => {
-      void acting(/** @type {HTMLButtonElement} */ (event.currentTarget), () => this._session.signOut());
-    }, "sign-out");
+    const out = iconButton(
+      "signOut",
+      "Sign out",
+      (event) => {
+        void acting(/** @type {HTMLButtonElement} */ (event.currentTarget), () => this._session.signOut());
+      },
+      "sign-out",
+    );
     return h(
       "div",
       { class: "user" },
-      h("a", { class: "user-link", href: "#/account", test: "user-menu" }, this._avatar, h("span", { class: "user-text" }, this._name, this._username)),
+      h(
+        "a",
+        { class: "user-link", href: "#/account", test: "user-menu" },
+        this._avatar,
+        h("span", { class: "user-text" }, this._name, this._username),
+      ),
       h("div", { class: "user-actions" }, this._makeTheme(), out),
     );
   }
 
   _makeTheme() {
-    const made = h("button", { type: "button", class: "icon-button", test: "theme", onclick: () => chooseTheme(nextTheme()) });
+    const made = h("button", {
+      type: "button",
+      class: "icon-button",
+      test: "theme",
+      onclick: () => chooseTheme(nextTheme()),
+    });
     const draw = () => {
       made.replaceChildren(icon(THEME_ICONS[chosenTheme()]));
       setMark(made, "aria-label", THEME_NAMES[chosenTheme()]);
@@ -96,7 +111,7 @@ export class Navigation {
   }
 
   _makeBottomBar() {
-    const own = this._routes.filter(route => route.group === undefined).map(route => this._link(route, true));
+    const own = this._routes.filter((route) => route.group === undefined).map((route) => this._link(route, true));
     const more = this._menu("bottombar-item", icon("more"), h("span", null, "More"));
     return h("nav", { class: "bottombar", "aria-label": "Quick" }, own, more);
   }
@@ -107,7 +122,7 @@ export class Navigation {
       "a",
       { class: short ? "bottombar-item" : "nav-item", href: `#${route.path}` },
       icon(/** @type {import("./icon.js").IconName} */ (route.icon)),
-      h("span", null, short ? route.short ?? route.title : route.title),
+      h("span", null, short ? (route.short ?? route.title) : route.title),
     );
     this._links.push([link, route]);
     return link;
@@ -117,7 +132,11 @@ export class Navigation {
   _menu(classes, ...children) {
     const label = classes.startsWith("icon-button") ? "Menu" : null;
     const onclick = () => this._openDrawer();
-    return h("button", { type: "button", class: classes, "aria-label": label, "aria-haspopup": "dialog", onclick }, ...children);
+    return h(
+      "button",
+      { type: "button", class: classes, "aria-label": label, "aria-haspopup": "dialog", onclick },
+      ...children,
+    );
   }
 
   /** What stands at the side on a wide screen, over the page on a narrow one. */

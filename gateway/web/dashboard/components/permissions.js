@@ -22,7 +22,7 @@ export function permissionsCard(signal, whose = "You have") {
   const memory = new Memory();
   const element = h("ul", { class: "permissions" });
   const list = new KeyedList(element, (/** @type {Permission} */ permission) => permission.name, permissionView);
-  const search = filtered("Filter permissions", list, permission => permission.name);
+  const search = filtered("Filter permissions", list, (permission) => permission.name);
   const none = emptyState("security", "No permissions", "A plan, a role or a grant gives permissions.");
   const count = h("span", { class: "pill" });
   const draw = (/** @type {Iterable<string>} */ names) => {
@@ -60,11 +60,11 @@ class Memory {
   compare(names, now) {
     const held = new Set(names);
     const before = this._held ?? held;
-    const gained = [...held].filter(name => !before.has(name)).sort();
-    const lost = [...before].filter(name => !held.has(name)).sort();
+    const gained = [...held].filter((name) => !before.has(name)).sort();
+    const lost = [...before].filter((name) => !held.has(name)).sort();
     const until = now + REMEMBERED_MS;
-    gained.forEach(name => this._lately.set(name, { held: "gained", until }));
-    lost.forEach(name => this._lately.set(name, { held: "lost", until }));
+    gained.forEach((name) => this._lately.set(name, { held: "gained", until }));
+    lost.forEach((name) => this._lately.set(name, { held: "lost", until }));
     for (const [name, lately] of this._lately) {
       if (lately.until <= now) {
         this._lately.delete(name);
@@ -72,7 +72,7 @@ class Memory {
     }
     this._held = held;
     const shown = new Set([...held, ...this._lately.keys()]);
-    return { now: [...shown].sort().map(name => this._shown(name)), gained, lost };
+    return { now: [...shown].sort().map((name) => this._shown(name)), gained, lost };
   }
 
   /** @param {string} name @returns {Permission} */
@@ -83,8 +83,8 @@ class Memory {
 
 /** @param {string} whose @param {string[]} gained @param {string[]} lost */
 function tell(whose, gained, lost) {
-  gained.forEach(name => announce(`${whose} gained the permission ${name}`));
-  lost.forEach(name => announce(`${whose} lost the permission ${name}`));
+  gained.forEach((name) => announce(`${whose} gained the permission ${name}`));
+  lost.forEach((name) => announce(`${whose} lost the permission ${name}`));
 }
 
 const SAID = { held: "", gained: "New", lost: "Lost" };

@@ -45,7 +45,12 @@ export function quotaView(name, about) {
     { class: "quota", test: about.test, "aria-label": inEnglish(name) },
     h("div", { class: "quota-head" }, h("h3", null, inEnglish(name)), parts.level),
     h("code", { class: "quota-name" }, name),
-    h("div", { class: "quota-figures" }, h("p", { class: "quota-figure" }, parts.figure, parts.unit), parts.spark?.element),
+    h(
+      "div",
+      { class: "quota-figures" },
+      h("p", { class: "quota-figure" }, parts.figure, parts.unit),
+      parts.spark?.element,
+    ),
     parts.bar,
     h("div", { class: "quota-foot" }, parts.detail, parts.resets),
     parts.share,
@@ -90,8 +95,8 @@ function over(quota) {
 /** @param {Parts} parts @param {Quota} quota */
 function showLevel({ level }, quota) {
   const beyond = over(quota);
-  setText(level, beyond > 0 ? `${figure(beyond)} over` : LEVELS[quota.level] ?? "OK");
-  setMark(level, "data-tone", beyond > 0 ? "bad" : TONES[quota.level] ?? "good");
+  setText(level, beyond > 0 ? `${figure(beyond)} over` : (LEVELS[quota.level] ?? "OK"));
+  setMark(level, "data-tone", beyond > 0 ? "bad" : (TONES[quota.level] ?? "good"));
   level.classList.toggle("pill-quiet", quota.level === "ok");
 }
 
@@ -121,11 +126,16 @@ function showBar({ bar, used, reserved }, quota) {
   const whole = Math.max(limit ?? 0, quota.used + (quota.reserved ?? 0), 1);
   const share = limit === 0 ? 1 : limit === undefined ? 0 : quota.used / whole;
   setStyle(used, "transform", `scaleX(${share.toFixed(4)})`);
-  setStyle(reserved, "transform", `translateX(${(share * 100).toFixed(2)}%) scaleX(${((quota.reserved ?? 0) / whole).toFixed(4)})`);
+  setStyle(
+    reserved,
+    "transform",
+    `translateX(${(share * 100).toFixed(2)}%) scaleX(${((quota.reserved ?? 0) / whole).toFixed(4)})`,
+  );
   setMark(bar, "aria-valuemin", 0);
   setMark(bar, "aria-valuemax", limit === undefined ? Math.max(quota.used, 1) : whole);
   setMark(bar, "aria-valuenow", quota.used);
-  const text = limit === undefined ? `${figure(quota.used)} used, no limit` : `${figure(quota.used)} of ${figure(limit)} used`;
+  const text =
+    limit === undefined ? `${figure(quota.used)} used, no limit` : `${figure(quota.used)} of ${figure(limit)} used`;
   setMark(bar, "aria-valuetext", text);
 }
 

@@ -7,8 +7,8 @@ import { inOrder, quotaView } from "./quota.js";
 /** @typedef {import("./quota.js").Quota} Quota */
 
 /**
- * @param {{test: (name: string) => string, usage?: import("../usage.js").UsageHistory, none: string}} about `usage`: what was
- *   used while the page was open; `none`: what is said where there are no quotas
+ * @param {{test: (name: string) => string, usage?: import("../usage.js").UsageHistory, none: string}} about `usage`:
+ *   what was used while the page was open; `none`: what is said where there are no quotas
  */
 export function quotasView(about) {
   const tiles = h("div", { class: "quotas" });
@@ -28,7 +28,7 @@ export function quotasView(about) {
     /** @param {Record<string, Quota>} quotas */
     update(quotas) {
       const names = inOrder(quotas);
-      list.show(names.map(name => /** @type {[string, Quota]} */ ([name, quotas[name]])));
+      list.show(names.map((name) => /** @type {[string, Quota]} */ ([name, quotas[name]])));
       setShown(none, names.length === 0);
       setShown(tiles, names.length > 0);
     },

@@ -14,7 +14,13 @@ export function sparkline(label) {
   const line = svg("path", { class: "spark-line", "vector-effect": "non-scaling-stroke" });
   const element = svg(
     "svg",
-    { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label },
+    {
+      class: "spark",
+      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+      preserveAspectRatio: "none",
+      role: "img",
+      "aria-label": label,
+    },
     area,
     line,
   );

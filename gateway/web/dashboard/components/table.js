@@ -21,7 +21,7 @@ import { h, KeyedList, setShown, setText } from "../dom.js";
  * @param {{test?: (row: Row) => string}} [about]
  */
 export function table(caption, columns, rows, about = {}) {
-  const head = columns.map(column =>
+  const head = columns.map((column) =>
     h(
       "th",
       { scope: "col", role: "columnheader", "data-kind": column.kind },
@@ -36,7 +36,11 @@ export function table(caption, columns, rows, about = {}) {
       { class: "table", role: "table" },
       h("caption", { class: "visually-hidden" }, caption),
       h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head)),
-      h("tbody", { role: "rowgroup" }, rows.map(row => tableRow(columns, row, about.test?.(row)))),
+      h(
+        "tbody",
+        { role: "rowgroup" },
+        rows.map((row) => tableRow(columns, row, about.test?.(row))),
+      ),
     ),
   );
 }
@@ -50,7 +54,7 @@ export function table(caption, columns, rows, about = {}) {
  * @param {string} [test]
  */
 export function tableRow(columns, row, test) {
-  const cells = columns.map(column => {
+  const cells = columns.map((column) => {
     const label = column.quiet || column.kind === "main" ? null : column.title;
     const tag = column.kind === "main" ? "th" : "td";
     const role = column.kind === "main" ? "rowheader" : "cell";
@@ -75,7 +79,7 @@ export function filtered(label, list, text) {
   const none = h("p", { class: "empty-text", hidden: true });
   const draw = () => {
     const wanted = input.value.trim().toLowerCase();
-    const found = wanted === "" ? items : items.filter(item => text(item).toLowerCase().includes(wanted));
+    const found = wanted === "" ? items : items.filter((item) => text(item).toLowerCase().includes(wanted));
     list.show(found);
     setText(none, `Nothing here matches “${input.value.trim()}”.`);
     setShown(none, found.length === 0 && items.length > 0);

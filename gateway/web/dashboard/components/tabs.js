@@ -14,7 +14,11 @@ export function tabs(label, parts, first = 0) {
     const id = freshId("tab");
     setMark(element, "role", "tabpanel");
     setMark(element, "aria-labelledby", id);
-    return h("button", { type: "button", class: "tab", role: "tab", id, "aria-controls": element.id, onclick: () => choose(index) }, title);
+    return h(
+      "button",
+      { type: "button", class: "tab", role: "tab", id, "aria-controls": element.id, onclick: () => choose(index) },
+      title,
+    );
   });
   const choose = (/** @type {number} */ chosen) => {
     buttons.forEach((tab, index) => {
@@ -23,7 +27,7 @@ export function tabs(label, parts, first = 0) {
       setShown(parts[index].element, index === chosen);
     });
   };
-  list.addEventListener("keydown", event => {
+  list.addEventListener("keydown", (event) => {
     const at = buttons.indexOf(/** @type {HTMLButtonElement} */ (document.activeElement));
     const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: buttons.length - 1 }[event.key];
     if (at >= 0 && to !== undefined) {
@@ -35,5 +39,10 @@ export function tabs(label, parts, first = 0) {
   });
   list.append(...buttons);
   choose(first);
-  return h("div", { class: "tabbed" }, list, parts.map(part => part.element));
+  return h(
+    "div",
+    { class: "tabbed" },
+    list,
+    parts.map((part) => part.element),
+  );
 }

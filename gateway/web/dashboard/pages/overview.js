@@ -15,14 +15,19 @@ export function mount(context) {
   const identity = identityCard();
   const permissions = permissionsCard(signal);
   const none = "The plan has no quotas, and nobody has given you any.";
-  const quotas = quotasView({ test: name => `quota-${name}`, usage: live.usage, none });
-  live.document(data => {
+  const quotas = quotasView({ test: (name) => `quota-${name}`, usage: live.usage, none });
+  live.document((data) => {
     identity.update(data.identity);
     quotas.update(data.quotas);
     permissions.update(Object.keys(data.permissions));
   }, signal);
   eachWhileSeen(() => quotas.update(channel.document.quotas ?? {}), REDRAWN_MS, signal);
-  const tiles = h("section", { class: "section", "aria-labelledby": "quotas-title" }, h("h2", { id: "quotas-title" }, "Quotas"), quotas.element);
+  const tiles = h(
+    "section",
+    { class: "section", "aria-labelledby": "quotas-title" },
+    h("h2", { id: "quotas-title" }, "Quotas"),
+    quotas.element,
+  );
   return page("Overview", { lead: "What holds for you at this moment." }, identity.element, tiles, permissions.element);
 }
 
@@ -64,7 +69,8 @@ function identityCard() {
 /** @param {any} identity @returns {[string, import("../dom.js").Child][]} */
 function detailsOf(identity) {
   const attributes = Object.entries(identity.attributes ?? {}).map(
-    ([name, value]) => /** @type {[string, string]} */ ([name, typeof value === "string" ? value : JSON.stringify(value)]),
+    ([name, value]) =>
+      /** @type {[string, string]} */ ([name, typeof value === "string" ? value : JSON.stringify(value)]),
   );
   return [["User ID", h("code", null, identity.id)], ["Since", day(identity.created_at)], ...attributes];
 }
