@@ -5,54 +5,44 @@
  */
 
 import { Disconnected, EpochChanged, NotFound, RequestTimeout, TooLarge } from "./errors.js";
-import { Replica } from "./replica.js";
-import { Kind, Requests } from "./requests.js";
+import { Inquiries } from "./inquiries.js";
+import { Replies } from "./replies.js";
+import { Kind } from "./requests.js";
 import { Spending } from "./spending.js";
-import { NUDGE_MS, Waiters } from "./waiters.js";
-import { encode, errorOf } from "./wire.js";
-import { SELF, Wishes, fitting } from "./wishes.js";
+import { Waiters } from "./waiters.js";
+import { SELF } from "./wishes.js";
 
-/** @typedef {import("./errors.js").ChannelError} ChannelError */
-/** @typedef {import("./events.js").Effect} Effect */
-/** @typedef {import("./events.js").Request} Request */
-/** @typedef {import("./events.js").Watched} Watched */
-/** @typedef {import("./messages.js").ErrorMessage} ErrorMessage */
-/** @typedef {import("./messages.js").Pong} Pong */
-/** @typedef {import("./messages.js").Reply} Reply */
-/** @typedef {import("./messages.js").ServerMessage} ServerMessage */
-/** @typedef {import("./replica.js").Outcome} Outcome */
-/** @typedef {import("./replica.js").Proof} Proof */
-/** @typedef {import("./requests.js").Pending} Pending */
-/** @typedef {import("./wire.js").ClientMessage} ClientMessage */
+/** @import { ChannelError } from "./errors.js" */
+/** @import { Effect, MeasurePing, Request, SyncDocument } from "./events.js" */
+/** @import { ServerMessage } from "./messages.js" */
+/** @import { Proof } from "./replica.js" */
+/** @import { ClientMessage } from "./wire.js" */
 
-// Until the gateway's hello says how large a frame may be.
-const DEFAULT_FRAME_BYTES = 16_384;
-// What a message takes besides its entries.
-const ENVELOPE_BYTES = 256;
-// Errors that say nothing of the document: asking again helps.
-const PASSING = ["unavailable", "rate_limited", "internal"];
-
-/** Wishes, copies and requests. Effects go into the list that it was made with. */
+/** Everything that is said on a live session. Effects go into the list that it was made with. */
 export class Conversation {
   #effects;
-  #wishes;
+  #inquiries;
+  #replies;
   #waiters = new Waiters();
   #isLive = false;
+  #now = 0;
+  #chance = 0;
 
   /**
    * @param {Iterable<string>} watch
    * @param {Effect[]} effects
    * @param {{verify: boolean, requestTimeoutMs: number}} options
    */
-  constructor(watch, effects, { verify, requestTimeoutMs }) {
-    this.replica = new Replica({ verify });
-    this.requests = new Requests(requestTimeoutMs);
-    this.spending = new Spending(effects, (message) => this.send(message), requestTimeoutMs);
-    this.maxFrameBytes = DEFAULT_FRAME_BYTES;
-    this.now = 0;
-    this.chance = 0;
-    this.#wishes = new Wishes(watch, this.replica);
+  constructor(watch, effects, options) {
+    this.spending = new Spending(effects, (message) => this.send(message), options.requestTimeoutMs);
+    this.#inquiries = new Inquiries(watch, effects, options);
+    this.#replies = new Replies(this.#inquiries, effects);
     this.#effects = effects;
+  }
+
+  /** What is held. */
+  get replica() {
+    return this.#inquiries.replica;
   }
 
   /**
@@ -60,10 +50,28 @@ export class Conversation {
    * @returns {string | null}
    */
   get principal() {
-    return this.#wishes.principal;
+    return this.#inquiries.wishes.principal;
+  }
+
+  /**
+   * What time it is.
+   * @param {number} now
+   * @param {number} chance a random number in [0, 1)
+   */
+  at(now, chance) {
+    this.#now = this.#inquiries.now = now;
+    this.#chance = chance;
   }
 
   // --- connections come and go ---
+
+  /**
+   * The gateway said hello.
+   * @param {number} maxFrameBytes how large a frame may be
+   */
+  greeted(maxFrameBytes) {
+    this.#inquiries.maxFrameBytes = maxFrameBytes;
+  }
 
   /**
    * What to watch at connecting; see `Wishes`.
@@ -71,7 +79,7 @@ export class Conversation {
    * @returns {string[]}
    */
   entries(budget) {
-    return this.#wishes.entries(budget);
+    return this.#inquiries.wishes.entries(budget);
   }
 
   /**
@@ -80,16 +88,16 @@ export class Conversation {
    */
   begin(principal) {
     this.#isLive = true;
-    const { unasked, unwanted } = this.#wishes.begin(principal);
-    for (const doc of this.#wishes) {
+    const { unasked, unwanted } = this.#inquiries.wishes.begin(principal);
+    for (const doc of this.#inquiries.wishes) {
       this.replica.expect(doc);
     }
     if (unwanted.length > 0) {
-      this.send({ op: "unwatch", id: this.requests.ownId(), docs: unwanted });
+      this.send({ op: "unwatch", id: this.#inquiries.requests.ownId(), docs: unwanted });
     }
-    this.#askWatches(unasked);
-    this.#waiters.begin(this.now);
-    this.spending.begin(this.now);
+    this.#inquiries.watch(unasked);
+    this.#waiters.begin(this.#now);
+    this.spending.begin(this.#now);
   }
 
   /**
@@ -100,7 +108,7 @@ export class Conversation {
     this.#isLive = false;
     this.replica.disconnect();
     this.spending.lose();
-    for (const { id, kind, own } of this.requests.clear()) {
+    for (const { id, kind, own } of this.#inquiries.requests.clear()) {
       if (own) {
         continue;
       }
@@ -120,7 +128,7 @@ export class Conversation {
       this.#effects.push({ type: "reject", id, error: closed });
     }
     for (const doc of error === null ? [] : this.replica) {
-      this.#forget(doc);
+      this.#inquiries.forget(doc);
     }
   }
 
@@ -137,7 +145,7 @@ export class Conversation {
    * @returns {string}
    */
   resolve(name) {
-    return this.#wishes.resolve(name);
+    return this.#inquiries.wishes.resolve(name);
   }
 
   // --- what the application asks ---
@@ -155,7 +163,7 @@ export class Conversation {
       case "awaitSeq":
         return this.#wait(request.id, request.seq);
       case "spend":
-        return this.spending.ask(request, this.now);
+        return this.spending.ask(request, this.#now);
       default:
         return this.#isLive ? this.#ask(request) : this.#refuseOffline(request.id, "There is no connection.");
     }
@@ -166,8 +174,8 @@ export class Conversation {
    * @param {string} id
    */
   forget(id) {
-    this.requests.remove(id);
-    this.spending.forget(id, this.now);
+    this.#inquiries.requests.remove(id);
+    this.spending.forget(id, this.#now);
     this.#waiters.remove(id);
   }
 
@@ -176,18 +184,31 @@ export class Conversation {
    * @param {ClientMessage} message
    */
   send(message) {
-    this.#effects.push({ type: "send", frame: encode(message) });
+    this.#inquiries.send(message);
   }
 
-  /** @param {import("./events.js").SyncDocument | import("./events.js").MeasurePing} request */
+  /** Ask for a sign of life. */
+  ping() {
+    this.send({ op: "ping", id: this.ownId() });
+  }
+
+  /**
+   * An id for a message that is no request of the application.
+   * @returns {string}
+   */
+  ownId() {
+    return this.#inquiries.requests.ownId();
+  }
+
+  /** @param {SyncDocument | MeasurePing} request */
   #ask(request) {
     const { id } = request;
     if (request.type === "measurePing") {
-      this.requests.add(id, Kind.PING, this.now);
+      this.#inquiries.requests.add(id, Kind.PING, this.#now);
       this.send({ op: "ping", id });
     } else {
       const doc = this.resolve(request.doc);
-      this.requests.add(id, Kind.SYNC, this.now, [doc]);
+      this.#inquiries.requests.add(id, Kind.SYNC, this.#now, [doc]);
       this.send({ op: "sync", id, doc });
     }
   }
@@ -205,14 +226,14 @@ export class Conversation {
    * @param {readonly string[]} docs
    */
   #watch(id, docs) {
-    const names = this.#wishes.resolveAll(docs);
-    const entries = names.map((doc) => this.#wishes.entry(doc));
-    if (fitting(entries, this.maxFrameBytes - ENVELOPE_BYTES) < entries.length) {
+    const names = this.#inquiries.wishes.resolveAll(docs);
+    const entries = names.map((doc) => this.#inquiries.wishes.entry(doc));
+    if (!this.#inquiries.fit(entries)) {
       const error = new TooLarge("These are too many documents for one request; watch them in several.");
       this.#effects.push({ type: "reject", id, error });
       return;
     }
-    this.#wishes.add(names);
+    this.#inquiries.wishes.add(names);
     if (!this.#isLive) {
       this.#refuseOffline(id, "There is no connection; the documents are asked for when there is one.");
       return;
@@ -220,23 +241,8 @@ export class Conversation {
     for (const doc of names) {
       this.replica.expect(doc);
     }
-    this.requests.add(id, Kind.WATCH, this.now, names);
+    this.#inquiries.requests.add(id, Kind.WATCH, this.#now, names);
     this.send({ op: "watch", id, docs: entries });
-  }
-
-  /**
-   * Ask for documents without anybody waiting, in as many messages as it takes.
-   * @param {string[]} docs
-   */
-  #askWatches(docs) {
-    for (let rest = docs; rest.length > 0; ) {
-      const entries = rest.map((doc) => this.#wishes.entry(doc));
-      const taken = Math.max(1, fitting(entries, this.maxFrameBytes - ENVELOPE_BYTES));
-      const id = this.requests.ownId();
-      this.requests.add(id, Kind.WATCH, this.now, rest.slice(0, taken), { own: true });
-      this.send({ op: "watch", id, docs: entries.slice(0, taken) });
-      rest = rest.slice(taken);
-    }
   }
 
   /**
@@ -244,11 +250,11 @@ export class Conversation {
    * @param {number} seq
    */
   #wait(id, seq) {
-    if (!this.#wishes.has(this.resolve(SELF))) {
+    if (!this.#inquiries.wishes.has(this.resolve(SELF))) {
       this.#effects.push({ type: "reject", id, error: new NotFound("The own document is not watched.") });
       return;
     }
-    this.#waiters.add(id, seq, this.now);
+    this.#waiters.add(id, seq, this.#now);
     this.#checkWaiters();
   }
 
@@ -257,12 +263,12 @@ export class Conversation {
    * @param {readonly string[]} docs
    */
   #unwatch(id, docs) {
-    const names = this.#wishes.resolveAll(docs);
+    const names = this.#inquiries.wishes.resolveAll(docs);
     for (const doc of names) {
-      this.#forget(doc);
+      this.#inquiries.forget(doc);
     }
     if (this.#isLive) {
-      this.requests.add(id, Kind.UNWATCH, this.now, names);
+      this.#inquiries.requests.add(id, Kind.UNWATCH, this.#now, names);
       this.send({ op: "unwatch", id, docs: names });
     } else {
       this.#effects.push({ type: "resolve", id, value: null });
@@ -277,192 +283,14 @@ export class Conversation {
    * @param {Proof | null} proof of the copy that it leads to
    */
   receive(message, proof) {
-    switch (message.op) {
-      case "snapshot":
-        this.#apply(message.doc, this.replica.snapshot(message, proof));
-        break;
-      case "update":
-        this.#apply(message.doc, this.replica.update(message, proof));
-        break;
-      case "current":
-        this.#apply(message.doc, this.replica.current(message));
-        break;
-      case "gone":
-        this.#forget(message.doc);
-        break;
-      case "reply":
-        this.#reply(message);
-        break;
-      case "error":
-        this.#error(message);
-        break;
-      case "pong":
-        this.#pong(message);
-        break;
-      default:
-        return;
+    if (message.op === "reply" && this.spending.reply(message, this.#now)) {
+      return;
     }
-    this.#finishWatches();
+    if (message.op === "error" && this.spending.error(message, this.#now, this.#chance)) {
+      return;
+    }
+    this.#replies.receive(message, proof);
     this.#checkWaiters();
-  }
-
-  /**
-   * @param {string} doc
-   * @param {Outcome} outcome
-   */
-  #apply(doc, { change, sync, answered }) {
-    if (change !== null) {
-      this.#effects.push(change);
-    }
-    for (const pending of answered ? this.requests : []) {
-      if (pending.kind === Kind.SYNC && pending.answered && pending.docs.has(doc)) {
-        this.#resolve(pending, null);
-      }
-    }
-    if (sync) {
-      this.#sync(doc);
-    }
-  }
-
-  /** @param {string} doc */
-  #sync(doc) {
-    if (this.replica.suspect(doc)) {
-      this.#sendSync(doc);
-    }
-  }
-
-  /** @param {string} doc */
-  #sendSync(doc) {
-    const id = this.requests.ownId();
-    this.requests.add(id, Kind.SYNC, this.now, [doc], { own: true });
-    this.send({ op: "sync", id, doc });
-  }
-
-  /** @param {Reply} message */
-  #reply(message) {
-    const pending = this.spending.reply(message, this.now) ? null : this.requests.get(message.id);
-    if (pending === null) {
-      return;
-    }
-    if (pending.kind === Kind.WATCH) {
-      pending.answered = true;
-      pending.accept(message.docs);
-    } else if (pending.kind === Kind.SYNC) {
-      pending.answered = true;
-      for (const doc of pending.docs) {
-        this.replica.expectAnswer(doc);
-      }
-    } else {
-      this.#resolve(pending, null);
-    }
-  }
-
-  /** @param {ErrorMessage} message */
-  #error(message) {
-    if (this.spending.error(message, this.now, this.chance)) {
-      return;
-    }
-    const { id, code } = message;
-    const error = errorOf(message);
-    const pending = this.requests.get(id);
-    const againAt = this.now + Math.max((message.retryAfterS ?? 0) * 1000, NUDGE_MS);
-    if (pending === null && id !== null) {
-      return; // nobody waits for it any more
-    }
-    if (pending === null) {
-      this.#errorAtConnecting(message, error, againAt);
-    } else if (pending.own && PASSING.includes(code)) {
-      pending.deadline = againAt;
-    } else if (pending.kind === Kind.WATCH) {
-      this.#refuse(pending, message, error);
-    } else {
-      for (const doc of pending.kind === Kind.SYNC && code === "not_found" ? pending.docs : []) {
-        this.#forget(doc);
-      }
-      this.#reject(pending, error);
-    }
-  }
-
-  /**
-   * Documents that are named at connecting are refused without an id.
-   * @param {ErrorMessage} message
-   * @param {ChannelError} error
-   * @param {number} againAt
-   */
-  #errorAtConnecting(message, error, againAt) {
-    if (message.doc !== null) {
-      const doc = this.resolve(message.doc);
-      if (PASSING.includes(message.code)) {
-        const again = this.requests.add(this.requests.ownId(), Kind.WATCH, this.now, [doc], { own: true });
-        again.deadline = againAt;
-      } else {
-        this.#forget(doc);
-      }
-    }
-    this.#effects.push({ type: "trouble", error });
-  }
-
-  /**
-   * @param {Pending} pending
-   * @param {ErrorMessage} message
-   * @param {ChannelError} error
-   */
-  #refuse(pending, message, error) {
-    if (message.doc !== null) {
-      const doc = this.resolve(message.doc);
-      pending.refuse(doc, error);
-      this.#forget(doc);
-      return;
-    }
-    // The whole request is refused: what was watched before is watched still.
-    for (const doc of [...pending.docs]) {
-      pending.refuse(doc, error);
-      if (this.replica.awaited([doc])) {
-        this.#forget(doc);
-      }
-    }
-  }
-
-  /** @param {Pong} message */
-  #pong({ id, revs }) {
-    for (const doc of this.replica.compare(revs)) {
-      this.#sync(doc);
-    }
-    const missing = this.replica.missing(revs);
-    if (missing.length > 0) {
-      const watches = [...this.requests].filter(({ kind }) => kind === Kind.WATCH);
-      const asked = new Set(watches.flatMap(({ docs }) => [...docs]));
-      this.#askWatches(missing.filter((doc) => !asked.has(doc)).sort());
-    }
-    const pending = this.requests.get(id);
-    if (pending !== null) {
-      this.#resolve(pending, this.now - pending.sentAt);
-    }
-  }
-
-  /** @param {string} doc */
-  #forget(doc) {
-    this.#wishes.remove(doc);
-    const change = this.replica.forget(doc);
-    if (change !== null) {
-      this.#effects.push(change);
-    }
-  }
-
-  #finishWatches() {
-    for (const pending of this.requests) {
-      const { kind, docs, accepted, refused } = pending;
-      if (kind !== Kind.WATCH || docs.size > 0 || this.replica.awaited(accepted)) {
-        continue;
-      }
-      if (accepted.length > 0) {
-        /** @type {Watched} */
-        const watched = Object.freeze({ docs: Object.freeze([...accepted]), refused });
-        this.#resolve(pending, watched);
-      } else {
-        this.#reject(pending, [...refused.values()][0]);
-      }
-    }
   }
 
   #checkWaiters() {
@@ -472,26 +300,6 @@ export class Conversation {
     }
   }
 
-  /**
-   * @param {Pending} pending
-   * @param {unknown} value
-   */
-  #resolve({ id, own }, value) {
-    this.requests.remove(id);
-    if (!own) {
-      this.#effects.push({ type: "resolve", id, value });
-    }
-  }
-
-  /**
-   * @param {Pending} pending
-   * @param {ChannelError} error
-   */
-  #reject({ id, own }, error) {
-    this.requests.remove(id);
-    this.#effects.push(own ? { type: "trouble", error } : { type: "reject", id, error });
-  }
-
   // --- time ---
 
   /**
@@ -499,25 +307,24 @@ export class Conversation {
    * @returns {number}
    */
   deadline() {
-    return this.#isLive ? Math.min(this.requests.deadline(), this.#waiters.deadline()) : Infinity;
+    return this.#isLive ? Math.min(this.#inquiries.requests.deadline(), this.#waiters.deadline()) : Infinity;
   }
 
-  /**
-   * Give up on requests that nobody answers, ask again for documents that are not exact, nudge for those who wait.
-   */
+  /** Give up on requests that nobody answers, ask again for documents that are not exact, nudge for those who wait. */
   tick() {
-    for (const { id, own, kind, docs } of this.requests.overdue(this.now)) {
+    const { replica, requests } = this.#inquiries;
+    for (const { id, own, kind, docs } of requests.overdue(this.#now)) {
       if (!own) {
         const error = new RequestTimeout("The gateway did not answer in time.");
         this.#effects.push({ type: "reject", id, error });
       } else if (kind === Kind.SYNC) {
-        [...docs].filter((doc) => this.replica.suspected(doc)).forEach((doc) => this.#sendSync(doc));
+        [...docs].filter((doc) => replica.suspected(doc)).forEach((doc) => this.#inquiries.sync(doc));
       } else {
-        this.#askWatches([...docs].filter((doc) => this.replica.awaited([doc])).sort());
+        this.#inquiries.watch([...docs].filter((doc) => replica.awaited([doc])).sort());
       }
     }
-    if (this.#waiters.nudge(this.now)) {
-      this.#sendSync(this.resolve(SELF));
+    if (this.#waiters.nudge(this.#now)) {
+      this.#inquiries.sync(this.resolve(SELF));
     }
   }
 }

@@ -2,13 +2,11 @@
 
 import { apply, canonical } from "./document.js";
 import { NOTHING, change } from "./events.js";
+import { Held, Standing, fits, isNext, replace } from "./held.js";
 
-/** @typedef {import("./document.js").Data} Data */
-/** @typedef {import("./events.js").Change} Change */
-/** @typedef {import("./messages.js").Current} Current */
-/** @typedef {import("./messages.js").ServerMessage} ServerMessage */
-/** @typedef {import("./messages.js").Snapshot} Snapshot */
-/** @typedef {import("./messages.js").Update} Update */
+/** @import { Data } from "./document.js" */
+/** @import { Change } from "./events.js" */
+/** @import { Current, ServerMessage, Snapshot, Update } from "./messages.js" */
 
 /**
  * @typedef {object} Candidate A copy that has to be proved.
@@ -19,35 +17,6 @@ import { NOTHING, change } from "./events.js";
  */
 
 /** @typedef {{candidate: Candidate, rev: string}} Proof The revision of a candidate, computed. */
-
-/**
- * What is known about one document on this connection.
- *
- *     AWAITED ──snapshot, current──▶ EXACT ◀──answer to sync──▶ SUSPECT
- *        ▲                             │
- *        └──────── disconnected ───────┘
- *
- * @enum {string}
- */
-export const Standing = Object.freeze({ AWAITED: "awaited", EXACT: "exact", SUSPECT: "suspect" });
-
-/** One document as it is held. */
-export class Held {
-  constructor() {
-    /** @type {Data} */
-    this.data = NOTHING;
-    /**
-     * Null until it was held once.
-     * @type {string | null}
-     */
-    this.rev = null;
-    this.seq = 0;
-    /** @type {Standing} */
-    this.standing = Standing.AWAITED;
-    this.stale = false;
-    this.answers = 0;
-  }
-}
 
 /**
  * @typedef {object} Outcome What a message about a document led to.
@@ -380,24 +349,6 @@ export class Replica {
 }
 
 /**
- * Whether a whole document may replace what is held: on one connection nothing goes back, unless it was asked for.
- * @param {Held} held
- * @param {Snapshot} message
- */
-function isNext(held, message) {
-  return held.answers > 0 || held.standing === Standing.AWAITED || message.seq >= held.seq;
-}
-
-/**
- * Whether a patch starts from what is held.
- * @param {Held} held
- * @param {Update} message
- */
-function fits(held, message) {
-  return message.from === held.rev && (held.standing === Standing.AWAITED || message.seq >= held.seq);
-}
-
-/**
  * Whether a proof is of the copy that this message leads to.
  * @param {Proof | null} proof
  * @param {Snapshot | Update} message
@@ -405,21 +356,4 @@ function fits(held, message) {
  */
 function proves(proof, message, base) {
   return proof !== null && proof.candidate.message === message && proof.candidate.base === base;
-}
-
-/**
- * @param {Held} held
- * @param {Snapshot | Update} message
- * @param {Data} data
- * @returns {Change | null}
- */
-function replace(held, message, data) {
-  const { data: before, rev: was } = held;
-  const { doc, rev, seq } = message;
-  Object.assign(held, { data, rev, seq });
-  if (was === rev) {
-    return null;
-  }
-  const causes = message.op === "update" ? message.causes : [];
-  return change({ doc, kind: message.op, before, data, rev, seq, causes });
 }

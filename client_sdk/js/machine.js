@@ -1,0 +1,350 @@
+/**
+ * The states of a session, and what leads from one to the next.
+ *
+ *     IDLE ──start──▶ ASKING ──token──▶ CONNECTING ──opened──▶ GREETING ──ready──▶ LIVE
+ *                      ▲  │                 │                      │                │
+ *         the wait is  │  │ no token,       │ lost, too long       │ ended, lost,   │ ended, lost,
+ *         over         │  ▼ refused token   ▼                      ▼ too long       ▼ no pong
+ *                     WAITING ◀─────────────┴──────────────────────┴────────────────┘
+ *
+ *     any of them ──stop, or an end that says never──▶ STOPPED
+ */
+
+import { Renewal } from "./credential.js";
+import { MalformedMessage, TokenUnavailable, requestError } from "./errors.js";
+import { Condition, Life } from "./life.js";
+import { endOfClose, endOfMessage, malformed, silent, somebodyElse } from "./reconnect.js";
+import { SUBPROTOCOL, decode } from "./wire.js";
+
+/** @import { Event, Received } from "./events.js" */
+/** @import { Hello, Ready, ServerMessage, Status } from "./messages.js" */
+/** @import { Proof } from "./replica.js" */
+
+// What an auth message takes besides its token and its watch entries.
+const AUTH_BYTES = 512;
+// RFC 6455 §7.4.1
+const NORMAL_CLOSURE = 1000;
+const GOING_AWAY = 1001;
+const PROTOCOL_ERROR = 1002;
+
+/** What a `Session` is made of. Times in monotonic milliseconds. */
+export class Machine extends Life {
+  /** @type {{frame: unknown, message: ServerMessage | null} | null} */
+  #decoded = null;
+
+  /** When the present condition has something to do. */
+  get dueAt() {
+    if (this.condition === Condition.LIVE) {
+      return Math.min(this.pulse.deadline, this.credential.dueAt, this.talk.deadline());
+    }
+    return this.until;
+  }
+
+  /**
+   * Take an event, unless it is over.
+   * @param {Event} event
+   * @param {number} now
+   * @param {number} chance a random number in [0, 1)
+   */
+  handle(event, now, chance) {
+    this.now = now;
+    this.chance = chance;
+    this.talk.at(now, chance);
+    this.#take(event);
+  }
+
+  /**
+   * Read a frame; the one that was read last is not read again, for it is asked about first and handed over then.
+   * @param {unknown} frame
+   * @returns {ServerMessage | null}
+   * @throws {MalformedMessage} it is no message
+   */
+  decode(frame) {
+    const decoded = this.#decoded;
+    if (decoded !== null && decoded.frame === frame) {
+      return decoded.message;
+    }
+    const message = decode(frame);
+    this.#decoded = { frame, message };
+    return message;
+  }
+
+  /** @param {Event} event */
+  #take(event) {
+    switch (event.type) {
+      case "received":
+        return this.#receive(event);
+      case "tick":
+        return this.#tick();
+      case "start":
+        return this.condition === Condition.IDLE ? this.#ask() : undefined;
+      case "stop":
+        this.lastEnd = "closed";
+        this.hangUp(NORMAL_CLOSURE, "");
+        return this.stop(null);
+      case "tokenGiven":
+        return this.#tokenGiven(event.token);
+      case "tokenFailed":
+        return this.#tokenFailed(event.cause);
+      case "opened":
+        return this.#opened(event.subprotocol);
+      case "lost":
+        return this.leave(endOfClose(event.code, event.reason));
+      case "wake":
+        return this.condition === Condition.WAITING ? this.hurry() : this.#probe();
+      case "offline":
+        this.networkIsGone = true;
+        return this.#probe();
+      case "forget":
+        return this.talk.forget(event.id);
+      default:
+        return this.talk.request(event);
+    }
+  }
+
+  // --- to a connection ---
+
+  #ask() {
+    this.condition = Condition.ASKING;
+    this.until = this.now + this.options.tokenTimeoutMs;
+    this.effects.push({ type: "askToken", refused: this.credential.refused });
+  }
+
+  /** @param {string} token */
+  #tokenGiven(token) {
+    const credential = this.credential;
+    if (this.condition === Condition.LIVE && credential.renewal === Renewal.ASKING) {
+      this.#renew(token);
+    } else if (this.condition === Condition.ASKING && token === credential.refused) {
+      credential.refused = null; // held back once; after the wait it is as good as any
+      const waitMs = this.backoff.afterRefusedToken(this.chance);
+      this.wait(waitMs, waitMs);
+    } else if (this.condition === Condition.ASKING) {
+      this.#connect(token);
+    }
+  }
+
+  /** @param {unknown} cause */
+  #tokenFailed(cause) {
+    const asking = this.condition === Condition.ASKING;
+    if (!asking && this.credential.renewal !== Renewal.ASKING) {
+      return;
+    }
+    const error = new TokenUnavailable(`The token provider failed: ${described(cause)}`, { cause });
+    this.effects.push({ type: "trouble", error });
+    if (asking) {
+      this.wait(this.backoff.afterRefusedToken(this.chance), 0);
+    } else {
+      this.credential.postpone(this.now);
+    }
+  }
+
+  /** @param {string} token */
+  #renew(token) {
+    if (token === this.credential.token) {
+      this.credential.postpone(this.now);
+      return;
+    }
+    const id = this.talk.ownId();
+    this.credential.send(token, id, this.now);
+    this.talk.send({ op: "auth", token, id });
+  }
+
+  /** @param {string} token */
+  #connect(token) {
+    this.credential.token = token;
+    this.condition = Condition.CONNECTING;
+    this.until = this.now + this.options.connectTimeoutMs;
+    this.effects.push({ type: "connect" });
+  }
+
+  /** @param {string | null} subprotocol */
+  #opened(subprotocol) {
+    if (this.condition !== Condition.CONNECTING) {
+      return;
+    }
+    if ((subprotocol || SUBPROTOCOL) !== SUBPROTOCOL) {
+      this.leave(malformed(`The gateway chose ${subprotocol}, which was not offered.`), PROTOCOL_ERROR);
+      return;
+    }
+    this.condition = Condition.GREETING;
+    this.until = this.now + this.options.greetingTimeoutMs;
+  }
+
+  // --- on a connection ---
+
+  /** @param {Received} event */
+  #receive({ frame, proof = null }) {
+    if (this.condition !== Condition.GREETING && this.condition !== Condition.LIVE) {
+      return;
+    }
+    this.networkIsGone = false;
+    this.meter.heard(this.now);
+    this.pulse.heard(this.now);
+    let message;
+    try {
+      message = this.decode(frame);
+      this.#decoded = null;
+    } catch (error) {
+      if (!(error instanceof MalformedMessage)) {
+        throw error;
+      }
+      this.malformed += 1;
+      this.leave(malformed(error.message), PROTOCOL_ERROR);
+      return;
+    }
+    if (message !== null && this.condition === Condition.LIVE) {
+      this.#receiveLive(message, proof);
+    } else if (message !== null) {
+      this.#receiveGreeting(message);
+    }
+  }
+
+  /** @param {ServerMessage} message */
+  #receiveGreeting(message) {
+    switch (message.op) {
+      case "hello":
+        return this.#greeted(message);
+      case "ready":
+        return this.#becomeLive(message);
+      case "ended":
+        return this.leave(endOfMessage(message), NORMAL_CLOSURE);
+      case "error":
+        return this.talk.receive(message, null);
+    }
+  }
+
+  /**
+   * @param {ServerMessage} message
+   * @param {Proof | null} proof
+   */
+  #receiveLive(message, proof) {
+    switch (message.op) {
+      case "ready":
+        this.id = message.session;
+        return this.credential.accepted(message.expiresAt);
+      case "ended":
+        return this.leave(endOfMessage(message), NORMAL_CLOSURE);
+      case "expiring":
+        return this.credential.expiring(this.now) ? this.#askForRenewal() : undefined;
+      case "status":
+        return this.#receiveStatus(message);
+      case "error":
+        if (message.id !== null && message.id === this.credential.request) {
+          this.effects.push({ type: "trouble", error: requestError(message.code, message.message) });
+          return this.credential.postpone(this.now);
+        }
+        break;
+      case "pong":
+        this.pulse.answered();
+        break;
+    }
+    this.talk.receive(message, proof);
+  }
+
+  #askForRenewal() {
+    this.effects.push({ type: "askToken", refused: null });
+  }
+
+  /** @param {Hello} hello */
+  #greeted(hello) {
+    if (this.epoch !== null && this.epoch !== hello.epoch) {
+      this.talk.newEpoch();
+    }
+    this.epoch = hello.epoch;
+    this.pulse.greeted(hello.heartbeatS);
+    this.talk.greeted(hello.maxFrameBytes);
+    const token = this.credential.token;
+    if (token !== null) {
+      this.talk.send({
+        op: "auth",
+        token,
+        watch: this.talk.entries(hello.maxFrameBytes - token.length - AUTH_BYTES),
+        client: this.options.client ?? undefined,
+        last_end: this.lastEnd || undefined,
+      });
+    }
+  }
+
+  /** @param {Ready} ready */
+  #becomeLive(ready) {
+    const { principal } = this.talk;
+    if (principal !== null && principal !== ready.principal) {
+      this.leave(somebodyElse(), NORMAL_CLOSURE);
+      return;
+    }
+    this.condition = Condition.LIVE;
+    this.until = Infinity;
+    this.id = ready.session;
+    this.liveSince = this.now;
+    this.meter.connected();
+    this.credential.accepted(ready.expiresAt);
+    this.pulse.schedule(this.now, this.chance);
+    this.talk.begin(ready.principal);
+  }
+
+  /** @param {Status} status */
+  #receiveStatus(status) {
+    const isStale = status.store === "stale";
+    if (status.doc === null) {
+      this.meter.store(isStale);
+    } else {
+      this.talk.replica.markStale(status.doc, isStale);
+    }
+    if (isStale) {
+      this.meter.stale(status.ageS, this.now);
+    }
+  }
+
+  // --- time ---
+
+  #tick() {
+    this.talk.spending.tick(this.now);
+    if (this.now < this.dueAt) {
+      return;
+    }
+    switch (this.condition) {
+      case Condition.WAITING:
+        return this.#ask();
+      case Condition.ASKING:
+        return this.#tokenFailed(new Error("no answer in time"));
+      case Condition.CONNECTING:
+      case Condition.GREETING:
+        return this.leave(silent(), GOING_AWAY);
+      case Condition.LIVE:
+        return this.#tickLive();
+    }
+  }
+
+  #tickLive() {
+    if (this.pulse.isSilent(this.now)) {
+      this.leave(silent(), GOING_AWAY);
+      return;
+    }
+    if (this.pulse.isDue(this.now)) {
+      this.#ping();
+    }
+    if (this.now >= this.credential.dueAt) {
+      this.credential.ask();
+      this.#askForRenewal();
+    }
+    this.talk.tick();
+  }
+
+  #ping() {
+    this.talk.ping();
+    this.pulse.sent(this.now, this.chance);
+  }
+
+  /** See whether the connection still is one, unless that is under way. */
+  #probe() {
+    if (this.condition === Condition.LIVE && !this.pulse.isAwaited) {
+      this.#ping();
+    }
+  }
+}
+
+/** @param {unknown} cause */
+function described(cause) {
+  return cause instanceof Error ? cause.message || cause.name : String(cause);
+}
