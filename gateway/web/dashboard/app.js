@@ -4,8 +4,8 @@
  * How a page is written
  * ---------------------
  * A page is a module in `pages/` that exports `mount(context)`, and a row in `routes.js` (for administrators in
- * `pages/admin/routes.js`: with `group: "admin"`, `needs: (session) => session.may("users.read")`, and an `icon` if it is
- * to stand in the navigation). The module is loaded when somebody goes there.
+ * `pages/admin/routes.js`: with `group: "admin"`, `needs: (session) => session.may("users.read")`, and an `icon` if
+ * it is to stand in the navigation). The module is loaded when somebody goes there.
  *
  *     export function mount(context) {
  *       const name = h("strong");

@@ -9,7 +9,8 @@ import { toast } from "./toast.js";
  * @param {import("../dom.js").Child} label
  * @param {(event: Event) => void} onclick
  * @param {{kind?: "primary" | "danger" | "quiet" | "quiet-danger", icon?: import("./icon.js").IconName,
- *   test?: string, title?: string, label?: string, small?: boolean}} [about] `label`: what it is called where its text does not say enough
+ *   test?: string, title?: string, label?: string, small?: boolean}} [about] `label`: what it is called where its
+ *   text does not say enough
  */
 export function button(label, onclick, about = {}) {
   const classes = ["button", about.kind && `button-${about.kind}`, about.small && "button-small"];

@@ -47,7 +47,7 @@ export function failure(text, retry) {
 /** @typedef {{element: HTMLElement, reload: () => Promise<void>}} Loading */
 
 /**
- * Asks and shows. `reload` asks again and leaves what is shown there until the answer is.
+ * Asks and shows. `reload` asks again and leaves what is shown there until the answer is, and also when it is the same.
  *
  * @template T
  * @param {() => Promise<T>} load
@@ -59,21 +59,55 @@ export function failure(text, retry) {
 export function loading(load, show, signal, lines = 3) {
   const element = h("div", { class: "loading" }, skeleton(lines));
   let turn = 0;
+  let shown = "";
   const reload = async () => {
     turn += 1;
     const mine = turn;
     setMark(element, "aria-busy", true);
-    let content;
-    try {
-      content = show(await load());
-    } catch (error) {
-      content = failure(inWords(error), () => void reload());
-    }
+    const { key, content } = await asked(load, show, () => void reload());
     if (!signal.aborted && mine === turn) {
-      replace(element, content);
       setMark(element, "aria-busy", null);
+      if (key !== shown) {
+        shown = key;
+        put(element, content());
+      }
     }
   };
   void reload();
   return { element, reload };
+}
+
+/**
+ * @template T
+ * @param {() => Promise<T>} load
+ * @param {(value: T) => import("../dom.js").Child} show
+ * @param {() => void} retry
+ * @returns {Promise<{key: string, content: () => import("../dom.js").Child}>} `key` tells one content from another
+ */
+async function asked(load, show, retry) {
+  try {
+    const value = await load();
+    return { key: `is ${JSON.stringify(value)}`, content: () => show(value) };
+  } catch (error) {
+    return { key: `failed ${inWords(error)}`, content: () => failure(inWords(error), retry) };
+  }
+}
+
+/**
+ * Puts content into its place; the focus stays on the same row, or goes to the title when that is gone.
+ *
+ * @param {HTMLElement} element
+ * @param {import("../dom.js").Child} content
+ */
+function put(element, content) {
+  const focused = element.contains(document.activeElement) ? document.activeElement : null;
+  const test = focused?.closest("[data-test]")?.getAttribute("data-test");
+  replace(element, content);
+  if (focused !== null) {
+    const again = test ? element.querySelector(`[data-test="${CSS.escape(test)}"]`) : null;
+    const place = again?.matches("button, a") ? again : again?.querySelector("button, a");
+    const title = element.closest("section")?.querySelector("h2");
+    title?.setAttribute("tabindex", "-1");
+    /** @type {HTMLElement | null | undefined} */ (place ?? title)?.focus();
+  }
 }
