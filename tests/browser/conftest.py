@@ -7,14 +7,15 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.support.chromium import running_chromium
-from tests.support.dashboard import Visit, visiting
+from tests.support.dashboard import PATIENCE_MS, Visit, visiting
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
 from tests.support.seed import Seed
 
+expect.set_options(timeout=PATIENCE_MS)
 SETTINGS = {"auth_argon2_memory_kib": 7168, "auth_argon2_time": 1, "logging_level": "debug"}
 
 

@@ -43,7 +43,7 @@ def test_who_signs_in_sees_who_they_are(visit: Visit, person: Person) -> None:
     expect(visit.find("identity-name").first).to_contain_text(person.id.title())
     expect(visit.find("identity-plan").first).to_contain_text(person.plan)
     expect(visit.find("quota-voice_minutes")).to_be_visible()
-    expect(visit.find("permission-can_use_voice")).to_have_attribute("data-held", "true")
+    visit.holds("can_use_voice")
 
 
 def test_a_wrong_password_is_told_and_the_form_stays(visit: Visit, person: Person) -> None:
@@ -52,7 +52,7 @@ def test_a_wrong_password_is_told_and_the_form_stays(visit: Visit, person: Perso
     visit.find("sign-in-name").fill(person.id)
     visit.find("sign-in-password").fill("not the right one at all")
     visit.find("sign-in-submit").click()
-    told = visit.find("sign-in-reason")
+    told = visit.find("sign-in").locator('[data-test="problem"]')
     expect(told).to_be_visible()
     assert (told.text_content() or "").strip()
     expect(visit.find("sign-in-name")).to_have_value(person.id)
@@ -169,7 +169,7 @@ def test_two_tabs_show_the_same(visit: Visit, person: Person, seed: Seed) -> Non
     visit.live(other)
     seed.insert("user_permissions", user_id=person.id, permission="can_use_fax")
     for page in (visit.page, other):
-        expect(visit.find("permission-can_use_fax", page)).to_have_attribute("data-held", "true")
+        visit.holds("can_use_fax", page)
 
 
 def test_a_new_password_keeps_this_session_and_ends_the_others(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -102,6 +103,11 @@ class Visit:
     def shows(self, quota: str, used: int, page: Page | None = None) -> None:
         """Wait until the bar of a quota shows that this much is used."""
         expect(self.bar(quota, page)).to_have_attribute("aria-valuenow", str(used), timeout=PATIENCE_MS)
+
+    def holds(self, permission: str, page: Page | None = None) -> None:
+        """Wait until the page shows that its user has a permission."""
+        shown = self.find(f"permission-{permission}", page)
+        expect(shown).to_have_attribute("data-held", re.compile("held|gained"), timeout=PATIENCE_MS)
 
     def figure(self, quota: str, page: Page | None = None) -> Locator:
         """The figure of a quota: what is left, or what was used when there is no limit."""

@@ -103,7 +103,7 @@ class PageWatch:
         self.console.append(message.text)
         if message.type not in ("error", "warning", "assert"):
             return
-        if message.text.startswith("Failed to load resource"):  # told by its answer
+        if message.text.startswith("Failed to load resource"):  # its answer tells
             return
         if message.text.startswith("WebSocket connection to") and self.offline:
             return
