@@ -55,7 +55,7 @@ export class Intake {
           const { frame } = event;
           /** @type {Proof | null} */
           let proof = null;
-          for (let wanted = this.#session.candidate(frame); wanted !== null; ) {
+          for (let wanted = this.#session.candidate(frame); wanted !== null;) {
             proof = { candidate: wanted, rev: await revision(wanted.text, this.#subtle) };
             wanted = this.#session.candidate(frame, proof);
           }

@@ -1,0 +1,45 @@
+/**
+ * Documents: canonical JSON, revision, merge patch.
+ *
+ * Documents come from JSON, so a name in them may be any text, `__proto__` too: names are only ever own properties.
+ */
+/** @typedef {Readonly<Record<string, any>>} Data A document, or a merge patch: a JSON object. */
+/**
+ * Canonical JSON (RFC 8785).
+ * @param {unknown} value
+ * @returns {string}
+ * @throws {TypeError} it is something that JSON can not hold: NaN, infinities, lone surrogates, other types
+ */
+export function canonical(value: unknown): string;
+/**
+ * The entity tag of a document: the first 16 hexadecimal digits of SHA-256 over its canonical JSON.
+ * @param {string} canonicalJson
+ * @param {Pick<SubtleCrypto, "digest">} subtle
+ * @returns {Promise<string>}
+ */
+export function revision(canonicalJson: string, subtle: Pick<SubtleCrypto, "digest">): Promise<string>;
+/**
+ * The document after a merge patch (RFC 7396 §2); it shares its unchanged parts with `document`, which stays.
+ * @param {Data} document
+ * @param {Data} patch
+ * @returns {Data}
+ */
+export function apply(document: Data, patch: Data): Data;
+/**
+ * The merge patch (RFC 7396) that leads from one document to another; empty when they are equal. Documents hold no null.
+ * @param {Data} before
+ * @param {Data} after
+ * @returns {Data}
+ */
+export function diff(before: Data, after: Data): Data;
+/**
+ * What an object holds itself under this name; `constructor` is not inherited.
+ * @param {Data} object
+ * @param {string} name
+ * @returns {unknown}
+ */
+export function valueOf(object: Data, name: string): unknown;
+/**
+ * A document, or a merge patch: a JSON object.
+ */
+export type Data = Readonly<Record<string, any>>;

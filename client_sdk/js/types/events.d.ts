@@ -1,0 +1,370 @@
+/** @typedef {{type: "start"}} Start Begin; the first event. */
+/** @typedef {{type: "stop"}} Stop The application closes the channel. */
+/** @typedef {{type: "tokenGiven", token: string}} TokenGiven The provider's answer to `AskToken`. */
+/** @typedef {{type: "tokenFailed", cause: unknown}} TokenFailed The provider failed. */
+/**
+ * @typedef {{type: "opened", subprotocol: string | null}} Opened The handshake is done; `subprotocol` is what the
+ *   gateway chose (null or "": nothing).
+ */
+/**
+ * @typedef {{type: "received", frame: unknown, proof?: Proof | null}} Received A frame came: a string, or what is none
+ *   of this protocol. `proof` is the revision of what `Session.candidate` said has to be proved.
+ */
+/**
+ * @typedef {{type: "lost", code: number | null, reason: string}} Lost The connection is gone or could not be made;
+ *   `code` is the close code, null where there was none.
+ */
+/** @typedef {{type: "tick"}} Tick The deadline has come. */
+/**
+ * @typedef {{type: "wake"}} Wake The page is seen again, or the network is back: a connection is tried at once, and a
+ *   wait that is nobody's wish is cut short.
+ */
+/**
+ * @typedef {{type: "offline"}} Offline The system says that there is no network. The connection counts as lost for those
+ *   who look, and is kept until a ping fails.
+ */
+/**
+ * @typedef {{type: "watchDocuments", id: string, docs: readonly string[]}} WatchDocuments The application wants these
+ *   documents from now on. The result is a `Watched`.
+ */
+/**
+ * @typedef {{type: "unwatchDocuments", id: string, docs: readonly string[]}} UnwatchDocuments The application does not
+ *   want these documents any more.
+ */
+/**
+ * @typedef {{type: "syncDocument", id: string, doc: string}} SyncDocument The application wants this document sent whole
+ *   again.
+ */
+/**
+ * @typedef {{type: "measurePing", id: string}} MeasurePing The application wants to know how long a ping takes. The
+ *   result is in milliseconds.
+ */
+/**
+ * @typedef {{type: "awaitSeq", id: string, seq: number}} AwaitSeq The application waits until its own document is exact
+ *   up to this position of the change log. The result is the position reached.
+ */
+/**
+ * @typedef {{type: "spend", id: string, message: SpendingMessage, timeoutMs: number}} Spend The application spends.
+ *   `message` is sent until it is answered, over any number of connections, for at most `timeoutMs`; the result is the
+ *   gateway's `Reply`. The message has the same `id`.
+ */
+/** @typedef {{type: "forget", id: string}} Forget The application does not wait for this request any more. */
+/** @typedef {WatchDocuments | UnwatchDocuments | SyncDocument | MeasurePing | AwaitSeq | Spend} Request */
+/**
+ * @typedef {Start | Stop | TokenGiven | TokenFailed | Opened | Received | Lost | Tick | Wake | Offline | Forget |
+ *   Request} Event
+ */
+/**
+ * @typedef {{type: "askToken", refused: string | null}} AskToken Ask the provider and answer with `tokenGiven` or
+ *   `tokenFailed`; an answer that is still awaited is void. `refused` is the token that the gateway just did not take.
+ */
+/** @typedef {{type: "connect"}} Connect Open a socket and answer with `opened` or `lost`. */
+/** @typedef {{type: "send", frame: string}} Send Send this frame. */
+/**
+ * @typedef {{type: "close", code: number, reason: string}} Close Close the socket, or give up making one; nothing that it
+ *   does from now on is an event.
+ */
+/**
+ * @typedef {object} Change A document that the application watches is another one now.
+ * @property {"change"} type
+ * @property {string} doc its canonical name
+ * @property {"snapshot" | "update" | "gone"} kind
+ * @property {Data} before the whole document as it was; empty where there was none. Treat it as immutable
+ * @property {Data} data the whole document; empty where there is none. Treat it as immutable
+ * @property {string} rev its revision
+ * @property {number} seq the position in the change log up to which `data` is exact
+ * @property {readonly string[]} causes what changed, in the protocol's words
+ * @property {Data} patch the merge patch (RFC 7396) that leads from `before` to `data`, made when it is asked for
+ */
+/** @typedef {{type: "freshnessChanged", freshness: Freshness}} FreshnessChanged Another state of freshness begins. */
+/** @typedef {{type: "resolve", id: string, value: unknown}} Resolve The request `id` succeeded. */
+/** @typedef {{type: "reject", id: string, error: ChannelError}} Reject The request `id` failed. */
+/**
+ * @typedef {{type: "trouble", error: ChannelError}} Trouble Something went wrong that the session deals with by itself:
+ *   it waits, asks again, reconnects.
+ */
+/**
+ * @typedef {{type: "stopped", error: ChannelError | null}} Stopped It is over for good; `error` is null when the
+ *   application wanted so.
+ */
+/**
+ * @typedef {AskToken | Connect | Send | Close | Change | FreshnessChanged | Resolve | Reject | Trouble |
+ *   Stopped} Effect
+ */
+/**
+ * @typedef {object} Watched What became of a request to watch.
+ * @property {readonly string[]} docs watched and held now
+ * @property {ReadonlyMap<string, ChannelError>} refused why the others are not
+ */
+/**
+ * A document became another one.
+ * @param {Omit<Change, "type" | "patch">} fields
+ * @returns {Change}
+ */
+export function change({ doc, kind, before, data, rev, seq, causes }: Omit<Change, "type" | "patch">): Change;
+/** @typedef {import("./document.js").Data} Data */
+/** @typedef {import("./errors.js").ChannelError} ChannelError */
+/** @typedef {import("./freshness.js").Freshness} Freshness */
+/** @typedef {import("./replica.js").Proof} Proof */
+/** @typedef {import("./wire.js").SpendingMessage} SpendingMessage */
+/** No document. */
+export const NOTHING: Data;
+/**
+ * Begin; the first event.
+ */
+export type Start = {
+    type: "start";
+};
+/**
+ * The application closes the channel.
+ */
+export type Stop = {
+    type: "stop";
+};
+/**
+ * The provider's answer to `AskToken`.
+ */
+export type TokenGiven = {
+    type: "tokenGiven";
+    token: string;
+};
+/**
+ * The provider failed.
+ */
+export type TokenFailed = {
+    type: "tokenFailed";
+    cause: unknown;
+};
+/**
+ * The handshake is done; `subprotocol` is what the
+ *   gateway chose (null or "": nothing).
+ */
+export type Opened = {
+    type: "opened";
+    subprotocol: string | null;
+};
+/**
+ * A frame came: a string, or what is none
+ *   of this protocol. `proof` is the revision of what `Session.candidate` said has to be proved.
+ */
+export type Received = {
+    type: "received";
+    frame: unknown;
+    proof?: Proof | null;
+};
+/**
+ * The connection is gone or could not be made;
+ *   `code` is the close code, null where there was none.
+ */
+export type Lost = {
+    type: "lost";
+    code: number | null;
+    reason: string;
+};
+/**
+ * The deadline has come.
+ */
+export type Tick = {
+    type: "tick";
+};
+/**
+ * The page is seen again, or the network is back: a connection is tried at once, and a
+ *   wait that is nobody's wish is cut short.
+ */
+export type Wake = {
+    type: "wake";
+};
+/**
+ * The system says that there is no network. The connection counts as lost for those
+ *   who look, and is kept until a ping fails.
+ */
+export type Offline = {
+    type: "offline";
+};
+/**
+ * The application wants these
+ *   documents from now on. The result is a `Watched`.
+ */
+export type WatchDocuments = {
+    type: "watchDocuments";
+    id: string;
+    docs: readonly string[];
+};
+/**
+ * The application does not
+ *   want these documents any more.
+ */
+export type UnwatchDocuments = {
+    type: "unwatchDocuments";
+    id: string;
+    docs: readonly string[];
+};
+/**
+ * The application wants this document sent whole
+ *   again.
+ */
+export type SyncDocument = {
+    type: "syncDocument";
+    id: string;
+    doc: string;
+};
+/**
+ * The application wants to know how long a ping takes. The
+ *   result is in milliseconds.
+ */
+export type MeasurePing = {
+    type: "measurePing";
+    id: string;
+};
+/**
+ * The application waits until its own document is exact
+ *   up to this position of the change log. The result is the position reached.
+ */
+export type AwaitSeq = {
+    type: "awaitSeq";
+    id: string;
+    seq: number;
+};
+/**
+ * The application spends.
+ *   `message` is sent until it is answered, over any number of connections, for at most `timeoutMs`; the result is the
+ *   gateway's `Reply`. The message has the same `id`.
+ */
+export type Spend = {
+    type: "spend";
+    id: string;
+    message: SpendingMessage;
+    timeoutMs: number;
+};
+/**
+ * The application does not wait for this request any more.
+ */
+export type Forget = {
+    type: "forget";
+    id: string;
+};
+export type Request = WatchDocuments | UnwatchDocuments | SyncDocument | MeasurePing | AwaitSeq | Spend;
+export type Event = Start | Stop | TokenGiven | TokenFailed | Opened | Received | Lost | Tick | Wake | Offline | Forget | Request;
+/**
+ * Ask the provider and answer with `tokenGiven` or
+ *   `tokenFailed`; an answer that is still awaited is void. `refused` is the token that the gateway just did not take.
+ */
+export type AskToken = {
+    type: "askToken";
+    refused: string | null;
+};
+/**
+ * Open a socket and answer with `opened` or `lost`.
+ */
+export type Connect = {
+    type: "connect";
+};
+/**
+ * Send this frame.
+ */
+export type Send = {
+    type: "send";
+    frame: string;
+};
+/**
+ * Close the socket, or give up making one; nothing that it
+ *   does from now on is an event.
+ */
+export type Close = {
+    type: "close";
+    code: number;
+    reason: string;
+};
+/**
+ * A document that the application watches is another one now.
+ */
+export type Change = {
+    type: "change";
+    /**
+     * its canonical name
+     */
+    doc: string;
+    kind: "snapshot" | "update" | "gone";
+    /**
+     * the whole document as it was; empty where there was none. Treat it as immutable
+     */
+    before: Data;
+    /**
+     * the whole document; empty where there is none. Treat it as immutable
+     */
+    data: Data;
+    /**
+     * its revision
+     */
+    rev: string;
+    /**
+     * the position in the change log up to which `data` is exact
+     */
+    seq: number;
+    /**
+     * what changed, in the protocol's words
+     */
+    causes: readonly string[];
+    /**
+     * the merge patch (RFC 7396) that leads from `before` to `data`, made when it is asked for
+     */
+    patch: Data;
+};
+/**
+ * Another state of freshness begins.
+ */
+export type FreshnessChanged = {
+    type: "freshnessChanged";
+    freshness: Freshness;
+};
+/**
+ * The request `id` succeeded.
+ */
+export type Resolve = {
+    type: "resolve";
+    id: string;
+    value: unknown;
+};
+/**
+ * The request `id` failed.
+ */
+export type Reject = {
+    type: "reject";
+    id: string;
+    error: ChannelError;
+};
+/**
+ * Something went wrong that the session deals with by itself:
+ *   it waits, asks again, reconnects.
+ */
+export type Trouble = {
+    type: "trouble";
+    error: ChannelError;
+};
+/**
+ * It is over for good; `error` is null when the
+ *   application wanted so.
+ */
+export type Stopped = {
+    type: "stopped";
+    error: ChannelError | null;
+};
+export type Effect = AskToken | Connect | Send | Close | Change | FreshnessChanged | Resolve | Reject | Trouble | Stopped;
+/**
+ * What became of a request to watch.
+ */
+export type Watched = {
+    /**
+     * watched and held now
+     */
+    docs: readonly string[];
+    /**
+     * why the others are not
+     */
+    refused: ReadonlyMap<string, ChannelError>;
+};
+export type Data = import("./document.js").Data;
+export type ChannelError = import("./errors.js").ChannelError;
+export type Freshness = import("./freshness.js").Freshness;
+export type Proof = import("./replica.js").Proof;
+export type SpendingMessage = import("./wire.js").SpendingMessage;

@@ -1,0 +1,23 @@
+/** What a `Session` is made of. Times in monotonic milliseconds. */
+export class Machine extends Life {
+    /** When the present condition has something to do. */
+    get dueAt(): number;
+    /**
+     * Take an event, unless it is over.
+     * @param {Event} event
+     * @param {number} now
+     * @param {number} chance a random number in [0, 1)
+     */
+    handle(event: Event, now: number, chance: number): void;
+    /**
+     * Read a frame; the one that was read last is not read again, for it is asked about first and handed over then.
+     * @param {unknown} frame
+     * @returns {ServerMessage | null}
+     * @throws {MalformedMessage} it is no message
+     */
+    decode(frame: unknown): ServerMessage | null;
+    #private;
+}
+import { Life } from "./life.js";
+import type { Event } from "./events.js";
+import type { ServerMessage } from "./messages.js";

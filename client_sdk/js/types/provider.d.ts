@@ -1,0 +1,24 @@
+/** Where tokens come from: a string, or a function that is asked for one whenever one is needed. */
+/**
+ * Gives a token: an access token, an API token or a ticket. It is told the token that the gateway just refused, null
+ * when there is none: a provider that keeps tokens gets another one then.
+ * @typedef {(refused: string | null) => string | Promise<string>} TokenProvider
+ */
+/**
+ * Get a token. Rejects with what the function throws, and with a TypeError for what is no token.
+ * @param {string | TokenProvider} source
+ * @param {string | null} refused
+ * @returns {Promise<string>}
+ */
+export function provide(source: string | TokenProvider, refused: string | null): Promise<string>;
+/**
+ * The same; TypeError for a string that can never be a token, and for what is neither string nor function.
+ * @param {string | TokenProvider} source
+ * @returns {string | TokenProvider}
+ */
+export function usable(source: string | TokenProvider): string | TokenProvider;
+/**
+ * Gives a token: an access token, an API token or a ticket. It is told the token that the gateway just refused, null
+ * when there is none: a provider that keeps tokens gets another one then.
+ */
+export type TokenProvider = (refused: string | null) => string | Promise<string>;
