@@ -24,7 +24,7 @@ async def load_catalog(snapshot: Snapshot) -> Catalog:
         Statement("SELECT CAST(role AS BLOB), CAST(permission AS BLOB) FROM role_permissions"),
         Statement("SELECT CAST(role AS BLOB), CAST(permission AS BLOB) FROM org_role_permissions"),
     )
-    plans, permissions, quotas, roles, granted, organization_roles = map(_decoded, answers)
+    plans, permissions, quotas, roles, granted, organization_roles = map(decoded, answers)
     catalog = Catalog()
     permissions_of = by_first_column(permissions)
     quotas_of = by_first_column(quotas)
@@ -39,7 +39,8 @@ async def load_catalog(snapshot: Snapshot) -> Catalog:
     return catalog
 
 
-def _decoded(rows: list[Row]) -> list[Row]:
+def decoded(rows: list[Row]) -> list[Row]:
+    """Rows whose texts were read as bytes, with U+FFFD where they are not UTF-8."""
     return [tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in row) for row in rows]
 
 

@@ -140,7 +140,7 @@ class Plans(Resource[Plan]):
         """A new plan."""
         rights = await call.rights()
         rights.require(WRITE_PLANS)
-        plan = _checked(call.body.id, call.body)
+        plan = checked_plan(call.body.id, call.body)
         check_handing_out(rights.is_admin, (), plan.permissions)
         seq = await store.create_plan(self.audited(call, "plan.write", plan.id, plan), plan)
         return self.answered(plan, seq, made=True)
@@ -150,7 +150,7 @@ class Plans(Resource[Plan]):
         rights = await call.rights()
         rights.require(WRITE_PLANS)
         before = await self.found(call.path["id"])
-        after = _checked(before.id, edit.body(self.shown(before), PlanReplacement), before)
+        after = checked_plan(before.id, edit.body(self.shown(before), PlanReplacement), before)
         check_handing_out(rights.is_admin, before.permissions, after.permissions)
         return await store.replace_plan(self.audited(call, "plan.write", before.id, after), before, after), after
 
@@ -180,7 +180,7 @@ def checked_permissions(permissions: list[str], standing: frozenset[str] = froze
     return frozenset(name if name in standing else checked(check_permission, name) for name in permissions)
 
 
-def _checked(plan_id: str, body: NewPlan | PlanReplacement, before: Plan | None = None) -> Plan:
+def checked_plan(plan_id: str, body: NewPlan | PlanReplacement, before: Plan | None = None) -> Plan:
     """The plan that a body says. Raises Unprocessable."""
     standing = before or Plan(checked(TEXT_CHECKS["plan"], plan_id))
     if len(body.quotas) > MAX_NAMES:

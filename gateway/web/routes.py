@@ -30,6 +30,7 @@ from gateway.web.organizations import Organizations
 from gateway.web.origins import Origins
 from gateway.web.peer import Networks
 from gateway.web.plans import Plans
+from gateway.web.previews import Previews
 from gateway.web.quotas import Spending
 from gateway.web.registration import Registrations
 from gateway.web.roles import Roles
@@ -84,6 +85,7 @@ def operations(node: Node, accounts: Accounts, config: Config, callers: Callers,
         UserGrants(node.database, turns),
         Adjustments(node.database, node.quotas.bases, turns, wall),
         Plans(node.database, turns),
+        Previews(node),
         Roles(node.database, turns),
         Organizations(node.database, turns),
         Members(node.database, turns),
