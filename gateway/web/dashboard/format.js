@@ -90,14 +90,20 @@ export function duration(seconds) {
   return seconds < 86_400 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86_400)} d`;
 }
 
+const SHORT = new Set(["ai", "api", "gb", "gpu", "id", "ip", "llm", "mb", "sms", "ui", "url"]);
+
 /**
  * A name of the gateway's as words: `voice_minutes` is "Voice minutes".
  *
  * @param {string} name
  */
 export function inEnglish(name) {
-  const words = name.replace(/[_.\-:]+/g, " ").trim();
-  return words === "" ? name : words[0].toUpperCase() + words.slice(1);
+  const words = name.split(/[_.\-:\s]+/).filter((word) => word !== "");
+  if (words.length === 0) {
+    return name;
+  }
+  const said = words.map((word) => (SHORT.has(word.toLowerCase()) ? word.toUpperCase() : word)).join(" ");
+  return said[0].toUpperCase() + said.slice(1);
 }
 
 /**

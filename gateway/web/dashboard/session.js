@@ -19,6 +19,8 @@ import { Tabs } from "./other_tabs.js";
 
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 15_000;
+/** A wire that swallows everything is given up sooner than one that serves a large list slowly. */
+const TICKET_TIMEOUT_MS = 8000;
 export const ENDED = {
   revoked: "Your session was ended: it was revoked, or your account was disabled.",
   expired: "Your session has ended. Sign in again to go on.",
@@ -171,7 +173,7 @@ export class Session {
 
   /** @param {number} turn @returns {Promise<string>} */
   async _ticket(turn) {
-    const { ticket } = await this.api.post("/auth/ticket");
+    const { ticket } = await this.api.post("/auth/ticket", {}, { timeoutMs: TICKET_TIMEOUT_MS });
     this._known(turn);
     return ticket;
   }

@@ -36,7 +36,7 @@ export class Shell {
   }
 
   _frame() {
-    const { sidebar, bottomBar, menuButton } = this._navigation;
+    const { sidebar, bottomBar } = this._navigation;
     const skip = h(
       "a",
       { class: "skip", href: "#main", onclick: (/** @type {Event} */ event) => this._skip(event) },
@@ -47,7 +47,6 @@ export class Shell {
       { class: "topbar" },
       h("a", { class: "brand", href: "#/", "aria-label": "Gateway, overview" }, logo(), h("span", null, "Gateway")),
       freshnessBadge(this._live, this._end.signal),
-      menuButton,
     );
     return h("div", { class: "shell" }, skip, top, sidebar, this._main, bottomBar);
   }

@@ -104,7 +104,8 @@ export function checkBox(label, attributes = {}) {
  * A form. It is never sent by the browser: `submit` does what is to be done, and what goes wrong stands above the
  * buttons.
  *
- * @param {{verb: string, test?: string, danger?: boolean, beside?: Child, verbTest?: string, label?: string}} about
+ * @param {{verb: string, test?: string, danger?: boolean, beside?: Child, verbTest?: string, label?: string,
+ *   narrow?: boolean}} about
  *   `verb`: what the button says
  * @param {() => Promise<unknown>} submit
  * @param {...Child} children
@@ -126,6 +127,7 @@ export function form(about, submit, ...children) {
     void acting(send, submit, failed);
   };
   const foot = h("div", { class: "form-foot" }, about.beside, send);
-  const attributes = { class: "form", novalidate: true, onsubmit, test: about.test, "aria-label": about.label };
+  const classes = about.narrow ? "form form-narrow" : "form";
+  const attributes = { class: classes, novalidate: true, onsubmit, test: about.test, "aria-label": about.label };
   return h("form", attributes, ...children, problem, foot);
 }

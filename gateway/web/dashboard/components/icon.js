@@ -20,7 +20,7 @@ const PATHS = {
   close: "m5 5 10 10M15 5 5 15",
   check: "m4.5 10.5 3.5 3.5 7.5-8",
   menu: "M3 6h14M3 10h14M3 14h14",
-  more: "M5 10v0M10 10v0M15 10v0",
+  more: "M4 9.6h.8v.8H4zM9.6 9.6h.8v.8h-.8zM15.2 9.6h.8v.8h-.8z",
   plus: "M10 4v12M4 10h12",
   copy: "M7 7h9v9H7zM13 7V4H4v9h3",
   search: "M9 14.5a5.5 5.5 0 1 0 0-11 5.5 5.5 0 0 0 0 11ZM13.2 13.2 17 17",

@@ -32,7 +32,6 @@ export class Navigation {
     this._content = this._makeContent();
     this.sidebar = h("aside", { class: "sidebar", "aria-label": "Navigation and account" }, this._content);
     this.bottomBar = this._makeBottomBar();
-    this.menuButton = this._menu("icon-button topbar-menu", icon("menu"));
   }
 
   /** The own document changed. */
@@ -112,7 +111,12 @@ export class Navigation {
 
   _makeBottomBar() {
     const own = this._routes.filter((route) => route.group === undefined).map((route) => this._link(route, true));
-    const more = this._menu("bottombar-item", icon("more"), h("span", null, "More"));
+    const more = h(
+      "button",
+      { type: "button", class: "bottombar-item", "aria-haspopup": "dialog", onclick: () => this._openDrawer() },
+      icon("more"),
+      h("span", null, "More"),
+    );
     return h("nav", { class: "bottombar", "aria-label": "Quick" }, own, more);
   }
 
@@ -126,17 +130,6 @@ export class Navigation {
     );
     this._links.push([link, route]);
     return link;
-  }
-
-  /** @param {string} classes @param {...Node} children */
-  _menu(classes, ...children) {
-    const label = classes.startsWith("icon-button") ? "Menu" : null;
-    const onclick = () => this._openDrawer();
-    return h(
-      "button",
-      { type: "button", class: classes, "aria-label": label, "aria-haspopup": "dialog", onclick },
-      ...children,
-    );
   }
 
   /** What stands at the side on a wide screen, over the page on a narrow one. */

@@ -22,6 +22,7 @@ import { sparkline } from "./sparkline.js";
 
 /** @typedef {readonly {at: number, used: number}[]} Samples */
 
+const LEAST_SEEN = 0.012;
 const LEVELS = /** @type {Record<string, string>} */ ({ low: "Low", critical: "Critical", exhausted: "Exhausted" });
 const TONES = /** @type {Record<string, string>} */ ({ low: "warn", critical: "bad", exhausted: "bad" });
 const PERIODS = /** @type {Record<string, string>} */ ({
@@ -124,7 +125,7 @@ function showBar({ bar, used, reserved }, quota) {
   const limit = quota.limit;
   setMark(bar, "data-unlimited", limit === undefined ? "" : null);
   const whole = Math.max(limit ?? 0, quota.used + (quota.reserved ?? 0), 1);
-  const share = limit === 0 ? 1 : limit === undefined ? 0 : quota.used / whole;
+  const share = limit === 0 ? 1 : limit === undefined ? 0 : seen(quota.used / whole);
   setStyle(used, "transform", `scaleX(${share.toFixed(4)})`);
   setStyle(
     reserved,
@@ -137,6 +138,11 @@ function showBar({ bar, used, reserved }, quota) {
   const text =
     limit === undefined ? `${figure(quota.used)} used, no limit` : `${figure(quota.used)} of ${figure(limit)} used`;
   setMark(bar, "aria-valuetext", text);
+}
+
+/** A share of the bar, large enough to be seen if there is any. @param {number} share */
+function seen(share) {
+  return share > 0 ? Math.max(share, LEAST_SEEN) : 0;
 }
 
 /** @param {Parts} parts @param {Quota} quota */

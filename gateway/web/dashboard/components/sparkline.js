@@ -31,6 +31,7 @@ export function sparkline(label) {
      * @param {number} now milliseconds since 1970 UTC
      */
     update(samples, now) {
+      setMark(element, "data-empty", samples.length < 2 ? "" : null);
       const path = pathOf(samples, now);
       setMark(line, "d", path);
       setMark(area, "d", `${path}V${HEIGHT}H0Z`);

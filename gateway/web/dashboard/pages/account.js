@@ -45,7 +45,7 @@ function profileForm(context, user) {
     "Time zone",
     zones(user.timezone),
     { test: "account-timezone" },
-    { hint: "When a day ends." },
+    { hint: "Days and months of your quotas begin by it." },
   );
   const username = textField("User name", { readonly: true, value: user.username }, { hint: "Set by administrators." });
   const inputs = { name: name.input, email: email.input, timezone: zone.input };
@@ -150,10 +150,10 @@ function passwordCard(context) {
     [old, wanted, again].forEach((field) => (field.input.value = ""));
     toast("The password was changed. All your other sessions were signed out.");
   };
-  const about = { verb: "Change password", test: "password-form", verbTest: "password-save", label: "Password" };
-  const rows = h("div", { class: "form-narrow" }, username, old.element, wanted.element, again.element);
+  const test = { test: "password-form", verbTest: "password-save" };
+  const about = { verb: "Change password", ...test, label: "Password", narrow: true };
   const lead = "Changing it signs you out everywhere else. API tokens stay.";
-  return card("Password", { lead }, form(about, submit, rows));
+  return card("Password", { lead }, form(about, submit, username, old.element, wanted.element, again.element));
 }
 
 /** @typedef {import("../components/field.js").Field} Field */

@@ -28,7 +28,7 @@ export function mount(context) {
   const members = h("div");
   const body = h("div", { class: "page" }, section("Pools", pools.element), granted, members);
   const gone = emptyState("organizations", "You are not a member of this organization.");
-  const title = h("span");
+  const title = h("span", null, "Organization");
   let shown = "";
   context.live.document((data) => {
     const membership = data.organizations[id];
