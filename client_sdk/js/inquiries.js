@@ -56,7 +56,7 @@ export class Inquiries {
    * @param {string[]} docs
    */
   watch(docs) {
-    for (let rest = docs; rest.length > 0; ) {
+    for (let rest = docs; rest.length > 0;) {
       const entries = rest.map((doc) => this.wishes.entry(doc));
       const taken = Math.max(1, this.#taken(entries));
       const id = this.requests.ownId();

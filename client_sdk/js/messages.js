@@ -194,7 +194,8 @@ const optional = (kind, fallback) => ({
  * @returns {Pick<Field, "read">}
  */
 const nullable = (kind) => ({
-  read: (message, name) => (Object.hasOwn(message, name) && message[name] !== null ? checked(kind, message, name) : null),
+  read: (message, name) =>
+    Object.hasOwn(message, name) && message[name] !== null ? checked(kind, message, name) : null,
 });
 
 /**
@@ -302,10 +303,7 @@ export const MESSAGES = new Map([
       doc: nullable(text),
     }),
   ],
-  [
-    "pong",
-    message({ id: nullable(text), server_time: optional(text, ""), revs: optional(textsByName, new Map()) }),
-  ],
+  ["pong", message({ id: nullable(text), server_time: optional(text, ""), revs: optional(textsByName, new Map()) })],
   [
     "ended",
     message({

@@ -123,7 +123,7 @@ export class PriorityQueue {
 
   #sink() {
     const heap = this.#heap;
-    for (let at = 0; ; ) {
+    for (let at = 0; ;) {
       let least = at;
       for (const below of [2 * at + 1, 2 * at + 2]) {
         if (below < heap.length && order(heap[below], heap[least]) < 0) {

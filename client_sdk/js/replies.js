@@ -132,7 +132,8 @@ export class Replies {
     if (message.doc !== null) {
       const doc = this.#inquiries.wishes.resolve(message.doc);
       if (PASSING.includes(message.code)) {
-        const again = this.#inquiries.requests.add(this.#inquiries.requests.ownId(), Kind.WATCH, this.#inquiries.now, [doc], { own: true });
+        const { requests, now } = this.#inquiries;
+        const again = requests.add(requests.ownId(), Kind.WATCH, now, [doc], { own: true });
         again.deadline = againAt;
       } else {
         this.#inquiries.forget(doc);

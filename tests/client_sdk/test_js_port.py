@@ -20,8 +20,8 @@ from tests.support.node import run_node
 SUPPORT = Path(__file__).parent / "js" / "support"
 CODEC = wire.CODECS["gateway.v1+json"]
 TEXTS = (
-    "", "a", "b", "__proto__", "constructor", "toString", "0", "10", "9", "ü", "e\u0301", "\x00", "\x1f", "\x7f", "\u2028",
-    "\ue000", "\uffff", "\U0001f600", "\U00010000", '"', "\\", "/", "<&>", "\ud7ff",
+    "", "a", "b", "__proto__", "constructor", "toString", "0", "10", "9", "ü", "e\u0301", "\x00", "\x1f", "\x7f",
+    "\u2028", "\ue000", "\uffff", "\U0001f600", "\U00010000", '"', "\\", "/", "<&>", "\ud7ff",
 )  # fmt: skip
 NUMBERS = (
     0, -0.0, 1, -1, 2**53 - 1, -(2**53) + 1, 2**53 + 1, 10**20, 1e21, 1e23, 5e-324, 1.7976931348623157e308, 1e-6, 1e-7,
@@ -30,18 +30,18 @@ NUMBERS = (
 
 # One of each message with all its fields, and what may stand in place of each field.
 WHOLE: list[dict[str, Any]] = [
-    {"op": "hello", "protocol": 1, "node": "n", "epoch": "e", "server_time": "t", "heartbeat_s": 25, "auth_timeout_s": 1.5,
-     "max_frame_bytes": 16384, "features": ["resume"]},
+    {"op": "hello", "protocol": 1, "node": "n", "epoch": "e", "server_time": "t", "heartbeat_s": 25,
+     "auth_timeout_s": 1.5, "max_frame_bytes": 16384, "features": ["resume"]},
     {"op": "ready", "session": "s", "principal": "user:a", "expires_at": "t", "id": "1"},
     {"op": "snapshot", "doc": "d", "rev": "r", "seq": 3, "data": {"a": [1, 2.5, {"b": "ü"}]}},
     {"op": "update", "doc": "d", "from": "a", "rev": "b", "seq": 4, "patch": {"x": None}, "causes": ["plan"]},
     {"op": "current", "doc": "d", "rev": "a", "seq": 4},
     {"op": "gone", "doc": "d", "reason": "deleted"},
-    {"op": "reply", "id": "1", "docs": ["d"], "doc": "d", "quota": "q", "org": "o", "limit": 1, "used": 2, "reserved": 3,
-     "remaining": 4, "period": "day", "hard": True, "resets_at": "t", "level": "low", "cap": 5, "cap_remaining": 6, "seq": 7,
-     "lease": "l", "held": 8, "expires_at": "t", "state": "open", "committed": 9},
-    {"op": "error", "code": "c", "message": "m", "id": "1", "doc": "d", "retry_after_s": 1.5, "quota": "q", "remaining": 1,
-     "resets_at": "t"},
+    {"op": "reply", "id": "1", "docs": ["d"], "doc": "d", "quota": "q", "org": "o", "limit": 1, "used": 2,
+     "reserved": 3, "remaining": 4, "period": "day", "hard": True, "resets_at": "t", "level": "low", "cap": 5,
+     "cap_remaining": 6, "seq": 7, "lease": "l", "held": 8, "expires_at": "t", "state": "open", "committed": 9},
+    {"op": "error", "code": "c", "message": "m", "id": "1", "doc": "d", "retry_after_s": 1.5, "quota": "q",
+     "remaining": 1, "resets_at": "t"},
     {"op": "expiring", "expires_at": "t"},
     {"op": "status", "store": "stale", "since": "t", "age_s": 1.5, "doc": "d"},
     {"op": "pong", "id": "1", "server_time": "t", "revs": {"d": "r", "__proto__": "x"}},
@@ -49,15 +49,18 @@ WHOLE: list[dict[str, Any]] = [
 ]  # fmt: skip
 # How each value is written; 1.0 is none of them, for in JavaScript that is 1.
 ODD = (
-    "null", "true", "false", "0", "-1", "1.5", "1e400", "-1e400", "9007199254740991", '""', '"x"', '"\\ud800"', '"\\u0000"',
+    "null", "true", "false", "0", "-1", "1.5", "1e400", "-1e400", "9007199254740991", '""', '"x"',
+    '"\\ud800"', '"\\u0000"',
     "[]", "[1]", "[null]", '["x"]', '["\\udc00"]', "{}", '{"x":1}', '{"x":"y"}', '{"x":null}', '{"x":1e400}',
     '{"__proto__":{"polluted":true}}', '{"\\ud800":1}', '{"a":' * 500 + "1" + "}" * 500, "[" * 5000 + "]" * 5000,
     "", "01", "NaN", '"\n"', "'x'", "undefined",
 )  # fmt: skip
 FRAMES = (
-    "", " ", "null", "[]", "7", '"x"', "true", "{", "{}", '{"op":null}', '{"op":7}', '{"op":"later"}', '{"op":"later","id":7}',
+    "", " ", "null", "[]", "7", '"x"', "true", "{", "{}", '{"op":null}', '{"op":7}', '{"op":"later"}',
+    '{"op":"later","id":7}',
     '{"op":"Gone","doc":"d"}', '{"op":"gone"}', '{"op":"gone","doc":"d"}x', '{"op":"gone","doc":"d",}',
-    ' \t\r\n{"op":"gone","doc":"d"}\n', '\ufeff{"op":"gone","doc":"d"}', '{"doc":"d","op":"gone"}', '{"op":"constructor"}',
+    ' \t\r\n{"op":"gone","doc":"d"}\n', '\ufeff{"op":"gone","doc":"d"}',
+    '{"doc":"d","op":"gone"}', '{"op":"constructor"}',
     '{"op":"__proto__"}', '{"__proto__":{"op":"gone","doc":"d"}}', '{"op":"gone","__proto__":{"doc":"d"}}',
     '{"op":"gone","doc":"d","doc":"e"}', '{"op":"gone","doc":"d","later":[{"x":1e400}]}',
     '{"op":"later","a":' + "[" * 5000 + "]" * 5000 + "}", '{"op":"later","a":"\\ud800"}',

@@ -61,14 +61,18 @@ test("the revision is sixteen digits of SHA-256", async () => {
 
 // --- names that objects have already ---------------------------------------------------------------------------------
 
-const POISON = '{"__proto__":{"polluted":true,"list":[1]},"constructor":{"prototype":{"polluted":true}},"toString":"x"}';
+const POISON =
+  '{"__proto__":{"polluted":true,"list":[1]},"constructor":{"prototype":{"polluted":true}},"toString":"x"}';
 
 test("a document with a name like __proto__ is a document like any other", () => {
   const poison = JSON.parse(POISON);
   const patched = apply({ a: { b: 1 } }, { a: poison });
   assert.equal(canonical(patched.a), canonical({ b: 1, ...poison }));
   assert.equal(Object.getPrototypeOf(patched.a), Object.prototype);
-  assert.equal(canonical(apply(patched, { a: JSON.parse('{"__proto__":{"polluted":null}}') }).a.constructor), canonical(poison.constructor));
+  assert.equal(
+    canonical(apply(patched, { a: JSON.parse('{"__proto__":{"polluted":null}}') }).a.constructor),
+    canonical(poison.constructor),
+  );
   assert.deepEqual(Object.keys(apply(poison, JSON.parse('{"__proto__":null,"constructor":null}'))), ["toString"]);
   assert.equal({}.polluted, undefined);
   assert.equal(Object.polluted, undefined);
@@ -77,7 +81,13 @@ test("a document with a name like __proto__ is a document like any other", () =>
 test("a patch from and to such names is exact", () => {
   const poison = JSON.parse(POISON);
   const other = JSON.parse('{"__proto__":{"polluted":false},"valueOf":1}');
-  for (const [before, after] of [[poison, other], [other, poison], [{}, poison], [poison, {}], [{ a: poison }, { a: other }]]) {
+  for (const [before, after] of [
+    [poison, other],
+    [other, poison],
+    [{}, poison],
+    [poison, {}],
+    [{ a: poison }, { a: other }],
+  ]) {
     const patch = diff(before, after);
     assert.equal(canonical(apply(before, patch)), canonical(after));
     assert.deepEqual(diff(after, after), {});

@@ -43,7 +43,10 @@ test("a proof of something else proves nothing", () => {
   const [right, wrong] = [JSON.stringify(update(11)), JSON.stringify(update(11, { rev: "1".repeat(16) }))];
   const candidate = driver.session.candidate(wrong);
   const effects = driver.feed(received(right, { candidate, rev: revisionOf(LESS) }));
-  assert.deepEqual(sent(effects).map(({ op }) => op), ["sync"]);
+  assert.deepEqual(
+    sent(effects).map(({ op }) => op),
+    ["sync"],
+  );
   assert.equal(driver.session.replica.mismatches, 1);
   assert.deepEqual(driver.data(), ADA);
 });
@@ -53,7 +56,10 @@ test("a copy without a proof, or with a wrong one, is not believed", () => {
     const driver = new Driver().live();
     const frame = JSON.stringify(update(11));
     const effects = driver.feed(received(frame, prove(driver.session.candidate(frame))));
-    assert.deepEqual(sent(effects).map(({ op }) => op), ["sync"]);
+    assert.deepEqual(
+      sent(effects).map(({ op }) => op),
+      ["sync"],
+    );
     assert.deepEqual(driver.data(), ADA);
     assert.equal(driver.session.replica.mismatches, 1);
   }
@@ -67,7 +73,10 @@ test("a proof is void when the application gave up the document meanwhile", () =
   assert.equal(driver.session.candidate(frame, proof), null);
   assert.deepEqual(driver.feed(received(frame, proof)), []);
   driver.feed({ type: "watchDocuments", id: "2", docs: ["self"] });
-  assert.deepEqual(sent(driver.feed(received(frame, proof))).map(({ op }) => op), ["sync"]);
+  assert.deepEqual(
+    sent(driver.feed(received(frame, proof))).map(({ op }) => op),
+    ["sync"],
+  );
 });
 
 test("a proof is computed again when the copy came another way meanwhile", () => {

@@ -16,7 +16,10 @@ const SPENDING = ["consume", "reserve", "extend", "commit", "release"];
  * @returns {{header: any, lines: any[]}} the first line and all others
  */
 export function parse(text) {
-  const [header, ...lines] = text.trimEnd().split("\n").map((line) => JSON.parse(line));
+  const [header, ...lines] = text
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
   return { header, lines };
 }
 
@@ -174,7 +177,10 @@ export class Replay {
         same(Object.fromEntries(this.session.replica.changes().map(({ doc, rev }) => [doc, rev])), line.docs);
         return same(this.session.freshness(this.now).state, line.freshness);
       case "stopped":
-        same(this.stopped.map(({ error }) => error?.code), [line.code]);
+        same(
+          this.stopped.map(({ error }) => error?.code),
+          [line.code],
+        );
         return;
       case "told":
         return this.checkTold(line);
