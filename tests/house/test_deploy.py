@@ -19,6 +19,7 @@ import yaml
 from gateway.cli.program import gateway as program
 from gateway.config import SECTIONS, Config, environment_name, load_config
 from gateway.serve import STOP_GRACE_S
+from gateway.web.change_log import MAX_WAIT_S
 from tests.support.markdown import Markdown
 
 TREE = Path(__file__).parents[2]
@@ -380,3 +381,15 @@ def test_the_configuration_of_the_copies_names_a_database() -> None:
     assert (
         database["path"] in (TREE / "docs" / "operations.md").read_text(encoding="utf-8").split("litestream restore")[1]
     )
+
+
+def test_the_proxy_waits_for_those_who_wait_for_changes() -> None:
+    """A request that waits as long as it may is answered before the proxy gives it up."""
+    everything_else = NGINX.partition("location / {")[2].partition("}")[0]
+    [timeout] = re.findall(r"proxy_read_timeout (\S+);", everything_else)
+    assert seconds(timeout) >= MAX_WAIT_S + 5
+
+
+def test_the_proxy_leaves_the_headers_of_pages_alone() -> None:
+    """Of two policies browsers obey both; what the gateway says stands."""
+    assert re.findall(r"\b(add_header|proxy_hide_header|proxy_ignore_headers|more_set_headers)\b", NGINX) == []
