@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import StartVisit
 from tests.support.accessibility import findings, focused, small_targets, tab_to
-from tests.support.dashboard import DESKTOP, OWN_ROUTES, PHONE, SMALL_PHONE, Visit, admin_routes
+from tests.support.dashboard import DESKTOP, PHONE, SMALL_PHONE, Visit
 from tests.support.furnished import Company, furnished
 from tests.support.seed import Seed
 from tests.support.signed_in import PASSWORD
@@ -51,17 +51,17 @@ def test_the_form_to_sign_in(visit: Visit) -> None:
 def test_the_own_pages(visit: Visit, company: Company) -> None:
     visit.arrive(company.person)
     wrong = []
-    for route in OWN_ROUTES:
+    for route in company.own_pages:
         visit.go(route)
         wrong += look(visit, route)
     assert wrong == []
 
 
-@pytest.mark.parametrize("half", [0, 1])
-def test_the_pages_of_administrators(visit: Visit, company: Company, half: int) -> None:
+@pytest.mark.parametrize("part", range(4))
+def test_the_pages_of_administrators(visit: Visit, company: Company, part: int) -> None:
     visit.arrive(company.admin)
     wrong = []
-    for route in admin_routes(company.person.id, company.plan)[half::2]:
+    for route in company.admin_pages[part::4]:
         visit.go(route)
         wrong += look(visit, route)
     assert wrong == []
@@ -86,7 +86,7 @@ def test_targets_of_a_finger_are_large(start_visit: StartVisit, company: Company
     assert small_targets(visit.page) == []
     visit.sign_in(company.admin)
     wrong = {}
-    for route in (*OWN_ROUTES, *admin_routes(company.person.id, company.plan)):
+    for route in (*company.own_pages, *company.admin_pages):
         visit.go(route)
         small = small_targets(visit.page)
         if small:
@@ -170,7 +170,7 @@ def test_the_focus_is_seen_and_goes_everywhere_in_order(visit: Visit, company: C
 def test_a_page_has_one_heading_a_title_and_landmarks(visit: Visit, company: Company) -> None:
     visit.arrive(company.admin)
     titles = set()
-    for route in (*OWN_ROUTES, *admin_routes(company.person.id, company.plan)):
+    for route in (*company.own_pages, *company.admin_pages):
         visit.go(route)
         page = visit.page
         assert page.locator("h1:visible").count() == 1, route
@@ -190,7 +190,7 @@ def test_nothing_moves_for_who_wants_no_motion(start_visit: StartVisit, company:
       const style = getComputedStyle(element);
       return [style.transitionDuration, style.animationDuration].flatMap(all => all.split(",").map(parseFloat));
     }))"""
-    for route in OWN_ROUTES:
+    for route in company.own_pages:
         visit.go(route)
         assert visit.page.evaluate(moving) == 0
         assert visit.page.evaluate(longest) <= 0.01

@@ -38,7 +38,7 @@ def leave(visit: Visit, person: Person) -> None:
 def test_what_is_true_now_is_shown(visit: Visit, person: Person, seed: Seed) -> None:
     leave(visit, person)
     set_used(seed, person.doc, QUOTA, 64)
-    visit.page.go_back()
+    visit.page.go_back(wait_until="commit")
     visit.live()
     visit.shows(QUOTA, 64)
 
@@ -46,7 +46,7 @@ def test_what_is_true_now_is_shown(visit: Visit, person: Person, seed: Seed) -> 
 def test_after_the_end_of_the_session_nothing_is_shown(visit: Visit, person: Person, seed: Seed) -> None:
     leave(visit, person)
     seed.foreign.execute("UPDATE login_sessions SET revoked_at = ? WHERE user_id = ?", now_ms(), person.id)
-    visit.page.go_back()
+    visit.page.go_back(wait_until="commit")
     visit.signed_out()
     expect(visit.find(f"quota-{QUOTA}")).to_have_count(0)
 
@@ -62,6 +62,6 @@ def test_a_page_that_was_signed_in_before_shows_nothing_of_who_came_after(
     visit.live(other)
     visit.find("sign-out", other).click()
     visit.sign_in(somebody_else, page=other)
-    visit.page.go_back()
+    visit.page.go_back(wait_until="commit")
     expect(visit.find("quota-fax_pages")).to_be_visible()
     expect(visit.find(f"quota-{QUOTA}")).to_have_count(0)

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import StartVisit
-from tests.support.dashboard import DESKTOP, OWN_ROUTES, PHONE, Visit, admin_routes, somebody
+from tests.support.dashboard import DESKTOP, PHONE, Visit, admin_routes, own_routes, somebody
 from tests.support.seed import Person, Seed, now_ms
 
 RAN = "window.ran = (window.ran || 0) + 1"
@@ -35,6 +35,8 @@ class Scene(NamedTuple):
     admin: Person
     person: Person
     plan: str
+    role: str
+    organization: str
 
 
 def spoilt(seed: Seed, text: str) -> Scene:
@@ -64,7 +66,7 @@ def spoilt(seed: Seed, text: str) -> Scene:
         seed.foreign.execute("UPDATE api_tokens SET name = ? WHERE user_id = ?", text, person.id)
         login = {"user_id": person.id, "expires_at": now_ms() + 3_600_000, "ip": text, "user_agent": text}
         seed.insert("login_sessions", id=f"s{plan}", **login)
-    return Scene(admin, person, plan)
+    return Scene(admin, person, plan, role, organization)
 
 
 def look_around(visit: Visit, routes: tuple[str, ...]) -> list[str]:
@@ -93,12 +95,12 @@ def test_text_is_text_on_every_page(start_visit: StartVisit, seed: Seed, text: s
     scene = spoilt(seed, text)
     own = start_visit()
     own.arrive(scene.person)
-    assert look_around(own, OWN_ROUTES) == []
+    assert look_around(own, own_routes(scene.organization)) == []
     shown = own.page.evaluate("() => document.body.textContent")
     assert text[:40] in shown
     above = start_visit()
     above.arrive(scene.admin)
-    assert look_around(above, admin_routes(scene.person.id, scene.plan)) == []
+    assert look_around(above, admin_routes(scene.person.id, *scene[2:])) == []
 
 
 def test_names_that_objects_have_already_are_names(visit: Visit, seed: Seed) -> None:

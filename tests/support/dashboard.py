@@ -22,13 +22,22 @@ DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 OWN_ROUTES = ("#/", "#/security", "#/organizations", "#/account")
 
 
-def admin_routes(user: str, plan: str) -> tuple[str, ...]:
-    """What administrators see, about this user and this plan where it is about one."""
+def own_routes(organization: str) -> tuple[str, ...]:
+    """What everybody sees, and a member of this organization."""
+    return (*OWN_ROUTES, f"#/organizations/{organization}")
+
+
+def admin_routes(user: str, plan: str, role: str, organization: str) -> tuple[str, ...]:
+    """What administrators see, about these where it is about one."""
     return (
         "#/admin/users",
         f"#/admin/users/{user}",
+        "#/admin/organizations",
+        f"#/admin/organizations/{organization}",
         "#/admin/plans",
         f"#/admin/plans/{plan}",
+        "#/admin/roles",
+        f"#/admin/roles/{role}",
         "#/admin/sessions",
         "#/admin/changes",
         "#/admin/audit",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gateway.core.quotas import period_bounds
-from tests.support.dashboard import somebody
+from tests.support.dashboard import admin_routes, own_routes, somebody
 from tests.support.seed import Person, Seed, now_ms
 
 PERMISSIONS = ("can_use_voice", "can_use_sms", "can_use_email")
@@ -29,6 +29,14 @@ class Company(NamedTuple):
     role: str
     organization: str
     others: list[Person]
+
+    @property
+    def own_pages(self) -> tuple[str, ...]:
+        return own_routes(self.organization)
+
+    @property
+    def admin_pages(self) -> tuple[str, ...]:
+        return admin_routes(self.person.id, self.plan, self.role, self.organization)
 
 
 def period_start(period: str) -> int:

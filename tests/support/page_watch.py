@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Request, Response, WebSocket
+from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Request, Response, WebError, WebSocket
 
 REPORT = """document.addEventListener("securitypolicyviolation", event => {
   console.error(`POLICY ${event.effectiveDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`);
@@ -52,7 +52,7 @@ class PageWatch:
         context.on("requestfailed", self._failed)
         context.on("response", self._response)
         context.on("console", self._console)
-        context.on("weberror", lambda error: self.faults.append(f"thrown: {error.error}"))
+        context.on("weberror", self._thrown)
         context.on("page", self._page)
 
     def expect(self, method: str, path: str, status: int) -> None:
@@ -98,6 +98,10 @@ class PageWatch:
             if one.method == method and one.status == response.status and re.fullmatch(one.path, path):
                 return
         self.faults.append(f"{method} {path}: {response.status}")
+
+    def _thrown(self, thrown: WebError) -> None:
+        if not (self.offline and "Failed to fetch dynamically imported module" in str(thrown.error)):
+            self.faults.append(f"thrown: {thrown.error}")
 
     def _console(self, message: ConsoleMessage) -> None:
         self.console.append(message.text)
