@@ -55,7 +55,6 @@ def spoilt(seed: Seed, text: str) -> Scene:
     person = somebody(
         seed, plan, name=text, email=f"{text}@{plan}", attributes=json.dumps(attributes, ensure_ascii=False)
     )
-    seed.foreign.execute("UPDATE users SET username = ? WHERE id = ?", f"{plan}{text}", person.id)
     admin = somebody(seed, plan, name=text, is_admin=1)
     organization = seed.organization(plan, {person.id: "owner", admin.id: "member"})
     with seed.transaction():
@@ -95,6 +94,7 @@ def test_text_is_text_on_every_page(start_visit: StartVisit, seed: Seed, text: s
     scene = spoilt(seed, text)
     own = start_visit()
     own.arrive(scene.person)
+    seed.foreign.execute("UPDATE users SET username = ? WHERE id = ?", f"{scene.plan}{text}", scene.person.id)
     assert look_around(own, own_routes(scene.organization)) == []
     shown = own.page.evaluate("() => document.body.textContent")
     assert text[:40] in shown

@@ -82,9 +82,10 @@ class Visit:
         self.gateway.secrets += self.cookies().values()
 
     def arrive(self, person: Person, route: str = "#/") -> None:
-        """Open the dashboard and sign in."""
+        """Open the dashboard, sign in, and wait for the page."""
         self.open(route)
         self.sign_in(person)
+        self.page.wait_for_function(SETTLED)
 
     def live(self, page: Page | None = None) -> None:
         """Wait until the page says that what it shows is live."""
