@@ -106,7 +106,12 @@ export class Replica {
    * @returns {boolean}
    */
   awaited(docs = null) {
-    return [...(docs ?? this.#unsure)].some((doc) => this.#held.get(doc)?.standing === Standing.AWAITED);
+    for (const doc of docs ?? this.#unsure) {
+      if (this.#held.get(doc)?.standing === Standing.AWAITED) {
+        return true;
+      }
+    }
+    return false;
   }
 
   /**

@@ -55,7 +55,11 @@ export class Waiters {
    * @returns {number}
    */
   deadline() {
-    return Math.min(...[...this.#waiters.values()].map(({ nudgeAt }) => nudgeAt));
+    let earliest = Infinity;
+    for (const { nudgeAt } of this.#waiters.values()) {
+      earliest = Math.min(earliest, nudgeAt);
+    }
+    return earliest;
   }
 
   /**
