@@ -92,11 +92,11 @@ export class Wishes {
   begin(principal) {
     this.principal = principal;
     const wanted = this.resolveAll(this.#docs);
-    const asked = this.resolveAll(this.#asked);
+    const asked = new Set(this.resolveAll(this.#asked));
     this.#docs = new Set(wanted);
     return {
-      unasked: wanted.filter((doc) => !asked.includes(doc)),
-      unwanted: asked.filter((doc) => !this.#docs.has(doc)).sort(),
+      unasked: wanted.filter((doc) => !asked.has(doc)),
+      unwanted: [...asked].filter((doc) => !this.#docs.has(doc)).sort(),
     };
   }
 
