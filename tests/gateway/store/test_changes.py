@@ -18,6 +18,7 @@ from gateway.store.changes import (
     last_seq,
     prune,
     read_changes,
+    read_newest,
     read_pages,
     read_position,
 )
@@ -36,6 +37,15 @@ async def seqs(db: Database) -> list[int]:
 
 @pytest.mark.storages("file", "server", "websocket", "replica")
 class TestReading:
+    async def test_the_newest_in_order(self, database: Database) -> None:
+        end, rows = await read_newest(database, 3)
+        assert (end.last, rows) == (0, [])
+        await database.write(*entries(*range(1, 6)))
+        for limit in (1, 3, 5, 9):
+            end, rows = await read_newest(database, limit)
+            assert end == await read_position(database)
+            assert [change.at for change in rows] == list(range(1, 6))[-limit:]
+
     async def test_in_order_from_a_position_on(self, database: Database) -> None:
         assert await read_changes(database, 0) == []
         written = await database.write(*entries(5, 6, 7))

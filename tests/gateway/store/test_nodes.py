@@ -10,6 +10,7 @@ from gateway.store.nodes import (
     NodeSession,
     forget_writers,
     give_sign,
+    list_nodes,
     register_sessions,
     registered,
     remove_node,
@@ -110,3 +111,12 @@ async def test_only_old_notes_of_writers_are_forgotten(database: Database) -> No
     await forget_writers(database, 100)
     [left] = await database.read(Statement("SELECT id FROM writers WHERE id IN ('here', 'here too', 'there')"))
     assert {id for (id,) in left} == {"here too", "there"}
+
+
+async def test_the_nodes_are_listed_with_their_last_signs(database: Database) -> None:
+    assert await list_nodes(database) == ([], 0)
+    await give_sign(database, N2, 10)
+    await give_sign(database, N1, 11)
+    await give_sign(database, N1._replace(position=9), 12)
+    seq = (await database.write(Statement("INSERT INTO plans(id) VALUES ('p')"))).seq
+    assert await list_nodes(database) == ([(N1._replace(position=9), 12), (N2, 10)], seq)
