@@ -114,7 +114,7 @@ export function inEnglish(name) {
 export function initials(name) {
   const words = name.split(/[\s._@-]+/).filter((word) => /\p{L}|\p{N}/u.test(word));
   const letters = words.length > 1 ? [words[0], words[words.length - 1]] : words;
-  return letters.map((word) => [...word][0].toUpperCase()).join("") || "?";
+  return letters.map((word) => (word.match(/\p{L}|\p{N}/u)?.[0] ?? "").toUpperCase()).join("") || "?";
 }
 
 const BROWSERS = /** @type {[RegExp, string][]} */ ([

@@ -1,6 +1,10 @@
 /** What the tabs of one browser tell each other of their session. */
 
-/** @typedef {{kind: "signed-in"} | {kind: "signed-out"} | {kind: "renewed", csrf: string}} Message */
+/**
+ * `leaving`: somebody is about to sign out; `staying`: that failed.
+ *
+ * @typedef {{kind: "signed-in" | "leaving" | "staying" | "signed-out"} | {kind: "renewed", csrf: string}} Message
+ */
 
 export class Tabs {
   /** @param {(message: Message) => void} heard called with what another tab told */

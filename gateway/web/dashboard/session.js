@@ -45,7 +45,8 @@ export class Session {
     this._renewing = null;
     this._renewedAt = -Infinity;
     this._turn = 0;
-    this._leaving = false;
+    /** What the end of the channel will be for, when it comes by somebody's wish. @type {string | null} */
+    this._leaving = null;
     /** @type {Set<() => void>} */
     this._listeners = new Set();
     this._tabs = new Tabs((message) => this._heard(message));
@@ -115,15 +116,16 @@ export class Session {
    */
   async signOut(everywhere = false) {
     const turn = this._turn;
-    this._leaving = true;
+    this._leaving = ENDED.here;
+    this._tabs.tell({ kind: "leaving" });
     try {
       await this.api.post("/auth/logout", { everywhere });
     } catch (error) {
       if (!(error instanceof ApiError) || (error.status !== 401 && turn === this._turn)) {
+        this._leaving = null;
+        this._tabs.tell({ kind: "staying" });
         throw error;
       }
-    } finally {
-      this._leaving = false;
     }
     this.signedOut();
   }
@@ -191,7 +193,7 @@ export class Session {
       return;
     }
     if (error.code === "revoked") {
-      this._end(this._leaving ? ENDED.here : ENDED.revoked);
+      this._end(this._leaving ?? ENDED.revoked);
     } else if (error.code === "principal_changed") {
       void this.start();
     } else if (this.state === "signed-in" && !["auth_failed", "token_expired"].includes(error.code)) {
@@ -203,6 +205,7 @@ export class Session {
   _end(notice) {
     this._leave("signed-out", notice);
     this._csrf = null;
+    this._leaving = null;
   }
 
   /**
@@ -287,6 +290,8 @@ export class Session {
       void this.start();
     } else if (message.kind === "signed-out" && this.state !== "signed-out") {
       this._end(ENDED.elsewhere);
+    } else if (message.kind === "leaving" || message.kind === "staying") {
+      this._leaving = message.kind === "leaving" ? ENDED.elsewhere : null;
     } else if (message.kind === "renewed" && this._csrf !== null) {
       this._renewed(message.csrf);
     }

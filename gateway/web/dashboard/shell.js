@@ -36,7 +36,7 @@ export class Shell {
   }
 
   _frame() {
-    const { sidebar, bottomBar } = this._navigation;
+    const { sidebar, bottomBar, themeButton } = this._navigation;
     const skip = h(
       "a",
       { class: "skip", href: "#main", onclick: (/** @type {Event} */ event) => this._skip(event) },
@@ -47,6 +47,7 @@ export class Shell {
       { class: "topbar" },
       h("a", { class: "brand", href: "#/", "aria-label": "Gateway, overview" }, logo(), h("span", null, "Gateway")),
       freshnessBadge(this._live, this._end.signal),
+      themeButton,
     );
     return h("div", { class: "shell" }, skip, top, sidebar, this._main, bottomBar);
   }
@@ -56,7 +57,15 @@ export class Shell {
     const { signal } = this._end;
     window.addEventListener("hashchange", () => void this._open(true), { signal });
     this._live.document(() => this._changed(), signal);
-    this._live.freshness((freshness) => setMark(this.element, "data-freshness", freshness.state), signal);
+    this._live.freshness((freshness) => this._fresh(freshness.state), signal);
+  }
+
+  /** Those who asked in vain while there was no connection ask again. @param {string} state */
+  _fresh(state) {
+    if (state === "live" && this.element.dataset.freshness === "offline") {
+      document.dispatchEvent(new CustomEvent("live-again"));
+    }
+    setMark(this.element, "data-freshness", state);
   }
 
   /** Nothing of it listens any more. */

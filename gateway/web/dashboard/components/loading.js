@@ -44,10 +44,13 @@ export function failure(text, retry) {
   );
 }
 
+const FAILED = "failed: ";
+
 /** @typedef {{element: HTMLElement, reload: () => Promise<void>}} Loading */
 
 /**
  * Asks and shows. `reload` asks again and leaves what is shown there until the answer is, and also when it is the same.
+ * What failed is asked for again by itself when the channel has come back.
  *
  * @template T
  * @param {() => Promise<T>} load
@@ -73,6 +76,8 @@ export function loading(load, show, signal, lines = 3) {
       }
     }
   };
+  const again = () => shown.startsWith(FAILED) && void reload();
+  document.addEventListener("live-again", again, { signal });
   void reload();
   return { element, reload };
 }
@@ -89,7 +94,7 @@ async function asked(load, show, retry) {
     const value = await load();
     return { key: `is ${JSON.stringify(value)}`, content: () => show(value) };
   } catch (error) {
-    return { key: `failed ${inWords(error)}`, content: () => failure(inWords(error), retry) };
+    return { key: FAILED + inWords(error), content: () => failure(inWords(error), retry) };
   }
 }
 

@@ -29,6 +29,7 @@ export class Navigation {
     this._avatar = h("span", { class: "avatar", "aria-hidden": "true" });
     /** @type {HTMLDialogElement | null} */
     this._drawer = null;
+    this.themeButton = this._makeTheme();
     this._content = this._makeContent();
     this.sidebar = h("aside", { class: "sidebar", "aria-label": "Navigation and account" }, this._content);
     this.bottomBar = this._makeBottomBar();
@@ -88,7 +89,7 @@ export class Navigation {
         this._avatar,
         h("span", { class: "user-text" }, this._name, this._username),
       ),
-      h("div", { class: "user-actions" }, this._makeTheme(), out),
+      out,
     );
   }
 

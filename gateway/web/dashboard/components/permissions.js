@@ -1,16 +1,19 @@
 /** Permissions held, with those that were gained or lost while somebody looks. */
 
 import { h, KeyedList, setMark, setShown, setText } from "../dom.js";
-import { counted } from "../format.js";
+import { counted, figure } from "../format.js";
+import { button } from "./button.js";
 import { icon } from "./icon.js";
 import { card, emptyState } from "./layout.js";
-import { filtered } from "./table.js";
 import { announce } from "./toast.js";
 
 /** @typedef {{name: string, held: "held" | "gained" | "lost"}} Permission */
 
 const REMEMBERED_MS = 6000;
 const MANY = 12;
+const MOST_SHOWN = 60;
+const FIRST_SHOWN = 48;
+const FILTER = { placeholder: "Filter permissions", "aria-label": "Filter permissions" };
 
 /**
  * A card of permissions.
@@ -20,26 +23,56 @@ const MANY = 12;
  */
 export function permissionsCard(signal, whose = "You have") {
   const memory = new Memory();
-  const element = h("ul", { class: "permissions" });
-  const list = new KeyedList(element, (/** @type {Permission} */ permission) => permission.name, permissionView);
-  const search = filtered("Filter permissions", list, (permission) => permission.name);
-  const none = emptyState("security", "No permissions", "A plan, a role or a grant gives permissions.");
-  const count = h("span", { class: "pill" });
+  const parts = permissionParts();
   const draw = (/** @type {Iterable<string>} */ names) => {
     const { now, gained, lost } = memory.compare(names, Date.now());
-    search.show(now);
-    const held = now.filter(({ held }) => held !== "lost").length;
-    setText(count, held);
-    setMark(count, "aria-label", counted(held, "permission"));
-    setShown(none, now.length === 0);
-    setShown(search.input, now.length > MANY || search.input.value !== "");
+    parts.show(now);
     tell(whose, gained, lost);
     if (gained.length + lost.length > 0) {
       const again = setTimeout(() => draw(memory.held), REMEMBERED_MS + 50);
       signal.addEventListener("abort", () => clearTimeout(again), { once: true });
     }
   };
-  return { element: card("Permissions", { count, actions: search.input }, none, element, search.none), update: draw };
+  return { element: parts.element, update: draw };
+}
+
+/** The card and what is in it: a filter where there are many, and not all at once where there are very many. */
+function permissionParts() {
+  const element = h("ul", { class: "permissions" });
+  const list = new KeyedList(element, (/** @type {Permission} */ permission) => permission.name, permissionView);
+  const none = emptyState("security", "No permissions", "A plan, a role or a grant gives permissions.");
+  const count = h("span", { class: "pill" });
+  const input = h("input", { type: "search", class: "input input-search", ...FILTER });
+  const unknown = h("p", { class: "empty-text", role: "status" });
+  const more = button(" ", () => expand(), { small: true });
+  more.classList.add("permission-more");
+  let whole = false;
+  /** @type {Permission[]} */
+  let all = [];
+  const draw = () => {
+    const wanted = input.value.trim().toLowerCase();
+    const found = wanted === "" ? all : all.filter(({ name }) => name.toLowerCase().includes(wanted));
+    const cut = !whole && wanted === "" && found.length > MOST_SHOWN;
+    list.show(cut ? found.filter(({ held }, index) => held !== "held" || index < FIRST_SHOWN) : found);
+    setText(more.lastElementChild ?? more, `Show all ${figure(all.length)}`);
+    setShown(more, cut);
+    setText(unknown, found.length === 0 && all.length > 0 ? `None of them has “${input.value.trim()}” in it.` : "");
+  };
+  const expand = () => {
+    whole = true;
+    draw();
+  };
+  input.addEventListener("input", draw);
+  const show = (/** @type {Permission[]} */ now) => {
+    all = now;
+    const held = now.filter((permission) => permission.held !== "lost").length;
+    setText(count, figure(held));
+    setMark(count, "title", counted(held, "permission"));
+    setShown(none, now.length === 0);
+    setShown(input, now.length > MANY || input.value !== "");
+    draw();
+  };
+  return { element: card("Permissions", { count, actions: input }, none, element, unknown, more), show };
 }
 
 /** What was held before, and what became of it lately. */

@@ -23,6 +23,7 @@ import { sparkline } from "./sparkline.js";
 /** @typedef {readonly {at: number, used: number}[]} Samples */
 
 const LEAST_SEEN = 0.012;
+const LONG = 100_000;
 const LEVELS = /** @type {Record<string, string>} */ ({ low: "Low", critical: "Critical", exhausted: "Exhausted" });
 const TONES = /** @type {Record<string, string>} */ ({ low: "warn", critical: "bad", exhausted: "bad" });
 const PERIODS = /** @type {Record<string, string>} */ ({
@@ -57,6 +58,7 @@ export function quotaView(name, about) {
     parts.share,
   );
   const update = (/** @type {Quota} */ quota) => {
+    setMark(element, "data-long", (quota.limit ?? quota.used) >= LONG ? "" : null);
     setMark(element, "data-level", over(quota) > 0 ? "exhausted" : quota.level);
     showLevel(parts, quota);
     showFigures(parts, quota);

@@ -53,8 +53,12 @@ function draw(element, { id, name, role, quotas }) {
       "div",
       { class: "organization-head" },
       organizationAvatar(name || id),
-      h("div", { class: "organization-name" }, h("h2", null, name || id), h("code", { class: "cell-more" }, id)),
-      rolePill(role),
+      h(
+        "div",
+        { class: "organization-name" },
+        h("h2", null, name || id),
+        h("p", null, h("code", { class: "cell-more" }, id), rolePill(role)),
+      ),
       icon("chevron"),
     ),
     h(

@@ -16,10 +16,15 @@ export function mount(context) {
   const permissions = permissionsCard(signal);
   const none = "The plan has no quotas, and nobody has given you any.";
   const quotas = quotasView({ test: (name) => `quota-${name}`, usage: live.usage, none });
+  /** @type {Record<string, true> | null} */
+  let held = null;
   live.document((data) => {
     identity.update(data.identity);
     quotas.update(data.quotas);
-    permissions.update(Object.keys(data.permissions));
+    if (data.permissions !== held) {
+      held = data.permissions;
+      permissions.update(Object.keys(data.permissions));
+    }
   }, signal);
   eachWhileSeen(() => quotas.update(channel.document.quotas ?? {}), REDRAWN_MS, signal);
   const tiles = h(

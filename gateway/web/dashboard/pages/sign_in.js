@@ -4,6 +4,7 @@ import { h } from "../dom.js";
 import { form, passwordField, textField } from "../components/field.js";
 import { logo } from "../components/icon.js";
 import { note } from "../components/layout.js";
+import { announce } from "../components/toast.js";
 
 const UNSAFE = "This page was not opened by https. A browser keeps no session then: signing in will not last.";
 
@@ -35,11 +36,14 @@ export function signInView(session) {
   const about = { verb: "Sign in", test: "sign-in", verbTest: "sign-in-submit", label: "Sign in" };
   const signIn = form(about, submit, name.element, password.element);
   queueMicrotask(() => name.input.focus());
+  if (session.notice !== null) {
+    announce(session.notice);
+  }
   return h(
     "main",
     { class: "sign-in" },
     h("div", { class: "sign-in-head" }, logo(), h("h1", null, "Sign in to Gateway")),
-    session.notice && h("div", { role: "status", test: "sign-in-reason" }, note("info", session.notice)),
+    session.notice && h("div", { test: "sign-in-reason" }, note("info", session.notice)),
     !window.isSecureContext && note("warning", UNSAFE),
     h("div", { class: "card" }, h("div", { class: "card-body" }, signIn)),
     h("p", { class: "sign-in-foot" }, "No account, or a lost password? An administrator can help."),
