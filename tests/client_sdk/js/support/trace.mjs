@@ -31,7 +31,7 @@ class Life {
       happens.proof = this.prove(event.frame);
     }
     const done = this.session.handle(happens, this.now, chance).map(writtenEffect);
-    alike(done, effects, `step ${number}, ${JSON.stringify(event)}: effects`);
+    alike(inOrder(done), inOrder(effects), `step ${number}, ${JSON.stringify(event)}: effects`);
     alike(this.seen(), seen, `step ${number}, ${JSON.stringify(event)}: seen`);
   }
 
@@ -55,6 +55,22 @@ class Life {
     const complete = this.session.complete();
     return { condition, dueInMs, freshness, expiresAt, principal, id, epoch, malformed, mismatches, complete, held };
   }
+}
+
+/** Documents that are dropped at once are dropped in any order. */
+function inOrder(effects) {
+  const isGone = ({ type, kind }) => type === "change" && kind === "gone";
+  const sorted = [...effects];
+  for (let end = 1; end < sorted.length; end += 1) {
+    for (
+      let at = end;
+      at > 0 && isGone(sorted[at]) && isGone(sorted[at - 1]) && sorted[at].doc < sorted[at - 1].doc;
+      at -= 1
+    ) {
+      [sorted[at - 1], sorted[at]] = [sorted[at], sorted[at - 1]];
+    }
+  }
+  return sorted;
 }
 
 function writtenEffect(effect) {
