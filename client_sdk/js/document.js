@@ -72,7 +72,8 @@ export function apply(document, patch) {
 }
 
 /**
- * The merge patch (RFC 7396) that leads from one document to another; empty when they are equal. Documents hold no null.
+ * The merge patch (RFC 7396) that leads from one document to another; empty when they are equal. Documents hold no
+ * null.
  * @param {Data} before
  * @param {Data} after
  * @returns {Data}

@@ -39,8 +39,8 @@ export const NOTHING = /** @type {Data} */ (Object.freeze({}));
  *   wait that is nobody's wish is cut short.
  */
 /**
- * @typedef {{type: "offline"}} Offline The system says that there is no network. The connection counts as lost for those
- *   who look, and is kept until a ping fails.
+ * @typedef {{type: "offline"}} Offline The system says that there is no network. The connection counts as lost for
+ *   those who look, and is kept until a ping fails.
  */
 /**
  * @typedef {{type: "watchDocuments", id: string, docs: readonly string[]}} WatchDocuments The application wants these
@@ -51,8 +51,8 @@ export const NOTHING = /** @type {Data} */ (Object.freeze({}));
  *   want these documents any more.
  */
 /**
- * @typedef {{type: "syncDocument", id: string, doc: string}} SyncDocument The application wants this document sent whole
- *   again.
+ * @typedef {{type: "syncDocument", id: string, doc: string}} SyncDocument The application wants this document sent
+ *   whole again.
  */
 /**
  * @typedef {{type: "measurePing", id: string}} MeasurePing The application wants to know how long a ping takes. The
@@ -84,8 +84,8 @@ export const NOTHING = /** @type {Data} */ (Object.freeze({}));
 /** @typedef {{type: "connect"}} Connect Open a socket and answer with `opened` or `lost`. */
 /** @typedef {{type: "send", frame: string}} Send Send this frame. */
 /**
- * @typedef {{type: "close", code: number, reason: string}} Close Close the socket, or give up making one; nothing that it
- *   does from now on is an event.
+ * @typedef {{type: "close", code: number, reason: string}} Close Close the socket, or give up making one; nothing that
+ *   it does from now on is an event.
  */
 /**
  * @typedef {object} Change A document that the application watches is another one now.

@@ -8,8 +8,8 @@
  *   gateway can not reach its database, or a document is still on its way. `offline`: not connected
  * @property {number | null} ageS how many seconds ago everything held was last known to be true; 0 when live, null when
  *   it never was
- * @property {string} reason a word for what is amiss: `connecting`, `store`, `document`, `network` (the system says that
- *   there is none), or the code of the last end
+ * @property {string} reason a word for what is amiss: `connecting`, `store`, `document`, `network` (the system says
+ *   that there is none), or the code of the last end
  */
 
 /** Remembers when everything held was last known to be true. Times in monotonic milliseconds. */

@@ -11,8 +11,8 @@ const STAMP = /^[0-9a-f]{12}/;
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]|\p{Surrogate}/u;
 
 /**
- * A key that nobody else makes. It begins with the time, in milliseconds since 1970 and 12 hexadecimal digits: keys grow
- * with time, and the gateway's index of them then grows at its end.
+ * A key that nobody else makes. It begins with the time, in milliseconds since 1970 and 12 hexadecimal digits: keys
+ * grow with time, and the gateway's index of them then grows at its end.
  * @param {() => number} [wallClock] milliseconds since 1970
  * @param {Pick<Crypto, "getRandomValues">} [crypto]
  * @returns {string}

@@ -88,12 +88,12 @@ import { MalformedMessage } from "./errors.js";
  */
 /** @typedef {{op: "expiring", expiresAt: string}} Expiring The credential ends soon. */
 /**
- * @typedef {{op: "status", store: string, since: string, ageS: number, doc: string | null}} Status What the client holds
- *   may be old (`stale`), or is true again (`fresh`); with `doc` it speaks of that document alone.
+ * @typedef {{op: "status", store: string, since: string, ageS: number, doc: string | null}} Status What the client
+ *   holds may be old (`stale`), or is true again (`fresh`); with `doc` it speaks of that document alone.
  */
 /**
- * @typedef {{op: "pong", id: string | null, serverTime: string, revs: ReadonlyMap<string, string>}} Pong The answer to a
- *   ping, with the revisions that the gateway sent last.
+ * @typedef {{op: "pong", id: string | null, serverTime: string, revs: ReadonlyMap<string, string>}} Pong The answer to
+ *   a ping, with the revisions that the gateway sent last.
  */
 /**
  * @typedef {{op: "ended", code: string, message: string, reconnect: string, retryAfterS: number | null}} Ended The last

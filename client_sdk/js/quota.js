@@ -6,8 +6,8 @@ import { valueOf } from "./document.js";
 /** @typedef {import("./messages.js").Reply} Reply */
 
 /**
- * @typedef {object} Quota One quota. Of an organization's pool `cap` is how much this member may take of it in a period,
- *   and `capRemaining` what is left of that; null without a cap.
+ * @typedef {object} Quota One quota. Of an organization's pool `cap` is how much this member may take of it in a
+ *   period, and `capRemaining` what is left of that; null without a cap.
  * @property {number} used units
  * @property {number} reserved units that leases hold
  * @property {number | null} limit null when it is unlimited
@@ -21,9 +21,9 @@ import { valueOf } from "./document.js";
  */
 
 /**
- * @typedef {Quota & {quota: string, org: string | null, seq: number}} Balance What a quota stands at after something was
- *   spent. `quota` is its name, `org` the organization whose pool it is, `seq` the position of that commit in the change
- *   log: `Channel.waitFor` waits until the document shows it.
+ * @typedef {Quota & {quota: string, org: string | null, seq: number}} Balance What a quota stands at after something
+ *   was spent. `quota` is its name, `org` the organization whose pool it is, `seq` the position of that commit in the
+ *   change log: `Channel.waitFor` waits until the document shows it.
  */
 
 /**

@@ -34,8 +34,8 @@ const SYNC = Object.freeze({ change: null, sync: true, answered: false });
  * All documents that are watched, by their canonical names.
  *
  * On one connection a document never goes back in the change log, except by the answer to a sync: then the gateway's
- * database is an older one. Every copy is verified by its revision, unless `verify` is off; `mismatches` counts what was
- * not what it said to be.
+ * database is an older one. Every copy is verified by its revision, unless `verify` is off; `mismatches` counts what
+ * was not what it said to be.
  */
 export class Replica {
   /** @type {Map<string, Held>} */

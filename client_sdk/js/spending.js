@@ -21,9 +21,9 @@ import { errorOf } from "./wire.js";
 const REFUSED_FOR_NOW = ["unavailable", "rate_limited"];
 // Nobody knows; asking again tells.
 const UNDECIDED = ["uncertain", "internal"];
-// The key or the lease stands for something else, for good: no attempt was carried out, and none will be. A refusal such
-// as `quota_exceeded` says only that none was so far. One that went out on a connection that is lost may wait on another
-// node yet, and be carried out when units become free.
+// The key or the lease stands for something else, for good: no attempt was carried out, and none will be. A refusal
+// such as `quota_exceeded` says only that none was so far. One that went out on a connection that is lost may wait on
+// another node yet, and be carried out when units become free.
 const FINAL = ["conflict"];
 // How long to wait where the gateway does not say, and whatever it says; and by how much those who wait are spread, so
 // that they do not all come back at once.
@@ -57,8 +57,8 @@ export function keyOf(message) {
 
 /** The requests to spend of a session. */
 export class Spending {
-  // Every request is in `#deadlines`, and in one of `#underWay` (sent on this connection and not answered, by when it is
-  // sent once more), `#postponed` (by when it may be sent again) and `#ready` (by its number).
+  // Every request is in `#deadlines`, and in one of `#underWay` (sent on this connection and not answered, by when it
+  // is sent once more), `#postponed` (by when it may be sent again) and `#ready` (by its number).
   #underWay = new PriorityQueue();
   #postponed = new PriorityQueue();
   #ready = new PriorityQueue();

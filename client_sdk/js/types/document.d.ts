@@ -26,7 +26,8 @@ export function revision(canonicalJson: string, subtle: Pick<SubtleCrypto, "dige
  */
 export function apply(document: Data, patch: Data): Data;
 /**
- * The merge patch (RFC 7396) that leads from one document to another; empty when they are equal. Documents hold no null.
+ * The merge patch (RFC 7396) that leads from one document to another; empty when they are equal. Documents hold no
+ * null.
  * @param {Data} before
  * @param {Data} after
  * @returns {Data}

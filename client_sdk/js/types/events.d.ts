@@ -20,8 +20,8 @@
  *   wait that is nobody's wish is cut short.
  */
 /**
- * @typedef {{type: "offline"}} Offline The system says that there is no network. The connection counts as lost for those
- *   who look, and is kept until a ping fails.
+ * @typedef {{type: "offline"}} Offline The system says that there is no network. The connection counts as lost for
+ *   those who look, and is kept until a ping fails.
  */
 /**
  * @typedef {{type: "watchDocuments", id: string, docs: readonly string[]}} WatchDocuments The application wants these
@@ -32,8 +32,8 @@
  *   want these documents any more.
  */
 /**
- * @typedef {{type: "syncDocument", id: string, doc: string}} SyncDocument The application wants this document sent whole
- *   again.
+ * @typedef {{type: "syncDocument", id: string, doc: string}} SyncDocument The application wants this document sent
+ *   whole again.
  */
 /**
  * @typedef {{type: "measurePing", id: string}} MeasurePing The application wants to know how long a ping takes. The
@@ -61,8 +61,8 @@
 /** @typedef {{type: "connect"}} Connect Open a socket and answer with `opened` or `lost`. */
 /** @typedef {{type: "send", frame: string}} Send Send this frame. */
 /**
- * @typedef {{type: "close", code: number, reason: string}} Close Close the socket, or give up making one; nothing that it
- *   does from now on is an event.
+ * @typedef {{type: "close", code: number, reason: string}} Close Close the socket, or give up making one; nothing that
+ *   it does from now on is an event.
  */
 /**
  * @typedef {object} Change A document that the application watches is another one now.
@@ -175,8 +175,8 @@ export type Wake = {
     type: "wake";
 };
 /**
- * The system says that there is no network. The connection counts as lost for those
- *   who look, and is kept until a ping fails.
+ * The system says that there is no network. The connection counts as lost for
+ *   those who look, and is kept until a ping fails.
  */
 export type Offline = {
     type: "offline";
@@ -200,8 +200,8 @@ export type UnwatchDocuments = {
     docs: readonly string[];
 };
 /**
- * The application wants this document sent whole
- *   again.
+ * The application wants this document sent
+ *   whole again.
  */
 export type SyncDocument = {
     type: "syncDocument";
@@ -267,8 +267,8 @@ export type Send = {
     frame: string;
 };
 /**
- * Close the socket, or give up making one; nothing that it
- *   does from now on is an event.
+ * Close the socket, or give up making one; nothing that
+ *   it does from now on is an event.
  */
 export type Close = {
     type: "close";

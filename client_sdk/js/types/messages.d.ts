@@ -119,8 +119,8 @@ export type Expiring = {
     expiresAt: string;
 };
 /**
- * What the client holds
- *   may be old (`stale`), or is true again (`fresh`); with `doc` it speaks of that document alone.
+ * What the client
+ *   holds may be old (`stale`), or is true again (`fresh`); with `doc` it speaks of that document alone.
  */
 export type Status = {
     op: "status";
@@ -130,8 +130,8 @@ export type Status = {
     doc: string | null;
 };
 /**
- * The answer to a
- *   ping, with the revisions that the gateway sent last.
+ * The answer to
+ *   a ping, with the revisions that the gateway sent last.
  */
 export type Pong = {
     op: "pong";

@@ -1,8 +1,8 @@
 /** @typedef {import("./document.js").Data} Data */
 /** @typedef {import("./messages.js").Reply} Reply */
 /**
- * @typedef {object} Quota One quota. Of an organization's pool `cap` is how much this member may take of it in a period,
- *   and `capRemaining` what is left of that; null without a cap.
+ * @typedef {object} Quota One quota. Of an organization's pool `cap` is how much this member may take of it in a
+ *   period, and `capRemaining` what is left of that; null without a cap.
  * @property {number} used units
  * @property {number} reserved units that leases hold
  * @property {number | null} limit null when it is unlimited
@@ -15,9 +15,9 @@
  * @property {number | null} capRemaining
  */
 /**
- * @typedef {Quota & {quota: string, org: string | null, seq: number}} Balance What a quota stands at after something was
- *   spent. `quota` is its name, `org` the organization whose pool it is, `seq` the position of that commit in the change
- *   log: `Channel.waitFor` waits until the document shows it.
+ * @typedef {Quota & {quota: string, org: string | null, seq: number}} Balance What a quota stands at after something
+ *   was spent. `quota` is its name, `org` the organization whose pool it is, `seq` the position of that commit in the
+ *   change log: `Channel.waitFor` waits until the document shows it.
  */
 /**
  * The balance that a reply tells of.
@@ -47,8 +47,8 @@ export function isGranted(document: Data, permission: string): boolean;
 export type Data = import("./document.js").Data;
 export type Reply = import("./messages.js").Reply;
 /**
- * One quota. Of an organization's pool `cap` is how much this member may take of it in a period,
- *   and `capRemaining` what is left of that; null without a cap.
+ * One quota. Of an organization's pool `cap` is how much this member may take of it in a
+ *   period, and `capRemaining` what is left of that; null without a cap.
  */
 export type Quota = {
     /**
@@ -84,9 +84,9 @@ export type Quota = {
     capRemaining: number | null;
 };
 /**
- * What a quota stands at after something was
- *   spent. `quota` is its name, `org` the organization whose pool it is, `seq` the position of that commit in the change
- *   log: `Channel.waitFor` waits until the document shows it.
+ * What a quota stands at after something
+ *   was spent. `quota` is its name, `org` the organization whose pool it is, `seq` the position of that commit in the
+ *   change log: `Channel.waitFor` waits until the document shows it.
  */
 export type Balance = Quota & {
     quota: string;

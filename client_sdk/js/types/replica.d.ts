@@ -2,8 +2,8 @@
  * All documents that are watched, by their canonical names.
  *
  * On one connection a document never goes back in the change log, except by the answer to a sync: then the gateway's
- * database is an older one. Every copy is verified by its revision, unless `verify` is off; `mismatches` counts what was
- * not what it said to be.
+ * database is an older one. Every copy is verified by its revision, unless `verify` is off; `mismatches` counts what
+ * was not what it said to be.
  */
 export class Replica {
     /** @param {{verify?: boolean}} [options] */

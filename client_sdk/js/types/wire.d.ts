@@ -12,20 +12,20 @@
 /** @typedef {{op: "sync", id: string, doc: string}} Sync Ask for one watched document whole. */
 /** @typedef {{op: "ping", id: string}} Ping Ask for a sign of life and the revisions that the gateway sent last. */
 /**
- * @typedef {{op: "consume", id: string, quota: string, amount: number, key: string, org?: string}} Consume Take `amount`
- *   units of a quota, all or none; `key` makes it one request however often it is sent.
+ * @typedef {{op: "consume", id: string, quota: string, amount: number, key: string, org?: string}} Consume Take
+ *   `amount` units of a quota, all or none; `key` makes it one request however often it is sent.
  */
 /**
  * @typedef {{op: "reserve", id: string, lease: string, quota: string, amount: number, ttl_s: number,
  *   org?: string}} Reserve Hold units for `ttl_s` seconds, in a lease whose name the client chooses.
  */
 /**
- * @typedef {{op: "extend", id: string, lease: string, ttl_s: number, amount?: number, key?: string}} Extend Hold a lease
- *   for `ttl_s` seconds from now, and add `amount` units; adding takes a key.
+ * @typedef {{op: "extend", id: string, lease: string, ttl_s: number, amount?: number, key?: string}} Extend Hold a
+ *   lease for `ttl_s` seconds from now, and add `amount` units; adding takes a key.
  */
 /**
- * @typedef {{op: "commit", id: string, lease: string, amount: number}} Commit Count `amount` units of a lease as used and
- *   give back the rest.
+ * @typedef {{op: "commit", id: string, lease: string, amount: number}} Commit Count `amount` units of a lease as used
+ *   and give back the rest.
  */
 /** @typedef {{op: "release", id: string, lease: string}} Release Give back all that a lease holds. */
 /**
@@ -102,8 +102,8 @@ export type Ping = {
     id: string;
 };
 /**
- * Take `amount`
- *   units of a quota, all or none; `key` makes it one request however often it is sent.
+ * Take
+ *   `amount` units of a quota, all or none; `key` makes it one request however often it is sent.
  */
 export type Consume = {
     op: "consume";
@@ -126,8 +126,8 @@ export type Reserve = {
     org?: string;
 };
 /**
- * Hold a lease
- *   for `ttl_s` seconds from now, and add `amount` units; adding takes a key.
+ * Hold a
+ *   lease for `ttl_s` seconds from now, and add `amount` units; adding takes a key.
  */
 export type Extend = {
     op: "extend";
@@ -138,8 +138,8 @@ export type Extend = {
     key?: string;
 };
 /**
- * Count `amount` units of a lease as used and
- *   give back the rest.
+ * Count `amount` units of a lease as used
+ *   and give back the rest.
  */
 export type Commit = {
     op: "commit";
