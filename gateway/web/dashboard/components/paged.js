@@ -16,6 +16,7 @@ import { table, tableRow } from "./table.js";
  * @property {(row: Row) => string} [test]
  * @property {() => Node} empty what stands there without rows
  * @property {string} noun of a row, to count them
+ * @property {string} [nouns] of several
  * @property {AbortSignal} signal
  * @property {(rows: Row[]) => void} [shown] called when rows were added
  */
@@ -107,7 +108,8 @@ export class PagedTable {
   _told(rows, next) {
     this.rows = rows;
     this._next = next;
-    setText(this._count, `${counted(rows.length, this._about.noun)}${next === null ? "" : " so far"}`);
+    const { noun, nouns } = this._about;
+    setText(this._count, `${counted(rows.length, noun, nouns)}${next === null ? "" : " so far"}`);
     setShown(this._more, next !== null);
     setShown(this._foot, rows.length > 0);
   }

@@ -1,0 +1,62 @@
+/** A set of names: taken away one by one, added by typing. */
+
+import { h, KeyedList, setShown } from "../../dom.js";
+import { button } from "../../components/button.js";
+import { textField } from "../../components/field.js";
+import { icon } from "../../components/icon.js";
+import { suggestions } from "./known_names.js";
+
+/**
+ * @param {string} noun what they are
+ * @param {readonly string[]} given
+ * @param {boolean} locked whether they can only be looked at
+ */
+export function namesField(noun, given, locked) {
+  let held = [...given].sort();
+  const chips = h("ul", { class: "chips" });
+  const none = h("p", { class: "hint" }, "None.");
+  const plain = { spellcheck: "false", autocapitalize: "none" };
+  const added = textField(`Add a ${noun.toLowerCase()}`, { ...plain, test: "add-name" });
+  const show = (/** @type {string[]} */ names) => {
+    held = names;
+    list.show(held);
+    setShown(none, held.length === 0);
+    setShown(chips, held.length > 0);
+  };
+  const away = (/** @type {string} */ name) => {
+    show(held.filter((one) => one !== name));
+    added.input.focus();
+  };
+  const list = new KeyedList(
+    chips,
+    (/** @type {string} */ name) => name,
+    (name) => chip(name, locked ? null : away),
+  );
+  const add = () => {
+    const names = added.input.value.split(/[\s,]+/).filter(Boolean);
+    added.input.value = "";
+    show([...new Set([...held, ...names])].sort());
+    return held;
+  };
+  added.input.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && added.input.value.trim() !== "") {
+      event.preventDefault();
+      add();
+    }
+  });
+  const entry = h("div", { class: "names-add" }, added.element, button("Add", add, { test: "add-name-button" }));
+  show(held);
+  const suggest = (/** @type {string[]} */ names) => locked || suggestions(added.input, names);
+  // What is typed and was not added counts too.
+  return { element: h("div", { class: "form" }, chips, none, !locked && entry), read: add, suggest };
+}
+
+/**
+ * @param {string} name
+ * @param {((name: string) => void) | null} away `null`: it stays
+ */
+function chip(name, away) {
+  const about = { type: "button", class: "chip-remove", "aria-label": `Remove ${name}`, test: `remove-${name}` };
+  const remove = away && h("button", { ...about, onclick: () => away(name) }, icon("close"));
+  return { element: h("li", { class: "chip" }, h("code", null, name), remove), update: () => {} };
+}

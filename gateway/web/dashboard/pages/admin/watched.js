@@ -1,0 +1,51 @@
+/** Documents of others, watched while a page shows them. */
+
+/** @typedef {import("../../app.js").Context} Context */
+
+/**
+ * Watches a document until the page is left. The own one is watched all the time, and stays so.
+ *
+ * @param {Context} context
+ * @param {string} doc
+ * @param {(error: {code: string, message: string}) => void} refused
+ */
+export function watchDocument({ channel, signal }, doc, refused) {
+  if (doc === channel.principal) {
+    return;
+  }
+  // Without a connection it is watched with the next one.
+  const failed = (/** @type {any} */ error) => signal.aborted || error?.code === "disconnected" || refused(error);
+  channel.watch([doc]).catch(failed);
+  signal.addEventListener("abort", () => void channel.unwatch([doc]).catch(() => {}), { once: true });
+}
+
+/**
+ * Calls `act` when a document changed; at most once in `everyMs` where only use changed it.
+ *
+ * @param {Context} context
+ * @param {string} doc
+ * @param {AbortSignal} signal
+ * @param {() => void} act
+ * @param {number} [everyMs]
+ */
+export function onceChanged({ channel }, doc, signal, act, everyMs = 1000) {
+  let timer = 0;
+  let last = -Infinity;
+  const run = () => {
+    timer = 0;
+    last = performance.now();
+    act();
+  };
+  const stop = channel.on("change", (change) => {
+    if (change.doc === doc && timer === 0) {
+      const quiet = change.causes.some((cause) => cause !== "quota_usage");
+      const waitMs = quiet ? 0 : Math.max(0, last + everyMs - performance.now());
+      timer = setTimeout(run, waitMs);
+    }
+  });
+  const end = () => {
+    clearTimeout(timer);
+    stop();
+  };
+  signal.addEventListener("abort", end, { once: true });
+}
