@@ -52,8 +52,8 @@ import { SUBPROTOCOL } from "./wire.js";
  *
  *     const channel = new Channel("https://gateway.example.org", token);
  *     await channel.open();
- *     console.log(channel.can("can_use_voice"), channel.quotas.voice_minutes?.remaining);
- *     channel.on("change", (change) => console.log(change.doc, change.causes, change.patch));
+ *     show(channel.can("can_use_voice"), channel.quotas.voice_minutes?.remaining);
+ *     channel.on("change", (change) => show(change.doc, change.causes, change.patch));
  *
  * Opening waits until every watched document is there, at most `openTimeoutMs`, and rejects with `AuthFailed`,
  * `Disconnected`, or whatever else ends a channel for good. From then on the channel reconnects by itself; `freshness`
@@ -77,7 +77,7 @@ export class Channel {
     const world = makeEnvironment(WebSocket === undefined ? environment : { ...environment, WebSocket });
     if (typeof world.WebSocket !== "function") {
       throw new TypeError(
-        "there is no WebSocket here: use Node 22, or Node 20 with --experimental-websocket, or give the option WebSocket",
+        "there is no WebSocket here: use Node 22, or Node 20 with --experimental-websocket, or the option WebSocket",
       );
     }
     const endpoint = {
@@ -343,8 +343,8 @@ export class Channel {
   /**
    * Take `amount` units (1 to 2^31) of a quota, or of the pool of the organization `org`: all of them, or none.
    *
-   * The request survives reconnects and restarts: it is sent with the same `key` until it is answered, and charged once.
-   * What passes, `Unavailable` and `RateLimited`, is waited for within `timeoutMs`.
+   * The request survives reconnects and restarts: it is sent with the same `key` until it is answered, and charged
+   * once. What passes, `Unavailable` and `RateLimited`, is waited for within `timeoutMs`.
    *
    * Rejects with `QuotaExceeded`, `NotFound` (no such quota), `Forbidden`, `Conflict` (the key stands for another
    * request); after `timeoutMs` with `RequestTimeout`, `Disconnected`, or what passed not. With a `key` in the error it

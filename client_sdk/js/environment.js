@@ -4,7 +4,7 @@
  * Every part can be given, for tests; what is not given is taken from where the program runs.
  * @typedef {object} Environment
  * @property {typeof WebSocket | undefined} WebSocket
- * @property {() => number} now milliseconds of a clock that only goes forward, and counts the time that a computer slept
+ * @property {() => number} now milliseconds of a clock that only goes forward, and counts the time of sleep
  * @property {() => number} wallClock milliseconds since 1970
  * @property {(callback: () => void, delayMs: number) => unknown} setTimeout
  * @property {(timer: any) => void} clearTimeout

@@ -1,4 +1,4 @@
-/** What happens on one connection, in order, although proving a copy takes time: digests are computed asynchronously. */
+/** What happens on one connection, in order, although proving a copy takes time: digests come asynchronously. */
 
 import { revision } from "./document.js";
 

@@ -141,8 +141,8 @@ export class Lease {
   }
 
   /**
-   * End the lease: what was used counts, the rest is given back. It may be called again after an error that passes, like
-   * `RequestTimeout`: nothing is counted twice.
+   * End the lease: what was used counts, the rest is given back. It may be called again after an error that passes,
+   * like `RequestTimeout`: nothing is counted twice.
    * @returns {Promise<Balance>}
    */
   commit() {

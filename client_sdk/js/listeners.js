@@ -15,7 +15,11 @@ import { change } from "./events.js";
  * @property {Error | null} ended it is over for good; null when the application closed the channel
  */
 
-/** @typedef {{resolve: (result: IteratorResult<Change, undefined>) => void, reject: (error: unknown) => void}} Waiter */
+/**
+ * @typedef {object} Waiter Somebody waits for the next change.
+ * @property {(result: IteratorResult<Change, undefined>) => void} resolve
+ * @property {(error: unknown) => void} reject
+ */
 
 /**
  * An asynchronous iterator over changes that never holds more than one for each document.

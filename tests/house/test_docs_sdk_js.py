@@ -91,7 +91,7 @@ def test_every_field_is_described(file: str, name: str) -> None:
 
 def test_everything_there_is_to_listen_to_is_described() -> None:
     source = (PACKAGE / "listeners.js").read_text(encoding="utf-8")
-    typedef = source[source.index("@typedef {object} News") : source.index("/** @typedef {{resolve:")]
+    typedef = source[source.index("@typedef {object} News") : source.index("@typedef {object} Waiter")]
     kinds = re.findall(r"@property \{[^}]+\} (\w+)", typedef)
     assert [row[0] for row in SDK.rows("What happens")[: len(kinds)]] == [f"`{kind}`" for kind in kinds]
 

@@ -53,7 +53,7 @@ export type PageListener = {
 export type Environment = {
     WebSocket: typeof WebSocket | undefined;
     /**
-     * milliseconds of a clock that only goes forward, and counts the time that a computer slept
+     * milliseconds of a clock that only goes forward, and counts the time of sleep
      */
     now: () => number;
     /**

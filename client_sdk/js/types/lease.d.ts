@@ -73,8 +73,8 @@ export class Lease {
         key?: string | null;
     }): Promise<Balance>;
     /**
-     * End the lease: what was used counts, the rest is given back. It may be called again after an error that passes, like
-     * `RequestTimeout`: nothing is counted twice.
+     * End the lease: what was used counts, the rest is given back. It may be called again after an error that passes,
+     * like `RequestTimeout`: nothing is counted twice.
      * @returns {Promise<Balance>}
      */
     commit(): Promise<Balance>;

@@ -17,7 +17,11 @@ export function call<T>(callback: (news: T) => unknown, news: T, report: (error:
  * @property {ChannelError} trouble something went wrong that the channel deals with by itself
  * @property {Error | null} ended it is over for good; null when the application closed the channel
  */
-/** @typedef {{resolve: (result: IteratorResult<Change, undefined>) => void, reject: (error: unknown) => void}} Waiter */
+/**
+ * @typedef {object} Waiter Somebody waits for the next change.
+ * @property {(result: IteratorResult<Change, undefined>) => void} resolve
+ * @property {(error: unknown) => void} reject
+ */
 /**
  * An asynchronous iterator over changes that never holds more than one for each document.
  *
@@ -117,6 +121,9 @@ export type News = {
      */
     ended: Error | null;
 };
+/**
+ * Somebody waits for the next change.
+ */
 export type Waiter = {
     resolve: (result: IteratorResult<Change, undefined>) => void;
     reject: (error: unknown) => void;

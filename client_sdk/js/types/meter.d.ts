@@ -19,10 +19,10 @@ export function unitOf(key: string, unitMs: number, now: number): {
  *     const meter = new Meter(channel, "voice_minutes", { permission: "can_use_voice" });
  *     await meter.run(async (signal) => talk(signal));
  *
- * At the start of each unit of time it takes `amount` units, the first before the function begins. When that fails, when
- * `permission` is lost, or when the channel ends for good, it aborts the signal, and `run` rejects with `MeterStopped`. A
- * gateway that can not be asked, or does not answer, stops it after `graceMs`; until then the call goes on, and what is
- * due is asked for with the same key, so that nothing is charged twice.
+ * At the start of each unit of time it takes `amount` units, the first before the function begins. When that fails,
+ * when `permission` is lost, or when the channel ends for good, it aborts the signal, and `run` rejects with
+ * `MeterStopped`. A gateway that can not be asked, or does not answer, stops it after `graceMs`; until then the call
+ * goes on, and what is due is asked for with the same key, so that nothing is charged twice.
  *
  * A key that the SDK made says when the call began; the units of any other are those of the clock, each `unitMs` since
  * 1970, so that the first may be a short one.
