@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.core.quotas import period_bounds
-from tests.support.dashboard import admin_routes, own_routes, somebody
+from tests.support.dashboard import admin_routes, own_routes
 from tests.support.seed import Person, Seed, now_ms
+from tests.support.signed_in import cheap_hash
 
 PERMISSIONS = ("can_use_voice", "can_use_sms", "can_use_email")
 QUOTAS = {
@@ -57,23 +58,57 @@ def set_used(seed: Seed, owner: str, quota: str, used: int) -> int:
     return int(seed.foreign.execute("SELECT at FROM change_log WHERE doc = ? ORDER BY seq DESC LIMIT 1", owner)[0][0])
 
 
+COLLEAGUES = {
+    "alan": "Alan Turing",
+    "barbara": "Barbara Liskov",
+    "donald": "Donald Knuth",
+    "edsger": "Edsger Dijkstra",
+    "frances": "Frances Allen",
+    "john": "John Backus",
+    "katherine": "Katherine Johnson",
+    "margaret": "Margaret Hamilton",
+    "radia": "Radia Perlman",
+}
+
+
 def furnished(seed: Seed) -> Company:
-    """One person with all kinds of quotas, an administrator, an organization with a pool, and colleagues."""
-    plan = seed.plan(PERMISSIONS, QUOTAS)
-    role = seed.role(["reports.read"])
-    person = somebody(
-        seed, plan, name="Ada Lovelace", email=f"ada.{plan}@example.org", attributes='{"persona": "boss"}'
-    )
-    admin = somebody(seed, plan, name="Grace Hopper", is_admin=1)
-    others = seed.people(12, plan)
-    pool = seed.plan((), {"voice_minutes": (10_000, "month")})
-    members = {person.id: "admin", admin.id: "owner"} | {other.id: "member" for other in others[:4]}
-    organization = seed.organization(pool, members)
+    """One person with all kinds of quotas, an administrator, an organization with a pool, and colleagues: once in a
+    database, because everybody has the name that the documents show."""
     with seed.transaction():
+        for plan, name in (("pro", "Pro"), ("free", "Free"), ("team", "Team")):
+            seed.insert("plans", id=plan, name=name)
+        for quota, (limit, period) in QUOTAS.items():
+            seed.insert("plan_quotas", plan="pro", quota=quota, limit_value=limit, period=period)
+        for permission in PERMISSIONS:
+            seed.insert("plan_permissions", plan="pro", permission=permission)
+        seed.insert("plan_permissions", plan="free", permission="can_use_email")
+        seed.insert("plan_quotas", plan="free", quota="voice_minutes", limit_value=30, period="month")
+        seed.insert("plan_quotas", plan="team", quota="voice_minutes", limit_value=10_000, period="month")
+        seed.insert("roles", id="analyst", name="Analyst")
+        seed.insert("role_permissions", role="analyst", permission="reports.read")
+        ada = _member(seed, "ada", "Ada Lovelace", attributes='{"persona": "boss", "wake_word": "hey boss"}')
+        grace = _member(seed, "grace", "Grace Hopper", is_admin=1)
+        others = [_member(seed, id, name) for id, name in COLLEAGUES.items()]
+        seed.foreign.execute("UPDATE users SET plan = 'free' WHERE id > 'f' AND id <> 'grace'")
+        seed.insert("organizations", id="acme", name="Acme", plan="team")
+        for user in (ada, grace, *others[:4]):
+            role = {"ada": "admin", "grace": "owner"}.get(user.id, "member")
+            seed.insert("memberships", org_id="acme", user_id=user.id, role=role)
         for quota, (_, period) in QUOTAS.items():
-            use(seed, person.doc, quota, period, USED[quota])
-        use(seed, f"org:{organization}", "voice_minutes", "month", 4100)
-        seed.insert("user_roles", user_id=person.id, role=role)
-        seed.insert("user_permissions", user_id=person.id, permission="can_use_fax", effect="deny")
-        seed.token(person.id)
-    return Company(person, admin, plan, role, organization, others)
+            use(seed, ada.doc, quota, period, USED[quota])
+        use(seed, "org:acme", "voice_minutes", "month", 4100)
+        seed.insert("user_roles", user_id="ada", role="analyst")
+        seed.insert("user_permissions", user_id="ada", permission="can_use_fax", effect="deny")
+        seed.foreign.execute("UPDATE api_tokens SET name = 'Kitchen speaker' WHERE user_id = 'ada'")
+        spare = seed.token("ada")
+        seed.foreign.execute("UPDATE api_tokens SET name = 'Car' WHERE id = ?", spare.id)
+    return Company(ada, grace, "pro", "analyst", "acme", others)
+
+
+def _member(seed: Seed, user: str, name: str, **columns: Any) -> Person:
+    """A user called `user` on the plan pro, who can sign in and has a token."""
+    email = f"{user}@example.org"
+    own = {"username": user, "name": name, "email": email, "plan": "pro", "password_hash": cheap_hash()}
+    seed.insert("users", id=user, **own, **columns)
+    token = seed.token(user)
+    return Person(user, "pro", token.id, token.text)
