@@ -1,11 +1,18 @@
 /**
  * Building and changing the page. Text only ever becomes text nodes and attributes, never markup.
  *
- * For tests, `data-test` stands on: `sign-in`, `sign-in-name`, `sign-in-password`, `sign-in-submit`, `sign-in-reason`,
- * `freshness` (with `data-state`), `user-menu`, `sign-out`, `theme`, `identity-name`, `identity-plan`, `quota-NAME`
- * (its bar has `data-part="bar"`, its figure `data-part="figure"`), `permission-NAME` (with `data-held`), `session-ID`,
- * `token-ID`, `new-token`, `new-token-secret`, `organization-ID`, `pool-ID-NAME`, `member-ID`, `account-form`,
- * `password-form`, `confirm`, `cancel`, `toast`, `announcer`, `retry`, `problem`.
+ * For tests, `data-test` stands on:
+ * - signing in: `sign-in` `sign-in-name` `sign-in-password` `sign-in-submit` `sign-in-reason`
+ * - around the pages: `freshness` (with `data-state`), `theme`, `user-menu`, `sign-out`, `announcer`, `toast`
+ * - everywhere: `problem` (what went wrong), `retry`, `confirm`, `cancel`
+ * - overview: `identity` `identity-name` `identity-plan`, `quota-NAME` (with `data-level`; in it `data-part="bar"` and
+ *   `data-part="figure"`), `permission-NAME` (with `data-held`: `held`, `gained`, `lost`)
+ * - security: `session-ID` `sign-out-everywhere`, `token-ID` `new-token` `new-token-form` `new-token-name`
+ *   `new-token-ends` `new-token-narrow` `new-token-submit` `new-token-secret` `new-token-done`
+ * - organizations: `organization-ID` `pool-ID-NAME` `member-ID` `leave` `add-member` `add-member-user`
+ *   `add-member-role` `add-member-submit`
+ * - account: `account-form` `account-name` `account-email` `account-timezone` `account-save`, `password-form`
+ *   `password-old` `password-new` `password-again` `password-save`
  */
 
 /** @typedef {Node | string | number | null | undefined | false | readonly any[]} Child  lists are of such too */
