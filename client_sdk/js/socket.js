@@ -21,7 +21,7 @@ export class Connection {
   /** @type {((event: Event) => void) | null} */
   #feed;
   /** @type {WebSocket | null} */
-  #socket = null;
+  #socket = null; // there is none before `open`, and none when it is gone
   /** @type {unknown} */
   #timer = null;
   /** @type {() => void} */
@@ -86,7 +86,6 @@ export class Connection {
   close(code, reason) {
     this.#feed = null;
     if (this.#socket === null) {
-      this.#forget();
       return;
     }
     this.#timer ??= this.#environment.setTimeout(() => this.#forget(), this.#endpoint.closeTimeoutMs);
@@ -122,6 +121,7 @@ export class Connection {
     for (const [name, listener] of Object.entries(this.#listeners)) {
       this.#socket?.removeEventListener(name, listener);
     }
+    this.#socket = null;
     this.#settle();
   }
 }

@@ -9,7 +9,7 @@ import pytest
 from tests.support.node import run_node
 
 HERE = Path(__file__).parent / "js"
-FILES = ("channel", "channel_ends", "environment", "lease", "meter")
+FILES = ("channel", "channel_ends", "channel_noise", "environment", "lease", "meter")
 
 
 @pytest.mark.parametrize("file", FILES)
