@@ -28,7 +28,7 @@ def findings(page: Page, *impacts: str) -> list[dict[str, Any]]:
 
 _SMALL = """least => [...document.querySelectorAll("button, a[href], input, select, textarea, summary, [role=button]")]
   .filter(element => element.checkVisibility({visibilityProperty: true, opacityProperty: true}))
-  .filter(element => getComputedStyle(element).display !== "inline" && element.type !== "hidden")
+  .filter(element => getComputedStyle(element).display !== "inline" && !element.matches("[type=hidden], .skip"))
   .map(element => ({element, box: (element.closest("label") ?? element).getBoundingClientRect()}))
   .filter(({box}) => box.width > 1 && box.height > 1 && box.bottom > 0)
   .filter(({box}) => Math.min(box.width, box.height) < least - 0.5)
