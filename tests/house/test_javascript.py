@@ -78,7 +78,10 @@ def test_the_dashboard_loads_nothing_from_elsewhere_and_writes_no_markup() -> No
         assert INJECTING.search(code) is None, name(path)
 
 
-IMPORTED = re.compile(r"""^\s*(?:import|export)\b[^;"']*?["']([^"']+)["']|\bimport\(["']([^"']+)["']\)""", re.MULTILINE)
+IMPORTED = re.compile(
+    r"""^\s*(?:(?:import|export)\b[^;"'()]*?\bfrom\s*|import\s*)["']([^"']+)["']|\bimport\(["']([^"']+)["']\)""",
+    re.MULTILINE,
+)
 
 
 def test_imports_are_of_files_that_are_there() -> None:
@@ -94,3 +97,19 @@ def test_imports_are_of_files_that_are_there() -> None:
             if not module.startswith(".") or not target.is_file() or root not in target.parents:
                 wrong.append(f"{name(path)} imports {module}")
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'import x from "left-pad";',
+        'import "left-pad";',
+        'import {\n  a,\n  b,\n} from "left-pad";',
+        'export * from "left-pad";',
+        "export {\n  a,\n} from 'left-pad';",
+        'const a = await import("left-pad");',
+        '/** @typedef {import("left-pad").A} A */',
+    ],
+)
+def test_every_way_to_import_is_seen(text: str) -> None:
+    assert [match[1] or match[2] for match in IMPORTED.finditer(text)] == ["left-pad"]
