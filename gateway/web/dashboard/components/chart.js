@@ -12,7 +12,10 @@ import { timeOfDay } from "../format.js";
 const HEIGHT = 190;
 const EDGE = { left: 58, right: 10, top: 10, bottom: 22 };
 const TICKS = 4;
-const MINUTE_MS = 60_000;
+const LEAST_SPAN_MS = 60_000;
+/** Between two labels of the time, in milliseconds. */
+const STEPS_MS = [15_000, 30_000, 60_000, 120_000];
+const LABEL_WIDTH = 72;
 const ROWS = 30;
 
 /**
@@ -20,7 +23,7 @@ const ROWS = 30;
  * @property {string} title
  * @property {string} lead one sentence of what it shows
  * @property {(value: number) => string} format a value with its unit
- * @property {number} spanMs how much time is shown
+ * @property {number} spanMs how much time is shown at the most
  * @property {number} leastStep between two lines of the grid
  * @property {string} test
  */
@@ -91,9 +94,9 @@ export class LineChart {
 
   /** @param {PointerEvent} event */
   _point(event) {
-    const { end } = this._scale();
+    const { end, span } = this._scale();
     const x = event.clientX - this._plot.getBoundingClientRect().left - EDGE.left;
-    const at = end - this._about.spanMs * (1 - x / this._inner());
+    const at = end - span * (1 - x / this._inner());
     let best = null;
     for (const [index, sample] of this._samples.entries()) {
       if (best === null || Math.abs(sample.at - at) < Math.abs(this._samples[best].at - at)) {
@@ -122,12 +125,14 @@ export class LineChart {
 
   _scale() {
     const end = this._samples.at(-1)?.at ?? Date.now();
+    const seen = end - (this._samples[0]?.at ?? end);
+    const span = Math.min(Math.max(seen, LEAST_SPAN_MS), this._about.spanMs);
     const values = this._samples.flatMap(({ values }) => this._names.map((name) => values[name] ?? 0));
     const step = Math.max(niceStep(Math.max(...values, 0) / TICKS), this._about.leastStep);
     const top = step * Math.max(TICKS, Math.ceil(Math.max(...values, 0) / step));
-    const x = (/** @type {number} */ at) => EDGE.left + this._inner() * (1 - (end - at) / this._about.spanMs);
+    const x = (/** @type {number} */ at) => EDGE.left + this._inner() * (1 - (end - at) / span);
     const y = (/** @type {number} */ value) => HEIGHT - EDGE.bottom - (HEIGHT - EDGE.top - EDGE.bottom) * (value / top);
-    return { end, step, top, x, y };
+    return { end, span, step, top, x, y };
   }
 
   _draw() {
@@ -142,7 +147,7 @@ export class LineChart {
   }
 
   /** @param {ReturnType<LineChart["_scale"]>} scale */
-  _axes({ end, step, top, x, y }) {
+  _axes({ end, span, step, top, x, y }) {
     const drawn = [];
     for (let value = 0; value <= top + step / 2; value += step) {
       const at = Math.round(y(value)) + 0.5;
@@ -155,21 +160,22 @@ export class LineChart {
         ),
       );
     }
-    for (let ago = 0; ago <= this._about.spanMs; ago += MINUTE_MS) {
-      const anchor = ago === 0 ? "end" : ago === this._about.spanMs ? "start" : "middle";
-      const label = ago === 0 ? "now" : `−${ago / MINUTE_MS} min`;
-      drawn.push(svg("text", { class: "chart-text", x: x(end - ago), y: HEIGHT - 5, "text-anchor": anchor }, label));
+    const between = STEPS_MS.find((one) => (one / span) * this._inner() >= LABEL_WIDTH) ?? span;
+    for (let ago = 0; ago <= span; ago += between) {
+      const anchor = ago === 0 ? "end" : "middle";
+      const attributes = { class: "chart-text", x: x(end - ago), y: HEIGHT - 5, "text-anchor": anchor };
+      drawn.push(svg("text", attributes, agoWords(ago)));
     }
     return drawn;
   }
 
   /** @param {string} name @param {ReturnType<LineChart["_scale"]>} scale */
-  _path(name, { end, x, y }) {
+  _path(name, { end, span, x, y }) {
     let path = "";
     let drawing = false;
     for (const [index, { at, values }] of this._samples.entries()) {
       const value = values[name] ?? null;
-      if (value === null || end - at > this._about.spanMs) {
+      if (value === null || end - at > span) {
         drawing = false;
         continue;
       }
@@ -247,6 +253,14 @@ export class LineChart {
       h("table", { class: "chart-figures" }, caption, h("thead", null, h("tr", null, head)), h("tbody", null, cells)),
     );
   }
+}
+
+/** @param {number} ms */
+function agoWords(ms) {
+  if (ms === 0) {
+    return "now";
+  }
+  return ms % 60_000 === 0 ? `−${ms / 60_000} min` : `−${ms / 1000} s`;
 }
 
 /**

@@ -22,9 +22,37 @@ export function differences(before, after, path = "") {
       return [{ path, before, after }];
     }
     const names = [...new Set([...Object.keys(old ?? {}), ...Object.keys(now ?? {})])].sort();
-    return names.flatMap((name) => differences(old?.[name], now?.[name], path === "" ? name : `${path}.${name}`));
+    const found = names.flatMap((name) =>
+      differences(old?.[name], now?.[name], path === "" ? name : `${path}.${name}`),
+    );
+    const bare = found.length === 0 && (old === null) !== (now === null) && path !== "";
+    return bare ? [{ path, before, after }] : found;
   }
-  return JSON.stringify(before) === JSON.stringify(after) ? [] : [{ path, before, after }];
+  if (isNames(before) && isNames(after)) {
+    return ofNames(before, after, path);
+  }
+  const same = JSON.stringify(before ?? null) === JSON.stringify(after ?? null);
+  return same ? [] : [{ path, before, after }];
+}
+
+/** @param {unknown} value @returns {value is string[]} */
+function isNames(value) {
+  return Array.isArray(value) && value.every((one) => typeof one === "string");
+}
+
+/**
+ * What was taken out of a list of names, and what came into it.
+ *
+ * @param {string[]} before
+ * @param {string[]} after
+ * @param {string} path
+ * @returns {Difference[]}
+ */
+function ofNames(before, after, path) {
+  const lost = before.filter((name) => !after.includes(name));
+  const gained = after.filter((name) => !before.includes(name));
+  const shown = (/** @type {string[]} */ names) => (names.length > 0 ? names.join(", ") : undefined);
+  return lost.length + gained.length > 0 ? [{ path, before: shown(lost), after: shown(gained) }] : [];
 }
 
 /** @param {unknown} value @returns {Record<string, unknown> | null} */
@@ -71,7 +99,6 @@ function line({ path, before, after }) {
     path !== "" && h("code", { class: "diff-path" }, path),
     !isNothing(before) && h("del", { class: "diff-before" }, inShort(before)),
     !isNothing(after) && h("ins", { class: "diff-after" }, inShort(after)),
-    isNothing(after) && isNothing(before) && h("span", null, "none"),
   );
 }
 

@@ -11,6 +11,7 @@ import { documentLink } from "./changes.js";
 import { onceTyped } from "./search_field.js";
 
 const PAGE = 50;
+const FIXED = ["id", "created_at", "updated_at"];
 const LEAD = "Who did what, when and from where. Attempts of those who may not are counted, not written down.";
 const ACTIONS = [
   "session.login",
@@ -94,5 +95,13 @@ function what({ action, outcome, at }) {
 /** @param {any} entry */
 function changed({ before, after }) {
   const nothing = before === null && after === null;
-  return nothing ? h("span", { class: "cell-more" }, "–") : differenceView(before, after);
+  return nothing ? h("span", { class: "cell-more" }, "–") : differenceView(told(before, after), after);
+}
+
+/** What it was before, without what never changes and is not told afterwards. @param {any} before @param {any} after */
+function told(before, after) {
+  if (before === null || after === null) {
+    return before;
+  }
+  return Object.fromEntries(Object.entries(before).filter(([name]) => name in after || !FIXED.includes(name)));
 }

@@ -6,7 +6,6 @@ import { choiceField, form, textField } from "../../components/field.js";
 import { loading } from "../../components/loading.js";
 import { HERE, momentField } from "../../components/moment_field.js";
 import { tellingButton } from "../../components/telling_button.js";
-import { toast } from "../../components/toast.js";
 import { knownNames, suggestions } from "./known_names.js";
 import { permissionExplained } from "./explanation.js";
 import { mayWatchUsers } from "./rights.js";
@@ -74,7 +73,7 @@ function grantForm(subject, name, close) {
     const body = { effect: effect.input.value, starts_at: starts.moment(), expires_at: ends.moment() };
     const title = `${body.effect === "allow" ? "Grant" : "Deny"} ${wanted}`;
     await subject.edit(title, () => context.api.put(subject.path("permissions", wanted), body));
-    toast(`${wanted} was ${body.effect === "allow" ? "granted" : "denied"}.`);
+    subject.tell(`${wanted} was ${body.effect === "allow" ? "granted" : "denied"}.`);
     close();
   };
   const remove = own !== null && removeButton(subject, own.permission, close);
@@ -95,7 +94,7 @@ function removeButton(subject, name, close) {
   const path = subject.path("permissions", name);
   const remove = async () => {
     await subject.edit(`Leave ${name} to plan and roles`, () => subject.context.api.delete(path));
-    toast(`${name} is left to plan and roles.`);
+    subject.tell(`${name} is left to plan and roles.`);
     close();
   };
   return tellingButton("Leave it to plan and roles", remove, { kind: "quiet-danger", test: "grant-remove" });

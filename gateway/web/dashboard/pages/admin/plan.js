@@ -124,8 +124,11 @@ class PlanEditor {
       toast("There is nothing to save.");
       return;
     }
-    const preview = await this._context.api.post(`${this._path}/preview`, patch);
-    await reviewDialog(this._context, this._plan, patch, preview, () => this._save(patch));
+    const { body, etag } = await this._context.api.request("POST", `${this._path}/preview`, { body: patch });
+    if (etag !== null && etag !== this._etag) {
+      throw await this._overtaken();
+    }
+    await reviewDialog(this._context, this._plan, patch, body, () => this._save(patch));
   }
 
   /** @param {Record<string, any>} patch */
@@ -140,13 +143,19 @@ class PlanEditor {
       if (!(error instanceof ApiError) || error.status !== 412) {
         throw error;
       }
-      const { body, etag } = await api.request("GET", this._path);
-      replace(
-        this._notice,
-        overtaken("this plan", this._plan, body, () => this._taken(body, etag)),
-      );
-      throw new ApiError(412, error.code, "Nothing was saved: somebody else changed this plan since you opened it.");
+      throw await this._overtaken();
     }
+  }
+
+  /** Shows what somebody else made of the plan; what to throw. */
+  async _overtaken() {
+    const { body, etag } = await this._context.api.request("GET", this._path);
+    replace(
+      this._notice,
+      overtaken("this plan", this._plan, body, () => this._taken(body, etag)),
+    );
+    this._notice.scrollIntoView({ block: "center" });
+    return new ApiError(412, "precondition_failed", "Nothing was saved: somebody else changed this plan meanwhile.");
   }
 
   /** @param {any} plan @param {string | null} etag */

@@ -14,6 +14,7 @@ import { limitWords } from "./explanation.js";
  *
  * @typedef {object} Preview
  * @property {number} users on the plan
+ * @property {number} organizations on the plan
  * @property {number} connected
  * @property {{gained: Record<string, Touched>, lost: Record<string, Touched>}} permissions
  * @property {Record<string, QuotaChange>} quotas
@@ -62,6 +63,8 @@ function previewView(plan, patch, preview) {
       h("strong", null, figure(preview.connected)),
       " of them connected to this node now: those are told at once.",
     ),
+    preview.organizations > 0 &&
+      h("p", null, `Its quotas are the pools of ${counted(preview.organizations, "organization")} besides.`),
     over > 0 &&
       note(
         "warning",

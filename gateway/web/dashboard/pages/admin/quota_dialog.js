@@ -7,7 +7,6 @@ import { loading } from "../../components/loading.js";
 import { HERE, momentField } from "../../components/moment_field.js";
 import { tabs } from "../../components/tabs.js";
 import { tellingButton } from "../../components/telling_button.js";
-import { toast } from "../../components/toast.js";
 import { quotaExplained } from "./explanation.js";
 import { knownNames, suggestions } from "./known_names.js";
 import { limitFields } from "./limit_fields.js";
@@ -73,7 +72,7 @@ function overrideForm(subject, name, close) {
     }
     const body = { ...wanted, starts_at: starts.moment(), expires_at: ends.moment() };
     await subject.edit(`Override ${quota}`, () => context.api.put(subject.path("quotas", quota), body));
-    toast(`${quota} was overridden.`);
+    subject.tell(`${quota} was overridden.`);
     close();
   };
   const remove = own !== null && removeButton(subject, own.quota, close);
@@ -89,7 +88,7 @@ function removeButton(subject, name, close) {
   const path = subject.path("quotas", name);
   const remove = async () => {
     await subject.edit(`Leave ${name} to the plan`, () => subject.context.api.delete(path));
-    toast(`${name} is left to the plan.`);
+    subject.tell(`${name} is left to the plan.`);
     close();
   };
   return tellingButton("Leave it to the plan", remove, { kind: "quiet-danger", test: "override-remove" });
@@ -128,7 +127,7 @@ function adjustForm(subject, name, close) {
     const body = { [way.input.value]: units, reason: why };
     const path = subject.path("quotas", name, "adjust");
     await subject.edit(`Adjust ${name}`, () => subject.context.api.post(path, body));
-    toast(`${name} was adjusted.`);
+    subject.tell(`${name} was adjusted.`);
     close();
   };
   const row = h("div", { class: "form-row" }, way.element, number.element);

@@ -1,5 +1,6 @@
 /** The user that a page is about. */
 
+import { toast } from "../../components/toast.js";
 import { EditLog } from "./edit_log.js";
 import { mayWriteUser } from "./rights.js";
 
@@ -65,6 +66,13 @@ export class Subject {
     if (this.context.session.may("users.write")) {
       this.grants = await this.context.api.get(this.path("grants"), { signal: this.context.signal });
       this._listeners.forEach((callback) => callback());
+    }
+  }
+
+  /** Tells that something was done, where the log does not stand beside it. @param {string} text */
+  tell(text) {
+    if (window.matchMedia("(max-width: 1180px)").matches) {
+      toast(text);
     }
   }
 

@@ -128,13 +128,15 @@ function identityCard(subject, title) {
 }
 
 /** @param {Context} context @param {string} id */
-function connectedMark({ api, session, signal }, id) {
+function connectedMark(context, id) {
+  const { api, session, signal } = context;
   if (!isAdmin(session)) {
     return null;
   }
   const presence = new Presence(api, signal);
   const mark = presence.mark(id);
   setTimeout(() => signal.aborted || void presence.ask());
+  onceChanged(context, `user:${id}`, signal, () => void presence.ask(), 2000);
   return mark;
 }
 

@@ -131,7 +131,7 @@ class Account {
       };
       const { seq, ...user } = await this._subject.edit(`Change ${Object.keys(changed).join(", ")}`, send);
       this._taken(user);
-      toast(`Saved, with commit ${seq}.`);
+      this._subject.tell(`Saved, with commit ${seq}.`);
     } catch (error) {
       if (error instanceof ApiError && error.status === 412) {
         await this._compare(true);

@@ -11,6 +11,8 @@ import { permissionDialog } from "./permission_dialog.js";
 /** @typedef {import("./subject.js").Grants["permissions"][number]} Grant */
 /** @typedef {{name: string, held: boolean, grant: Grant | null}} Row */
 
+const MANY = 12;
+
 /** @param {Subject} subject */
 export function permissionsSection(subject) {
   const { context, doc, mayWrite } = subject;
@@ -30,6 +32,7 @@ export function permissionsSection(subject) {
     setText(count, held);
     setMark(count, "aria-label", `${counted(held, "permission")} held`);
     setShown(none, rows.length === 0);
+    setShown(search.input, rows.length > MANY || search.input.value !== "");
   };
   subject.onGrants(draw);
   context.live.document(draw, context.signal, doc);

@@ -8,7 +8,6 @@ import { choiceField, form } from "../../components/field.js";
 import { card, emptyState, pill } from "../../components/layout.js";
 import { momentField } from "../../components/moment_field.js";
 import { table } from "../../components/table.js";
-import { toast } from "../../components/toast.js";
 import { knownNames } from "./known_names.js";
 
 /** @typedef {import("./subject.js").Subject} Subject */
@@ -76,7 +75,7 @@ async function roleDialog(subject) {
     const name = role.input.value;
     const path = subject.path("roles", name);
     await subject.edit(`Give the role ${name}`, () => context.api.put(path, { expires_at: ends.moment() }));
-    toast(`The role ${name} was given.`);
+    subject.tell(`The role ${name} was given.`);
     opened.close();
   };
   const content =
