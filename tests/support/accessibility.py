@@ -28,7 +28,7 @@ def findings(page: Page, *impacts: str) -> list[dict[str, Any]]:
 
 _SMALL = """least => [...document.querySelectorAll("button, a[href], input, select, textarea, summary, [role=button]")]
   .filter(element => element.checkVisibility({visibilityProperty: true, opacityProperty: true}))
-  .filter(element => getComputedStyle(element).display !== "inline" && !element.matches("[type=hidden], .skip"))
+  .filter(element => getComputedStyle(element).display !== "inline" && !element.matches("[type=hidden], .skip, td a"))
   .map(element => ({element, box: (element.closest("label") ?? element).getBoundingClientRect()}))
   .filter(({box}) => box.width > 1 && box.height > 1 && box.bottom > 0)
   .filter(({box}) => Math.min(box.width, box.height) < least - 0.5)
@@ -36,7 +36,8 @@ _SMALL = """least => [...document.querySelectorAll("button, a[href], input, sele
 
 
 def small_targets(page: Page, least: int = 44) -> list[str]:
-    """What can be pressed and is smaller than `least` CSS pixels; links within text are left out."""
+    """What can be pressed and is smaller than `least` CSS pixels; links within text and tables are
+    left out."""
     found: list[str] = page.evaluate(_SMALL, least)
     return found
 
