@@ -2,7 +2,7 @@
 
 import { h, KeyedList, setMark, setShown, setText } from "../../dom.js";
 import { inWords } from "../../api.js";
-import { counted, figure, timeOfDay, wholeMoment } from "../../format.js";
+import { counted, figure, timeOfDay } from "../../format.js";
 import { nextFrame } from "../../frame.js";
 import { link } from "../../router.js";
 import { button } from "../../components/button.js";
@@ -12,14 +12,16 @@ import { searchField } from "./search_field.js";
 /** @typedef {{seq: number, doc: string, cause: string, at: string}} Change */
 
 const KEPT = 2000;
-const SHOWN = 200;
+const SHOWN = 100;
 const PAGE = 200;
 const WAIT_S = 20;
 const TIMEOUT_MS = 40_000;
 const PACE_MS = 100;
+/** After a full answer: nobody reads as fast, and the page has other things to do. */
+const SLOW_PACE_MS = 1000;
 const RETRY_MS = 3000;
 /** Full answers after which the log is too fast to be read: the newest rows follow, and those between are left out. */
-const MOST_FULL = 5;
+const MOST_FULL = 2;
 
 const CAUSES = [
   "profile",
@@ -117,7 +119,7 @@ class ChangeLog {
         this._took(answer, skipping || answer.missed ? after : null);
         after = answer.next;
         await this._whenWanted();
-        await this._pauseFor(PACE_MS);
+        await this._pauseFor(answer.items.length === PAGE ? SLOW_PACE_MS : PACE_MS);
       } catch (error) {
         this._signal.aborted || this._tell(inWords(error), "bad");
         await this._pauseFor(RETRY_MS);
@@ -182,12 +184,12 @@ class ChangeLog {
 function changeTable(body) {
   const head = ["Seq", "Document", "Cause", "Time"].map((title) => h("th", { scope: "col" }, title));
   const caption = h("caption", { class: "visually-hidden" }, "Changes, the newest first");
-  return h("table", { class: "table table-dense" }, caption, h("thead", null, h("tr", null, head)), body);
+  return h("table", { class: "table table-dense table-fixed" }, caption, h("thead", null, h("tr", null, head)), body);
 }
 
 /** @param {Change} change @returns {import("../../dom.js").Part<Change>} */
 function changeView({ seq, doc, cause, at }) {
-  const time = h("time", { datetime: at, title: wholeMoment(at) }, timeOfDay(at));
+  const time = h("time", { datetime: at, title: at }, timeOfDay(at));
   const element = h(
     "tr",
     { test: `change-${seq}` },

@@ -28,6 +28,7 @@ const PATIENCE_MS = 4000;
  * @property {number | null} seq
  * @property {readonly string[]} causes
  * @property {unknown} patch
+ * @property {number} times how many updates are told in one entry: of use the last one is shown
  */
 
 /** @typedef {{seq: number, causes: readonly string[], patch: unknown, kind: string, at: number}} Update */
@@ -44,7 +45,7 @@ export class EditLog {
     this._early = [];
     this._keys = 0;
     this._signal = context.signal;
-    this._rows = h("ol", { class: "edits", role: "log", "aria-label": "Live log", "aria-live": "off" });
+    this._rows = h("ol", { class: "edits", "aria-label": "Edits and updates, the newest first" });
     this._list = new KeyedList(this._rows, (entry) => String(entry.key), entryView);
     this._none = emptyState(
       "changes",
@@ -103,6 +104,7 @@ export class EditLog {
       seq: null,
       causes: [],
       patch: null,
+      times: 0,
     };
     this._entries.unshift(entry);
     this._entries.length = Math.min(this._entries.length, MOST);
@@ -153,8 +155,12 @@ export class EditLog {
 
   /** @param {Update} update */
   _foreign({ seq, causes, patch, kind }) {
-    const entry = this._add(kind === "gone" ? "Gone" : "Changed elsewhere", "other");
-    Object.assign(entry, { seq, causes, patch });
+    const use = causes.length === 1 && causes[0] === "quota_usage";
+    const newest = this._entries[0];
+    const again = use && newest?.title === "Used" ? newest : null;
+    const entry = again ?? this._add(kind === "gone" ? "Gone" : use ? "Used" : "Changed elsewhere", "other");
+    Object.assign(entry, { seq, causes, patch, times: entry.times + 1, at: new Date() });
+    nextFrame(this._draw);
   }
 
   /** @param {Entry} entry */
@@ -180,15 +186,17 @@ const SAID = {
 };
 
 /** @param {Entry} entry @returns {import("../../dom.js").Part<Entry>} */
-function entryView({ title, at }) {
+function entryView({ title }) {
+  const time = h("time");
   const state = h("p", { class: "edit-state" });
   const causes = h("p", { class: "edit-causes" });
   const patch = h("pre", { class: "edit-patch" });
   const more = h("details", { open: true }, h("summary", null, "Patch"), patch);
-  const head = h("p", { class: "edit-head" }, h("strong", null, title), h("time", null, timeOfDay(at)));
+  const head = h("p", { class: "edit-head" }, h("strong", null, title), time);
   const element = h("li", { class: "edit" }, head, state, causes, more);
   const update = (/** @type {Entry} */ entry) => {
     setMark(element, "data-state", entry.state);
+    setText(time, timeOfDay(entry.at));
     setText(state, inWords(entry));
     setText(causes, entry.causes.length > 0 ? `Causes: ${entry.causes.join(", ")}` : "");
     setShown(causes, entry.causes.length > 0);
@@ -199,11 +207,12 @@ function entryView({ title, at }) {
 }
 
 /** @param {Entry} entry */
-function inWords({ state, seq, answeredMs, arrivedMs }) {
+function inWords({ state, seq, answeredMs, arrivedMs, times }) {
   if (state === "shown") {
     return `Commit ${figure(seq ?? 0)} · update after ${inMs(arrivedMs)} · answer after ${inMs(answeredMs)}`;
   }
-  return state === "other" ? `Exact up to commit ${figure(seq ?? 0)}` : SAID[state];
+  const several = times > 1 ? `${figure(times)} updates so far, ` : "";
+  return state === "other" ? `${several || "Update, "}exact up to commit ${figure(seq ?? 0)}` : SAID[state];
 }
 
 /** @param {number | null} ms */

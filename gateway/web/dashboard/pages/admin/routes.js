@@ -1,4 +1,20 @@
-/** The pages for administrators, and for whoever was given a part of administration. */
+/**
+ * The pages for administrators, and for whoever was given a part of administration.
+ *
+ * For tests, `data-test` stands besides those of `dom.js` on: rows `user-ID`, `plan-ID`, `role-ID`, `organization-ID`,
+ * `member-ID`, `session-ID`, `token-ID`, `node-NAME`, `change-SEQ`, `audit-ID`, and `more` for the next page; of the
+ * users `user-search`, `new-user`, `make-user`; of one user `user-identity`, `user-plan`, `user-status`, `edit-log`
+ * (its entries have `data-state`), `permission-NAME` (`data-held`: `held`, `denied`, `not-held`), `grant`,
+ * `grant-name`, `grant-effect`, `grant-apply`, `grant-remove`, `verdict`, `quota-NAME`, `open-NAME`, `override`,
+ * `override-name`, `limit`, `override-apply`, `override-remove`, `adjust-units`, `adjust-reason`, `adjust-apply`,
+ * `give-role`, `role-choice`, `role-give`, `account`, `account-name`, `account-status`, `account-plan`,
+ * `account-save`, `overtaken`, `reload`, `credentials`, `end-all`, `delete-user`; of a plan `new-plans`, `plan-id`,
+ * `plan-name`, `plan-permissions`, `plan-quotas`, `add-name`, `add-name-button`, `remove-NAME`, `add-quota`,
+ * `plan-quota-NAME`, `limit-NAME`, `plan-save`, `delete-plan`, `preview`, `preview-gained-NAME`, `preview-lost-NAME`,
+ * `preview-quota-NAME`; of the rest `pool-NAME`, `session-user`, `refresh`, `follow-state`, `pause`, `filter-doc`,
+ * `filter-cause`, `audit-user`, `audit-action`, `audit-since`, and the charts `chart-connected`, `chart-pushes`,
+ * `chart-latency`, `chart-http`, `chart-ended`.
+ */
 
 import { isAdmin, mayReadOrganizations, mayReadPlans, mayReadRoles, mayReadUsers } from "./rights.js";
 
