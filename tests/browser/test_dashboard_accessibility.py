@@ -15,12 +15,14 @@ from tests.support.seed import Seed
 from tests.support.signed_in import PASSWORD
 
 Scheme = Literal["light", "dark"]
-LOOKS: dict[str, tuple[Scheme, Any]] = {
-    "light desktop": ("light", DESKTOP),
-    "dark desktop": ("dark", DESKTOP),
-    "light phone": ("light", PHONE),
-    "dark phone": ("dark", PHONE),
+CONTRAST = ("color-contrast",)
+LOOKS: dict[str, tuple[Scheme, Any, tuple[str, ...]]] = {
+    "light desktop": ("light", DESKTOP, ()),
+    "dark desktop": ("dark", DESKTOP, CONTRAST),
+    "light phone": ("light", PHONE, CONTRAST),
+    "dark phone": ("dark", PHONE, ()),
 }
+"""A size by all rules once; what the other scheme changes besides is colours."""
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +33,12 @@ def company(seed: Seed) -> Company:
 def look(visit: Visit, where: str) -> list[str]:
     """What is wrong with the page in each look."""
     wrong = []
-    for name, (scheme, size) in LOOKS.items():
+    for name, (scheme, size, rules) in LOOKS.items():
         visit.page.set_viewport_size(size)
         visit.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         visit.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         visit.page.evaluate(STILL)
-        wrong += [f"{where}, {name}: {one}" for one in findings(visit.page)]
+        wrong += [f"{where}, {name}: {one}" for one in findings(visit.page, *rules)]
     for size in (PHONE, SMALL_PHONE):
         visit.page.set_viewport_size(size)
         wrong += [f"{where}, {size['width']} wide: {one}" for one in visit.too_wide()]

@@ -22,9 +22,8 @@ MARKUP = (
 )
 ADDRESSES = (f"javascript:{RAN}", "data:text/html,<script>parent.ran=1</script>", "//example.org/x")
 TURNED = "\u202egnihtyna \u2066\u2067 \u200f\u061c\u0301\u0301\u0301\u0301"
-LONG = "W" * 10_000
-TEXTS = {"markup": "".join(MARKUP), **dict(zip(("script", "data", "host"), ADDRESSES, strict=True)), "turned": TURNED}
-TEXTS["long"] = LONG
+TEXTS = {"markup": "".join(MARKUP), "address": ADDRESSES[0], "turned": TURNED, "long": "W" * 10_000}
+"""The last one has no place to break it."""
 KEYS = ("__proto__", "constructor", "toString", "hasOwnProperty", "<img src=x onerror=ran=1>", '"]onclick="ran=1')
 """Names that are not only names where objects serve as maps."""
 
@@ -45,13 +44,15 @@ def spoilt(seed: Seed, text: str) -> Scene:
     seed.foreign.execute("UPDATE plans SET name = ? WHERE id = ?", text, plan)
     seed.foreign.execute("UPDATE roles SET name = ? WHERE id = ?", text, role)
     with seed.transaction():
-        for name in (text, *KEYS):
+        for name in (text, *KEYS, *ADDRESSES[1:]):
             seed.insert("plan_permissions", plan=plan, permission=name)
             seed.insert("plan_quotas", plan=plan, quota=name, limit_value=10)
             seed.insert("role_permissions", role=role, permission=f"{name}.role")
-    attributes = {"persona": text, "list": [text, {text[:60]: text}]} | {
-        key: text for key in KEYS if key.isidentifier()
-    }
+    attributes = (
+        {"persona": text, "list": [text, {text[:60]: text}, *ADDRESSES]}
+        | {"at": ADDRESSES[1]}
+        | {key: text for key in KEYS if key.isidentifier()}
+    )
     person = somebody(
         seed, plan, name=text, email=f"{text}@{plan}", attributes=json.dumps(attributes, ensure_ascii=False)
     )

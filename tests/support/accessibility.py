@@ -9,8 +9,9 @@ from playwright.sync_api import Page
 from tests.support.node import axe
 
 GRAVE = ("serious", "critical")
-_RUN = """async () => {
-  const found = await axe.run(document, {resultTypes: ["violations", "incomplete"]});
+_RUN = """async rules => {
+  const only = rules.length ? {runOnly: {type: "rule", values: rules}} : {};
+  const found = await axe.run(document, {resultTypes: ["violations"], ...only});
   return found.violations.map(rule => ({
     rule: rule.id, impact: rule.impact,
     places: rule.nodes.map(node => `${node.target.join(" ")}: ${node.failureSummary}`),
@@ -18,12 +19,12 @@ _RUN = """async () => {
 }"""
 
 
-def findings(page: Page, *impacts: str) -> list[dict[str, Any]]:
-    """What axe finds in the page as it stands, of these impacts (serious and critical ones)."""
+def findings(page: Page, *rules: str) -> list[dict[str, Any]]:
+    """What axe finds in the page as it stands that is serious or critical; by all rules, or by these."""
     if not page.evaluate("() => Boolean(window.axe)"):
         page.evaluate(axe().read_text(encoding="utf-8"))
-    found: list[dict[str, Any]] = page.evaluate(_RUN)
-    return [one for one in found if one["impact"] in (impacts or GRAVE)]
+    found: list[dict[str, Any]] = page.evaluate(_RUN, rules)
+    return [one for one in found if one["impact"] in GRAVE]
 
 
 _SMALL = """least => [...document.querySelectorAll("button, a[href], input, select, textarea, summary, [role=button]")]
