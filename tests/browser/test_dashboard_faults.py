@@ -98,6 +98,7 @@ def test_a_page_that_can_not_be_filled_says_so_and_is_filled_later(
     expect(visit.find("freshness")).not_to_have_attribute("data-state", "live")
     visit.open("#/security")
     expect(visit.find("retry").first).to_be_visible()
+    expect(visit.page.locator("main")).to_contain_text("could not be loaded")
     gateway.start()
     visit.live()
     again = visit.find("retry")

@@ -9,6 +9,8 @@ import { inWords } from "./api.js";
 import { logo } from "./components/icon.js";
 import { placeOf } from "./router.js";
 
+const NOT_LOADED = "This page could not be loaded. Check the connection and try again.";
+
 export class Shell {
   /**
    * @param {import("./session.js").Session} session signed in
@@ -128,17 +130,28 @@ export class Shell {
     if (!this._allowed) {
       return page(place.route.title, {}, emptyState("security", "You may not see this.", "Ask an administrator."));
     }
+    let module;
     try {
-      const { mount } = await place.route.load();
-      return signal.aborted ? h("div") : mount(this._context(place, signal));
+      module = await place.route.load();
     } catch (error) {
       reportError(error);
-      return page(
-        place.route.title,
-        {},
-        failure(inWords(error), () => void this._open(false)),
-      );
+      return this._failed(place, NOT_LOADED);
     }
+    try {
+      return signal.aborted ? h("div") : module.mount(this._context(place, signal));
+    } catch (error) {
+      reportError(error);
+      return this._failed(place, inWords(error));
+    }
+  }
+
+  /** @param {import("./router.js").Place} place @param {string} words */
+  _failed(place, words) {
+    return page(
+      place.route.title,
+      {},
+      failure(words, () => void this._open(false)),
+    );
   }
 
   /**
