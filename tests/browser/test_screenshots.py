@@ -8,15 +8,21 @@ import zlib
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import StartVisit
 from tests.support.dashboard import DESKTOP, PHONE, Visit
-from tests.support.furnished import Company, furnished, set_used
+from tests.support.furnished import Company, furnished, set_used, use
 from tests.support.gateway_process import ROOT
 from tests.support.seed import Seed
 
 WANTED = os.environ.get("SCREENSHOTS")
 """Where `make screenshots` wants them."""
+SHOWN = {
+    *("dashboard-light", "dashboard-dark", "dashboard-phone", "sign-in-phone"),
+    *("admin-users", "admin-user", "admin-plan", "admin-changes", "admin-node"),
+}
+"""What the documents show; the others are only looked at."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +54,24 @@ def take(visit: Visit, place: Path, name: str, *, whole: bool = False) -> None:
     visit.page.mouse.move(0, 0)
     picture = visit.page.screenshot(full_page=whole, animations="disabled", caret="hide")
     assert colours(picture) > 50, f"{name} is blank"
-    (place / f"{name}.png").write_bytes(picture)
+    if not WANTED or name in SHOWN:
+        (place / f"{name}.png").write_bytes(picture)
+
+
+def enliven(visit: Visit, company: Company, seed: Seed, page: str) -> None:
+    """Let something happen that the page shows."""
+    if page == "one of users":
+        visit.find("grant").click()
+        visit.find("grant-name").fill("can_use_whatsapp")
+        visit.find("grant-apply").click()
+        expect(visit.find("edit-log").locator("li").first).to_have_attribute("data-state", "shown")
+        set_used(seed, company.person.doc, "voice_minutes", 190)
+        expect(visit.find("edit-log").locator("li")).to_have_count(2)
+        visit.page.evaluate("() => document.querySelectorAll('[data-test=toast]').forEach(toast => toast.remove())")
+    elif page in ("changes", "node"):
+        for used in range(200, 500 if page == "node" else 204):
+            set_used(seed, company.admin.doc, "voice_minutes", used)
+            visit.page.wait_for_timeout(10 * (used % 10))
 
 
 def test_the_own_page(visit: Visit, company: Company, seed: Seed, place: Path) -> None:
@@ -77,11 +100,13 @@ def test_on_a_phone(start_visit: StartVisit, company: Company, place: Path) -> N
 
 
 def test_for_administrators(visit: Visit, company: Company, seed: Seed, place: Path) -> None:
-    visit.page.set_viewport_size(DESKTOP)
+    use(seed, company.admin.doc, "voice_minutes", "month", 12)
     visit.arrive(company.admin)
     for route in company.admin_pages:
         _, _, kind, *one = route.split("/")
         visit.go(route)
+        if WANTED:
+            enliven(visit, company, seed, kind if not one else f"one of {kind}")
         take(visit, place, f"admin-{kind.removesuffix('s') if one else kind}")
 
 

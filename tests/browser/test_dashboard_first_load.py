@@ -1,0 +1,22 @@
+"""The first load of the dashboard: what a browser asks for before anything can be shown."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Response
+
+from tests.support.dashboard import Visit
+
+NAMED = """all => all.map(one => one.getAttribute("href"))"""
+
+
+def test_the_page_asks_once_for_each_module_and_all_come_compressed(visit: Visit) -> None:
+    """Those that the page names, its two scripts and nothing more, as the browser follows the imports."""
+    answers: list[Response] = []
+    visit.page.on("response", lambda answer: answers.append(answer))
+    visit.open()
+    visit.signed_out()
+    named = visit.page.locator('link[rel="modulepreload"]').evaluate_all(NAMED)
+    scripts = {answer.url.removeprefix(visit.origin): answer for answer in answers if answer.url.endswith(".js")}
+    asked = sorted(answer.url.removeprefix(visit.origin) for answer in answers if answer.url.endswith(".js"))
+    assert asked == sorted([*named, "/dashboard/app.js", "/dashboard/first_paint.js"])
+    assert {path for path, answer in scripts.items() if answer.headers.get("content-encoding") != "gzip"} == set()
