@@ -12,7 +12,8 @@ import { timeOfDay } from "../format.js";
 const HEIGHT = 190;
 const EDGE = { left: 58, right: 10, top: 10, bottom: 22 };
 const TICKS = 4;
-const LEAST_SPAN_MS = 60_000;
+/** How much time is shown while not more was seen yet. */
+const SPANS_MS = [60_000, 120_000];
 /** Between two labels of the time, in milliseconds. */
 const STEPS_MS = [15_000, 30_000, 60_000, 120_000];
 const LABEL_WIDTH = 72;
@@ -38,8 +39,20 @@ export class LineChart {
     this._samples = [];
     /** Which sample is read; `null`: the newest. @type {number | null} */
     this._read = null;
+    this._axesOf = "";
+    /** @type {{value: HTMLElement, path: SVGPathElement}[]} */
+    this._lines = [];
+    this._grid = svg("g");
+    this._paths = svg("g");
+    this._marks = svg("g");
     this._width = 480;
-    this._svg = svg("svg", { class: "chart-drawing", "aria-hidden": "true", height: HEIGHT });
+    this._svg = svg(
+      "svg",
+      { class: "chart-drawing", "aria-hidden": "true", height: HEIGHT },
+      this._grid,
+      this._paths,
+      this._marks,
+    );
     this._plot = h(
       "div",
       { class: "chart-plot", tabindex: 0, role: "slider", "aria-label": `${about.title}: a moment to read` },
@@ -78,12 +91,35 @@ export class LineChart {
   /** @param {readonly string[]} names of the lines @param {readonly Sample[]} samples the oldest first */
   update(names, samples) {
     const read = this._read === null ? null : this._samples[this._read]?.at;
-    this._names = names;
+    if (JSON.stringify(names) !== JSON.stringify(this._names)) {
+      this._names = names;
+      this._makeLines();
+    }
     this._samples = samples;
     const again = samples.findIndex(({ at }) => at === read);
     this._read = again < 0 ? null : again;
     this._draw();
     this._drawTable();
+  }
+
+  /** A line for each name, with its place in the legend. */
+  _makeLines() {
+    this._lines = this._names.map((_, index) => ({
+      value: h("strong"),
+      path: svg("path", { class: `chart-line series-${index % 6}` }),
+    }));
+    const key = (/** @type {number} */ index) => {
+      const drawn = svg("path", { class: `chart-line series-${index % 6}`, d: "M0 2H18" });
+      return svg("svg", { class: "chart-key", viewBox: "0 0 18 4", "aria-hidden": "true" }, drawn);
+    };
+    const items = this._lines.map(({ value }, index) =>
+      h("li", null, key(index), h("span", null, this._names[index]), value),
+    );
+    replace(this._legend, items);
+    replace(
+      this._paths,
+      this._lines.map(({ path }) => path),
+    );
   }
 
   /** @param {number | null} index */
@@ -126,7 +162,7 @@ export class LineChart {
   _scale() {
     const end = this._samples.at(-1)?.at ?? Date.now();
     const seen = end - (this._samples[0]?.at ?? end);
-    const span = Math.min(Math.max(seen, LEAST_SPAN_MS), this._about.spanMs);
+    const span = SPANS_MS.find((one) => one >= seen) ?? this._about.spanMs;
     const values = this._samples.flatMap(({ values }) => this._names.map((name) => values[name] ?? 0));
     const step = Math.max(niceStep(Math.max(...values, 0) / TICKS), this._about.leastStep);
     const top = step * Math.max(TICKS, Math.ceil(Math.max(...values, 0) / step));
@@ -139,10 +175,13 @@ export class LineChart {
     const scale = this._scale();
     setMark(this._svg, "width", this._width);
     setMark(this._svg, "viewBox", `0 0 ${this._width} ${HEIGHT}`);
-    const lines = this._names.map((name, index) =>
-      svg("path", { class: `chart-line series-${index % 6}`, d: this._path(name, scale) }),
-    );
-    replace(this._svg, this._axes(scale), lines, this._cursor(scale));
+    const axes = JSON.stringify([this._width, scale.span, scale.step, scale.top]);
+    if (axes !== this._axesOf) {
+      this._axesOf = axes;
+      replace(this._grid, this._axes(scale));
+    }
+    this._lines.forEach(({ path }, index) => setMark(path, "d", this._path(this._names[index], scale)));
+    replace(this._marks, this._cursor(scale));
     this._drawLegend();
   }
 
@@ -204,20 +243,7 @@ export class LineChart {
     const index = this._read ?? this._samples.length - 1;
     const sample = this._samples[index];
     const said = this._names.map((name) => `${name} ${this._value(sample, name)}`);
-    const items = this._names.map((name, place) =>
-      h(
-        "li",
-        { "data-part": name },
-        svg(
-          "svg",
-          { class: "chart-key", viewBox: "0 0 18 4", "aria-hidden": "true" },
-          svg("path", { class: `chart-line series-${place % 6}`, d: "M0 2H18" }),
-        ),
-        h("span", null, name),
-        h("strong", null, this._value(sample, name)),
-      ),
-    );
-    replace(this._legend, items);
+    this._lines.forEach(({ value }, place) => setText(value, this._value(sample, this._names[place])));
     const time = sample === undefined ? "" : timeOfDay(sample.at);
     setText(this._moment, this._read === null ? time && `now, ${time}` : time);
     setMark(this._plot, "aria-valuemin", 0);

@@ -1,6 +1,6 @@
 /** The node at work: its figures, every two seconds while somebody looks. */
 
-import { h, replace, setShown } from "../../dom.js";
+import { h, replace, setMark, setShown, setText } from "../../dom.js";
 import { inWords } from "../../api.js";
 import { figure } from "../../format.js";
 import { eachWhileSeen } from "../../frame.js";
@@ -28,6 +28,7 @@ const OWN_ROUTE = "/admin/metrics";
 export function mount({ api, signal }) {
   const charts = CHARTS.map(({ work, ...about }) => shown(new LineChart({ ...about, spanMs: SPAN_MS }, signal), work));
   const now = h("div", null);
+  const figures = figuresOf();
   const problem = h("div", { hidden: true });
   /** @type {Scrape[]} */
   let scrapes = [];
@@ -35,7 +36,10 @@ export function mount({ api, signal }) {
     const at = Date.now();
     scrapes = [...scrapes, { at, told }].filter((scrape) => at - scrape.at <= SPAN_MS + WINDOW_MS);
     setShown(problem, false);
-    replace(now, terms(termsOf(told)));
+    if (now.childElementCount === 0) {
+      now.append(terms(figures.map(({ title, element }) => [title, element])));
+    }
+    figures.forEach(({ update }) => update(told));
     charts.forEach((chart) => chart.update(scrapes));
   };
   let asking = false;
@@ -60,26 +64,35 @@ export function mount({ api, signal }) {
   return page("Node", { lead: LEAD }, problem, card("Now", {}, now), h("div", { class: "charts" }, drawn));
 }
 
-/** @param {Exposition} told @returns {[string, import("../../dom.js").Child][]} */
-function termsOf(told) {
-  const stale = total(told, "gateway_store_stale") > 0;
-  const stalled = total(told, "gateway_store_stalled") > 0;
-  const database = stale
-    ? pill("Can not be read", "bad")
-    : stalled
-      ? pill("Takes no writes", "bad")
-      : pill("Read and written", "good");
+/** What is shown as plain figures. */
+function figuresOf() {
+  const most = (/** @type {Exposition} */ told, /** @type {string} */ name) =>
+    Math.max(0, ...(told.get(name) ?? []).map(({ value }) => value));
   return [
-    ["Database", database],
-    ["Nodes seen", figure(Math.max(0, ...(told.get("gateway_nodes") ?? []).map(({ value }) => value)))],
-    ["Documents held", figure(total(told, "gateway_documents"))],
-    [
-      "Change log position",
-      figure(Math.max(0, ...(told.get("gateway_feed_position") ?? []).map(({ value }) => value))),
-    ],
-    ["Changes not published yet", figure(total(told, "gateway_feed_lag"))],
-    ["Documents to be built", figure(total(told, "gateway_feed_pending"))],
+    databaseFigure(),
+    plainFigure("Nodes seen", (told) => most(told, "gateway_nodes")),
+    plainFigure("Documents held", (told) => total(told, "gateway_documents")),
+    plainFigure("Change log position", (told) => most(told, "gateway_feed_position")),
+    plainFigure("Changes not published yet", (told) => total(told, "gateway_feed_lag")),
+    plainFigure("Documents to be built", (told) => total(told, "gateway_feed_pending")),
   ];
+}
+
+/** @param {string} title @param {(told: Exposition) => number} read */
+function plainFigure(title, read) {
+  const element = h("span");
+  return { title, element, update: (/** @type {Exposition} */ told) => setText(element, figure(read(told))) };
+}
+
+function databaseFigure() {
+  const element = pill("");
+  const update = (/** @type {Exposition} */ told) => {
+    const stale = total(told, "gateway_store_stale") > 0;
+    const stalled = total(told, "gateway_store_stalled") > 0;
+    setText(element, stale ? "Can not be read" : stalled ? "Takes no writes" : "Read and written");
+    setMark(element, "data-tone", stale || stalled ? "bad" : "good");
+  };
+  return { title: "Database", element, update };
 }
 
 /** @typedef {{element: HTMLElement, update: (scrapes: readonly Scrape[]) => void}} Shown */
