@@ -1,16 +1,18 @@
 """The files of the dashboard and of the JavaScript SDK, as browsers load them.
 
 A file is what the directory holds at that moment: it is read again as soon as it has changed there, and answered from
-memory otherwise. Only names of a narrow form are looked for, with an ending that is known, so that nothing outside the
-two directories, and nothing in them that is not for browsers, has an address.
+memory otherwise, as it is or compressed. Only names of a narrow form are looked for, with an ending that is known, so
+that nothing outside the two directories, and nothing in them that is not for browsers, has an address.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib.util
+import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +38,9 @@ CONTENT_TYPES: Mapping[str, str] = {
 }
 """What is served, by the end of its name; whatever ends otherwise is not for browsers."""
 SCRIPTS = frozenset((".js",))
+COMPRESSED = frozenset((".ico", ".png"))
+"""What would not become shorter."""
+_WEIGHT = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 _POLICY = {
     "default-src": "'none'",
@@ -64,6 +69,7 @@ _UNUSED = (
 
 HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-cache",
+    "Vary": "Accept-Encoding",
     "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -83,12 +89,22 @@ def sdk_directory() -> Path | None:
     return Path(places[0]) / "js" if places else None
 
 
-class Asset(NamedTuple):
-    """A file as it was read: `state` tells whether it still is the same (modified at, in nanoseconds, and bytes)."""
+class Representation(NamedTuple):
+    """A file's bytes as they are sent, and the strong entity tag of just these."""
 
-    state: tuple[int, int]
     content: bytes
     etag: str
+
+
+class Asset(NamedTuple):
+    """A file as it was read: `state` tells whether it still is the same (modified at, in nanoseconds, and bytes).
+
+    `zipped` is the same by gzip; None where that is not shorter.
+    """
+
+    state: tuple[int, int]
+    plain: Representation
+    zipped: Representation | None
 
 
 class Directory:
@@ -111,8 +127,7 @@ class Directory:
             state = (there.st_mtime_ns, there.st_size)
             held = self._held.get(name)
             if held is None or held.state != state:
-                content = path.read_bytes()
-                held = Asset(state, content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+                held = _read(path, state)
                 self._held[name] = held
         except OSError:
             raise NotFound(NO_FILE) from None
@@ -168,9 +183,33 @@ class Assets:
 
 
 def served(request: Request, name: str, directory: Directory, headers: Mapping[str, str]) -> Response:
-    """A file, to be asked for again each time; 304 for whoever holds it (RFC 9110 §13.1.2)."""
+    """A file, to be asked for again each time; 304 for whoever holds it (RFC 9110 §13.1.2) as it would be sent."""
     asset = directory.find(name)
-    tagged = {**headers, "ETag": asset.etag}
-    if matches(request.headers.getlist("if-none-match"), asset.etag):
+    chosen, coded = asset.plain, {}
+    if asset.zipped is not None and takes_gzip(request.headers.getlist("accept-encoding")):
+        chosen, coded = asset.zipped, {"Content-Encoding": "gzip"}
+    tagged = {**headers, "ETag": chosen.etag}
+    if matches(request.headers.getlist("if-none-match"), chosen.etag):
         return Response(status_code=304, headers=tagged)
-    return Response(asset.content, headers={**tagged, "Content-Type": CONTENT_TYPES[Path(name).suffix]})
+    return Response(chosen.content, headers={**tagged, **coded, "Content-Type": CONTENT_TYPES[Path(name).suffix]})
+
+
+def takes_gzip(accept_encoding: Sequence[str]) -> bool:
+    """Whether ``Accept-Encoding`` fields (RFC 9110 §12.5.3) allow gzip, and do not prefer what is not compressed."""
+    weights = {"identity": 0.0}
+    for member in ",".join(accept_encoding).lower().split(","):
+        coding, _, weight = (part.strip(" \t") for part in member.partition(";"))
+        known = _WEIGHT.fullmatch(weight)
+        weights[coding.removeprefix("x-")] = 1.0 if not weight else float(known[1]) if known else 0.0
+    gzipped = weights.get("gzip", weights.get("*", 0.0))
+    return gzipped > 0 and gzipped >= weights["identity"]
+
+
+def _read(path: Path, state: tuple[int, int]) -> Asset:
+    content = path.read_bytes()
+    zipped = content if path.suffix in COMPRESSED else gzip.compress(content, mtime=0)
+    return Asset(state, _represented(content), _represented(zipped) if len(zipped) < len(content) else None)
+
+
+def _represented(content: bytes) -> Representation:
+    return Representation(content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')

@@ -113,3 +113,26 @@ def test_imports_are_of_files_that_are_there() -> None:
 )
 def test_every_way_to_import_is_seen(text: str) -> None:
     assert [match[1] or match[2] for match in IMPORTED.finditer(text)] == ["left-pad"]
+
+
+def imported_at_once(path: Path) -> list[Path]:
+    """The modules without which this one does not start; what `import()` loads is asked for when it is wanted."""
+    modules = [match[1] for match in IMPORTED.finditer(path.read_text(encoding="utf-8")) if match[1]]
+    return [SDK / one[5:] if one.startswith("/sdk/") else (path.parent / one).resolve() for one in modules]
+
+
+def test_the_page_names_every_module_that_it_can_not_start_without() -> None:
+    """So they are asked for together; one that is not named is asked for when the module that imports it has come."""
+    needed = [DASHBOARD / "app.js"]
+    for path in needed:
+        needed += [module for module in imported_at_once(path) if module not in needed]
+    addresses = [
+        f"/sdk/{path.relative_to(SDK).as_posix()}"
+        if SDK in path.parents
+        else f"/dashboard/{path.relative_to(DASHBOARD).as_posix()}"
+        for path in needed[1:]
+    ]
+    lines = [f'<link rel="modulepreload" href="{address}">' for address in sorted(addresses)]
+    page = (DASHBOARD / "index.html").read_text(encoding="utf-8")
+    there = [line for line in page.splitlines() if "modulepreload" in line]
+    assert there == lines, "index.html has to have these lines:\n" + "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import os
 import subprocess
@@ -17,7 +18,7 @@ from starlette.testclient import TestClient
 
 from client_sdk.testing import RunningGateway
 from gateway.metrics import Metrics
-from gateway.web.assets import HEADERS, Assets, sdk_directory
+from gateway.web.assets import HEADERS, Assets, sdk_directory, takes_gzip
 from gateway.web.openapi import openapi
 from gateway.web.operation import operation_routes
 from gateway.web.peer import Networks
@@ -26,6 +27,7 @@ from tests.gateway.web.conftest import Site
 
 PAGE = "<!doctype html><title>Gateway</title>"
 SCRIPT = "export const answer = 42;\n"
+LONG_SCRIPT = SCRIPT * 100
 
 
 class Shelf:
@@ -36,12 +38,15 @@ class Shelf:
         self.dashboard, self.sdk = place / "dashboard", place / "sdk"
         self.put("dashboard/index.html", PAGE)
         self.put("dashboard/app.js", SCRIPT)
+        self.put("dashboard/long.js", LONG_SCRIPT)
+        self.put("dashboard/picture.png", LONG_SCRIPT)
         self.put("dashboard/styles/base.css", "body { margin: 0 }")
         self.put("dashboard/icons/mark.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>")
         self.put("dashboard/tsconfig.json", "{}")
         self.put("dashboard/.secret.js", "secret")
         self.put("dashboard/.git/config.js", "secret")
         self.put("sdk/gateway.js", SCRIPT)
+        self.put("sdk/long.js", LONG_SCRIPT)
         self.put("sdk/core/wire.js", SCRIPT)
         for name in ("package.json", "tsconfig.json", "README.md", "types/gateway.d.ts", "index.html", "style.css"):
             self.put(f"sdk/{name}", "secret")
@@ -165,6 +170,109 @@ def test_a_file_that_is_changed_made_or_deleted_is_noticed(shelf: Shelf) -> None
     assert shelf.client.get("/dashboard/app.js").headers["etag"] == before.headers["etag"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "taken"),
+    [
+        ([], False),
+        ([""], False),
+        (["gzip"], True),
+        (["GZip"], True),
+        (["x-gzip"], True),
+        (["gzip, deflate, br, zstd"], True),
+        (["deflate", "gzip"], True),
+        (["br;q=1.0,gzip;q=0.8 , *;q=0.1"], True),
+        (["gzip ; q=0.001"], True),
+        (["*"], True),
+        (["*;q=0.5"], True),
+        (["gzip;q=0"], False),
+        (["gzip;q=0.000"], False),
+        (["gzip;Q=0, *"], False),
+        (["*, gzip;q=0"], False),
+        (["*;q=0"], False),
+        (["gzip, *;q=0"], True),
+        (["gzip, identity;q=0"], True),
+        (["identity"], False),
+        (["identity, gzip;q=0.5"], False),
+        (["identity;q=0.5, gzip"], True),
+        (["identity;q=0"], False),
+        (["deflate, br"], False),
+        (["gzipped, notgzip, gzip2"], False),
+        (["gzip;q=2"], False),
+        (["gzip;q=-1"], False),
+        (["gzip;q=nan"], False),
+        (["gzip;q="], False),
+        (["gzip;level=9"], False),
+        ([",,;;=,\u00a0gzip"], False),
+    ],
+)
+def test_who_takes_gzip(fields: list[str], taken: bool) -> None:
+    assert takes_gzip(fields) is taken
+
+
+def encoded(shelf: Shelf, method: str, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """The answer as it is sent: no client unpacks the body."""
+    with shelf.client.stream(
+        method, path, headers={name.replace("_", "-"): headers[name] for name in headers}
+    ) as given:
+        return given.status_code, dict(given.headers), b"".join(given.iter_raw())
+
+
+@pytest.mark.parametrize("path", ["/dashboard/long.js", "/sdk/long.js"])
+def test_a_file_is_compressed_for_who_takes_that(shelf: Shelf, path: str) -> None:
+    _, plain, text = encoded(shelf, "GET", path, accept_encoding="gzip;q=0")
+    _, zipped, packed = encoded(shelf, "GET", path, accept_encoding="gzip, br")
+    assert text == gzip.decompress(packed) == LONG_SCRIPT.encode()
+    assert "content-encoding" not in plain
+    assert zipped["content-encoding"] == "gzip"
+    assert [int(headers["content-length"]) for headers in (plain, zipped)] == [len(text), len(packed)]
+    differing = {"content-encoding", "content-length", "etag"}
+    assert {name for name in plain.keys() | zipped.keys() if plain.get(name) != zipped.get(name)} == differing
+    assert plain["vary"] == "Accept-Encoding"
+
+
+def test_each_form_of_a_file_has_its_tag_and_304_is_said_of_the_one_that_would_be_sent(shelf: Shelf) -> None:
+    path = "/dashboard/long.js"
+    tags = {coding: encoded(shelf, "GET", path, accept_encoding=coding)[1]["etag"] for coding in ("gzip", "identity")}
+    assert len(set(tags.values())) == 2
+    for asked, tag in tags.items():
+        for held, other in tags.items():
+            status, headers, body = encoded(shelf, "GET", path, accept_encoding=asked, if_none_match=other)
+            assert status == (304 if held == asked else 200)
+            assert (headers["etag"], headers["vary"]) == (tag, "Accept-Encoding")
+            assert (body == b"") is (held == asked)
+            assert ("content-encoding" in headers) is (status == 200 and asked == "gzip")
+        both = ", ".join(tags.values())
+        status, headers, _ = encoded(shelf, "GET", path, accept_encoding=asked, if_none_match=both)
+        assert (status, headers["etag"]) == (304, tag)
+
+
+@pytest.mark.parametrize("path", ["/dashboard/app.js", "/dashboard/picture.png"])
+def test_what_would_not_become_shorter_is_sent_as_it_is(shelf: Shelf, path: str) -> None:
+    plain, taking = (encoded(shelf, "GET", path, accept_encoding=coding) for coding in ("identity", "gzip"))
+    assert plain == taking
+    assert "content-encoding" not in taking[1]
+
+
+def test_a_file_is_compressed_once_for_each_of_its_versions(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    compressed, compress = [], gzip.compress
+
+    def counting(content: bytes, **options: int) -> bytes:
+        compressed.append(content)
+        return compress(content, **options)
+
+    monkeypatch.setattr("gateway.web.assets.gzip.compress", counting)
+    for text in (LONG_SCRIPT, LONG_SCRIPT.replace("42", "430")):
+        shelf.put("dashboard/long.js", text)
+        for coding in ("gzip", "identity", "gzip"):
+            assert shelf.client.get("/dashboard/long.js", headers={"accept-encoding": coding}).text == text
+    assert compressed == [LONG_SCRIPT.encode(), LONG_SCRIPT.replace("42", "430").encode()]
+
+
+def test_what_is_not_there_is_not_compressed(shelf: Shelf) -> None:
+    status, headers, _ = encoded(shelf, "GET", "/dashboard/none.js", accept_encoding="gzip")
+    assert (status, headers.get("content-encoding")) == (404, None)
+
+
 def test_what_is_no_file_is_not_waited_for(shelf: Shelf) -> None:
     os.mkfifo(shelf.dashboard / "pipe.js")
     (shelf.dashboard / "folder.js").mkdir()
@@ -228,9 +336,11 @@ def port(tmp_path: Path) -> Iterator[int]:
         yield int(running.url.rpartition(":")[2])
 
 
-def raw(port: int, method: str, target: str) -> tuple[int, dict[str, str], bytes]:
+def raw(port: int, method: str, target: str, coding: str | None = None) -> tuple[int, dict[str, str], bytes]:
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         connection.putrequest(method, target, skip_accept_encoding=True)
+        if coding is not None:
+            connection.putheader("Accept-Encoding", coding)
         connection.endheaders()
         answer = connection.getresponse()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
@@ -256,13 +366,16 @@ def test_no_way_leads_out_of_the_directories(port: int, target: str) -> None:
     assert b"import" not in body
 
 
-def test_head_is_answered_without_the_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("coding", [None, "gzip"])
+def test_head_is_answered_without_the_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, coding: str | None) -> None:
     shelf = Shelf(tmp_path)
     monkeypatch.setattr("gateway.web.routes.DASHBOARD", shelf.dashboard)
+    target = "/dashboard/long.js"
     with RunningGateway(tmp_path / "gateway.db") as running:
         port = int(running.url.rpartition(":")[2])
-        whole, head = raw(port, "GET", "/"), raw(port, "HEAD", "/")
-    assert (whole[0], whole[2]) == (200, PAGE.encode())
+        whole, head = raw(port, "GET", target, coding), raw(port, "HEAD", target, coding)
+    assert (whole[0], gzip.decompress(whole[2]) if coding else whole[2]) == (200, LONG_SCRIPT.encode())
+    assert whole[1].get("content-encoding") == coding
     assert (head[0], head[2]) == (200, b"")
-    same = ("content-length", "content-type", "etag", "content-security-policy")
-    assert {name: head[1][name] for name in same} == {name: whole[1][name] for name in same}
+    same = ("content-length", "content-type", "content-encoding", "etag", "vary", "content-security-policy")
+    assert {name: head[1].get(name) for name in same} == {name: whole[1].get(name) for name in same}
