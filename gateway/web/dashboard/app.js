@@ -29,6 +29,7 @@
  */
 
 import { h, replace } from "./dom.js";
+import { placeOf } from "./router.js";
 import { ROUTES } from "./routes.js";
 import { Session } from "./session.js";
 import { Shell } from "./shell.js";
@@ -63,6 +64,10 @@ class App {
   start() {
     this._show();
     void this._session.start();
+    // The page of the address is fetched meanwhile; whether it can be is said when it is shown.
+    placeOf(ROUTES, location.hash)
+      ?.route.load()
+      .catch(() => undefined);
   }
 
   _show() {
