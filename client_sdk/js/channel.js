@@ -1,6 +1,7 @@
 /** A live channel to the gateway: documents that stay true, whatever happens to the connection. */
 
 import { channelUrl } from "./address.js";
+import { NONE, sameOr } from "./document.js";
 import { drives } from "./driven.js";
 import { makeEnvironment } from "./environment.js";
 import { Disconnected } from "./errors.js";
@@ -19,16 +20,13 @@ import { SUBPROTOCOL } from "./wire.js";
 /** @typedef {import("./document.js").Data} Data */
 /** @typedef {import("./environment.js").Environment} Environment */
 /** @typedef {import("./errors.js").ChannelError} ChannelError */
-/** @typedef {import("./events.js").Change} Change */
-/** @typedef {import("./events.js").Watched} Watched */
+/** @import { Change, Watched } from "./events.js" */
 /** @typedef {import("./freshness.js").Freshness} Freshness */
 /** @typedef {import("./lease.js").LeaseOptions} LeaseOptions */
-/** @typedef {import("./listeners.js").Changes} Changes */
-/** @typedef {import("./listeners.js").News} News */
+/** @import { Changes, News } from "./listeners.js" */
 /** @typedef {import("./options.js").SessionOptions} SessionOptions */
 /** @typedef {import("./provider.js").TokenProvider} TokenProvider */
-/** @typedef {import("./quota.js").Balance} Balance */
-/** @typedef {import("./quota.js").Quota} Quota */
+/** @import { Balance, Quotas } from "./quota.js" */
 
 /**
  * What a channel takes besides the options of its session.
@@ -64,6 +62,8 @@ export class Channel {
   #listeners;
   #runner;
   #openTimeoutMs;
+  /** @type {Readonly<Record<string, Data>>} */
+  #documents = NONE;
 
   /**
    * @param {string | URL | null} server an `http(s)` or `ws(s)` URL; null: the page's own origin
@@ -144,11 +144,11 @@ export class Channel {
   }
 
   /**
-   * Every document that is held, by its canonical name. Treat them as immutable.
-   * @returns {Readonly<Record<string, Data>>}
+   * Every document that is held, by its canonical name; the same object until one changes. Treat them as immutable.
+   * @returns {Readonly<Record<string, Data | undefined>>}
    */
   get documents() {
-    return this.#session.replica.documents();
+    return (this.#documents = sameOr(this.#documents, this.#session.replica.documents()));
   }
 
   /** What the user may do. */
@@ -167,7 +167,7 @@ export class Channel {
 
   /**
    * The user's quotas by name.
-   * @returns {Readonly<Record<string, Quota>>}
+   * @returns {Quotas}
    */
   get quotas() {
     return quotasOf(this.document);

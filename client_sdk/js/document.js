@@ -150,3 +150,19 @@ function put(object, name, value) {
     object[name] = value;
   }
 }
+
+/** What holds nothing, and inherits nothing. */
+export const NONE = Object.freeze(Object.create(null));
+
+/**
+ * The first one if it holds just the same things as the second one, else a copy of that, which inherits nothing.
+ * @template T
+ * @param {Readonly<Record<string, T>>} known
+ * @param {Readonly<Record<string, T>>} now
+ * @returns {Readonly<Record<string, T>>}
+ */
+export function sameOr(known, now) {
+  const names = Object.keys(now);
+  const isSame = Object.keys(known).length === names.length && names.every((name) => known[name] === now[name]);
+  return isSame ? known : Object.freeze(Object.assign(Object.create(null), now));
+}

@@ -282,6 +282,6 @@ export function endError(code, message, { final, retryAfterS = null }) {
  * @returns {ChannelError}
  */
 export function copyOf(error) {
-  const kind = /** @type {typeof ChannelError} */ (error.constructor);
-  return Object.assign(new kind(error.message), error);
+  const copy = new Error(error.message, "cause" in error ? { cause: error.cause } : undefined);
+  return Object.assign(Object.setPrototypeOf(copy, Object.getPrototypeOf(error)), error);
 }

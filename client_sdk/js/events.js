@@ -33,10 +33,14 @@ export const NOTHING = /** @type {Data} */ (Object.freeze({}));
  * @typedef {{type: "lost", code: number | null, reason: string}} Lost The connection is gone or could not be made;
  *   `code` is the close code, null where there was none.
  */
+/**
+ * @typedef {{type: "left"}} Left The page is left, and its socket was given up for that: no trouble, and no failure.
+ */
 /** @typedef {{type: "tick"}} Tick The deadline has come. */
 /**
- * @typedef {{type: "wake"}} Wake The page is seen again, or the network is back: a connection is tried at once, and a
- *   wait that is nobody's wish is cut short.
+ * @typedef {{type: "wake", gapMs?: number}} Wake The page is seen again, or the network is back: a connection is tried at once, and a
+ *   wait that is nobody's wish is cut short. `gapMs`: so much more time may have passed than the clock says, as when the
+ *   computer slept; but it may be that somebody has set the wall's clock.
  */
 /**
  * @typedef {{type: "offline"}} Offline The system says that there is no network. The connection counts as lost for
@@ -71,8 +75,8 @@ export const NOTHING = /** @type {Data} */ (Object.freeze({}));
 
 /** @typedef {WatchDocuments | UnwatchDocuments | SyncDocument | MeasurePing | AwaitSeq | Spend} Request */
 /**
- * @typedef {Start | Stop | TokenGiven | TokenFailed | Opened | Received | Lost | Tick | Wake | Offline | Forget |
- *   Request} Event
+ * @typedef {Start | Stop | TokenGiven | TokenFailed | Opened | Received | Lost | Left | Tick | Wake | Offline |
+ *   Forget | Request} Event
  */
 
 // --- effects ---------------------------------------------------------------------------------------------------------
@@ -97,7 +101,7 @@ export const NOTHING = /** @type {Data} */ (Object.freeze({}));
  * @property {string} rev its revision
  * @property {number} seq the position in the change log up to which `data` is exact
  * @property {readonly string[]} causes what changed, in the protocol's words
- * @property {Data} patch the merge patch (RFC 7396) that leads from `before` to `data`, made when it is asked for
+ * @property {Data} patch the merge patch (RFC 7396) that leads from `before` to `data`, made when it is first asked for
  */
 /** @typedef {{type: "freshnessChanged", freshness: Freshness}} FreshnessChanged Another state of freshness begins. */
 /** @typedef {{type: "resolve", id: string, value: unknown}} Resolve The request `id` succeeded. */
@@ -128,6 +132,8 @@ export const NOTHING = /** @type {Data} */ (Object.freeze({}));
  * @returns {Change}
  */
 export function change({ doc, kind, before, data, rev, seq, causes }) {
+  /** @type {Data | undefined} */
+  let patch;
   return Object.freeze({
     type: /** @type {const} */ ("change"),
     doc,
@@ -138,7 +144,7 @@ export function change({ doc, kind, before, data, rev, seq, causes }) {
     seq,
     causes,
     get patch() {
-      return diff(before, data);
+      return (patch ??= diff(before, data));
     },
   });
 }

@@ -109,7 +109,9 @@ export class Life {
       return;
     }
     this.talk.lose(error instanceof Disconnected ? error : new Disconnected(end.message, { code: end.code }));
-    this.effects.push({ type: "trouble", error });
+    if (end.isFailure) {
+      this.effects.push({ type: "trouble", error });
+    }
     this.credential.settle();
     if (end.reconnect === Reconnect.NEW_CREDENTIAL) {
       this.credential.refuse();

@@ -13,7 +13,7 @@
 import { Renewal } from "./credential.js";
 import { MalformedMessage, TokenUnavailable, requestError } from "./errors.js";
 import { Condition, Life } from "./life.js";
-import { endOfClose, endOfMessage, malformed, silent, somebodyElse } from "./reconnect.js";
+import { endOfClose, endOfMessage, malformed, silent, somebodyElse, wished } from "./reconnect.js";
 import { SUBPROTOCOL, decode } from "./wire.js";
 
 /** @import { Event, Received } from "./events.js" */
@@ -90,6 +90,8 @@ export class Machine extends Life {
         return this.#opened(event.subprotocol);
       case "lost":
         return this.leave(endOfClose(event.code, event.reason));
+      case "left":
+        return this.leave(wished());
       case "wake":
         return this.condition === Condition.WAITING ? this.hurry() : this.#probe();
       case "offline":

@@ -50,25 +50,44 @@ export function balanceOf(reply) {
   });
 }
 
+/** @typedef {Readonly<Record<string, Quota | undefined>>} Quotas Quotas by name; of no other name there is anything. */
+
 /**
- * The quotas of a user's or an organization's document, by name.
- * @param {Data} document
- * @returns {Readonly<Record<string, Quota>>}
+ * The same document gives the same object, so that whoever compares sees no change where none is.
+ * @template T
+ * @param {(document: Data) => T} read
+ * @returns {(document: Data) => T}
  */
-export function quotasOf(document) {
-  const quotas = Object.entries(valueOf(document, "quotas") ?? {});
-  return Object.freeze(Object.fromEntries(quotas.map(([name, entry]) => [name, quotaOf(entry)])));
+function once(read) {
+  /** @type {WeakMap<Data, T>} */
+  const known = new WeakMap();
+  return (document) => {
+    const value = known.get(document) ?? read(document);
+    known.set(document, value);
+    return value;
+  };
 }
 
 /**
- * The permissions that a user's document grants.
- * @param {Data} document
- * @returns {ReadonlySet<string>}
+ * The quotas of a user's or an organization's document, by name; the same object for the same document.
+ * @type {(document: Data) => Quotas}
  */
-export function permissionsOf(document) {
+export const quotasOf = once((document) => {
+  const quotas = Object.create(null);
+  for (const [name, entry] of Object.entries(valueOf(document, "quotas") ?? {})) {
+    quotas[name] = quotaOf(entry);
+  }
+  return Object.freeze(quotas);
+});
+
+/**
+ * The permissions that a user's document grants; the same object for the same document.
+ * @type {(document: Data) => ReadonlySet<string>}
+ */
+export const permissionsOf = once((document) => {
   const permissions = Object.entries(valueOf(document, "permissions") ?? {});
   return new Set(permissions.filter(([, granted]) => granted === true).map(([name]) => name));
-}
+});
 
 /**
  * Whether a user's document grants this permission.

@@ -20,6 +20,9 @@ const { NOW, LATER, NEW_CREDENTIAL, NEVER } = Reconnect;
 
 /** How a connection, or the attempt to make one, ended. */
 export class End {
+  /** Whether something went wrong. */
+  isFailure = true;
+
   /**
    * @param {string} code
    * @param {string} message
@@ -120,6 +123,16 @@ export function silent() {
 }
 
 /**
+ * The application's own side wished for it, and will connect again.
+ * @returns {End}
+ */
+export function wished() {
+  const end = new End("disconnected", "The page was left.", NOW);
+  end.isFailure = false;
+  return end;
+}
+
+/**
  * The provider's token leads to another principal: what is held is not theirs to see.
  * @returns {End}
  */
@@ -157,6 +170,9 @@ export class Backoff {
    * @returns {number}
    */
   after(end, livedMs, chance) {
+    if (!end.isFailure) {
+      return this.#jitter(chance);
+    }
     if (end.reconnect === LATER) {
       const kept = livedMs >= this.capMs ? 0 : this.failures;
       this.failures = Math.max(kept + 1, LATER_FAILURES);

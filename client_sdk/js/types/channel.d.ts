@@ -1,16 +1,13 @@
 /** @typedef {import("./document.js").Data} Data */
 /** @typedef {import("./environment.js").Environment} Environment */
 /** @typedef {import("./errors.js").ChannelError} ChannelError */
-/** @typedef {import("./events.js").Change} Change */
-/** @typedef {import("./events.js").Watched} Watched */
+/** @import { Change, Watched } from "./events.js" */
 /** @typedef {import("./freshness.js").Freshness} Freshness */
 /** @typedef {import("./lease.js").LeaseOptions} LeaseOptions */
-/** @typedef {import("./listeners.js").Changes} Changes */
-/** @typedef {import("./listeners.js").News} News */
+/** @import { Changes, News } from "./listeners.js" */
 /** @typedef {import("./options.js").SessionOptions} SessionOptions */
 /** @typedef {import("./provider.js").TokenProvider} TokenProvider */
-/** @typedef {import("./quota.js").Balance} Balance */
-/** @typedef {import("./quota.js").Quota} Quota */
+/** @import { Balance, Quotas } from "./quota.js" */
 /**
  * What a channel takes besides the options of its session.
  * @typedef {object} OwnOptions
@@ -63,10 +60,10 @@ export class Channel {
      */
     get document(): Data;
     /**
-     * Every document that is held, by its canonical name. Treat them as immutable.
-     * @returns {Readonly<Record<string, Data>>}
+     * Every document that is held, by its canonical name; the same object until one changes. Treat them as immutable.
+     * @returns {Readonly<Record<string, Data | undefined>>}
      */
-    get documents(): Readonly<Record<string, Data>>;
+    get documents(): Readonly<Record<string, Data | undefined>>;
     /** What the user may do. */
     get permissions(): ReadonlySet<string>;
     /**
@@ -77,9 +74,9 @@ export class Channel {
     can(permission: string): boolean;
     /**
      * The user's quotas by name.
-     * @returns {Readonly<Record<string, Quota>>}
+     * @returns {Quotas}
      */
-    get quotas(): Readonly<Record<string, Quota>>;
+    get quotas(): Quotas;
     /**
      * The position in the change log up to which the own document is exact; 0 before it came.
      * @returns {number}
@@ -217,22 +214,16 @@ export class Channel {
      */
     lease<T>(quota: string, amount: number, options: LeaseOptions, body: (lease: Lease) => T | Promise<T>): Promise<T>;
     /** All changes; see `changes`. */
-    [Symbol.asyncIterator](): import("./listeners.js").Changes;
+    [Symbol.asyncIterator](): Changes;
     #private;
 }
 export type Data = import("./document.js").Data;
 export type Environment = import("./environment.js").Environment;
 export type ChannelError = import("./errors.js").ChannelError;
-export type Change = import("./events.js").Change;
-export type Watched = import("./events.js").Watched;
 export type Freshness = import("./freshness.js").Freshness;
 export type LeaseOptions = import("./lease.js").LeaseOptions;
-export type Changes = import("./listeners.js").Changes;
-export type News = import("./listeners.js").News;
 export type SessionOptions = import("./options.js").SessionOptions;
 export type TokenProvider = import("./provider.js").TokenProvider;
-export type Balance = import("./quota.js").Balance;
-export type Quota = import("./quota.js").Quota;
 /**
  * What a channel takes besides the options of its session.
  */
@@ -276,4 +267,9 @@ export type ConsumeOptions = {
      */
     timeoutMs?: number | undefined;
 };
+import type { Quotas } from "./quota.js";
+import type { Changes } from "./listeners.js";
+import type { News } from "./listeners.js";
+import type { Watched } from "./events.js";
+import type { Balance } from "./quota.js";
 import { Lease } from "./lease.js";

@@ -41,6 +41,16 @@ export function diff(before: Data, after: Data): Data;
  */
 export function valueOf(object: Data, name: string): unknown;
 /**
+ * The first one if it holds just the same things as the second one, else a copy of that, which inherits nothing.
+ * @template T
+ * @param {Readonly<Record<string, T>>} known
+ * @param {Readonly<Record<string, T>>} now
+ * @returns {Readonly<Record<string, T>>}
+ */
+export function sameOr<T>(known: Readonly<Record<string, T>>, now: Readonly<Record<string, T>>): Readonly<Record<string, T>>;
+/** What holds nothing, and inherits nothing. */
+export const NONE: any;
+/**
  * A document, or a merge patch: a JSON object.
  */
 export type Data = Readonly<Record<string, any>>;

@@ -14,10 +14,14 @@
  * @typedef {{type: "lost", code: number | null, reason: string}} Lost The connection is gone or could not be made;
  *   `code` is the close code, null where there was none.
  */
+/**
+ * @typedef {{type: "left"}} Left The page is left, and its socket was given up for that: no trouble, and no failure.
+ */
 /** @typedef {{type: "tick"}} Tick The deadline has come. */
 /**
- * @typedef {{type: "wake"}} Wake The page is seen again, or the network is back: a connection is tried at once, and a
- *   wait that is nobody's wish is cut short.
+ * @typedef {{type: "wake", gapMs?: number}} Wake The page is seen again, or the network is back: a connection is tried at once, and a
+ *   wait that is nobody's wish is cut short. `gapMs`: so much more time may have passed than the clock says, as when the
+ *   computer slept; but it may be that somebody has set the wall's clock.
  */
 /**
  * @typedef {{type: "offline"}} Offline The system says that there is no network. The connection counts as lost for
@@ -51,8 +55,8 @@
 /** @typedef {{type: "forget", id: string}} Forget The application does not wait for this request any more. */
 /** @typedef {WatchDocuments | UnwatchDocuments | SyncDocument | MeasurePing | AwaitSeq | Spend} Request */
 /**
- * @typedef {Start | Stop | TokenGiven | TokenFailed | Opened | Received | Lost | Tick | Wake | Offline | Forget |
- *   Request} Event
+ * @typedef {Start | Stop | TokenGiven | TokenFailed | Opened | Received | Lost | Left | Tick | Wake | Offline |
+ *   Forget | Request} Event
  */
 /**
  * @typedef {{type: "askToken", refused: string | null}} AskToken Ask the provider and answer with `tokenGiven` or
@@ -74,7 +78,7 @@
  * @property {string} rev its revision
  * @property {number} seq the position in the change log up to which `data` is exact
  * @property {readonly string[]} causes what changed, in the protocol's words
- * @property {Data} patch the merge patch (RFC 7396) that leads from `before` to `data`, made when it is asked for
+ * @property {Data} patch the merge patch (RFC 7396) that leads from `before` to `data`, made when it is first asked for
  */
 /** @typedef {{type: "freshnessChanged", freshness: Freshness}} FreshnessChanged Another state of freshness begins. */
 /** @typedef {{type: "resolve", id: string, value: unknown}} Resolve The request `id` succeeded. */
@@ -162,6 +166,12 @@ export type Lost = {
     reason: string;
 };
 /**
+ * The page is left, and its socket was given up for that: no trouble, and no failure.
+ */
+export type Left = {
+    type: "left";
+};
+/**
  * The deadline has come.
  */
 export type Tick = {
@@ -169,10 +179,12 @@ export type Tick = {
 };
 /**
  * The page is seen again, or the network is back: a connection is tried at once, and a
- *   wait that is nobody's wish is cut short.
+ *   wait that is nobody's wish is cut short. `gapMs`: so much more time may have passed than the clock says, as when the
+ *   computer slept; but it may be that somebody has set the wall's clock.
  */
 export type Wake = {
     type: "wake";
+    gapMs?: number;
 };
 /**
  * The system says that there is no network. The connection counts as lost for
@@ -244,7 +256,7 @@ export type Forget = {
     id: string;
 };
 export type Request = WatchDocuments | UnwatchDocuments | SyncDocument | MeasurePing | AwaitSeq | Spend;
-export type Event = Start | Stop | TokenGiven | TokenFailed | Opened | Received | Lost | Tick | Wake | Offline | Forget | Request;
+export type Event = Start | Stop | TokenGiven | TokenFailed | Opened | Received | Lost | Left | Tick | Wake | Offline | Forget | Request;
 /**
  * Ask the provider and answer with `tokenGiven` or
  *   `tokenFailed`; an answer that is still awaited is void. `refused` is the token that the gateway just did not take.
@@ -306,7 +318,7 @@ export type Change = {
      */
     causes: readonly string[];
     /**
-     * the merge patch (RFC 7396) that leads from `before` to `data`, made when it is asked for
+     * the merge patch (RFC 7396) that leads from `before` to `data`, made when it is first asked for
      */
     patch: Data;
 };

@@ -26,24 +26,22 @@
  */
 export function balanceOf(reply: Reply): Balance;
 /**
- * The quotas of a user's or an organization's document, by name.
- * @param {Data} document
- * @returns {Readonly<Record<string, Quota>>}
- */
-export function quotasOf(document: Data): Readonly<Record<string, Quota>>;
-/**
- * The permissions that a user's document grants.
- * @param {Data} document
- * @returns {ReadonlySet<string>}
- */
-export function permissionsOf(document: Data): ReadonlySet<string>;
-/**
  * Whether a user's document grants this permission.
  * @param {Data} document
  * @param {string} permission
  * @returns {boolean}
  */
 export function isGranted(document: Data, permission: string): boolean;
+/**
+ * The quotas of a user's or an organization's document, by name; the same object for the same document.
+ * @type {(document: Data) => Quotas}
+ */
+export const quotasOf: (document: Data) => Quotas;
+/**
+ * The permissions that a user's document grants; the same object for the same document.
+ * @type {(document: Data) => ReadonlySet<string>}
+ */
+export const permissionsOf: (document: Data) => ReadonlySet<string>;
 export type Data = import("./document.js").Data;
 export type Reply = import("./messages.js").Reply;
 /**
@@ -93,3 +91,7 @@ export type Balance = Quota & {
     org: string | null;
     seq: number;
 };
+/**
+ * Quotas by name; of no other name there is anything.
+ */
+export type Quotas = Readonly<Record<string, Quota | undefined>>;

@@ -23,6 +23,11 @@ export function malformed(message: string): End;
  */
 export function silent(): End;
 /**
+ * The application's own side wished for it, and will connect again.
+ * @returns {End}
+ */
+export function wished(): End;
+/**
  * The provider's token leads to another principal: what is held is not theirs to see.
  * @returns {End}
  */
@@ -52,6 +57,8 @@ export class End {
      * @param {number} [retryAfterS] the least time to wait, in seconds
      */
     constructor(code: string, message: string, reconnect: Reconnect, retryAfterS?: number);
+    /** Whether something went wrong. */
+    isFailure: boolean;
     code: string;
     message: string;
     reconnect: string;

@@ -20,7 +20,7 @@ test("opening waits for the documents, and then reading does not wait", async ()
   assert.deepEqual(world.socket.protocols, ["gateway.v1+json"]);
   assert.deepEqual(gateway.tokens, ["t1"]);
   assert.deepEqual(channel.document, adasDocument());
-  assert.deepEqual(channel.documents, { [ADA]: adasDocument() });
+  assert.deepEqual({ ...channel.documents }, { [ADA]: adasDocument() });
   assert.deepEqual([...channel.permissions].sort(), ["can_use_sms", "can_use_voice"]);
   assert.ok(channel.can("can_use_voice"));
   assert.ok(!channel.can("can_fly") && !channel.can("constructor") && !channel.can("__proto__"));
@@ -34,13 +34,44 @@ test("opening waits for the documents, and then reading does not wait", async ()
 test("before it is opened nothing is held, and nothing can be asked", async () => {
   const world = new World();
   const channel = new Channel(null, "t1", { environment: world.environment });
-  assert.deepEqual([channel.document, channel.documents, channel.quotas, channel.seq], [{}, {}, {}, 0]);
+  const { document, documents, quotas, seq } = channel;
+  assert.deepEqual([document, { ...documents }, { ...quotas }, seq], [{}, {}, {}, 0]);
   assert.deepEqual(channel.freshness, { state: "offline", ageS: null, reason: "connecting" });
   for (const asking of [channel.ping(), channel.watch("a"), channel.sync(), channel.waitFor(1), channel.consume("q")]) {
     await assert.rejects(asking, (error) => error instanceof Disconnected && error.code === "closed");
   }
   await channel.close();
   assert.equal(world.sockets.length, 0);
+});
+
+test("what did not change is the same object, however often it is read", async () => {
+  const { channel, gateway } = await opened();
+  const read = () => [channel.quotas, channel.permissions, channel.documents, channel.document];
+  const before = read();
+  assert.ok(read().every((value, number) => value === before[number]));
+  const changes = [];
+  channel.on("change", (change) => changes.push(change));
+  gateway.rename("King");
+  await settle();
+  assert.ok(read().every((value, number) => value !== before[number]));
+  assert.equal(changes[0].patch, changes[0].patch);
+  assert.equal(before[2][ADA].identity.name, "Ada");
+  const after = channel.documents;
+  gateway.documents["org:o_acme"] = {};
+  await channel.watch("org:o_acme");
+  assert.notEqual(channel.documents, after);
+  const two = channel.documents;
+  await channel.unwatch("org:o_acme");
+  assert.notEqual(channel.documents, two);
+  await channel.close();
+});
+
+test("names that every object inherits are no quotas and no documents", async () => {
+  const { channel } = await opened();
+  for (const name of ["constructor", "toString", "__proto__"]) {
+    assert.deepEqual([channel.quotas[name], channel.documents[name]], [undefined, undefined]);
+  }
+  await channel.close();
 });
 
 test("an update changes the document and leaves the one before alone", async () => {
@@ -93,7 +124,7 @@ test("a document that is unwatched while its digest is computed does not come ba
   await settle();
   waiting.splice(0).forEach((go) => go());
   await unwatching;
-  assert.deepEqual(channel.documents, {});
+  assert.deepEqual({ ...channel.documents }, {});
   await channel.close();
 });
 
@@ -234,7 +265,7 @@ test("an iteration throws what ended the channel for good, once", async () => {
   const late = channel.changes();
   await assert.rejects(late.next(), { code: "revoked" });
   assert.ok((await late.next()).done);
-  assert.deepEqual([channel.documents, channel.can("can_use_voice")], [{}, false]);
+  assert.deepEqual([{ ...channel.documents }, channel.can("can_use_voice")], [{}, false]);
   await channel.close();
   assert.deepEqual(world.remains, { timers: 0, page: 0, sockets: 0 });
 });

@@ -44,6 +44,12 @@ test("a copy says the same and is another error", () => {
   copy.key = "k";
   assert.deepEqual({ ...copy, key: null }, { ...error });
   assert.deepEqual([copy.constructor, copy.message, error.key], [QuotaExceeded, "No.", null]);
+  const stopped = errors.copyOf(new errors.MeterStopped("offline", error));
+  assert.deepEqual(
+    [stopped.constructor, stopped.message, stopped.reason, stopped.cause],
+    [errors.MeterStopped, "The meter stopped: offline.", "offline", error],
+  );
+  assert.equal("cause" in copy, false);
 });
 
 test("what passes is worth another try", () => {
@@ -131,7 +137,7 @@ test("quotas and permissions are what the document says itself", () => {
   const unlimited = { limit: null, remaining: null, resetsAt: null, cap: null, capRemaining: null };
   const rest = { reserved: 0, period: "", level: "ok" };
   assert.deepEqual(quotas.x, { ...unlimited, ...rest, limit: 5, used: 2, remaining: 3, hard: true, resetsAt: "t" });
-  assert.deepEqual([quotasOf({}), [...permissionsOf({})], isGranted({}, "a")], [{}, [], false]);
+  assert.deepEqual([{ ...quotasOf({}) }, [...permissionsOf({})], isGranted({}, "a")], [{}, [], false]);
 });
 
 test("a balance is what a reply tells of the quota", () => {
