@@ -6,6 +6,8 @@ A waiter is a future in a list. While nothing happens it costs no task of the no
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from gateway.errors import Unavailable
 
@@ -23,20 +25,28 @@ class Followers:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def wait(self, after: int, position: int, seconds: float) -> None:
-        """Until the feed, which is at `position`, has passed `after`; no longer than so many seconds, and not at all
-        when the node stops. Raises `Unavailable` when too many wait already.
+    @contextmanager
+    def waiting(self, after: int, position: int) -> Iterator[asyncio.Future[None]]:
+        """On the list at once, for as long as the context is open: between the look at the feed's `position` and this
+        nothing may be awaited, or what happens then is missed. The future is done when the feed has passed `after`
+        (perhaps it has), or the node stops.
+
+        Raises `Unavailable` when too many wait already, or the node has stopped: who asks again and again would be
+        answered at once each time.
         """
-        if position > after or self._stopped:
-            return
-        if len(self._waiting) >= MAX_WAITING:
-            raise Unavailable("Too many wait for changes already.", retry_after_s=RETRY_AFTER_S)
         passed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[passed] = after
+        if position > after:
+            passed.set_result(None)
+        elif self._stopped:
+            raise Unavailable("This node is shutting down.", retry_after_s=RETRY_AFTER_S)
+        elif len(self._waiting) >= MAX_WAITING:
+            raise Unavailable("Too many wait for changes already.", retry_after_s=RETRY_AFTER_S)
+        else:
+            self._waiting[passed] = after
         try:
-            await asyncio.wait((passed,), timeout=seconds)
+            yield passed
         finally:
-            del self._waiting[passed]
+            self._waiting.pop(passed, None)
 
     def reached(self, position: int) -> None:
         """The feed is at this position now."""

@@ -20,6 +20,7 @@ from gateway.web.answer import answer
 from gateway.web.fields import moment
 from gateway.web.operation import Call, Operation
 from gateway.web.paging import DEFAULT_LIMIT, Limit
+from gateway.web.patience import while_there
 
 MAX_WAIT_S = 25
 MAX_SEQ = 2**53 - 1
@@ -87,24 +88,12 @@ class ChangeLog:
         return answer(_shown(end, found, missed=end.last < asked.after or end.first > asked.after + 1))
 
     async def _wait(self, request: Request, after: int, seconds: float) -> None:
-        """Until there may be more, the time is up, or nobody is there to be answered."""
+        """Until there may be more, the node stops, or the time is up. Raises `ClientDisconnect` when nobody is there
+        to be answered, and `Unavailable` when none more may wait.
+        """
         hub = self._node.hub
-        waiting = asyncio.ensure_future(hub.followers.wait(after, hub.position, seconds))
-        leaving = asyncio.ensure_future(_left(request))
-        try:
-            await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                waiting.result()
-        finally:
-            waiting.cancel()
-            leaving.cancel()
-            await asyncio.gather(waiting, leaving, return_exceptions=True)
-
-
-async def _left(request: Request) -> None:
-    """Until the client is gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        with hub.followers.waiting(after, hub.position) as passed:
+            await while_there(request, asyncio.wait((passed,), timeout=seconds))
 
 
 def _shown(end: Position, found: list[Change], *, missed: bool) -> ChangesShown:

@@ -43,6 +43,8 @@ MAX_BODY_BYTES = 65_536
 BODY_TIMEOUT_S = 10.0
 MAX_USER_AGENT = 256
 RETRY_AFTER_S = 1.0
+CLIENT_LEFT = 499
+"""What is counted where nobody is there to be answered; nginx says so too."""
 JSON_TYPE = "application/json"
 MERGE_PATCH_TYPE = "application/merge-patch+json"
 TEXT_TYPE = "text/plain"
@@ -188,6 +190,8 @@ async def _settled(operation: Operation, request: Request, callers: Callers, add
         return await _answer(operation, request, callers, address)
     except GatewayError as error:
         return problem(error)
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_LEFT)
     except StoreUnavailable:
         return problem(Unavailable("The database can not be reached now.", retry_after_s=RETRY_AFTER_S))
     except StoreUncertain:
