@@ -10,8 +10,7 @@ NAMED = """all => all.map(one => one.getAttribute("href"))"""
 
 
 def test_the_page_asks_once_for_each_module_and_all_come_compressed(visit: Visit) -> None:
-    """Those that the page names, its two scripts, the page of the address with what is its own, and nothing more, as the
-    browser follows the imports."""
+    """Those that the page names, its two scripts, the page of the address with what is its own, and nothing more."""
     answers: list[Response] = []
     visit.page.on("response", lambda answer: answers.append(answer))
     visit.open()
