@@ -13,7 +13,7 @@ from gateway.core.administration import WRITE_PLANS, check_handing_out
 from gateway.core.facts import UserFacts
 from gateway.core.forecast import UNCHANGED, Forecast, Outlook
 from gateway.core.quotas import Limit
-from gateway.errors import Forbidden, NotFound, PreconditionFailed
+from gateway.errors import Forbidden, NotFound, PreconditionFailed, Unavailable
 from gateway.live.node import Node
 from gateway.store.catalog import load_catalog
 from gateway.store.plan_users import organizations_on_plan, users_on_plan
@@ -21,8 +21,13 @@ from gateway.store.plans import Plan, PlanQuota, find_plan
 from gateway.web.answer import answer, etag_of
 from gateway.web.fields import given
 from gateway.web.operation import Call, Operation
+from gateway.web.patience import while_there
 from gateway.web.plans import PlanPatch, PlanReplacement, checked_plan, plan_shown
 from gateway.web.resource import Edit
+
+MAX_WAITING = 3
+"""Who waits while another preview is worked out."""
+RETRY_AFTER_S = 1.0
 
 
 class Reached(msgspec.Struct):
@@ -69,6 +74,7 @@ class Previews:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._turn = asyncio.Lock()
+        self._asked = 0
 
     def operations(self) -> list[Operation]:
         """The one."""
@@ -78,25 +84,36 @@ class Previews:
                 "Whom a change of a plan (RFC 7396) would reach; nothing is changed",
                 {200: PlanPreview},
                 body=PlanPatch,
-                errors=(Forbidden, PreconditionFailed),
+                errors=(Forbidden, PreconditionFailed, Unavailable),
             )
         ]
 
     async def preview(self, call: Call) -> Response:
         """For those who may make that very change; the entity tag is that of the plan as it stands."""
-        rights = await call.rights()
-        rights.require(WRITE_PLANS)
+        (await call.rights()).require(WRITE_PLANS)
+        if self._asked > MAX_WAITING:
+            raise Unavailable("Too many wait for a preview already.", retry_after_s=RETRY_AFTER_S)
+        self._asked += 1
         try:
-            before = await find_plan(self._node.database, call.path["id"])
-        except NotFound:
-            raise NotFound("No such plan.") from None
-        shown = msgspec.to_builtins(plan_shown(before))
-        edit = Edit(call.request, given(call.body), whole=False)
-        after = checked_plan(before.id, edit.body(shown, PlanReplacement), before)
-        check_handing_out(rights.is_admin, before.permissions, after.permissions)
+            return await while_there(call.request, self._in_turn(call))
+        finally:
+            self._asked -= 1
+
+    async def _in_turn(self, call: Call) -> Response:
+        """Whoever waited may not be the same any more, nor the plan."""
         async with self._turn:
-            found = await self.worked_out(before, after)
-        return answer(found, etag=etag_of(shown))
+            await call.renew()
+            rights = await call.rights()
+            rights.require(WRITE_PLANS)
+            try:
+                before = await find_plan(self._node.database, call.path["id"])
+            except NotFound:
+                raise NotFound("No such plan.") from None
+            shown = msgspec.to_builtins(plan_shown(before))
+            edit = Edit(call.request, given(call.body), whole=False)
+            after = checked_plan(before.id, edit.body(shown, PlanReplacement), before)
+            check_handing_out(rights.is_admin, before.permissions, after.permissions)
+            return answer(await self.worked_out(before, after), etag=etag_of(shown))
 
     async def worked_out(self, before: Plan, after: Plan) -> PlanPreview:
         """Whom it would reach that a plan which stands as `before` became `after`."""

@@ -15,6 +15,7 @@ from gateway.live import followers
 from gateway.store.database import Statement
 from tests.gateway.web.conftest import Json, Site
 from tests.support.api_caller import ApiCaller
+from tests.support.http_scope import LeavingClient
 from tests.support.waiting import eventually
 
 RENAME = "UPDATE users SET name = name || '+' WHERE id = 'u_ada'"
@@ -216,40 +217,20 @@ def test_who_is_no_administrator_any_more_is_told_nothing(
     assert "user:" not in text
 
 
-async def ask(site: Site, headers: dict[str, str], path: str, receive: Callable[[], Awaitable[Json]]) -> list[Json]:
-    """A request as a server makes it; what is sent."""
-    sent: list[Json] = []
-
-    async def send(message: Json) -> None:
-        sent.append(message)
-
-    plain, _, query = path.partition("?")
-    scope = {
-        **{"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http"},
-        **{"path": plain, "raw_path": plain.encode(), "query_string": query.encode(), "root_path": ""},
-        "headers": [(b"host", b"testserver"), *((name.encode(), value.encode()) for name, value in headers.items())],
-        **{"client": ("127.0.0.1", 50_000), "server": ("testserver", 80)},
-    }
-    await site.client.app(scope, receive, send)
-    return sent
-
-
 def test_a_client_that_left_is_forgotten_and_counted_as_such(site: Site, admin: ApiCaller) -> None:
     after = newest(admin)
 
-    async def test() -> list[Json]:
-        messages: asyncio.Queue[Json] = asyncio.Queue()
-        messages.put_nowait({"type": "http.request", "body": b"", "more_body": False})
-        path = f"/admin/changes?after={after}&wait_s={LONG_S}"
-        task = asyncio.create_task(ask(site, admin.headers, path, messages.get))
+    async def test() -> int:
+        client = LeavingClient(site.client.app, "GET", f"/admin/changes?after={after}&wait_s={LONG_S}", admin.headers)
+        task = asyncio.create_task(client.ask())
         await eventually(lambda: len(site.node.hub.followers) == 1)
         await asyncio.sleep(0)
         assert not task.done()
-        messages.put_nowait({"type": "http.disconnect"})
-        sent = await task
+        client.leave()
+        await task
         assert len(site.node.hub.followers) == 0
-        return sent
+        return client.status
 
-    assert run(site, test)[0]["status"] == 499
+    assert run(site, test) == 499
     counted = 'gateway_http_request_seconds_count{route="/admin/changes",status="499"} 1.0'
     assert counted in site.node.metrics.exposition().decode()
