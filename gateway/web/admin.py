@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 
 from gateway.auth.revoker import IssuedBefore, Revoker
@@ -16,13 +17,12 @@ from gateway.web.answer import answer
 from gateway.web.fields import checked, moment, stored_moment
 from gateway.web.operation import Call, Operation
 
-"""How far in the future the moment may lie, for clocks that do not agree."""
-
 
 class RevokeBefore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The moment (RFC 3339), and whose sessions and tokens: a user's, those made through one instance, or all."""
+    """The moment (RFC 3339; absent: now, by the gateway's clock), and whose sessions and tokens: a user's, those made
+    through one instance, or all."""
 
-    at: str
+    at: str | UnsetType = UNSET
     user: str | None = None
     instance: str | None = None
 
@@ -58,9 +58,10 @@ class Administration:
         """Revoke them."""
         (await call.rights()).require_admin()
         body: RevokeBefore = call.body
-        at = stored_moment(body.at, "at")
-        assert at is not None
-        if at > self._wall() + CLOCK_SKEW_MS:
+        # Without a moment whatever there is counts, also what a node made whose clock is ahead.
+        at = None if body.at is UNSET else stored_moment(body.at, "at")
+        now = self._wall()
+        if at is not None and at > now + CLOCK_SKEW_MS:
             raise Unprocessable("at must not lie in the future.")
         if body.user is not None and body.instance is not None:
             raise Unprocessable("Name a user or an instance, not both.")
@@ -68,6 +69,8 @@ class Administration:
         for kind, name in (("user", body.user), ("instance", body.instance)):
             if name is not None:
                 target = f"{kind}:{checked(TEXT_CHECKS['id'], name)}"
-        entry = Entry(call.caller.actor, "revoke.before", target, call.address, after={"at": moment(at)})
+        entry = Entry(
+            call.caller.actor, "revoke.before", target, call.address, after={"at": moment(now if at is None else at)}
+        )
         revoked = await self._revoker.revoke(IssuedBefore(at, body.user, body.instance), entry=entry)
         return answer(RevokedBefore(revoked.seq, revoked.count), seq=revoked.seq)

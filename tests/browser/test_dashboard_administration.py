@@ -100,6 +100,27 @@ def test_a_session_that_an_administrator_ends_is_over_at_once(
     expect(theirs.find("sign-in-reason")).to_contain_text("revoked")
 
 
+@pytest.mark.parametrize("fast_s", [-3600, 3600])
+def test_everything_of_a_user_is_ended_whatever_the_clock_of_the_page_says(
+    visit: Visit, theirs: Visit, admin: Person, person: Person, seed: Seed, fast_s: int
+) -> None:
+    wrong = "const now = Date.now; Date.now = () => now() + %d; Date = class extends Date {"
+    wrong += " constructor(...given) { super(...(given.length > 0 ? given : [Date.now()])); } };"
+    visit.context.add_init_script(wrong % (fast_s * 1000))
+    visit.arrive(admin)
+    visit.go(f"#/admin/users/{person.id}")
+    visit.find("end-all").click()
+    visit.find("confirm").click()
+    theirs.signed_out()
+    in_force = "SELECT (SELECT count(*) FROM login_sessions WHERE user_id = ?1 AND revoked_at IS NULL)"
+    in_force += " + (SELECT count(*) FROM api_tokens WHERE user_id = ?1 AND revoked_at IS NULL)"
+    assert seed.foreign.execute(in_force, person.id) == [(0,)]
+    expect(visit.find("toast").first).to_contain_text("2 sessions and tokens ended")
+    visit.find("end-all").click()
+    visit.find("confirm").click()
+    expect(visit.find("toast").last).to_contain_text("Nothing was ended")
+
+
 def test_the_change_log_grows_while_one_looks(visit: Visit, admin: Person, person: Person, seed: Seed) -> None:
     visit.arrive(admin)
     visit.go("#/admin/changes")

@@ -8,6 +8,8 @@ import { confirm } from "../../components/dialog.js";
 import { card } from "../../components/layout.js";
 import { toast } from "../../components/toast.js";
 
+const NOTHING_ENDED = "Nothing was ended: no session and no token was in force.";
+
 /** @param {import("./subject.js").Subject} subject */
 export function dangerCard(subject) {
   const { api } = subject.context;
@@ -16,13 +18,13 @@ export function dangerCard(subject) {
     let count = 0;
     const act = () =>
       subject.log.edit("End everything", async () => {
-        const answer = await api.post("/admin/revoke-before", { at: new Date().toISOString(), user: id });
+        const answer = await api.post("/admin/revoke-before", { user: id });
         count = answer.revoked;
         return answer;
       });
     const text = `Every login session and every API token of ${user.username} is void from this moment on.`;
     if (await confirm("End all sessions and tokens?", text, "End all", act)) {
-      toast(`${counted(count, "session or token", "sessions and tokens")} ended.`);
+      toast(count === 0 ? NOTHING_ENDED : `${counted(count, "session or token", "sessions and tokens")} ended.`);
     }
   };
   const remove = async () => {
