@@ -103,7 +103,10 @@ class Cookies:
     def _check_origin(self, request: HTTPConnection) -> None:
         """A browser names the page's origin with every write (Fetch, §3.1)."""
         if not self._origins.trusts(request):
-            raise Forbidden("This origin may not write with a cookie.")
+            raise Forbidden(
+                "This origin may not write with a cookie; server.allowed_origins names those that may, and without it"
+                " the gateway's own does."
+            )
 
     def _value(self, request: HTTPConnection, name: str, use: Use, max_age_s: int) -> object:
         value = request.cookies.get(name)

@@ -149,6 +149,14 @@ def segment(name: str) -> re.Pattern[str]:
     return {"lease": LEASE_SEGMENT, "path": FILE_PATH}.get(name, SEGMENT)
 
 
+class WholeRoute(Route):
+    """A route for the whole of a path: a line feed after it is a part of it, which Starlette's ``$`` would pass."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
+
+
 def operation_routes(
     operations: Iterable[Operation], callers: Callers, metrics: Metrics, proxies: Networks
 ) -> list[Route]:
@@ -159,7 +167,7 @@ def operation_routes(
         assert operation.method not in methods, f"{operation.method} {operation.path} is there twice"
         methods[operation.method] = operation
     return [
-        Route(
+        WholeRoute(
             path.replace("{path}", "{path:path}"),
             _endpoint(methods, callers, metrics, proxies),
             methods=list(methods),

@@ -13,6 +13,11 @@ from starlette.responses import Response
 from gateway.errors import AuthFailed, BadRequest, GatewayError, MethodNotAllowed, NotFound
 
 MEDIA_TYPE = "application/problem+json"
+HARMLESS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+"""A problem is data wherever it is opened: in the place of a script or of a page too."""
 
 
 def problem(error: GatewayError) -> Response:
@@ -25,7 +30,7 @@ def problem(error: GatewayError) -> Response:
         "code": error.code,
         **error.details,
     }
-    headers = {"Cache-Control": "no-store"}
+    headers = {"Cache-Control": "no-store", **HARMLESS}
     if error.retry_after_s is not None:
         body["retry_after_s"] = error.retry_after_s
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))

@@ -366,6 +366,21 @@ def test_no_way_leads_out_of_the_directories(port: int, target: str) -> None:
     assert b"import" not in body
 
 
+@pytest.mark.parametrize("target", ["/%0a", "/sdk/gateway.js%0a", "/dashboard/app.js%0a", "/health%0a", "/auth/csrf%0a"])
+def test_a_line_feed_is_a_part_of_the_path(port: int, target: str) -> None:
+    assert [raw(port, method, target)[0] for method in ("GET", "HEAD")] == [404, 404]
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/sdk/none.js", "/dashboard/none.js", "/sdk/", "/dashboard/.git/config", "/sdk/%0a", "/none", "/auth/csrf"],
+)
+def test_a_problem_is_never_taken_for_code_or_a_page(port: int, target: str) -> None:
+    status, headers, _ = raw(port, "GET", target)
+    assert (status, headers["x-content-type-options"]) == (401 if target == "/auth/csrf" else 404, "nosniff")
+    assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+
+
 @pytest.mark.parametrize("coding", [None, "gzip"])
 def test_head_is_answered_without_the_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, coding: str | None) -> None:
     shelf = Shelf(tmp_path)
