@@ -58,5 +58,5 @@ class Health:
         """Prometheus' text format, for the configured networks."""
         if call.address not in self._metrics_networks:
             raise Forbidden("Metrics are not for this address.")
-        exposition = self._node.metrics.exposition()
+        exposition = await self._node.metrics.scraped()
         return Response(exposition, headers={"Cache-Control": "no-store"}, media_type=CONTENT_TYPE_LATEST)

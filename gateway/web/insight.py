@@ -21,6 +21,8 @@ from gateway.web.paging import DEFAULT_LIMIT, Cursor, Limit, page, read_cursor
 
 LOOK_AT = 2_000
 """Sessions looked at before others get their turn."""
+METRICS_AGE_S = 1.0
+"""How old figures may be: each page that shows them asks every two seconds."""
 
 
 class NodeShown(msgspec.Struct, frozen=True):
@@ -140,10 +142,11 @@ class Insight:
         return answer(Sessions(self._node.name, part.items, part.next))
 
     async def metrics(self, call: Call) -> Response:
-        """Prometheus' text format, wherever the administrator is."""
+        """Prometheus' text format, wherever the administrator is; the same for all who ask within a second."""
         (await call.rights()).require_admin()
         headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return Response(self._node.metrics.exposition(), headers=headers, media_type=CONTENT_TYPE_LATEST)
+        exposition = await self._node.metrics.scraped(age_s=METRICS_AGE_S)
+        return Response(exposition, headers=headers, media_type=CONTENT_TYPE_LATEST)
 
     def _shown(self, connection: Connection) -> SessionShown:
         session, at = connection.session, self._node.clock.now()

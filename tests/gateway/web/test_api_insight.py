@@ -148,3 +148,13 @@ def test_an_administrator_reads_the_figures_from_anywhere(start_site: StartSite)
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "gateway_http_request_seconds_count" in answer.text
+
+
+def test_all_who_ask_within_a_second_get_the_same_figures(
+    site: Site, admin: ApiCaller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site.node.metrics, "_monotonic", lambda: 1_000.0)
+    first, second = (admin("GET", "/admin/metrics").text for _ in range(2))
+    assert first == second
+    monkeypatch.setattr(site.node.metrics, "_monotonic", lambda: 1_001.5)
+    assert admin("GET", "/admin/metrics").text != first
