@@ -366,7 +366,9 @@ def test_no_way_leads_out_of_the_directories(port: int, target: str) -> None:
     assert b"import" not in body
 
 
-@pytest.mark.parametrize("target", ["/%0a", "/sdk/gateway.js%0a", "/dashboard/app.js%0a", "/health%0a", "/auth/csrf%0a"])
+@pytest.mark.parametrize(
+    "target", ["/%0a", "/sdk/gateway.js%0a", "/dashboard/app.js%0a", "/health%0a", "/auth/csrf%0a"]
+)
 def test_a_line_feed_is_a_part_of_the_path(port: int, target: str) -> None:
     assert [raw(port, method, target)[0] for method in ("GET", "HEAD")] == [404, 404]
 
