@@ -6,7 +6,6 @@ The pure half of a `Session` that does not care how connections come and go.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -23,6 +22,7 @@ from client_sdk.events import Effect, Watched
 from client_sdk.replica import Outcome, Replica
 from client_sdk.requests import Kind, Pending, Requests
 from client_sdk.spending import Spending
+from client_sdk.waiters import NUDGE_S, Waiters
 
 NEVER = float("inf")
 SELF = "self"
@@ -34,16 +34,6 @@ ENTRY_OVERHEAD = 8
 ENVELOPE_BYTES = 256
 # Errors that say nothing of the document: asking again helps.
 PASSING = frozenset(("unavailable", "rate_limited", "internal"))
-FIRST_NUDGE_S = 0.25
-NUDGE_S = 2.0
-
-
-@dataclass(slots=True)
-class _Waiter:
-    """Somebody waits for a position of the change log. `nudge_at`: when to ask where the document stands."""
-
-    seq: int
-    nudge_at: float
 
 
 class Conversation:
@@ -61,7 +51,7 @@ class Conversation:
         self.spending = Spending(effects, self.send, request_timeout_s)
         self._wishes: dict[str, None] = dict.fromkeys(watch)
         self._asked: tuple[str, ...] = ()
-        self._waiters: dict[str, _Waiter] = {}
+        self._waiters = Waiters()
         self._effects = effects
 
     # --- connections come and go ---
@@ -86,8 +76,7 @@ class Conversation:
         if unwanted := asked.difference(self._wishes):
             self.send(wire.Unwatch(self.requests.own_id(), sorted(unwanted)))
         self._ask_watches([doc for doc in self._wishes if doc not in asked])
-        for waiter in self._waiters.values():
-            waiter.nudge_at = self.now + FIRST_NUDGE_S
+        self._waiters.begin(self.now)
         self.spending.begin(self.now)
 
     def lose(self, error: ChannelError) -> None:
@@ -108,18 +97,16 @@ class Conversation:
         closed = error or Disconnected("The channel is closed.", code="closed")
         self.lose(closed)
         self.spending.stop(closed)
-        for id in self._waiters:
+        for id in self._waiters.take():
             self._effects.append(events.Reject(id, closed))
-        self._waiters.clear()
         if error is not None:
             for doc in list(self.replica):
                 self._forget(doc)
 
     def new_epoch(self) -> None:
         """Positions in the change log begin anew: nobody can wait for an old one."""
-        for id in self._waiters:
+        for id in self._waiters.take():
             self._effects.append(events.Reject(id, EpochChanged("The gateway's database was restored.")))
-        self._waiters.clear()
 
     def resolve(self, name: str) -> str:
         """The canonical name of a document; ``self`` is an alias."""
@@ -157,11 +144,17 @@ class Conversation:
         """Nobody waits for this request any more."""
         self.requests.remove(id)
         self.spending.forget(id, self.now)
-        self._waiters.pop(id, None)
+        self._waiters.remove(id)
 
     def send(self, message: wire.ClientMessage) -> None:
         """Send a message."""
         self._effects.append(events.Send(self.codec.encode(message)))
+
+    def ping(self) -> str:
+        """Ask for a sign of life; the id of the ping."""
+        id = self.requests.own_id()
+        self.send(wire.Ping(id))
+        return id
 
     def _watch(self, id: str, docs: tuple[str, ...]) -> None:
         names = list(dict.fromkeys(map(self.resolve, docs)))
@@ -194,7 +187,7 @@ class Conversation:
         if self.resolve(SELF) not in self._wishes:
             self._effects.append(events.Reject(id, NotFound("The own document is not watched.")))
             return
-        self._waiters[id] = _Waiter(seq, self.now + FIRST_NUDGE_S)
+        self._waiters.add(id, seq, self.now)
         self._check_waiters()
 
     def _unwatch(self, id: str, docs: tuple[str, ...]) -> None:
@@ -311,7 +304,9 @@ class Conversation:
             self._sync(doc)
         if missing := set(self.replica.missing(message.revs)):
             asked = {doc for pending in self.requests if pending.kind is Kind.WATCH for doc in pending.docs}
-            self._ask_watches(sorted(missing - asked))
+            lost = sorted(missing - asked)
+            self.replica.expect_again(lost)
+            self._ask_watches(lost)
         pending = self.requests.get(message.id) if message.id is not None else None
         if pending is not None:
             self._resolve(pending, self.now - pending.sent_at)
@@ -333,8 +328,7 @@ class Conversation:
 
     def _check_waiters(self) -> None:
         reached = self.own_seq()
-        for id in [id for id, waiter in self._waiters.items() if waiter.seq <= reached]:
-            del self._waiters[id]
+        for id in self._waiters.take(reached):
             self._effects.append(events.Resolve(id, reached))
 
     def _resolve(self, pending: Pending, value: Any) -> None:
@@ -352,8 +346,7 @@ class Conversation:
         """When `tick` has something to do."""
         if not self.live:
             return NEVER
-        nudges = (waiter.nudge_at for waiter in self._waiters.values())
-        return min(self.requests.deadline(), min(nudges, default=NEVER))
+        return min(self.requests.deadline(), self._waiters.deadline())
 
     def tick(self) -> None:
         """Give up on requests that nobody answers, ask again for documents that are not exact, nudge for those who
@@ -367,11 +360,11 @@ class Conversation:
                     self._send_sync(doc)
             else:
                 self._ask_watches([doc for doc in sorted(pending.docs) if self.replica.awaited([doc])])
-        due = [waiter for waiter in self._waiters.values() if waiter.nudge_at <= self.now]
-        for waiter in due:
-            waiter.nudge_at = self.now + NUDGE_S
-        if due:
-            self._send_sync(self.resolve(SELF))
+        if self._waiters.deadline() <= self.now:
+            own = self.resolve(SELF)
+            if not any(pending.kind is Kind.SYNC and own in pending.docs for pending in self.requests):
+                self._send_sync(own)
+            self._waiters.nudged(self.now)
 
     # --- names ---
 

@@ -26,14 +26,16 @@ class Renewal(enum.Enum):
 class Credential:
     """What the session knows of its tokens.
 
-    `due_at` is when a renewal has to go on, `request` the id of the one that was sent.
+    `due_at` is when a renewal has to go on, or the provider has taken too long for it; `request` is the id of the one
+    that was sent.
     """
 
     RETRY_S = 5.0
 
-    __slots__ = ("_sent", "_sent_at", "due_at", "expires_at", "refused", "renewal", "request", "token")
+    __slots__ = ("_sent", "_sent_at", "_timeout_s", "due_at", "expires_at", "refused", "renewal", "request", "token")
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
         self.token: str | None = None
         self.refused: str | None = None
         self.expires_at: str | None = None
@@ -69,13 +71,13 @@ class Credential:
             self.renewal = Renewal.DUE
             self.due_at = self._sent_at + self.RETRY_S
             return False
-        self.ask()
+        self.ask(now)
         return True
 
-    def ask(self) -> None:
+    def ask(self, now: float) -> None:
         """The provider is asked."""
         self.renewal = Renewal.ASKING
-        self.due_at = NEVER
+        self.due_at = now + self._timeout_s
 
     def send(self, token: str, request: str, now: float) -> None:
         """The renewal is sent."""

@@ -16,10 +16,12 @@ class FreshnessState(enum.StrEnum):
 
 class Freshness(NamedTuple):
     """`live`: connected, and every watched document is exact. `stale`: connected, but the gateway can not reach its
-    database, or a document is still on its way. `offline`: not connected.
+    database, or a document is still on its way or not what its revision says, or nothing was heard for so long that
+    nobody knows. `offline`: not connected.
 
     `age_s` is how many seconds ago everything held was last known to be true; 0 when live, None when it never was.
-    `reason` is a word for what is amiss: ``connecting``, ``store``, ``document``, or the code of the last end.
+    `reason` is a word for what is amiss: ``connecting``, ``store``, ``silence``, ``document``, ``unverified``, or the
+    code of the last end.
     """
 
     state: FreshnessState
@@ -55,17 +57,17 @@ class FreshnessMeter:
         """The gateway can not reach its database, or can again."""
         self._store_is_stale = is_stale
 
-    def read(self, offline: str | None, *, exact: bool, now: float) -> Freshness:
+    def read(self, offline: str | None, amiss: str | None, now: float) -> Freshness:
         """How true everything is.
 
-        `offline` is why there is no session, `exact` whether every document is a true copy.
+        `offline` is why there is no session, `amiss` why not every document is known to be a true copy.
         """
         if offline is not None:
             state, reason = FreshnessState.OFFLINE, offline
         elif self._store_is_stale:
             state, reason = FreshnessState.STALE, "store"
-        elif not exact:
-            state, reason = FreshnessState.STALE, "document"
+        elif amiss is not None:
+            state, reason = FreshnessState.STALE, amiss
         else:
             return Freshness(FreshnessState.LIVE, 0.0, "")
         return Freshness(state, None if self._exact_at is None else max(0.0, now - self._exact_at), reason)

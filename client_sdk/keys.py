@@ -54,8 +54,8 @@ def checked_amount(amount: int) -> int:
 
 
 def checked_seconds(what: str, seconds: float, longest: float = math.inf) -> float:
-    """A length of time, positive. Raises ValueError."""
-    if not isinstance(seconds, int | float) or not 0 < seconds <= longest:
+    """A length of time, positive and finite. Raises ValueError."""
+    if not isinstance(seconds, int | float) or not 0 < seconds <= longest or seconds == math.inf:
         raise ValueError(
             f"{what} is a positive number of seconds" + (f" up to {longest:g}" if longest < math.inf else "")
         )

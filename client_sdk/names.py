@@ -17,6 +17,8 @@ def document_names(docs: str | Iterable[str]) -> tuple[str, ...]:
     Raises ValueError for none at all, for what is no text of 1 to 256 characters, for halves of characters (lone
     surrogates: nothing can send them), and for a name with a revision: which one is held is the channel's business.
     """
+    if not isinstance(docs, Iterable):
+        raise ValueError("documents are named by texts")
     names = (docs,) if isinstance(docs, str) else tuple(docs)
     if not names:
         raise ValueError("name at least one document")

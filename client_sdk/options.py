@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Annotated, Literal, TypedDict
 
 import msgspec
 
+from client_sdk.keys import checked_name
+from client_sdk.names import document_names
 from client_sdk.wire import ClientInfo, Subprotocol
 
+# Characters of what a client says of itself, at the most.
+LONGEST_CLIENT = 64
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -39,7 +45,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class SessionOptions(TypedDict, total=False):
     """The fields of `Options` as keyword arguments."""
 
-    watch: tuple[str, ...]
+    watch: str | Iterable[str]
     subprotocol: Subprotocol
     credential: Literal["header", "message"]
     client: ClientInfo | None
@@ -57,10 +63,16 @@ class SessionOptions(TypedDict, total=False):
 
 def make_options(fields: SessionOptions) -> Options:
     """Check the keyword arguments; raises ValueError for one that is unknown or has a bad value."""
+    given: dict[str, object] = dict(fields)
     try:
-        options = msgspec.convert(dict(fields), Options)
-    except msgspec.ValidationError as exc:
+        if "watch" in given:
+            given["watch"] = document_names(fields["watch"])
+        options = msgspec.convert(given, Options)
+        if options.client is not None:
+            checked_name("the name of a client", options.client.name, LONGEST_CLIENT)
+            checked_name("the version of a client", options.client.version, LONGEST_CLIENT)
+    except (ValueError, msgspec.ValidationError) as exc:
         raise ValueError(f"a channel's options: {exc}") from exc
-    if not options.watch:
-        raise ValueError("a channel watches at least one document")
+    if any(getattr(options, name) == math.inf for name in Options.__struct_fields__):
+        raise ValueError("a channel's options: times are finite")
     return options

@@ -25,9 +25,9 @@ class Standing(enum.Enum):
 
 
 class Held:
-    """One document as it is held; `rev` is None until it was held once."""
+    """One document as it is held; `rev` is None until it was held once. `verified`: it is what its revision says."""
 
-    __slots__ = ("answers", "data", "rev", "seq", "stale", "standing")
+    __slots__ = ("answers", "data", "rev", "seq", "stale", "standing", "verified")
 
     def __init__(self) -> None:
         self.data: Mapping[str, Any] = NOTHING
@@ -35,6 +35,7 @@ class Held:
         self.seq = 0
         self.standing = Standing.AWAITED
         self.stale = False
+        self.verified = True
         self.answers = 0
 
 
@@ -90,9 +91,13 @@ class Replica:
             if held.rev is not None
         ]
 
-    def exact(self) -> bool:
-        """Whether every watched document is an exact copy, and none of them is known to be old."""
-        return not self._unsure
+    def amiss(self) -> str | None:
+        """Why not every watched document is known to be a true copy; None when each is."""
+        if not self._unsure:
+            return None
+        held = [self._held.get(doc) for doc in list(self._unsure)]
+        verified = all(one is None or (one.standing is Standing.EXACT and not one.stale) for one in held)
+        return "unverified" if verified else "document"
 
     def awaited(self, docs: Iterable[str] | None = None) -> bool:
         """Whether one of these documents (None: of all) did not come yet on this connection."""
@@ -100,8 +105,14 @@ class Replica:
         return any(self._held[doc].standing is Standing.AWAITED for doc in candidates)
 
     def missing(self, revs: Mapping[str, str]) -> list[str]:
-        """The documents that did not come yet on this connection, and that the gateway did not send either."""
-        return [doc for doc in self._unsure if doc not in revs and self._held[doc].standing is Standing.AWAITED]
+        """The documents that the gateway did not send on this connection, or of which its `gone` was lost."""
+        return [doc for doc, held in self._held.items() if doc not in revs and held.standing is not Standing.SUSPECT]
+
+    def expect_again(self, docs: Iterable[str]) -> None:
+        """These documents are to come once more; until then nobody knows how they are."""
+        for doc in docs:
+            self._held[doc].standing = Standing.AWAITED
+            self._unsure.add(doc)
 
     def expect(self, doc: str) -> None:
         """Watch a document; what is held already stays."""
@@ -156,7 +167,7 @@ class Replica:
         """A whole document replaces what is held.
 
         One that is not what its revision says is asked for once more; if the answer is no better, it is the best there
-        is.
+        is, and unverified.
         """
         held = self._held.get(message.doc)
         if held is None:
@@ -164,10 +175,14 @@ class Replica:
         answered = held.answers > 0
         if not answered and held.standing is not Standing.AWAITED and message.seq < held.seq:
             return Outcome(sync=True)
-        if not self._is_true(message.data, message.rev) and not answered:
+        verified = self._is_true(message.data, message.rev)
+        if not verified and not answered:
             return Outcome(sync=True)
+        held.verified = verified
         if answered or held.standing is Standing.AWAITED:
             self._confirm(message.doc, held)
+        else:
+            self._judge(message.doc, held)
         if answered:
             held.answers = 0
         return Outcome(self._replace(message.doc, held, message, message.data, "snapshot", ()), answered=answered)
@@ -183,8 +198,11 @@ class Replica:
         data = apply(held.data, message.patch)
         if not self._is_true(data, message.rev):
             return Outcome(sync=True)
+        held.verified = True
         if held.standing is Standing.AWAITED:
             self._confirm(message.doc, held)
+        else:
+            self._judge(message.doc, held)
         return Outcome(self._replace(message.doc, held, message, data, "update", message.causes))
 
     def current(self, message: Current) -> Outcome:
@@ -217,7 +235,7 @@ class Replica:
         self._judge(doc, held)
 
     def _judge(self, doc: str, held: Held) -> None:
-        if held.standing is Standing.EXACT and not held.stale:
+        if held.standing is Standing.EXACT and not held.stale and held.verified:
             self._unsure.discard(doc)
         else:
             self._unsure.add(doc)

@@ -29,6 +29,7 @@ from client_sdk.errors import ChannelError, Disconnected, MalformedMessage, Toke
 from client_sdk.events import Effect, Event
 from client_sdk.freshness import Freshness, FreshnessMeter
 from client_sdk.options import Options
+from client_sdk.pulse import Pulse
 from client_sdk.reconnect import (
     Backoff,
     End,
@@ -48,6 +49,7 @@ QUERY_BYTES = 4096
 # What an auth message takes besides its token and its watch entries.
 AUTH_BYTES = 512
 NORMAL_CLOSURE, PROTOCOL_ERROR, GOING_AWAY = 1000, 1002, 1001  # RFC 6455 §7.4.1
+PROTOCOL = 1
 
 
 class Condition(enum.Enum):
@@ -75,16 +77,15 @@ class Session:
         self._talk = Conversation(
             options.watch, self._effects, verify=options.verify, request_timeout_s=options.request_timeout_s
         )
-        self._credential = Credential()
+        self._credential = Credential(options.token_timeout_s)
         self._backoff = Backoff(options.backoff_base_s, options.backoff_cap_s, options.stable_s)
         self._now = 0.0
         self._chance = 0.0
         self._until = NEVER  # when the present condition has lasted long enough, or too long
         self._live_since = 0.0
         self._last_end: str | None = None
-        self._heartbeat_s = 25.0
-        self._ping_at = NEVER
-        self._pong_by = NEVER
+        self._fault: ChannelError | None = None
+        self._pulse = Pulse(options, self._talk.ping)
         self._meter = FreshnessMeter()
 
     # --- what can be seen ---
@@ -119,8 +120,9 @@ class Session:
 
     def freshness(self, now: float) -> Freshness:
         """How true everything held is."""
-        offline = None if self.condition is Condition.LIVE else self._last_end or "connecting"
-        return self._meter.read(offline, exact=self._talk.replica.exact(), now=now)
+        if self.condition is not Condition.LIVE:
+            return self._meter.read(self._last_end or "connecting", None, now)
+        return self._meter.read(None, "silence" if self._pulse.doubts(now) else self._talk.replica.amiss(), now)
 
     @property
     def deadline(self) -> float:
@@ -131,7 +133,7 @@ class Session:
     def _due_at(self) -> float:
         """When the present condition has something to do."""
         if self.condition is Condition.LIVE:
-            return min(self._ping_at, self._pong_by, self._credential.due_at, self._talk.deadline())
+            return min(self._pulse.deadline, self._credential.due_at, self._talk.deadline())
         return self._until
 
     # --- events ---
@@ -143,13 +145,18 @@ class Session:
         if self.condition is not Condition.STOPPED:
             self._take(event)
         elif isinstance(event, events.Request):
-            self._effects.append(events.Reject(event.id, Disconnected("The channel is closed.", code="closed")))
-        freshness = self.freshness(now)
-        if self._meter.changed(freshness, now):
-            self._effects.append(events.FreshnessChanged(freshness))
+            error = Disconnected("The channel is closed.", code="closed")
+            error.__cause__ = self._fault
+            self._effects.append(events.Reject(event.id, error))
+        self._report_freshness()
         effects = self._effects.copy()
         self._effects.clear()
         return effects
+
+    def _report_freshness(self) -> None:
+        freshness = self.freshness(self._now)
+        if self._meter.changed(freshness, self._now):
+            self._effects.append(events.FreshnessChanged(freshness))
 
     def _take(self, event: Event) -> None:
         match event:
@@ -220,10 +227,8 @@ class Session:
         self._credential.token = token
         self.condition = Condition.CONNECTING
         self._until = self._now + self.options.connect_timeout_s
-        if self.options.credential == "header":
-            self._effects.append(events.Connect(token, self._talk.entries(QUERY_BYTES)))
-        else:
-            self._effects.append(events.Connect(None, ()))
+        in_header = self.options.credential == "header"
+        self._effects.append(events.Connect(*((token, self._talk.entries(QUERY_BYTES)) if in_header else (None, ()))))
 
     def _opened(self, subprotocol: str | None) -> None:
         if self.condition is not Condition.CONNECTING:
@@ -241,20 +246,20 @@ class Session:
     def _receive(self, frame: wire.Frame) -> None:
         if self.condition not in (Condition.GREETING, Condition.LIVE):
             return
-        self._meter.heard(self._now)
-        if self._pong_by != NEVER:
-            self._pong_by = self._now + self.options.pong_timeout_s
+        if self.condition is Condition.LIVE:
+            self._pulse.check(self._now, self._chance)
+        if not self._pulse.doubts(self._now):
+            self._meter.heard(self._now)
+        self._pulse.heard(self._now)
         try:
             message = self._talk.codec.decode(frame)
         except MalformedMessage as exc:
             self.malformed += 1
             self._leave(malformed(exc.message), PROTOCOL_ERROR)
             return
-        if message is None:
-            return
-        if self.condition is Condition.LIVE:
+        if message is not None and self.condition is Condition.LIVE:
             self._receive_live(message)
-        else:
+        elif message is not None:
             self._receive_greeting(message)
 
     def _receive_greeting(self, message: wire.AnyServerMessage) -> None:
@@ -285,14 +290,17 @@ class Session:
                 self._credential.postpone(self._now)
             case _:
                 if isinstance(message, wire.Pong):
-                    self._pong_by = NEVER
+                    self._pulse.answered(message.id)
                 self._talk.receive(message)
 
     def _greeted(self, hello: wire.Hello) -> None:
+        if hello.protocol != PROTOCOL:
+            self._leave(malformed(f"The gateway speaks version {hello.protocol} of the protocol."), PROTOCOL_ERROR)
+            return
         if self.epoch not in (None, hello.epoch):
             self._talk.new_epoch()
         self.epoch = hello.epoch
-        self._heartbeat_s = max(1.0, hello.heartbeat_s)
+        self._pulse.greeted(hello.heartbeat_s)
         self._talk.max_frame_bytes = hello.max_frame_bytes
         token = self._credential.token
         if self.options.credential == "message" and token is not None:
@@ -314,7 +322,7 @@ class Session:
         self._live_since = self._now
         self._meter.connected()
         self._credential.accepted(ready.expires_at)
-        self._schedule_ping()
+        self._pulse.begin(self._now, self._chance)
         self._talk.begin(ready.principal)
 
     def _receive_status(self, status: wire.Status) -> None:
@@ -343,21 +351,16 @@ class Session:
                 self._tick_live()
 
     def _tick_live(self) -> None:
-        if self._now >= self._pong_by:
+        if self._pulse.is_silent(self._now):
             self._leave(silent(), GOING_AWAY)
             return
-        if self._now >= self._ping_at:
-            self._talk.send(wire.Ping(self._talk.requests.own_id()))
-            self._pong_by = min(self._pong_by, self._now + self.options.pong_timeout_s)
-            self._schedule_ping()
-        if self._now >= self._credential.due_at:
-            self._credential.ask()
+        self._pulse.tick(self._now, self._chance)
+        if self._now >= self._credential.due_at and self._credential.renewal is Renewal.ASKING:
+            self._token_failed(TimeoutError("no answer in time"))
+        elif self._now >= self._credential.due_at:
+            self._credential.ask(self._now)
             self._effects.append(events.AskToken())
         self._talk.tick()
-
-    def _schedule_ping(self) -> None:
-        interval_s = self.options.ping_interval_s or self._heartbeat_s
-        self._ping_at = self._now + interval_s * (0.9 + 0.2 * self._chance)
 
     # --- away from a connection ---
 
@@ -386,10 +389,12 @@ class Session:
     def _wait(self, seconds: float) -> None:
         self.condition = Condition.WAITING
         self._until = self._now + seconds
-        self._pong_by = self._ping_at = NEVER
+        self._pulse.stop()
 
     def _stop(self, error: ChannelError | None) -> None:
         self.condition = Condition.STOPPED
         self._until = NEVER
+        self._fault = error
         self._talk.stop(error)
+        self._report_freshness()
         self._effects.append(events.Stopped(error))

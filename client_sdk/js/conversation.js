@@ -15,7 +15,7 @@ import { SELF } from "./wishes.js";
 /** @import { ChannelError } from "./errors.js" */
 /** @import { Effect, MeasurePing, Request, SyncDocument } from "./events.js" */
 /** @import { ServerMessage } from "./messages.js" */
-/** @import { Proof } from "./replica.js" */
+/** @import { Proof } from "./proof.js" */
 /** @import { ClientMessage } from "./wire.js" */
 
 /** Everything that is said on a live session. Effects go into the list that it was made with. */
@@ -187,9 +187,14 @@ export class Conversation {
     this.#inquiries.send(message);
   }
 
-  /** Ask for a sign of life. */
+  /**
+   * Ask for a sign of life.
+   * @returns {string} the id of the ping
+   */
   ping() {
-    this.send({ op: "ping", id: this.ownId() });
+    const id = this.ownId();
+    this.send({ op: "ping", id });
+    return id;
   }
 
   /**
@@ -293,6 +298,16 @@ export class Conversation {
     this.#checkWaiters();
   }
 
+  /**
+   * What came of this document was dropped.
+   * @param {string} doc
+   */
+  missed(doc) {
+    if (this.#isLive && this.replica.has(doc)) {
+      this.#inquiries.askAgain(doc);
+    }
+  }
+
   #checkWaiters() {
     const reached = this.replica.get(this.resolve(SELF))?.seq ?? 0;
     for (const id of this.#waiters.take(reached)) {
@@ -323,8 +338,12 @@ export class Conversation {
         this.#inquiries.watch([...docs].filter((doc) => replica.awaited([doc])).sort());
       }
     }
-    if (this.#waiters.nudge(this.#now)) {
-      this.#inquiries.sync(this.resolve(SELF));
+    if (this.#waiters.deadline() <= this.#now) {
+      const own = this.resolve(SELF);
+      if (![...requests].some(({ kind, docs }) => kind === Kind.SYNC && docs.has(own))) {
+        this.#inquiries.sync(own);
+      }
+      this.#waiters.nudged(this.#now);
     }
   }
 }

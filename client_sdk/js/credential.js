@@ -20,8 +20,11 @@ export class Credential {
   /** @type {string | null} */
   #sent = null;
   #sentAt = -Infinity;
+  #timeoutMs;
 
-  constructor() {
+  /** @param {number} timeoutMs how long the provider may take */
+  constructor(timeoutMs) {
+    this.#timeoutMs = timeoutMs;
     /** @type {string | null} */
     this.token = null;
     /** @type {string | null} */
@@ -35,7 +38,7 @@ export class Credential {
      * @type {string | null}
      */
     this.request = null;
-    /** When a renewal has to go on. */
+    /** When a renewal has to go on, or the provider has taken too long for it. */
     this.dueAt = Infinity;
   }
 
@@ -78,14 +81,17 @@ export class Credential {
       this.dueAt = this.#sentAt + RETRY_MS;
       return false;
     }
-    this.ask();
+    this.ask(now);
     return true;
   }
 
-  /** The provider is asked. */
-  ask() {
+  /**
+   * The provider is asked.
+   * @param {number} now
+   */
+  ask(now) {
     this.renewal = Renewal.ASKING;
-    this.dueAt = Infinity;
+    this.dueAt = now + this.#timeoutMs;
   }
 
   /**

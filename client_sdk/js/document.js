@@ -7,10 +7,11 @@
 /** @typedef {Readonly<Record<string, any>>} Data A document, or a merge patch: a JSON object. */
 
 /**
- * Canonical JSON (RFC 8785).
+ * Canonical JSON (RFC 8785) of what was read from JSON: whoever read it has seen to it that no text holds halves of
+ * characters.
  * @param {unknown} value
  * @returns {string}
- * @throws {TypeError} it is something that JSON can not hold: NaN, infinities, lone surrogates, other types
+ * @throws {TypeError} it is something that JSON can not hold: NaN, infinities, other types
  */
 export function canonical(value) {
   if (Array.isArray(value)) {
@@ -26,9 +27,6 @@ export function canonical(value) {
 
 /** @param {unknown} value */
 function scalar(value) {
-  if (typeof value === "string" && /\p{Surrogate}/u.test(value)) {
-    throw new TypeError("a lone surrogate is no character");
-  }
   if (typeof value === "number" && !Number.isFinite(value)) {
     throw new TypeError("NaN and infinities are no JSON values");
   }

@@ -9,7 +9,7 @@ import { diff } from "./document.js";
 /** @typedef {import("./document.js").Data} Data */
 /** @typedef {import("./errors.js").ChannelError} ChannelError */
 /** @typedef {import("./freshness.js").Freshness} Freshness */
-/** @typedef {import("./replica.js").Proof} Proof */
+/** @typedef {import("./proof.js").Proof} Proof */
 /** @typedef {import("./wire.js").SpendingMessage} SpendingMessage */
 
 /** No document. */
@@ -30,6 +30,10 @@ export const NOTHING = /** @type {Data} */ (Object.freeze({}));
  *   of this protocol. `proof` is the revision of what `Session.candidate` said has to be proved.
  */
 /**
+ * @typedef {{type: "missed", doc: string}} Missed What came of this document was too much and is dropped: it has to be
+ *   asked for again.
+ */
+/**
  * @typedef {{type: "lost", code: number | null, reason: string}} Lost The connection is gone or could not be made;
  *   `code` is the close code, null where there was none.
  */
@@ -38,10 +42,11 @@ export const NOTHING = /** @type {Data} */ (Object.freeze({}));
  */
 /** @typedef {{type: "tick"}} Tick The deadline has come. */
 /**
- * @typedef {{type: "wake", gapMs?: number}} Wake The page is seen again, or the network is back: a connection is tried at once, and a
- *   wait that is nobody's wish is cut short. `gapMs`: so much more time may have passed than the clock says, as when the
- *   computer slept; but it may be that somebody has set the wall's clock.
+ * @typedef {{type: "wake", gapMs?: number}} Wake The page is seen again: a connection is tried at once, and a wait that
+ *   is nobody's wish is cut short. `gapMs`: so much more time may have passed than the clock says, as when the computer
+ *   slept; but it may be that somebody has set the wall's clock.
  */
+/** @typedef {{type: "online"}} Online The network is back, for others too: like `wake`, and spread over more time. */
 /**
  * @typedef {{type: "offline"}} Offline The system says that there is no network. The connection counts as lost for
  *   those who look, and is kept until a ping fails.
@@ -75,8 +80,8 @@ export const NOTHING = /** @type {Data} */ (Object.freeze({}));
 
 /** @typedef {WatchDocuments | UnwatchDocuments | SyncDocument | MeasurePing | AwaitSeq | Spend} Request */
 /**
- * @typedef {Start | Stop | TokenGiven | TokenFailed | Opened | Received | Lost | Left | Tick | Wake | Offline |
- *   Forget | Request} Event
+ * @typedef {Start | Stop | TokenGiven | TokenFailed | Opened | Received | Missed | Lost | Left | Tick | Wake | Online |
+ *   Offline | Forget | Request} Event
  */
 
 // --- effects ---------------------------------------------------------------------------------------------------------

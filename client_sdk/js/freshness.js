@@ -5,11 +5,12 @@
 /**
  * @typedef {object} Freshness How true the documents are that a channel holds.
  * @property {FreshnessState} state `live`: connected, and every watched document is exact. `stale`: connected, but the
- *   gateway can not reach its database, or a document is still on its way. `offline`: not connected
+ *   gateway can not reach its database, a document is still on its way or not what its revision says, or nothing was
+ *   heard for so long that nobody knows. `offline`: not connected
  * @property {number | null} ageS how many seconds ago everything held was last known to be true; 0 when live, null when
  *   it never was
- * @property {string} reason a word for what is amiss: `connecting`, `store`, `document`, `network` (the system says
- *   that there is none), or the code of the last end
+ * @property {string} reason a word for what is amiss: `connecting`, `store`, `silence`, `document`, `unverified`,
+ *   `network` (the system says that there is none), or the code of the last end
  */
 
 /** Remembers when everything held was last known to be true. Times in monotonic milliseconds. */
@@ -36,6 +37,16 @@ export class FreshnessMeter {
   }
 
   /**
+   * So much more time may have passed than the clock says.
+   * @param {number} gapMs
+   */
+  slept(gapMs) {
+    if (this.#exactAt !== null) {
+      this.#exactAt -= gapMs;
+    }
+  }
+
+  /**
    * The gateway says that something it sent may be this old.
    * @param {number} ageS
    * @param {number} now
@@ -56,18 +67,18 @@ export class FreshnessMeter {
   /**
    * How true everything is.
    * @param {string | null} offline why there is no session
-   * @param {boolean} exact whether every document is a true copy
+   * @param {string | null} amiss why not every document is known to be a true copy
    * @param {number} now
    * @returns {Freshness}
    */
-  read(offline, exact, now) {
+  read(offline, amiss, now) {
     if (offline !== null) {
       return this.#amiss("offline", offline, now);
     }
     if (this.#storeIsStale) {
       return this.#amiss("stale", "store", now);
     }
-    return exact ? Object.freeze({ state: "live", ageS: 0, reason: "" }) : this.#amiss("stale", "document", now);
+    return amiss === null ? Object.freeze({ state: "live", ageS: 0, reason: "" }) : this.#amiss("stale", amiss, now);
   }
 
   /**

@@ -31,6 +31,8 @@ export class Held {
     /** @type {Standing} */
     this.standing = Standing.AWAITED;
     this.stale = false;
+    /** Whether it is what its revision says. */
+    this.verified = true;
     this.answers = 0;
   }
 }

@@ -77,6 +77,17 @@ export class Inquiries {
   }
 
   /**
+   * Ask for a document whole even if that is under way: the answer may be lost.
+   * @param {string} doc
+   */
+  askAgain(doc) {
+    if (!this.replica.awaited([doc])) {
+      this.replica.suspect(doc);
+    }
+    this.sync(doc);
+  }
+
+  /**
    * Ask for a document whole.
    * @param {string} doc
    */

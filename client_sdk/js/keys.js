@@ -75,14 +75,14 @@ export function checkedAmount(amount) {
 }
 
 /**
- * A length of time in milliseconds, positive.
+ * A length of time in milliseconds, positive and finite.
  * @param {string} what
  * @param {number} durationMs
  * @returns {number}
  * @throws {TypeError} it is none
  */
 export function checkedMs(what, durationMs) {
-  if (typeof durationMs !== "number" || !(durationMs > 0)) {
+  if (!Number.isFinite(durationMs) || durationMs <= 0) {
     throw new TypeError(`${what} is a positive number of milliseconds`);
   }
   return durationMs;

@@ -55,10 +55,21 @@ export class Life {
     /** @type {string | null} */
     this.lastEnd = null;
     this.networkIsGone = false;
+    /**
+     * Over how many milliseconds to spread the next wait, which nothing but chance and the gateway makes longer; null
+     * for one that is as long as it is.
+     * @type {number | null}
+     */
+    this.haste = null;
+    /**
+     * What it ended with for good.
+     * @type {ChannelError | null}
+     */
+    this.fault = null;
     this.talk = new Conversation(options.watch, effects, options);
-    this.credential = new Credential();
+    this.credential = new Credential(options.tokenTimeoutMs);
     this.meter = new FreshnessMeter();
-    this.pulse = new Pulse(options);
+    this.pulse = new Pulse(options, () => this.talk.ping());
     this.backoff = new Backoff(options.backoffBaseMs, options.backoffCapMs, options.stableMs);
   }
 
@@ -73,9 +84,11 @@ export class Life {
    * @returns {Freshness}
    */
   freshness(now) {
-    const isLive = this.condition === Condition.LIVE;
-    const amiss = isLive ? "network" : this.lastEnd || "connecting";
-    return this.meter.read(isLive && !this.networkIsGone ? null : amiss, this.talk.replica.exact(), now);
+    if (this.condition !== Condition.LIVE) {
+      return this.meter.read(this.lastEnd || "connecting", null, now);
+    }
+    const amiss = this.pulse.doubts(now) ? "silence" : this.talk.replica.amiss();
+    return this.meter.read(this.networkIsGone ? "network" : null, amiss, now);
   }
 
   /**
@@ -147,12 +160,23 @@ export class Life {
     this.until = this.now + waitMs;
     this.notBefore = this.now + leastMs;
     this.pulse.stop();
+    if (this.haste !== null) {
+      this.until = Math.max(this.until, this.now + this.chance * this.haste);
+      this.hurry(this.haste);
+    }
+    this.haste = null;
   }
 
-  /** The wait ends soon, as far as neither the gateway nor a refused token wants it. */
-  hurry() {
-    const soon = this.now + this.chance * this.options.backoffBaseMs;
-    this.until = Math.min(this.until, Math.max(this.notBefore, soon));
+  /**
+   * The wait ends soon, as far as neither the gateway nor a refused token wants it longer; and if it is over, those who
+   * wake together do not come back together.
+   * @param {number} spreadMs
+   */
+  hurry(spreadMs) {
+    const jitterMs = this.chance * spreadMs;
+    const soon = this.now + jitterMs;
+    const until = this.until <= this.now ? soon : this.until;
+    this.until = Math.min(until, Math.max(this.notBefore + jitterMs, soon));
   }
 
   /**
@@ -162,7 +186,9 @@ export class Life {
   stop(error) {
     this.condition = Condition.STOPPED;
     this.until = Infinity;
+    this.fault = error;
     this.talk.stop(error);
+    this.reportFreshness(this.now);
     this.effects.push({ type: "stopped", error });
   }
 }

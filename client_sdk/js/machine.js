@@ -13,15 +13,19 @@
 import { Renewal } from "./credential.js";
 import { MalformedMessage, TokenUnavailable, requestError } from "./errors.js";
 import { Condition, Life } from "./life.js";
+import { PROBE_MS } from "./pulse.js";
 import { endOfClose, endOfMessage, malformed, silent, somebodyElse, wished } from "./reconnect.js";
 import { SUBPROTOCOL, decode } from "./wire.js";
 
 /** @import { Event, Received } from "./events.js" */
 /** @import { Hello, Ready, ServerMessage, Status } from "./messages.js" */
-/** @import { Proof } from "./replica.js" */
+/** @import { Proof } from "./proof.js" */
 
 // What an auth message takes besides its token and its watch entries.
 const AUTH_BYTES = 512;
+const PROTOCOL = 1;
+// When the network is back it is back for a whole office.
+const ONLINE_SPREAD_MS = 2_000;
 // RFC 6455 §7.4.1
 const NORMAL_CLOSURE = 1000;
 const GOING_AWAY = 1001;
@@ -29,8 +33,8 @@ const PROTOCOL_ERROR = 1002;
 
 /** What a `Session` is made of. Times in monotonic milliseconds. */
 export class Machine extends Life {
-  /** @type {{frame: unknown, message: ServerMessage | null} | null} */
-  #decoded = null;
+  /** @type {Map<unknown, ServerMessage | null>} */
+  #decoded = new Map(); // what was asked about and not handed over yet
 
   /** When the present condition has something to do. */
   get dueAt() {
@@ -54,19 +58,28 @@ export class Machine extends Life {
   }
 
   /**
-   * Read a frame; the one that was read last is not read again, for it is asked about first and handed over then.
+   * Read a frame; it is asked about first and handed over then, and read only once for that.
    * @param {unknown} frame
    * @returns {ServerMessage | null}
    * @throws {MalformedMessage} it is no message
    */
   decode(frame) {
-    const decoded = this.#decoded;
-    if (decoded !== null && decoded.frame === frame) {
-      return decoded.message;
+    const known = this.#decoded.get(frame);
+    if (known !== undefined) {
+      return known;
     }
     const message = decode(frame);
-    this.#decoded = { frame, message };
+    this.#decoded.set(frame, message);
     return message;
+  }
+
+  /** @param {(message: ServerMessage | null) => boolean} isDone which of what was read is not needed any more */
+  #release(isDone) {
+    for (const [frame, message] of this.#decoded) {
+      if (isDone(message)) {
+        this.#decoded.delete(frame);
+      }
+    }
   }
 
   /** @param {Event} event */
@@ -93,10 +106,15 @@ export class Machine extends Life {
       case "left":
         return this.leave(wished());
       case "wake":
-        return this.condition === Condition.WAITING ? this.hurry() : this.#probe();
+        return this.#wake(this.options.backoffBaseMs, Math.max(0, event.gapMs ?? 0), false);
+      case "online":
+        return this.#wake(ONLINE_SPREAD_MS, 0, true);
       case "offline":
         this.networkIsGone = true;
-        return this.#probe();
+        return this.condition === Condition.LIVE ? this.pulse.probe(this.now, this.chance) : undefined;
+      case "missed":
+        this.#release((message) => message !== null && "doc" in message && message.doc === event.doc);
+        return this.talk.missed(event.doc);
       case "forget":
         return this.talk.forget(event.id);
       default:
@@ -155,6 +173,8 @@ export class Machine extends Life {
   /** @param {string} token */
   #connect(token) {
     this.credential.token = token;
+    this.networkIsGone = false;
+    this.#decoded.clear();
     this.condition = Condition.CONNECTING;
     this.until = this.now + this.options.connectTimeoutMs;
     this.effects.push({ type: "connect" });
@@ -180,13 +200,18 @@ export class Machine extends Life {
     if (this.condition !== Condition.GREETING && this.condition !== Condition.LIVE) {
       return;
     }
-    this.networkIsGone = false;
-    this.meter.heard(this.now);
+    if (this.condition === Condition.LIVE) {
+      this.pulse.check(this.now, this.chance);
+    }
+    if (!this.pulse.doubts(this.now)) {
+      this.meter.heard(this.now);
+    }
     this.pulse.heard(this.now);
+    /** @type {ServerMessage | null} */
     let message;
     try {
       message = this.decode(frame);
-      this.#decoded = null;
+      this.#release((known) => known === message || (proof?.candidate.messages ?? []).some((one) => one === known));
     } catch (error) {
       if (!(error instanceof MalformedMessage)) {
         throw error;
@@ -238,7 +263,10 @@ export class Machine extends Life {
         }
         break;
       case "pong":
-        this.pulse.answered();
+        if (this.pulse.answered(message.id)) {
+          this.networkIsGone = false;
+          this.haste = null;
+        }
         break;
     }
     this.talk.receive(message, proof);
@@ -250,6 +278,10 @@ export class Machine extends Life {
 
   /** @param {Hello} hello */
   #greeted(hello) {
+    if (hello.protocol !== PROTOCOL) {
+      this.leave(malformed(`The gateway speaks version ${hello.protocol} of the protocol.`), PROTOCOL_ERROR);
+      return;
+    }
     if (this.epoch !== null && this.epoch !== hello.epoch) {
       this.talk.newEpoch();
     }
@@ -281,8 +313,12 @@ export class Machine extends Life {
     this.liveSince = this.now;
     this.meter.connected();
     this.credential.accepted(ready.expiresAt);
-    this.pulse.schedule(this.now, this.chance);
+    this.haste = null;
+    this.pulse.begin(this.now, this.chance);
     this.talk.begin(ready.principal);
+    if (this.networkIsGone) {
+      this.pulse.probe(this.now, this.chance); // since this connection was begun
+    }
   }
 
   /** @param {Status} status */
@@ -323,25 +359,36 @@ export class Machine extends Life {
       this.leave(silent(), GOING_AWAY);
       return;
     }
-    if (this.pulse.isDue(this.now)) {
-      this.#ping();
-    }
-    if (this.now >= this.credential.dueAt) {
-      this.credential.ask();
+    this.pulse.tick(this.now, this.chance);
+    if (this.now >= this.credential.dueAt && this.credential.renewal === Renewal.ASKING) {
+      this.#tokenFailed(new Error("no answer in time"));
+    } else if (this.now >= this.credential.dueAt) {
+      this.credential.ask(this.now);
       this.#askForRenewal();
     }
     this.talk.tick();
   }
 
-  #ping() {
-    this.talk.ping();
-    this.pulse.sent(this.now, this.chance);
-  }
-
-  /** See whether the connection still is one, unless that is under way. */
-  #probe() {
-    if (this.condition === Condition.LIVE && !this.pulse.isAwaited) {
-      this.#ping();
+  /**
+   * There may be a network now, and time may have passed: what was due comes first, what waits does not wait long, and
+   * what is under way has to show that it still is.
+   * @param {number} spreadMs over how long those who wake together come back
+   * @param {number} gapMs so much more time may have passed than the clock says
+   * @param {boolean} isOnline whether what was begun before may have been begun without a network
+   */
+  #wake(spreadMs, gapMs, isOnline) {
+    this.meter.slept(gapMs);
+    if (this.condition === Condition.WAITING) {
+      this.talk.spending.tick(this.now);
+      this.hurry(spreadMs);
+      return;
+    }
+    this.haste = Math.max(this.haste ?? 0, spreadMs);
+    this.#tick();
+    if (this.condition === Condition.LIVE) {
+      this.pulse.wake(this.now, this.chance, gapMs);
+    } else if (this.hasSocket() && (isOnline || gapMs > 0)) {
+      this.until = Math.min(this.until, this.now + PROBE_MS);
     }
   }
 }

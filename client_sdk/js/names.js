@@ -12,6 +12,9 @@ const REVISION = /@[0-9a-f]{16}$/;
  *   surrogates: nothing can send them), or has a revision: which one is held is the channel's business
  */
 export function documentNames(docs) {
+  if (typeof docs !== "string" && typeof docs?.[Symbol.iterator] !== "function") {
+    throw new TypeError("documents are named by texts");
+  }
   const names = typeof docs === "string" ? [docs] : [...docs];
   if (names.length === 0) {
     throw new TypeError("name at least one document");

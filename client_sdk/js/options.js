@@ -1,5 +1,11 @@
 /** How a session behaves. */
 
+import { checkedMs, checkedName } from "./keys.js";
+import { documentNames } from "./names.js";
+
+// Characters of what a client says of itself, at the most.
+const LONGEST_CLIENT = 64;
+
 /** @typedef {{name: string, version: string}} ClientInfo What a client says of itself; for the gateway's logs only. */
 
 /**
@@ -19,7 +25,10 @@
  * @property {number} requestTimeoutMs how long the answer to a request may take
  */
 
-/** @typedef {Partial<Options>} SessionOptions */
+/**
+ * @typedef {Partial<Omit<Options, "watch">> & {watch?: string | Iterable<string>}} SessionOptions What of that may be
+ *   given: all of it, and `watch` as one name too.
+ */
 
 /** @type {Readonly<Options>} */
 const DEFAULTS = Object.freeze({
@@ -45,50 +54,38 @@ const DEFAULTS = Object.freeze({
  */
 export function makeOptions(fields = {}) {
   const given = Object.entries(fields).filter(([, value]) => value !== undefined);
-  for (const [name, value] of given) {
+  for (const [name] of given) {
     if (!Object.hasOwn(DEFAULTS, name)) {
       throw new TypeError(`a channel's options: there is none of the name ${name}`);
     }
-    check(name, value);
   }
-  const options = /** @type {Options} */ ({ ...DEFAULTS, ...Object.fromEntries(given) });
-  return Object.freeze({ ...options, watch: Object.freeze([...options.watch]) });
+  const checked = given.map(([name, value]) => [name, read(name, value)]);
+  return Object.freeze({ ...DEFAULTS, ...Object.fromEntries(checked) });
 }
 
 /**
  * @param {string} name
- * @param {unknown} value
+ * @param {any} value
+ * @returns {unknown} what it stands for
  */
-function check(name, value) {
-  const problem = name === "pingIntervalMs" && value === null ? null : problemOf(name, value);
-  if (problem !== null) {
-    throw new TypeError(`a channel's options: ${name} ${problem}`);
+function read(name, value) {
+  if (value === null && (name === "client" || name === "pingIntervalMs")) {
+    return null;
   }
-}
-
-/**
- * @param {string} name
- * @param {unknown} value
- * @returns {string | null}
- */
-function problemOf(name, value) {
   switch (name) {
     case "watch":
-      if (!Array.isArray(value) || !value.every((doc) => typeof doc === "string")) {
-        return "is a list of documents";
-      }
-      return value.length > 0 ? null : "names at least one document";
+      return documentNames(value);
     case "client":
-      return value === null || isClientInfo(value) ? null : "has a name and a version, both texts";
+      return Object.freeze({
+        name: checkedName("the name of a client", value.name, LONGEST_CLIENT),
+        version: checkedName("the version of a client", value.version, LONGEST_CLIENT),
+      });
     case "verify":
-      return typeof value === "boolean" ? null : "is true or false";
+      if (typeof value !== "boolean") {
+        throw new TypeError("a channel's options: verify is true or false");
+      }
+      return value;
     default:
-      return typeof value === "number" && value > 0 ? null : "is a positive number of milliseconds";
+      return checkedMs(`a channel's options: ${name}`, value);
   }
-}
-
-/** @param {unknown} value */
-function isClientInfo(value) {
-  const { name, version } = /** @type {any} */ (value) ?? {};
-  return typeof name === "string" && typeof version === "string";
 }

@@ -1,22 +1,14 @@
 /** The documents that a client holds: exact copies, or known not to be. */
 
-import { apply, canonical } from "./document.js";
+import { apply } from "./document.js";
 import { NOTHING, change } from "./events.js";
 import { Held, Standing, fits, isNext, replace } from "./held.js";
+import { beginsWith, chain, isRight, joined, proves, whole } from "./proof.js";
 
 /** @import { Data } from "./document.js" */
 /** @import { Change } from "./events.js" */
 /** @import { Current, ServerMessage, Snapshot, Update } from "./messages.js" */
-
-/**
- * @typedef {object} Candidate A copy that has to be proved.
- * @property {Snapshot | Update} message where it comes from
- * @property {Data | null} base what was held when it was made; null for a whole document
- * @property {Data} data the copy
- * @property {string} text its canonical JSON: the SHA-256 of that is to be computed
- */
-
-/** @typedef {{candidate: Candidate, rev: string}} Proof The revision of a candidate, computed. */
+/** @import { Candidate, Proof } from "./proof.js" */
 
 /**
  * @typedef {object} Outcome What a message about a document led to.
@@ -93,11 +85,15 @@ export class Replica {
   }
 
   /**
-   * Whether every watched document is an exact copy, and none of them is known to be old.
-   * @returns {boolean}
+   * Why not every watched document is known to be a true copy; null when each is.
+   * @returns {"document" | "unverified" | null}
    */
-  exact() {
-    return this.#unsure.size === 0;
+  amiss() {
+    if (this.#unsure.size === 0) {
+      return null;
+    }
+    const held = [...this.#unsure].map((doc) => this.#held.get(doc));
+    return held.every((one) => one?.standing === Standing.EXACT && !one.stale) ? "unverified" : "document";
   }
 
   /**
@@ -115,12 +111,26 @@ export class Replica {
   }
 
   /**
-   * The documents that did not come yet on this connection, and that the gateway did not send either.
+   * The documents that the gateway did not send on this connection, or of which its `gone` was lost.
    * @param {ReadonlyMap<string, string>} revs
    * @returns {string[]}
    */
   missing(revs) {
-    return [...this.#unsure].filter((doc) => !revs.has(doc) && this.awaited([doc]));
+    return [...this].filter((doc) => !revs.has(doc) && !this.suspected(doc));
+  }
+
+  /**
+   * These documents are to come once more; until then nobody knows how they are.
+   * @param {Iterable<string>} docs
+   */
+  expectAgain(docs) {
+    for (const doc of docs) {
+      const held = this.#held.get(doc);
+      if (held !== undefined) {
+        held.standing = Standing.AWAITED;
+        this.#unsure.add(doc);
+      }
+    }
   }
 
   /**
@@ -211,29 +221,28 @@ export class Replica {
    * The copy that this message leads to, if it has to be proved and `proof` does not.
    * @param {ServerMessage} message
    * @param {Proof | null} proof
+   * @param {Iterable<ServerMessage>} following what came after it, to be proved with it as far as it can
    * @returns {Candidate | null}
    */
-  candidate(message, proof) {
-    const isWhole = message.op === "snapshot";
-    if (!isWhole && message.op !== "update") {
+  candidate(message, proof, following) {
+    if (!this.#verify || (message.op !== "snapshot" && message.op !== "update")) {
       return null;
     }
     const held = this.#held.get(message.doc);
-    if (!this.#verify || held === undefined || !(isWhole ? isNext(held, message) : fits(held, message))) {
+    if (held === undefined || !(message.op === "snapshot" ? isNext(held, message) : fits(held, message))) {
       return null;
     }
-    const base = isWhole ? null : held.data;
-    if (proves(proof, message, base)) {
+    if (beginsWith(proof, message, message.op === "snapshot" ? null : held.data)) {
       return null;
     }
-    const data = isWhole ? message.data : apply(held.data, message.patch);
-    return { message, base, data, text: canonical(data) };
+    return message.op === "snapshot" ? whole(message) : chain(message, held.data, following);
   }
 
   /**
    * A whole document replaces what is held.
    *
-   * One that is not what its revision says is asked for once more; if the answer is no better, it is the best there is.
+   * One that is not what its revision says is asked for once more; if the answer is no better, it is the best there is,
+   * and unverified.
    * @param {Snapshot} message
    * @param {Proof | null} proof
    * @returns {Outcome}
@@ -244,12 +253,14 @@ export class Replica {
       return IGNORED;
     }
     const answered = held.answers > 0;
-    if (!isNext(held, message) || (!this.#isTrue(message, null, proof) && !answered)) {
+    if (!isNext(held, message)) {
       return SYNC;
     }
-    if (answered || held.standing === Standing.AWAITED) {
-      this.#confirm(message.doc, held);
+    const verified = this.#isTrue(message, null, proof);
+    if (!verified && !answered) {
+      return SYNC;
     }
+    this.#take(message.doc, held, { verified, answered });
     if (answered) {
       held.answers = 0;
     }
@@ -257,7 +268,8 @@ export class Replica {
   }
 
   /**
-   * A patch applies if and only if it starts from the revision held and leads to the one it names.
+   * A patch applies if and only if it starts from the revision held and leads to the one it names. The proof may be of
+   * several that follow each other: then `message` is the last of them.
    * @param {Update} message
    * @param {Proof | null} proof
    * @returns {Outcome}
@@ -267,14 +279,14 @@ export class Replica {
     if (held === undefined) {
       return IGNORED;
     }
-    if (!fits(held, message) || !this.#isTrue(message, held.data, proof)) {
+    const update = joined(proof, message, held.data);
+    if (!fits(held, update) || !this.#isTrue(message, held.data, proof)) {
       return SYNC;
     }
-    const data = this.#verify && proof !== null ? proof.candidate.data : apply(held.data, message.patch);
-    if (held.standing === Standing.AWAITED) {
-      this.#confirm(message.doc, held);
-    }
-    return { change: replace(held, message, data), sync: false, answered: false };
+    const isProved = proof !== null && proves(proof, message, held.data);
+    const data = isProved ? proof.candidate.data : apply(held.data, message.patch);
+    this.#take(message.doc, held, { verified: true, answered: false });
+    return { change: replace(held, update, data), sync: false, answered: false };
   }
 
   /**
@@ -319,6 +331,20 @@ export class Replica {
   }
 
   /**
+   * A copy came.
+   * @param {string} doc
+   * @param {Held} held
+   * @param {{verified: boolean, answered: boolean}} how
+   */
+  #take(doc, held, { verified, answered }) {
+    held.verified = verified;
+    if (answered || held.standing === Standing.AWAITED) {
+      held.standing = Standing.EXACT;
+    }
+    this.#judge(doc, held);
+  }
+
+  /**
    * @param {string} doc
    * @param {Held} held
    */
@@ -332,7 +358,7 @@ export class Replica {
    * @param {Held} held
    */
   #judge(doc, held) {
-    if (held.standing === Standing.EXACT && !held.stale) {
+    if (held.standing === Standing.EXACT && !held.stale && held.verified) {
       this.#unsure.delete(doc);
     } else {
       this.#unsure.add(doc);
@@ -345,20 +371,10 @@ export class Replica {
    * @param {Proof | null} proof
    */
   #isTrue(message, base, proof) {
-    if (!this.#verify || (proves(proof, message, base) && proof?.rev === message.rev)) {
+    if (!this.#verify || (proof !== null && proves(proof, message, base) && isRight(proof))) {
       return true;
     }
     this.mismatches += 1;
     return false;
   }
-}
-
-/**
- * Whether a proof is of the copy that this message leads to.
- * @param {Proof | null} proof
- * @param {Snapshot | Update} message
- * @param {Data | null} base what is held now; null for a whole document
- */
-function proves(proof, message, base) {
-  return proof !== null && proof.candidate.message === message && proof.candidate.base === base;
 }

@@ -8,7 +8,8 @@ import { errorOf } from "./wire.js";
 /** @import { Effect, Watched } from "./events.js" */
 /** @import { Inquiries } from "./inquiries.js" */
 /** @import { ErrorMessage, Pong, Reply, ServerMessage } from "./messages.js" */
-/** @import { Outcome, Proof } from "./replica.js" */
+/** @import { Proof } from "./proof.js" */
+/** @import { Outcome } from "./replica.js" */
 /** @import { Pending } from "./requests.js" */
 
 // Errors that say nothing of the document: asking again helps.
@@ -172,7 +173,9 @@ export class Replies {
     if (missing.length > 0) {
       const watches = [...this.#inquiries.requests].filter(({ kind }) => kind === Kind.WATCH);
       const asked = new Set(watches.flatMap(({ docs }) => [...docs]));
-      this.#inquiries.watch(missing.filter((doc) => !asked.has(doc)).sort());
+      const lost = missing.filter((doc) => !asked.has(doc)).sort();
+      this.#inquiries.replica.expectAgain(lost);
+      this.#inquiries.watch(lost);
     }
     const pending = this.#inquiries.requests.get(id);
     if (pending !== null) {

@@ -20,7 +20,9 @@ import { Machine } from "./machine.js";
 /** @import { Freshness } from "./freshness.js" */
 /** @import { Held } from "./held.js" */
 /** @import { Options } from "./options.js" */
-/** @import { Candidate, Proof, Replica } from "./replica.js" */
+/** @import { ServerMessage } from "./messages.js" */
+/** @import { Candidate, Proof } from "./proof.js" */
+/** @import { Replica } from "./replica.js" */
 
 export { Condition };
 
@@ -153,20 +155,41 @@ export class Session {
    * with the proof until the answer is null, and then hand frame and proof over at once.
    * @param {unknown} frame
    * @param {Proof | null} [proof]
+   * @param {Iterable<unknown>} [following] the frames that came after it: what one digest proves with it need not be
+   *   proved again
    * @returns {Candidate | null}
    */
-  candidate(frame, proof = null) {
+  candidate(frame, proof = null, following = []) {
     if (!this.options.verify || this.condition !== Condition.LIVE) {
       return null;
     }
+    const message = this.read(frame);
+    return message === null ? null : this.replica.candidate(message, proof, this.#readAll(following));
+  }
+
+  /**
+   * What a frame says; null for what is no message, or none of this protocol.
+   * @param {unknown} frame
+   * @returns {ServerMessage | null}
+   */
+  read(frame) {
     try {
-      const message = this.#machine.decode(frame);
-      return message === null ? null : this.replica.candidate(message, proof);
+      return this.#machine.decode(frame);
     } catch (error) {
       if (error instanceof MalformedMessage) {
         return null; // handing it over says so
       }
       throw error;
+    }
+  }
+
+  /** @param {Iterable<unknown>} frames */
+  *#readAll(frames) {
+    for (const frame of frames) {
+      const message = this.read(frame);
+      if (message !== null) {
+        yield message;
+      }
     }
   }
 
@@ -181,7 +204,8 @@ export class Session {
     if (this.condition !== Condition.STOPPED) {
       this.#machine.handle(event, now, chance);
     } else if (isRequest(event)) {
-      const error = new Disconnected("The channel is closed.", { code: "closed" });
+      const cause = this.#machine.fault ?? undefined;
+      const error = new Disconnected("The channel is closed.", { code: "closed", cause });
       this.#effects.push({ type: "reject", id: event.id, error });
     }
     this.#machine.reportFreshness(now);

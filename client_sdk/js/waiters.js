@@ -1,13 +1,20 @@
 /** Those who wait for a position of the change log. Times in monotonic milliseconds. */
 
 const FIRST_NUDGE_MS = 250;
-/** How long to wait before asking again where a document stands. */
+/** How long to wait before asking again where a document stands, at first. */
 export const NUDGE_MS = 2_000;
+const LONGEST_NUDGE_MS = 30_000;
 
-/** Each waits until the own document is exact up to a position; now and then it is asked where that stands. */
+/**
+ * All wait until the own document is exact up to a position; now and then, and ever more seldom, it is asked where that
+ * stands: once for all of them.
+ */
 export class Waiters {
-  /** @type {Map<string, {seq: number, nudgeAt: number}>} */
-  #waiters = new Map();
+  /** @type {Map<string, number>} */
+  #waiting = new Map();
+  #intervalMs = NUDGE_MS;
+  #nudgeAt = Infinity;
+  #nudgedAt = -Infinity;
 
   /**
    * Somebody waits.
@@ -16,7 +23,10 @@ export class Waiters {
    * @param {number} now
    */
   add(id, seq, now) {
-    this.#waiters.set(id, { seq, nudgeAt: now + FIRST_NUDGE_MS });
+    const soon = Math.max(now + FIRST_NUDGE_MS, this.#nudgedAt + NUDGE_MS);
+    this.#nudgeAt = this.#waiting.size > 0 ? Math.min(this.#nudgeAt, soon) : soon;
+    this.#intervalMs = NUDGE_MS;
+    this.#waiting.set(id, seq);
   }
 
   /**
@@ -24,7 +34,7 @@ export class Waiters {
    * @param {string} id
    */
   remove(id) {
-    this.#waiters.delete(id);
+    this.#waiting.delete(id);
   }
 
   /**
@@ -32,9 +42,8 @@ export class Waiters {
    * @param {number} now
    */
   begin(now) {
-    for (const waiter of this.#waiters.values()) {
-      waiter.nudgeAt = now + FIRST_NUDGE_MS;
-    }
+    this.#nudgeAt = now + FIRST_NUDGE_MS;
+    this.#intervalMs = NUDGE_MS;
   }
 
   /**
@@ -43,35 +52,28 @@ export class Waiters {
    * @returns {string[]} their ids
    */
   take(reached = Infinity) {
-    const ids = [...this.#waiters].filter(([, { seq }]) => seq <= reached).map(([id]) => id);
+    const ids = [...this.#waiting].filter(([, seq]) => seq <= reached).map(([id]) => id);
     for (const id of ids) {
-      this.#waiters.delete(id);
+      this.#waiting.delete(id);
     }
     return ids;
   }
 
   /**
-   * When `nudge` has something to do; infinite when it has not.
+   * When it is to be asked where the document stands; infinite when nobody waits.
    * @returns {number}
    */
   deadline() {
-    let earliest = Infinity;
-    for (const { nudgeAt } of this.#waiters.values()) {
-      earliest = Math.min(earliest, nudgeAt);
-    }
-    return earliest;
+    return this.#waiting.size > 0 ? this.#nudgeAt : Infinity;
   }
 
   /**
-   * Whether it is time to ask where the document stands.
+   * It was asked, or somebody else has asked that already.
    * @param {number} now
-   * @returns {boolean}
    */
-  nudge(now) {
-    const due = [...this.#waiters.values()].filter(({ nudgeAt }) => nudgeAt <= now);
-    for (const waiter of due) {
-      waiter.nudgeAt = now + NUDGE_MS;
-    }
-    return due.length > 0;
+  nudged(now) {
+    this.#nudgedAt = now;
+    this.#nudgeAt = now + this.#intervalMs;
+    this.#intervalMs = Math.min(2 * this.#intervalMs, LONGEST_NUDGE_MS);
   }
 }

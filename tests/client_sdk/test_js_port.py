@@ -138,6 +138,9 @@ def test_a_session_leads_the_same_life(first: int, tmp_path: Path) -> None:
         (effect["type"], step["seen"]["condition"]) for steps in lives for step in steps for effect in step["effects"]
     }
     assert {("change", "live"), ("resolve", "live"), ("reject", "waiting"), ("askToken", "asking")} <= seen
+    reasons = {step["seen"]["freshness"]["reason"] for steps in lives for step in steps}
+    assert {"", "store", "document", "silence", "disconnected", "malformed_message"} <= reasons
+    assert any(not verified for steps in lives for step in steps for *_, verified in step["seen"]["held"])
     path = tmp_path / "lives.jsonl"
     path.write_text("".join(json.dumps(steps) + "\n" for steps in lives))
     run_node(SUPPORT / "trace.mjs", path)

@@ -12,7 +12,9 @@ HERE = Path(__file__).parent
 FILES = (
     "document",
     "parts",
+    "intake",
     "session_credentials",
+    "session_doubt",
     "session_life",
     "session_proof",
     "session_requests",

@@ -7,6 +7,7 @@ import pytest
 from client_sdk.config import ConfigError, ServerConfig, channel_url, http_url, load_config, load_token
 from client_sdk.options import Options, SessionOptions, make_options
 from client_sdk.version import VERSION
+from client_sdk.wire import ClientInfo
 
 
 @pytest.fixture
@@ -107,11 +108,33 @@ def test_the_keyword_arguments_are_the_fields_of_the_options() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"watch": ()}, {"watch": "self"}, {"backoff_base_s": 0.0}, {"subprotocol": "soap"}, {"unknown": 1}]
+    "fields",
+    [
+        {"watch": ()},
+        {"watch": 5},
+        {"watch": ("self@0123456789abcdef",)},
+        {"watch": ["user:\ud800"]},
+        {"client": {"name": "", "version": "1"}},
+        {"client": {"name": "x" * 65, "version": "1"}},
+        {"client": {"name": "x", "version": "1\n"}},
+        {"client": {"name": "\udfff", "version": "1"}},
+        {"client": {"name": "x"}},
+        {"backoff_base_s": 0.0},
+        {"backoff_cap_s": float("inf")},
+        {"pong_timeout_s": float("nan")},
+        {"subprotocol": "soap"},
+        {"unknown": 1},
+    ],
 )
 def test_a_bad_option_is_refused(fields: SessionOptions) -> None:
     with pytest.raises(ValueError, match="channel"):
         make_options(fields)
+
+
+def test_documents_are_named_by_a_text_or_by_any_number_of_them() -> None:
+    assert make_options({"watch": "self"}).watch == ("self",)
+    assert make_options({"watch": (name for name in ("self", "org:a"))}).watch == ("self", "org:a")
+    assert make_options({"client": ClientInfo("\U0001f600" * 64, "1")}).client == ClientInfo("\U0001f600" * 64, "1")
 
 
 def test_the_sdk_has_the_version_of_the_gateway_that_it_comes_with() -> None:

@@ -187,7 +187,8 @@ def test_a_ping_measures_the_way() -> None:
     driver = Driver().live()
     assert sent(driver.feed(events.MeasurePing("1"))) == [{"op": "ping", "id": "1"}]
     driver.now += 0.125
-    assert driver.server({"op": "pong", "id": "1", "server_time": "", "revs": {}}) == [events.Resolve("1", 0.125)]
+    pong = {"op": "pong", "id": "1", "server_time": "", "revs": {SELF: REV}}
+    assert driver.server(pong) == [events.Resolve("1", 0.125)]
 
 
 def test_waiting_for_a_position_that_is_reached_already() -> None:

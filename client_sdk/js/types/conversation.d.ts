@@ -1,7 +1,7 @@
 /** @import { ChannelError } from "./errors.js" */
 /** @import { Effect, MeasurePing, Request, SyncDocument } from "./events.js" */
 /** @import { ServerMessage } from "./messages.js" */
-/** @import { Proof } from "./replica.js" */
+/** @import { Proof } from "./proof.js" */
 /** @import { ClientMessage } from "./wire.js" */
 /** Everything that is said on a live session. Effects go into the list that it was made with. */
 export class Conversation {
@@ -77,8 +77,11 @@ export class Conversation {
      * @param {ClientMessage} message
      */
     send(message: ClientMessage): void;
-    /** Ask for a sign of life. */
-    ping(): void;
+    /**
+     * Ask for a sign of life.
+     * @returns {string} the id of the ping
+     */
+    ping(): string;
     /**
      * An id for a message that is no request of the application.
      * @returns {string}
@@ -90,6 +93,11 @@ export class Conversation {
      * @param {Proof | null} proof of the copy that it leads to
      */
     receive(message: ServerMessage, proof: Proof | null): void;
+    /**
+     * What came of this document was dropped.
+     * @param {string} doc
+     */
+    missed(doc: string): void;
     /**
      * When `tick` has something to do; infinite when it has not.
      * @returns {number}
@@ -104,5 +112,5 @@ import type { ChannelError } from "./errors.js";
 import type { Request } from "./events.js";
 import type { ClientMessage } from "./wire.js";
 import type { ServerMessage } from "./messages.js";
-import type { Proof } from "./replica.js";
+import type { Proof } from "./proof.js";
 import type { Effect } from "./events.js";

@@ -28,6 +28,8 @@ export const Renewal: Readonly<{
 }>;
 /** What the session knows of its tokens. Times in monotonic milliseconds. */
 export class Credential {
+    /** @param {number} timeoutMs how long the provider may take */
+    constructor(timeoutMs: number);
     /** @type {string | null} */
     token: string | null;
     /** @type {string | null} */
@@ -41,7 +43,7 @@ export class Credential {
      * @type {string | null}
      */
     request: string | null;
-    /** When a renewal has to go on. */
+    /** When a renewal has to go on, or the provider has taken too long for it. */
     dueAt: number;
     /**
      * The gateway said ready.
@@ -58,8 +60,11 @@ export class Credential {
      * @returns {boolean}
      */
     expiring(now: number): boolean;
-    /** The provider is asked. */
-    ask(): void;
+    /**
+     * The provider is asked.
+     * @param {number} now
+     */
+    ask(now: number): void;
     /**
      * The renewal is sent.
      * @param {string} token

@@ -5,10 +5,11 @@
  */
 /** @typedef {Readonly<Record<string, any>>} Data A document, or a merge patch: a JSON object. */
 /**
- * Canonical JSON (RFC 8785).
+ * Canonical JSON (RFC 8785) of what was read from JSON: whoever read it has seen to it that no text holds halves of
+ * characters.
  * @param {unknown} value
  * @returns {string}
- * @throws {TypeError} it is something that JSON can not hold: NaN, infinities, lone surrogates, other types
+ * @throws {TypeError} it is something that JSON can not hold: NaN, infinities, other types
  */
 export function canonical(value: unknown): string;
 /**

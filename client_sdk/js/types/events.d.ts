@@ -11,6 +11,10 @@
  *   of this protocol. `proof` is the revision of what `Session.candidate` said has to be proved.
  */
 /**
+ * @typedef {{type: "missed", doc: string}} Missed What came of this document was too much and is dropped: it has to be
+ *   asked for again.
+ */
+/**
  * @typedef {{type: "lost", code: number | null, reason: string}} Lost The connection is gone or could not be made;
  *   `code` is the close code, null where there was none.
  */
@@ -19,10 +23,11 @@
  */
 /** @typedef {{type: "tick"}} Tick The deadline has come. */
 /**
- * @typedef {{type: "wake", gapMs?: number}} Wake The page is seen again, or the network is back: a connection is tried at once, and a
- *   wait that is nobody's wish is cut short. `gapMs`: so much more time may have passed than the clock says, as when the
- *   computer slept; but it may be that somebody has set the wall's clock.
+ * @typedef {{type: "wake", gapMs?: number}} Wake The page is seen again: a connection is tried at once, and a wait that
+ *   is nobody's wish is cut short. `gapMs`: so much more time may have passed than the clock says, as when the computer
+ *   slept; but it may be that somebody has set the wall's clock.
  */
+/** @typedef {{type: "online"}} Online The network is back, for others too: like `wake`, and spread over more time. */
 /**
  * @typedef {{type: "offline"}} Offline The system says that there is no network. The connection counts as lost for
  *   those who look, and is kept until a ping fails.
@@ -55,8 +60,8 @@
 /** @typedef {{type: "forget", id: string}} Forget The application does not wait for this request any more. */
 /** @typedef {WatchDocuments | UnwatchDocuments | SyncDocument | MeasurePing | AwaitSeq | Spend} Request */
 /**
- * @typedef {Start | Stop | TokenGiven | TokenFailed | Opened | Received | Lost | Left | Tick | Wake | Offline |
- *   Forget | Request} Event
+ * @typedef {Start | Stop | TokenGiven | TokenFailed | Opened | Received | Missed | Lost | Left | Tick | Wake | Online |
+ *   Offline | Forget | Request} Event
  */
 /**
  * @typedef {{type: "askToken", refused: string | null}} AskToken Ask the provider and answer with `tokenGiven` or
@@ -109,7 +114,7 @@ export function change({ doc, kind, before, data, rev, seq, causes }: Omit<Chang
 /** @typedef {import("./document.js").Data} Data */
 /** @typedef {import("./errors.js").ChannelError} ChannelError */
 /** @typedef {import("./freshness.js").Freshness} Freshness */
-/** @typedef {import("./replica.js").Proof} Proof */
+/** @typedef {import("./proof.js").Proof} Proof */
 /** @typedef {import("./wire.js").SpendingMessage} SpendingMessage */
 /** No document. */
 export const NOTHING: Data;
@@ -157,6 +162,14 @@ export type Received = {
     proof?: Proof | null;
 };
 /**
+ * What came of this document was too much and is dropped: it has to be
+ *   asked for again.
+ */
+export type Missed = {
+    type: "missed";
+    doc: string;
+};
+/**
  * The connection is gone or could not be made;
  *   `code` is the close code, null where there was none.
  */
@@ -178,13 +191,19 @@ export type Tick = {
     type: "tick";
 };
 /**
- * The page is seen again, or the network is back: a connection is tried at once, and a
- *   wait that is nobody's wish is cut short. `gapMs`: so much more time may have passed than the clock says, as when the
- *   computer slept; but it may be that somebody has set the wall's clock.
+ * The page is seen again: a connection is tried at once, and a wait that
+ *   is nobody's wish is cut short. `gapMs`: so much more time may have passed than the clock says, as when the computer
+ *   slept; but it may be that somebody has set the wall's clock.
  */
 export type Wake = {
     type: "wake";
     gapMs?: number;
+};
+/**
+ * The network is back, for others too: like `wake`, and spread over more time.
+ */
+export type Online = {
+    type: "online";
 };
 /**
  * The system says that there is no network. The connection counts as lost for
@@ -256,7 +275,7 @@ export type Forget = {
     id: string;
 };
 export type Request = WatchDocuments | UnwatchDocuments | SyncDocument | MeasurePing | AwaitSeq | Spend;
-export type Event = Start | Stop | TokenGiven | TokenFailed | Opened | Received | Lost | Left | Tick | Wake | Offline | Forget | Request;
+export type Event = Start | Stop | TokenGiven | TokenFailed | Opened | Received | Missed | Lost | Left | Tick | Wake | Online | Offline | Forget | Request;
 /**
  * Ask the provider and answer with `tokenGiven` or
  *   `tokenFailed`; an answer that is still awaited is void. `refused` is the token that the gateway just did not take.
@@ -378,5 +397,5 @@ export type Watched = {
 export type Data = import("./document.js").Data;
 export type ChannelError = import("./errors.js").ChannelError;
 export type Freshness = import("./freshness.js").Freshness;
-export type Proof = import("./replica.js").Proof;
+export type Proof = import("./proof.js").Proof;
 export type SpendingMessage = import("./wire.js").SpendingMessage;

@@ -3,11 +3,12 @@
 /**
  * @typedef {object} Freshness How true the documents are that a channel holds.
  * @property {FreshnessState} state `live`: connected, and every watched document is exact. `stale`: connected, but the
- *   gateway can not reach its database, or a document is still on its way. `offline`: not connected
+ *   gateway can not reach its database, a document is still on its way or not what its revision says, or nothing was
+ *   heard for so long that nobody knows. `offline`: not connected
  * @property {number | null} ageS how many seconds ago everything held was last known to be true; 0 when live, null when
  *   it never was
- * @property {string} reason a word for what is amiss: `connecting`, `store`, `document`, `network` (the system says
- *   that there is none), or the code of the last end
+ * @property {string} reason a word for what is amiss: `connecting`, `store`, `silence`, `document`, `unverified`,
+ *   `network` (the system says that there is none), or the code of the last end
  */
 /** Remembers when everything held was last known to be true. Times in monotonic milliseconds. */
 export class FreshnessMeter {
@@ -18,6 +19,11 @@ export class FreshnessMeter {
      * @param {number} now
      */
     heard(now: number): void;
+    /**
+     * So much more time may have passed than the clock says.
+     * @param {number} gapMs
+     */
+    slept(gapMs: number): void;
     /**
      * The gateway says that something it sent may be this old.
      * @param {number} ageS
@@ -32,11 +38,11 @@ export class FreshnessMeter {
     /**
      * How true everything is.
      * @param {string | null} offline why there is no session
-     * @param {boolean} exact whether every document is a true copy
+     * @param {string | null} amiss why not every document is known to be a true copy
      * @param {number} now
      * @returns {Freshness}
      */
-    read(offline: string | null, exact: boolean, now: number): Freshness;
+    read(offline: string | null, amiss: string | null, now: number): Freshness;
     /**
      * Whether this is another state than the last time.
      * @param {Freshness} freshness
@@ -53,7 +59,8 @@ export type FreshnessState = "live" | "stale" | "offline";
 export type Freshness = {
     /**
      * `live`: connected, and every watched document is exact. `stale`: connected, but the
-     * gateway can not reach its database, or a document is still on its way. `offline`: not connected
+     * gateway can not reach its database, a document is still on its way or not what its revision says, or nothing was
+     * heard for so long that nobody knows. `offline`: not connected
      */
     state: FreshnessState;
     /**
@@ -62,8 +69,8 @@ export type Freshness = {
      */
     ageS: number | null;
     /**
-     * a word for what is amiss: `connecting`, `store`, `document`, `network` (the system says
-     * that there is none), or the code of the last end
+     * a word for what is amiss: `connecting`, `store`, `silence`, `document`, `unverified`,
+     * `network` (the system says that there is none), or the code of the last end
      */
     reason: string;
 };

@@ -58,6 +58,8 @@ export class Held {
     /** @type {Standing} */
     standing: Standing;
     stale: boolean;
+    /** Whether it is what its revision says. */
+    verified: boolean;
     answers: number;
 }
 import type { Snapshot } from "./messages.js";

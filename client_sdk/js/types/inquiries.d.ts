@@ -37,6 +37,11 @@ export class Inquiries {
      */
     suspect(doc: string): void;
     /**
+     * Ask for a document whole even if that is under way: the answer may be lost.
+     * @param {string} doc
+     */
+    askAgain(doc: string): void;
+    /**
      * Ask for a document whole.
      * @param {string} doc
      */

@@ -1,7 +1,10 @@
-/** @typedef {import("./events.js").Event} Event */
-/** @typedef {import("./replica.js").Proof} Proof */
-/** @typedef {import("./session.js").Session} Session */
-/** Hands the events of one connection over one by one, each frame with the proof that it needs. */
+/**
+ * Hands the events of one connection over one by one, each frame with the proof that it needs.
+ *
+ * While a copy is proved the others wait; then those updates of a document that follow each other are proved, and
+ * handed over, as one. An end that the gateway decides waits for nothing: what is dropped for it comes again with the
+ * next connection, or nobody may see it any more.
+ */
 export class Intake {
     /**
      * @param {Session} session
@@ -20,5 +23,7 @@ export class Intake {
     #private;
 }
 export type Event = import("./events.js").Event;
-export type Proof = import("./replica.js").Proof;
+export type ServerMessage = import("./messages.js").ServerMessage;
+export type Candidate = import("./proof.js").Candidate;
+export type Proof = import("./proof.js").Proof;
 export type Session = import("./session.js").Session;

@@ -36,7 +36,7 @@ export function checkedKey(key: string | null | undefined): string;
  */
 export function checkedAmount(amount: number): number;
 /**
- * A length of time in milliseconds, positive.
+ * A length of time in milliseconds, positive and finite.
  * @param {string} what
  * @param {number} durationMs
  * @returns {number}

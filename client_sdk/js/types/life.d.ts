@@ -46,6 +46,17 @@ export class Life {
     /** @type {string | null} */
     lastEnd: string | null;
     networkIsGone: boolean;
+    /**
+     * Over how many milliseconds to spread the next wait, which nothing but chance and the gateway makes longer; null
+     * for one that is as long as it is.
+     * @type {number | null}
+     */
+    haste: number | null;
+    /**
+     * What it ended with for good.
+     * @type {ChannelError | null}
+     */
+    fault: ChannelError | null;
     talk: Conversation;
     credential: Credential;
     meter: FreshnessMeter;
@@ -84,8 +95,12 @@ export class Life {
      * @param {number} leastMs how much of that nothing can cut short
      */
     wait(waitMs: number, leastMs: number): void;
-    /** The wait ends soon, as far as neither the gateway nor a refused token wants it. */
-    hurry(): void;
+    /**
+     * The wait ends soon, as far as neither the gateway nor a refused token wants it longer; and if it is over, those who
+     * wake together do not come back together.
+     * @param {number} spreadMs
+     */
+    hurry(spreadMs: number): void;
     /**
      * It is over for good.
      * @param {ChannelError | null} error
@@ -94,6 +109,7 @@ export class Life {
 }
 import type { Options } from "./options.js";
 import type { Effect } from "./events.js";
+import type { ChannelError } from "./errors.js";
 import { Conversation } from "./conversation.js";
 import { Credential } from "./credential.js";
 import { FreshnessMeter } from "./freshness.js";
@@ -101,4 +117,3 @@ import { Pulse } from "./pulse.js";
 import { Backoff } from "./reconnect.js";
 import type { Freshness } from "./freshness.js";
 import type { End } from "./reconnect.js";
-import type { ChannelError } from "./errors.js";

@@ -10,7 +10,7 @@ export class Machine extends Life {
      */
     handle(event: Event, now: number, chance: number): void;
     /**
-     * Read a frame; the one that was read last is not read again, for it is asked about first and handed over then.
+     * Read a frame; it is asked about first and handed over then, and read only once for that.
      * @param {unknown} frame
      * @returns {ServerMessage | null}
      * @throws {MalformedMessage} it is no message

@@ -65,4 +65,10 @@ export type Options = {
      */
     requestTimeoutMs: number;
 };
-export type SessionOptions = Partial<Options>;
+/**
+ * What of that may be
+ *   given: all of it, and `watch` as one name too.
+ */
+export type SessionOptions = Partial<Omit<Options, "watch">> & {
+    watch?: string | Iterable<string>;
+};

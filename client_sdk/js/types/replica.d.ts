@@ -35,10 +35,10 @@ export class Replica {
      */
     changes(): Change[];
     /**
-     * Whether every watched document is an exact copy, and none of them is known to be old.
-     * @returns {boolean}
+     * Why not every watched document is known to be a true copy; null when each is.
+     * @returns {"document" | "unverified" | null}
      */
-    exact(): boolean;
+    amiss(): "document" | "unverified" | null;
     /**
      * Whether one of these documents (null: of all) did not come yet on this connection.
      * @param {Iterable<string> | null} [docs]
@@ -46,11 +46,16 @@ export class Replica {
      */
     awaited(docs?: Iterable<string> | null): boolean;
     /**
-     * The documents that did not come yet on this connection, and that the gateway did not send either.
+     * The documents that the gateway did not send on this connection, or of which its `gone` was lost.
      * @param {ReadonlyMap<string, string>} revs
      * @returns {string[]}
      */
     missing(revs: ReadonlyMap<string, string>): string[];
+    /**
+     * These documents are to come once more; until then nobody knows how they are.
+     * @param {Iterable<string>} docs
+     */
+    expectAgain(docs: Iterable<string>): void;
     /**
      * Watch a document; what is held already stays.
      * @param {string} doc
@@ -91,20 +96,23 @@ export class Replica {
      * The copy that this message leads to, if it has to be proved and `proof` does not.
      * @param {ServerMessage} message
      * @param {Proof | null} proof
+     * @param {Iterable<ServerMessage>} following what came after it, to be proved with it as far as it can
      * @returns {Candidate | null}
      */
-    candidate(message: ServerMessage, proof: Proof | null): Candidate | null;
+    candidate(message: ServerMessage, proof: Proof | null, following: Iterable<ServerMessage>): Candidate | null;
     /**
      * A whole document replaces what is held.
      *
-     * One that is not what its revision says is asked for once more; if the answer is no better, it is the best there is.
+     * One that is not what its revision says is asked for once more; if the answer is no better, it is the best there is,
+     * and unverified.
      * @param {Snapshot} message
      * @param {Proof | null} proof
      * @returns {Outcome}
      */
     snapshot(message: Snapshot, proof: Proof | null): Outcome;
     /**
-     * A patch applies if and only if it starts from the revision held and leads to the one it names.
+     * A patch applies if and only if it starts from the revision held and leads to the one it names. The proof may be of
+     * several that follow each other: then `message` is the last of them.
      * @param {Update} message
      * @param {Proof | null} proof
      * @returns {Outcome}
@@ -127,34 +135,6 @@ export class Replica {
     #private;
 }
 /**
- * A copy that has to be proved.
- */
-export type Candidate = {
-    /**
-     * where it comes from
-     */
-    message: Snapshot | Update;
-    /**
-     * what was held when it was made; null for a whole document
-     */
-    base: Data | null;
-    /**
-     * the copy
-     */
-    data: Data;
-    /**
-     * its canonical JSON: the SHA-256 of that is to be computed
-     */
-    text: string;
-};
-/**
- * The revision of a candidate, computed.
- */
-export type Proof = {
-    candidate: Candidate;
-    rev: string;
-};
-/**
  * What a message about a document led to.
  */
 export type Outcome = {
@@ -175,6 +155,8 @@ import { Held } from "./held.js";
 import type { Data } from "./document.js";
 import type { Change } from "./events.js";
 import type { ServerMessage } from "./messages.js";
+import type { Proof } from "./proof.js";
+import type { Candidate } from "./proof.js";
 import type { Snapshot } from "./messages.js";
 import type { Update } from "./messages.js";
 import type { Current } from "./messages.js";

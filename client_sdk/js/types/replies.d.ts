@@ -14,6 +14,6 @@ export class Replies {
     #private;
 }
 import type { ServerMessage } from "./messages.js";
-import type { Proof } from "./replica.js";
+import type { Proof } from "./proof.js";
 import type { Inquiries } from "./inquiries.js";
 import type { Effect } from "./events.js";

@@ -76,9 +76,17 @@ export class Session {
      * with the proof until the answer is null, and then hand frame and proof over at once.
      * @param {unknown} frame
      * @param {Proof | null} [proof]
+     * @param {Iterable<unknown>} [following] the frames that came after it: what one digest proves with it need not be
+     *   proved again
      * @returns {Candidate | null}
      */
-    candidate(frame: unknown, proof?: Proof | null): Candidate | null;
+    candidate(frame: unknown, proof?: Proof | null, following?: Iterable<unknown>): Candidate | null;
+    /**
+     * What a frame says; null for what is no message, or none of this protocol.
+     * @param {unknown} frame
+     * @returns {ServerMessage | null}
+     */
+    read(frame: unknown): ServerMessage | null;
     /**
      * Take an event.
      * @param {Event} event
@@ -94,7 +102,8 @@ import type { Options } from "./options.js";
 import type { Replica } from "./replica.js";
 import type { Held } from "./held.js";
 import type { Freshness } from "./freshness.js";
-import type { Proof } from "./replica.js";
-import type { Candidate } from "./replica.js";
+import type { Proof } from "./proof.js";
+import type { Candidate } from "./proof.js";
+import type { ServerMessage } from "./messages.js";
 import type { Event } from "./events.js";
 import type { Effect } from "./events.js";

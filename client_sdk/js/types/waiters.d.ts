@@ -1,6 +1,9 @@
-/** How long to wait before asking again where a document stands. */
+/** How long to wait before asking again where a document stands, at first. */
 export const NUDGE_MS: 2000;
-/** Each waits until the own document is exact up to a position; now and then it is asked where that stands. */
+/**
+ * All wait until the own document is exact up to a position; now and then, and ever more seldom, it is asked where that
+ * stands: once for all of them.
+ */
 export class Waiters {
     /**
      * Somebody waits.
@@ -26,15 +29,14 @@ export class Waiters {
      */
     take(reached?: number): string[];
     /**
-     * When `nudge` has something to do; infinite when it has not.
+     * When it is to be asked where the document stands; infinite when nobody waits.
      * @returns {number}
      */
     deadline(): number;
     /**
-     * Whether it is time to ask where the document stands.
+     * It was asked, or somebody else has asked that already.
      * @param {number} now
-     * @returns {boolean}
      */
-    nudge(now: number): boolean;
+    nudged(now: number): void;
     #private;
 }

@@ -165,7 +165,7 @@ test("callbacks are told of changes, of freshness, of trouble and of the end", a
   await world.advance(50);
   await channel.close();
   const change = ["update", ADA, ["profile"], { identity: { name: "King" } }];
-  assert.deepEqual(told, [change, "disconnected", "offline", "stale", "live", null, "offline"]);
+  assert.deepEqual(told, [change, "disconnected", "offline", "stale", "live", "offline", null]);
 });
 
 test("a callback may ask for one document, under any of its names, and no more after it was ended", async () => {

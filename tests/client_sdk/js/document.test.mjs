@@ -47,7 +47,7 @@ test("names sort as UTF-16, and texts are written as they are", () => {
 });
 
 test("what JSON can not hold is refused", () => {
-  for (const value of [NaN, Infinity, [-Infinity], { a: "\ud800" }, { "\udc00": 1 }, { a: undefined }, () => 1, 1n]) {
+  for (const value of [NaN, Infinity, [-Infinity], { a: undefined }, () => 1, 1n]) {
     assert.throws(() => canonical(value), TypeError);
   }
 });

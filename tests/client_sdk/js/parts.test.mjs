@@ -67,12 +67,20 @@ test("options have defaults, and bad ones are refused", () => {
   assert.ok(Object.isFrozen(options) && Object.isFrozen(options.watch));
   const bad = [
     { watch: [] },
-    { watch: "self" },
+    { watch: 5 },
     { watch: [7] },
+    { watch: ["self@0123456789abcdef"] },
+    { watch: ["user:\ud800"] },
     { client: { name: "x" } },
+    { client: { name: "", version: "1" } },
+    { client: { name: "x".repeat(65), version: "1" } },
+    { client: { name: "x", version: "1\n" } },
+    { client: { name: "\udfff", version: "1" } },
+    { client: 5 },
     { verify: 1 },
     { pongTimeoutMs: 0 },
     { stableMs: NaN },
+    { backoffCapMs: Infinity },
     { requestTimeoutMs: "5" },
     { connectTimeoutMs: null },
     { unheardOf: 1 },
@@ -81,6 +89,10 @@ test("options have defaults, and bad ones are refused", () => {
   for (const fields of bad) {
     assert.throws(() => makeOptions(fields), TypeError, JSON.stringify(fields));
   }
+  assert.deepEqual(makeOptions({ watch: new Set(["self", "org:a"]) }).watch, ["self", "org:a"]);
+  assert.deepEqual(makeOptions({ watch: "self" }).watch, ["self"]);
+  const client = { name: "\u{1f600}".repeat(64), version: "1" };
+  assert.deepEqual(makeOptions({ client: { ...client, more: 1 } }).client, client);
 });
 
 test("documents are named by texts, without a revision", () => {
@@ -97,11 +109,11 @@ test("what is spent is checked at the call", () => {
   for (const amount of [0, -1, 1.5, 2 ** 31 + 1, NaN, "1", true, null]) {
     assert.throws(() => checkedAmount(amount), TypeError);
   }
-  assert.deepEqual([checkedTtl(1), checkedTtl(3600), checkedMs("a wait", Infinity)], [1, 3600, Infinity]);
+  assert.deepEqual([checkedTtl(1), checkedTtl(3600), checkedMs("a wait", 1.5)], [1, 3600, 1.5]);
   for (const ttlS of [0.9, 3601, NaN, "60", null]) {
     assert.throws(() => checkedTtl(ttlS), TypeError);
   }
-  for (const durationMs of [0, -1, NaN, "1", null]) {
+  for (const durationMs of [0, -1, NaN, Infinity, "1", null]) {
     assert.throws(() => checkedMs("a wait", durationMs), TypeError);
   }
   for (const name of ["", "x".repeat(257), "a\nb", "a\x7f", "\x9f", "\udfff", 5, null]) {

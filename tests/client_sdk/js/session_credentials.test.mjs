@@ -107,6 +107,17 @@ test("a renewal that fails is tried again while the old token holds", () => {
   assert.equal(driver.session.condition, "live");
 });
 
+test("a provider that does not answer a renewal is asked again", () => {
+  const driver = new Driver({ pingIntervalMs: 1e9, tokenTimeoutMs: 3_000 }).live();
+  driver.server(EXPIRING);
+  const began = driver.now;
+  assert.ok(only("trouble", driver.untilDeadline()).error instanceof TokenUnavailable);
+  assert.equal(driver.now, began + 3_000);
+  assert.deepEqual(driver.untilDeadline(), [ASKED]);
+  assert.equal(driver.now, began + 8_000);
+  assert.equal(sent(driver.feed(given("t2"))).length, 1);
+});
+
 test("tokens that hardly live do not make a hot loop", () => {
   const driver = new Driver({ pingIntervalMs: 1e9 }).live();
   const asks = (effects) => every("askToken", effects).length;

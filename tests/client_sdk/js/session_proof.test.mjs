@@ -115,3 +115,78 @@ test("documents can not reach what objects inherit", () => {
   assert.deepEqual(every("trouble", driver.effects), []);
   assert.deepEqual(Object.keys(driver.session.replica.documents()), [SELF]);
 });
+
+test("texts are looked through once, when the frame is read", () => {
+  const looked = [];
+  const { test: tests } = RegExp.prototype;
+  const driver = new Driver().live();
+  const data = { ...ADA, note: "a text like no other" };
+  const frame = JSON.stringify(snapshot(SELF, data, 11));
+  RegExp.prototype.test = function (text) {
+    looked.push(text);
+    return tests.call(this, text);
+  };
+  try {
+    driver.frame(frame);
+  } finally {
+    RegExp.prototype.test = tests;
+  }
+  assert.deepEqual(driver.data(), data);
+  assert.equal(looked.filter((text) => text === data.note).length, 1);
+});
+
+test("one digest proves updates that follow each other", () => {
+  const driver = new Driver().live();
+  const [first, second, third] = steps();
+  const frames = [first, second, third].map((message) => JSON.stringify(message));
+  const others = [JSON.stringify(snapshot("user:other", LESS, 3)), '{"op":"later"}', "{"];
+  const candidate = driver.session.candidate(frames[0], null, [...others, frames[1], frames[2]]);
+  assert.deepEqual(
+    candidate.messages.map(({ seq }) => seq),
+    [11, 12, 13],
+  );
+  const proof = { candidate, rev: third.rev };
+  assert.equal(driver.session.candidate(frames[0], proof), null);
+  const change = only("change", driver.feed(received(frames[2], proof)));
+  assert.deepEqual([change.before, change.rev, change.seq], [ADA, third.rev, 13]);
+  assert.deepEqual(change.causes, ["plan", "permissions", "clock"]);
+  assert.deepEqual([driver.session.replica.get(SELF).rev, driver.session.replica.mismatches], [third.rev, 0]);
+});
+
+test("a chain ends where another copy comes between, or where it does not fit", () => {
+  const [first, second, third] = steps();
+  const between = [
+    snapshot(SELF, ADA, 12),
+    { op: "gone", doc: SELF },
+    { ...second, from: "0".repeat(16) },
+    { ...second, seq: 10 },
+  ];
+  for (const message of between) {
+    const driver = new Driver().live();
+    const following = [message, second, third].map((frame) => JSON.stringify(frame));
+    assert.equal(driver.session.candidate(JSON.stringify(first), null, following).messages.length, 1, message.op);
+  }
+});
+
+test("a chain that is wrong proves none of its updates", () => {
+  const driver = new Driver().live();
+  const [first, second] = steps().map((message) => JSON.stringify(message));
+  const candidate = driver.session.candidate(first, null, [second]);
+  const effects = driver.feed(received(second, { candidate, rev: "0".repeat(16) }));
+  assert.deepEqual(
+    sent(effects).map(({ op }) => op),
+    ["sync"],
+  );
+  assert.deepEqual(driver.data(), ADA);
+});
+
+/** Three updates, each from where the one before leads to. */
+function steps() {
+  const names = ["a", "b", "c"];
+  const data = [ADA, ...names.map((name) => ({ ...ADA, identity: { ...ADA.identity, name } }))];
+  return names.map((name, index) => ({
+    ...update(11 + index, { from: revisionOf(data[index]), rev: revisionOf(data[index + 1]) }),
+    patch: { identity: { name } },
+    causes: [["plan"], ["permissions", "plan"], ["clock"]][index],
+  }));
+}

@@ -172,7 +172,7 @@ test("a ping measures the way, in milliseconds", () => {
   const driver = new Driver().live();
   assert.deepEqual(sent(driver.feed({ type: "measurePing", id: "1" })), [{ op: "ping", id: "1" }]);
   driver.now += 125;
-  const pong = { op: "pong", id: "1", server_time: "", revs: {} };
+  const pong = { op: "pong", id: "1", server_time: "", revs: { [SELF]: REV } };
   assert.deepEqual(driver.server(pong), [{ type: "resolve", id: "1", value: 125 }]);
 });
 
@@ -187,6 +187,52 @@ test("waiting for a position asks where the document stands, and survives a reco
   driver.greet();
   const effects = driver.server({ op: "current", doc: SELF, rev: REV, seq: 12 });
   assert.deepEqual(only("resolve", effects), { type: "resolve", id: "1", value: 12 });
+});
+
+test("all who wait for a position ask together, and ever more seldom", () => {
+  const driver = new Driver({ pingIntervalMs: 1e6, requestTimeoutMs: 10_000 }).live();
+  const began = driver.now;
+  for (let number = 0; number < 10; number += 1) {
+    driver.feed(awaitSeq(String(number), 99));
+    driver.now += 25;
+  }
+  const asked = [];
+  while (driver.session.deadline <= began + 120_000) {
+    for (const request of sent(driver.untilDeadline())) {
+      asked.push((driver.now - began) / 1000);
+      answerSync(driver, request, ADA, 10);
+    }
+  }
+  assert.deepEqual(asked, [0.25, 2.25, 6.25, 14.25, 30.25, 60.25, 90.25]);
+  assert.equal(every("resolve", driver.server(snapshot(SELF, ADA, 99))).length, 10);
+  driver.now += 5_000;
+  driver.feed(awaitSeq("again", 100));
+  assert.equal(driver.session.deadline, driver.now + 250);
+});
+
+test("those who begin to wait one after the other do not ask all the time", () => {
+  const driver = new Driver({ pingIntervalMs: 1e6 }).live();
+  const began = driver.now;
+  let asked = 0;
+  for (let number = 0; number < 300; number += 1) {
+    driver.feed(awaitSeq(String(number), 99));
+    driver.now += 200;
+    for (const request of sent(driver.feed({ type: "tick" }))) {
+      asked += 1;
+      answerSync(driver, request, ADA, 10);
+    }
+  }
+  assert.ok(driver.now === began + 60_000 && asked > 20 && asked <= 31, String(asked));
+});
+
+test("where a document stands is not asked while it is on its way", () => {
+  const driver = new Driver({ pingIntervalMs: 1e6 }).live();
+  const [request] = sent(driver.feed({ type: "syncDocument", id: "1", doc: "self" }));
+  driver.feed(awaitSeq("2", 99));
+  driver.now += 5_000;
+  assert.deepEqual(sent(driver.feed({ type: "tick" })), []);
+  answerSync(driver, request, ADA, 11);
+  assert.equal(sent(driver.untilDeadline()).length, 1);
 });
 
 test("after a restore nobody can wait for an old position", () => {

@@ -72,7 +72,7 @@ class Life:
         if chance < 0.12:
             self.request()
         elif chance < 0.2:
-            self.pass_time(self.random.choice((0.013, 0.37, 1.9, 11.3, 47.7)) * (0.5 + self.random.random()))
+            self.pass_time(self.random.choice((0.013, 0.37, 1.9, 11.3, 47.7, 61.3)) * (0.5 + self.random.random()))
         elif chance < 0.26:
             self.until_deadline()
         elif chance < 0.275:
@@ -161,7 +161,12 @@ class Life:
         return self.seq + self.random.choice((0, 0, 0, 0, -4))
 
     def hello(self) -> dict[str, Any]:
-        return {**HELLO, "epoch": self.random.choice(("e1", "e1", "e1", "e2")), "max_frame_bytes": 16384}
+        return {
+            **HELLO,
+            "protocol": 2 if self.random.random() < 0.03 else 1,
+            "epoch": self.random.choice(("e1", "e1", "e1", "e2")),
+            "max_frame_bytes": 16384,
+        }
 
     def ready(self) -> dict[str, Any]:
         principal = "user:other" if self.random.random() < 0.01 else PRINCIPAL
@@ -170,8 +175,11 @@ class Life:
 
     def snapshot(self) -> dict[str, Any]:
         data = self.random.choice(DOCUMENTS)
-        rev = revision(data) if self.random.random() < 0.9 else "0" * 16
-        return {"op": "snapshot", "doc": self.doc(), "rev": rev, "seq": self.moved_seq(), "data": data}
+        held = [(doc, self.session.replica.get(doc)) for doc in self.session.replica]
+        asked = [doc for doc, one in held if one and one.answers > 0]
+        doc = self.random.choice(asked) if asked and self.random.random() < 0.5 else self.doc()
+        rev = revision(data) if self.random.random() < (0.6 if doc in asked else 0.9) else "0" * 16
+        return {"op": "snapshot", "doc": doc, "rev": rev, "seq": self.moved_seq(), "data": data}
 
     def update(self) -> dict[str, Any]:
         doc = self.doc()
@@ -215,6 +223,8 @@ class Life:
 
     def pong(self) -> dict[str, Any]:
         held = {change.doc: change.rev for change in self.session.replica.changes()}
+        if held and self.random.random() < 0.1:
+            del held[self.random.choice(list(held))]
         if held and self.random.random() < 0.2:
             held[self.random.choice(list(held))] = "4" * 16
         id = {"id": self.random.choice(self.ids[-12:])} if self.random.random() < 0.6 else {}
@@ -256,7 +266,9 @@ class Life:
             "malformed": session.malformed,
             "mismatches": session.replica.mismatches,
             "complete": session.complete(),
-            "held": [[doc, one.rev, one.seq, one.standing.name.lower(), one.stale] for doc, one in held if one],
+            "held": [
+                [doc, one.rev, one.seq, one.standing.name.lower(), one.stale, one.verified] for doc, one in held if one
+            ],
         }
 
     def effect(self, effect: events.Effect) -> dict[str, Any]:

@@ -48,8 +48,8 @@ class Life {
     const { mismatches } = replica;
     const dueInMs = deadline === Infinity ? null : deadline - this.now;
     const held = [...replica].map((doc) => {
-      const { rev, seq, standing, stale } = replica.get(doc);
-      return [doc, rev, seq, standing, stale];
+      const { rev, seq, standing, stale, verified } = replica.get(doc);
+      return [doc, rev, seq, standing, stale, verified];
     });
     const freshness = this.session.freshness(this.now);
     const complete = this.session.complete();
