@@ -46,9 +46,20 @@ export class ApiError extends Error {
  * @property {string | null} [ifMatch] the `ETag` that has to stand there still
  * @property {AbortSignal} [signal]
  * @property {number} [timeoutMs] default 30,000
+ * @property {boolean} [text] whether the answer is a text and not JSON
+ */
+
+/**
+ * Where something stands: a constant path, or its parts, the first of which is one. What comes from outside is always a
+ * part of its own.
+ *
+ * @typedef {string | readonly string[]} Path
  */
 
 const TIMEOUT_MS = 30_000;
+/** What may stand in a path for the name of something; the gateway finds nothing that is called otherwise. */
+const SEGMENT = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$/;
+const NO_GATEWAY = "What answered was not the gateway: it sent a page and no data. Something may stand in between.";
 const NO_ANSWER = "The gateway can not be reached. Check the connection and try again.";
 
 export class Api {
@@ -57,27 +68,27 @@ export class Api {
     this._credentials = credentials;
   }
 
-  /** @param {string} path @param {Options} [options] @returns {Promise<any>} the body */
+  /** @param {Path} path @param {Options} [options] @returns {Promise<any>} the body */
   async get(path, options) {
     return (await this.request("GET", path, options)).body;
   }
 
-  /** @param {string} path @param {unknown} [body] @param {Options} [options] @returns {Promise<any>} the body */
+  /** @param {Path} path @param {unknown} [body] @param {Options} [options] @returns {Promise<any>} the body */
   async post(path, body = {}, options) {
     return (await this.request("POST", path, { ...options, body })).body;
   }
 
-  /** @param {string} path @param {unknown} body @param {Options} [options] @returns {Promise<any>} the body */
+  /** @param {Path} path @param {unknown} body @param {Options} [options] @returns {Promise<any>} the body */
   async put(path, body, options) {
     return (await this.request("PUT", path, { ...options, body })).body;
   }
 
-  /** @param {string} path @param {unknown} body @param {Options} [options] @returns {Promise<any>} the body */
+  /** @param {Path} path @param {unknown} body @param {Options} [options] @returns {Promise<any>} the body */
   async patch(path, body, options) {
     return (await this.request("PATCH", path, { ...options, body })).body;
   }
 
-  /** @param {string} path @param {Options} [options] @returns {Promise<any>} the body */
+  /** @param {Path} path @param {Options} [options] @returns {Promise<any>} the body */
   async delete(path, options) {
     return (await this.request("DELETE", path, options)).body;
   }
@@ -85,7 +96,7 @@ export class Api {
   /**
    * All items of a list that pages by cursor, `most` at the most.
    *
-   * @param {string} path
+   * @param {Path} path
    * @param {Options} [options]
    * @param {number} [most]
    * @returns {Promise<any[]>}
@@ -106,7 +117,7 @@ export class Api {
    * Asks, and once more when the session had to be renewed first.
    *
    * @param {string} method
-   * @param {string} path
+   * @param {Path} path
    * @param {Options} [options]
    * @returns {Promise<Answer>}
    * @throws {ApiError}
@@ -128,7 +139,7 @@ export class Api {
  * Asks once.
  *
  * @param {string} method
- * @param {string} path
+ * @param {Path} path
  * @param {Options} options
  * @param {string | null} csrf
  * @returns {Promise<Answer>}
@@ -148,12 +159,39 @@ export async function send(method, path, options, csrf) {
     headers["Content-Type"] = "application/json";
     Object.assign(init, { body: JSON.stringify(options.body) });
   }
-  const response = await reached(fetch(path + queryOf(options.query), init), options.signal);
+  const address = addressOf(path, method) + queryOf(options.query);
+  const response = await reached(fetch(address, init), options.signal);
   const body = await reached(bodyOf(response), options.signal);
   if (!response.ok) {
     throw problemOf(response, body);
   }
+  if (typeof body === "string" && body !== "" && !options.text) {
+    throw new ApiError(0, "not_json", NO_GATEWAY);
+  }
   return { body, etag: response.headers.get("ETag"), status: response.status };
+}
+
+/**
+ * The path that is asked for. A part that is no name of the gateway's would be lost in it, or lead elsewhere: `..` to
+ * what stands above.
+ *
+ * @param {Path} path
+ * @param {string} method
+ * @throws {ApiError}
+ */
+function addressOf(path, method) {
+  if (typeof path === "string") {
+    return path;
+  }
+  const [first, ...names] = path;
+  const wrong = names.find((name) => !SEGMENT.test(name));
+  if (wrong === undefined) {
+    return [first, ...names.map(encodeURIComponent)].join("/");
+  }
+  const called = `“${wrong.length > 64 ? `${wrong.slice(0, 64)}…` : wrong}”`;
+  throw method === "GET"
+    ? new ApiError(404, "not_found", `Not found: nothing that is called ${called} can be shown here.`)
+    : new ApiError(422, "invalid", `What is called ${called} can not be changed here; by SQL it can.`);
 }
 
 /** @param {Options} options */

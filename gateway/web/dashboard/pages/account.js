@@ -33,7 +33,7 @@ function profileCard(context) {
 
 /** @param {import("../session.js").Session} session */
 function pathOf(session) {
-  return `/users/${encodeURIComponent(session.identity.id)}`;
+  return ["/users", session.identity.id];
 }
 
 /** @param {Context} context @param {any} user */

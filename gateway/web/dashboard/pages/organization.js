@@ -80,8 +80,8 @@ async function leaveOrganization(context) {
 
 /** @param {string} organization @param {string} [member] */
 function memberPath(organization, member) {
-  const members = `/orgs/${encodeURIComponent(organization)}/members`;
-  return member === undefined ? members : `${members}/${encodeURIComponent(member)}`;
+  const members = ["/orgs", organization, "members"];
+  return member === undefined ? members : [...members, member];
 }
 
 // --- members ---

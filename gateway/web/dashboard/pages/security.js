@@ -108,7 +108,7 @@ function endSession(context, session, reload) {
   const name = device(session.user_agent);
   const end = async () => {
     const text = session.current ? "This is the session that you use now." : `${name} is signed out at once.`;
-    const act = () => context.api.delete(`/auth/sessions/${encodeURIComponent(session.id)}`);
+    const act = () => context.api.delete(["/auth/sessions", session.id]);
     if (await confirm("End this session?", text, "End session", act)) {
       if (session.current) {
         context.session.signedOut();
@@ -174,7 +174,7 @@ function scopeCell({ scopes }) {
 function revokeToken(context, token, reload) {
   const revoke = async () => {
     const text = [h("strong", null, token.name), " stops working at once. Whatever uses it is cut off."];
-    const act = () => context.api.delete(`/auth/tokens/${encodeURIComponent(token.id)}`);
+    const act = () => context.api.delete(["/auth/tokens", token.id]);
     if (await confirm("Revoke this token?", text, "Revoke token", act)) {
       toast("The token was revoked.");
       await reload();

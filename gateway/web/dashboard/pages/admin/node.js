@@ -49,7 +49,7 @@ export function mount({ api, signal }) {
     }
     asking = true;
     try {
-      show(parseExposition(await api.get("/admin/metrics", { signal })));
+      show(parseExposition(await api.get("/admin/metrics", { signal, text: true })));
     } catch (error) {
       const retry = () => void ask();
       replace(problem, failure(inWords(error), retry));

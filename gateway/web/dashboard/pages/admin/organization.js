@@ -20,7 +20,7 @@ export function mount(context) {
   const { api, params, signal } = context;
   const title = h("span", null, params.id);
   const asked = loading(
-    () => api.get(`/orgs/${encodeURIComponent(params.id)}`, { signal }),
+    () => api.get(["/orgs", params.id], { signal }),
     (organization) => {
       setText(title, organization.name || organization.id);
       return organizationView(context, organization);
@@ -127,7 +127,7 @@ function membersCard(context, organization, doc) {
       { title: "Since", cell: (one) => day(one.since) },
     ],
     load: (cursor) =>
-      api.get(`/orgs/${encodeURIComponent(organization.id)}/members`, { query: { cursor, limit: 50 }, signal }),
+      api.get(["/orgs", organization.id, "members"], { query: { cursor, limit: 50 }, signal }),
     test: (one) => `member-${one.user}`,
     empty: () => emptyState("users", "No members"),
     noun: "member",

@@ -27,7 +27,7 @@ export function mount(context) {
   if (query.has("new")) {
     return page("New plan", { above }, new PlanEditor(context, null, null).element);
   }
-  const path = `/plans/${encodeURIComponent(params.id)}`;
+  const path = ["/plans", params.id];
   const title = h("span", null, params.id);
   const ask = () => api.request("GET", path, { signal });
   const asked = loading(
@@ -124,7 +124,7 @@ class PlanEditor {
       toast("There is nothing to save.");
       return;
     }
-    const { body, etag } = await this._context.api.request("POST", `${this._path}/preview`, { body: patch });
+    const { body, etag } = await this._context.api.request("POST", [...this._path, "preview"], { body: patch });
     if (etag !== null && etag !== this._etag) {
       throw await this._overtaken();
     }
@@ -182,7 +182,7 @@ class PlanEditor {
   }
 
   get _path() {
-    return `/plans/${encodeURIComponent(this._plan.id)}`;
+    return ["/plans", this._plan.id];
   }
 }
 

@@ -37,7 +37,7 @@ export function mount(context) {
 
 /** @param {string} id */
 function pathOf(id) {
-  return `/roles/${encodeURIComponent(id)}`;
+  return ["/roles", id];
 }
 
 class RoleEditor {

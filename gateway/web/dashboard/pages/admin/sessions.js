@@ -140,14 +140,12 @@ function credentialCell({ credential }) {
 async function end({ api }, session, then) {
   const { kind, id } = session.credential;
   const login = kind === "login_session";
-  const path = ["/users", userOf(session) ?? "", login ? "sessions" : "tokens", id].map((part, index) =>
-    index === 0 ? part : encodeURIComponent(part),
-  );
+  const path = ["/users", userOf(session) ?? "", login ? "sessions" : "tokens", id];
   const title = login ? "End this login session?" : "Revoke this API token?";
   const text = login
     ? "All connections of this login session end, and whoever uses it has to sign in again."
     : "All connections with this token end, and it is refused from then on. It can not be taken back.";
-  if (await confirm(title, text, login ? "End" : "Revoke", () => api.delete(path.join("/")))) {
+  if (await confirm(title, text, login ? "End" : "Revoke", () => api.delete(path))) {
     toast(login ? "The login session is over." : "The token was revoked.");
     await then();
   }

@@ -45,9 +45,7 @@ export class Subject {
 
   /** Where a part of the user stands in the API. @param {...string} parts */
   path(...parts) {
-    return ["/users", this.id, ...parts]
-      .map((part, index) => (index === 0 ? part : encodeURIComponent(part)))
-      .join("/");
+    return ["/users", this.id, ...parts];
   }
 
   /** What the channel holds of the user; `null`: nothing. @returns {any} */

@@ -26,9 +26,8 @@ const GONE = "This user was deleted. What you see is what was there before.";
 export function mount(context) {
   const { api, params, signal } = context;
   const title = h("span", null, params.id);
-  const path = `/users/${encodeURIComponent(params.id)}`;
   const asked = loading(
-    () => api.request("GET", path, { signal }),
+    () => api.request("GET", ["/users", params.id], { signal }),
     ({ body, etag }) => {
       setText(title, body.name || body.username);
       return userView(context, body, etag, title);
