@@ -78,7 +78,9 @@ class Watcher(View):
 class Connection:
     """One accepted WebSocket, from `greet` until the transport says `closed`.
 
-    `scheduled_at` is the node's: when it looks at the connection next, in seconds of the monotonic clock.
+    `opened_at` and `opened_wall` are one moment: in seconds of the monotonic clock, and in milliseconds since 1970
+    UTC. The node's are `number`, which rises with each that it opens, and `scheduled_at`: when it looks at the
+    connection next, in seconds of the monotonic clock.
     """
 
     __slots__ = (
@@ -89,7 +91,9 @@ class Connection:
         "_written",
         "address",
         "ending",
+        "number",
         "opened_at",
+        "opened_wall",
         "scheduled_at",
         "session",
         "transport",
@@ -103,7 +107,8 @@ class Connection:
         self.address = address
         self.watchers: dict[str, Watcher] = {}
         self.ending: Ending | None = None
-        self.opened_at = node.clock.now().mono
+        self.opened_at, self.opened_wall = node.clock.now()
+        self.number = 0
         self.scheduled_at = NEVER
         self._behind: dict[Watcher, None] | None = None
         self._paused_at: float | None = None

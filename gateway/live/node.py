@@ -101,7 +101,7 @@ class Node:
         self.handshakes: Counter[str] = Counter()
         self.ended_by: Counter[str] = Counter()
         self._deadlines: list[tuple[float, int, Connection]] = []
-        self._numbers = itertools.count()
+        self._numbers, self._opened = itertools.count(), itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _follow(
@@ -147,7 +147,8 @@ class Node:
         return Connection(self, session, transport, address)
 
     def opened(self, connection: Connection) -> None:
-        """A connection begins."""
+        """A connection begins; `sessions` are in the order of their numbers."""
+        connection.number = next(self._opened)
         self.sessions[connection] = None
         self.schedule(connection)
 

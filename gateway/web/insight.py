@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
+import operator
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
 
 import msgspec
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from gateway.core.session import Condition
-from gateway.errors import Forbidden
+from gateway.errors import BadRequest, Forbidden
 from gateway.live.connection import Connection
 from gateway.live.node import Node
 from gateway.store.nodes import NodeRecord, list_nodes
@@ -21,6 +24,10 @@ from gateway.web.paging import DEFAULT_LIMIT, Cursor, Limit, page, read_cursor
 
 LOOK_AT = 2_000
 """Sessions looked at before others get their turn."""
+SESSIONS = "sessions"
+MAX_NODE_NAME = 80
+DIGITS = re.compile("[0-9]{1,15}")
+_BY_NUMBER = operator.attrgetter("number")
 METRICS_AGE_S = 1.0
 """How old figures may be: each page that shows them asks every two seconds."""
 
@@ -134,11 +141,13 @@ class Insight:
         """One page. Cursors are of this node: another one has other sessions."""
         (await call.rights()).require_admin()
         asked: SessionSearch = call.query
-        user, of = searched(asked.user), f"sessions of {self._node.name}"
-        before = None if asked.cursor is None else read_cursor(of, asked.cursor, str)
-        there = list(self._node.sessions) if user is None else list(self._node.hub.presence.sessions(user).values())
+        user = searched(asked.user)
+        before = None if asked.cursor is None else self._number(read_cursor(SESSIONS, asked.cursor, str))
+        there = list(self._node.sessions)
+        if user is not None:
+            there = sorted(self._node.hub.presence.sessions(user).values(), key=_BY_NUMBER)
         found = await _newest(there, before, asked.limit + 1)
-        part = page(of, found, asked.limit, position=_place, shown=self._shown)
+        part = page(SESSIONS, found, asked.limit, position=self._place, shown=_session)
         return answer(Sessions(self._node.name, part.items, part.next))
 
     async def metrics(self, call: Call) -> Response:
@@ -148,19 +157,33 @@ class Insight:
         exposition = await self._node.metrics.scraped(age_s=METRICS_AGE_S)
         return Response(exposition, headers=headers, media_type=CONTENT_TYPE_LATEST)
 
-    def _shown(self, connection: Connection) -> SessionShown:
-        session, at = connection.session, self._node.clock.now()
-        principal, client = session.principal, session.client
-        assert principal is not None
-        return SessionShown(
-            id=session.id,
-            principal=principal.document,
-            credential=CredentialShown(principal.credential_kind, principal.credential_id),
-            opened_at=moment(at.wall - round((at.mono - connection.opened_at) * 1000)),
-            address=connection.address,
-            client=None if client is None else ClientShown(client.name, client.version),
-            watches=len(connection.watchers),
-        )
+    def _place(self, connection: Connection) -> str:
+        return f"{self._node.name} {connection.number}"
+
+    def _number(self, place: str) -> int:
+        """The number of the connection that stands at a place, if that is one of this node's."""
+        node, _, number = place.rpartition(" ")
+        if not (0 < len(node) <= MAX_NODE_NAME and node.isprintable() and DIGITS.fullmatch(number)):
+            raise BadRequest("There is no such cursor.")
+        if node != self._node.name:
+            raise BadRequest(
+                f"This cursor is of the node {node}; {self._node.name} answers: begin with the first page."
+            )
+        return int(number)
+
+
+def _session(connection: Connection) -> SessionShown:
+    principal, client = connection.session.principal, connection.session.client
+    assert principal is not None
+    return SessionShown(
+        id=connection.session.id,
+        principal=principal.document,
+        credential=CredentialShown(principal.credential_kind, principal.credential_id),
+        opened_at=moment(connection.opened_wall),
+        address=connection.address,
+        client=None if client is None else ClientShown(client.name, client.version),
+        watches=len(connection.watchers),
+    )
 
 
 def _node(record: NodeRecord, seen_at: int, this: str) -> NodeShown:
@@ -168,21 +191,17 @@ def _node(record: NodeRecord, seen_at: int, this: str) -> NodeShown:
     return NodeShown(name, version, moment(started_at), moment(seen_at), sessions, position, name == this)
 
 
-async def _newest(connections: list[Connection], before: str | None, count: int) -> list[Connection]:
-    """Those that live and stand behind the place `before`, the newest of them first."""
+async def _newest(connections: Sequence[Connection], before: int | None, count: int) -> list[Connection]:
+    """The newest that live, of those whose number is below `before`; `connections` are in the order of their numbers.
+    Looks at no more than it needs.
+    """
+    end = len(connections) if before is None else bisect_left(connections, before, key=_BY_NUMBER)
     found: list[Connection] = []
-    for first in range(0, len(connections), LOOK_AT):
-        some = connections[first : first + LOOK_AT]
-        live = [one for one in some if one.session.condition is Condition.LIVE and _is_behind(one, before)]
-        found = heapq.nlargest(count, [*found, *live], key=_place)
-        await asyncio.sleep(0)
-    return [one for one in found if one.session.condition is Condition.LIVE]
-
-
-def _is_behind(connection: Connection, before: str | None) -> bool:
-    return before is None or _place(connection) < before
-
-
-def _place(connection: Connection) -> str:
-    """By when it was opened, in microseconds of the node's monotonic clock; a text, for cursors."""
-    return f"{round(connection.opened_at * 1e6):020}:{connection.session.id}"
+    for looked_at, place in enumerate(reversed(range(end)), 1):
+        if connections[place].session.condition is Condition.LIVE:
+            found.append(connections[place])
+            if len(found) == count:
+                break
+        if looked_at % LOOK_AT == 0:
+            await asyncio.sleep(0)
+    return found

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
 
 from gateway import __version__
 from gateway.core.clock import parse_rfc3339
+from gateway.core.instant import Instant
+from gateway.core.session import Condition
+from gateway.live.clock import Clock
 from gateway.store.nodes import NodeRecord, give_sign
 from gateway.web import insight
+from gateway.web.paging import write_cursor
 from tests.gateway.web.conftest import Json, Site, StartSite, one, opened
 from tests.support.api_caller import ApiCaller
 
@@ -114,14 +121,92 @@ def test_the_newest_come_first_and_pages_miss_none(
         assert sessions(admin, "?user=u_nobody") == []
 
 
-def test_a_cursor_of_another_node_is_refused(site: Site, admin: ApiCaller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cursor_of_another_node_is_refused_with_the_name_of_that_node(
+    site: Site, admin: ApiCaller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with site.connect(site.bearer()) as one_socket, site.connect(site.bearer()) as other_socket:
         opened(one_socket)
         opened(other_socket)
         cursor = admin.done("GET", "/admin/sessions?limit=1")["next"]
         assert len(sessions(admin, f"?cursor={cursor}")) == 1
+        first = site.node.name
         monkeypatch.setattr(site.node, "name", "another")
-        assert admin.refused(400, "GET", f"/admin/sessions?cursor={cursor}")["code"] == "bad_request"
+        refused = admin.refused(400, "GET", f"/admin/sessions?cursor={cursor}")
+    assert refused["code"] == "bad_request"
+    assert refused["detail"] == (f"This cursor is of the node {first}; another answers: begin with the first page.")
+
+
+@pytest.mark.parametrize(
+    "place", ["", " 5", "n", "n ", "n x", "n -5", "n \u0665", f"n {10**15}", "a\nb 5", f"{'n' * 81} 5"]
+)
+def test_a_cursor_that_somebody_made_up_is_refused_without_repeating_it(admin: ApiCaller, place: str) -> None:
+    cursor = write_cursor(insight.SESSIONS, place)
+    assert admin.refused(400, "GET", f"/admin/sessions?cursor={cursor}")["detail"] == "There is no such cursor."
+
+
+class ClockThatIsSet:
+    """A wall clock that somebody sets, an hour ahead or back."""
+
+    def __init__(self, clock: Clock, by_ms: int) -> None:
+        self._clock = clock
+        self._by_ms = by_ms
+
+    def now(self) -> Instant:
+        mono, wall = self._clock.now()
+        return Instant(mono, wall + self._by_ms)
+
+
+def test_when_a_session_was_opened_does_not_change(
+    site: Site, admin: ApiCaller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with site.connect(site.bearer()) as socket:
+        opened(socket)
+        clock, told = site.node.clock, set()
+        for by_ms in (0, 3_600_000, -3_600_000, 1):
+            monkeypatch.setattr(site.node, "clock", ClockThatIsSet(clock, by_ms))
+            told |= {row["opened_at"] for row in sessions(admin)}
+    assert len(told) == 1
+
+
+class Looked:
+    """One of many connections, and how many of them were looked at; the first hundred are of Ada."""
+
+    at = 0
+
+    def __init__(self, number: int, live: bool) -> None:
+        self.number = number
+        self.address, self.opened_wall, self.watchers = "192.0.2.1", 5, ()
+        owner = "user:u_ada" if number <= 100 else "user:u_grace"
+        principal = SimpleNamespace(document=owner, credential_kind="api_token", credential_id="t")
+        condition = Condition.LIVE if live else Condition.ENDED
+        self._session = SimpleNamespace(id=f"s_{number}", condition=condition, principal=principal, client=None)
+
+    @property
+    def session(self) -> Any:
+        Looked.at += 1
+        return self._session
+
+
+async def test_a_page_costs_what_it_shows_and_not_what_is_there() -> None:
+    """Of 15,000 sessions, every third of which has ended: the first page, one in the middle, and those of one user."""
+    there = [Looked(number, live=number % 3 != 0) for number in range(1, 15_001)]
+    presence = SimpleNamespace(sessions=lambda user: {str(one.number): one for one in there[:100][::-1]})
+    node = SimpleNamespace(name="n", sessions=dict.fromkeys(there), hub=SimpleNamespace(presence=presence))
+
+    async def shown(**query: Any) -> list[int]:
+        async def rights() -> Any:
+            return SimpleNamespace(require_admin=lambda: None)
+
+        call: Any = SimpleNamespace(rights=rights, query=insight.SessionSearch(limit=10, **query))
+        Looked.at = 0
+        response = await insight.Insight(node).sessions(call)  # type: ignore[arg-type]
+        assert Looked.at < 60
+        return [int(item["id"][2:]) for item in msgspec.json.decode(response.body)["items"]]
+
+    assert await shown() == [n for n in range(15_000, 0, -1) if n % 3][:10]
+    middle = write_cursor(insight.SESSIONS, "n 7000")
+    assert await shown(cursor=middle) == [n for n in range(6_999, 0, -1) if n % 3][:10]
+    assert await shown(user="u_ada") == [n for n in range(100, 0, -1) if n % 3][:10]
 
 
 def test_a_session_that_ended_is_not_shown(site: Site, admin: ApiCaller) -> None:
