@@ -166,9 +166,7 @@ class Insight:
         if not (0 < len(node) <= MAX_NODE_NAME and node.isprintable() and DIGITS.fullmatch(number)):
             raise BadRequest("There is no such cursor.")
         if node != self._node.name:
-            raise BadRequest(
-                f"This cursor is of the node {node}; {self._node.name} answers: begin with the first page."
-            )
+            raise BadRequest(f"This cursor is of the node {node}; {self._node.name} answers: begin anew.")
         return int(number)
 
 

@@ -133,7 +133,7 @@ def test_a_cursor_of_another_node_is_refused_with_the_name_of_that_node(
         monkeypatch.setattr(site.node, "name", "another")
         refused = admin.refused(400, "GET", f"/admin/sessions?cursor={cursor}")
     assert refused["code"] == "bad_request"
-    assert refused["detail"] == (f"This cursor is of the node {first}; another answers: begin with the first page.")
+    assert refused["detail"] == (f"This cursor is of the node {first}; another answers: begin anew.")
 
 
 @pytest.mark.parametrize(
