@@ -16,10 +16,22 @@ export function channelUrl(server, origin) {
   if (given === null) {
     throw new TypeError("there is no page here whose origin could be the gateway: name the server");
   }
-  const url = URL.canParse(String(given)) ? new URL(String(given)) : null;
+  const url = parsed(String(given));
   const scheme = SCHEMES[url?.protocol ?? ""];
   if (url === null || scheme === undefined || url.hostname === "" || url.username !== "" || url.password !== "") {
     throw new TypeError(`${JSON.stringify(String(given))} is no address of a gateway`);
   }
   return `${scheme}//${url.host}${url.pathname === "/" ? CHANNEL_PATH : url.pathname}${url.search}`;
+}
+
+/**
+ * @param {string} text
+ * @returns {URL | null}
+ */
+function parsed(text) {
+  try {
+    return new URL(text);
+  } catch {
+    return null;
+  }
 }

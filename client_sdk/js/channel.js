@@ -2,14 +2,15 @@
 
 import { channelUrl } from "./address.js";
 import { NONE, sameOr } from "./document.js";
+import { asyncDispose } from "./dispose.js";
 import { drives } from "./driven.js";
 import { makeEnvironment } from "./environment.js";
-import { Disconnected } from "./errors.js";
 import { NOTHING } from "./events.js";
 import { checkedAmount, checkedKey, checkedMs, checkedName } from "./keys.js";
 import { Lease, during } from "./lease.js";
 import { Listeners } from "./listeners.js";
 import { documentNames } from "./names.js";
+import { opened } from "./opening.js";
 import { makeOptions } from "./options.js";
 import { usable } from "./provider.js";
 import { balanceOf, isGranted, permissionsOf, quotasOf } from "./quota.js";
@@ -18,7 +19,7 @@ import { Session } from "./session.js";
 import { SUBPROTOCOL } from "./wire.js";
 
 /** @typedef {import("./document.js").Data} Data */
-/** @typedef {import("./environment.js").Environment} Environment */
+/** @import { Environment, SocketClass } from "./environment.js" */
 /** @typedef {import("./errors.js").ChannelError} ChannelError */
 /** @import { Change, Watched } from "./events.js" */
 /** @typedef {import("./freshness.js").Freshness} Freshness */
@@ -33,7 +34,7 @@ import { SUBPROTOCOL } from "./wire.js";
  * @typedef {object} OwnOptions
  * @property {number | null} [openTimeoutMs] how long opening may take, 10,000 when not given; null: for ever
  * @property {number} [closeTimeoutMs] how long a goodbye may take, 1,000 when not given
- * @property {typeof WebSocket} [WebSocket] the class to make sockets of, where there is no global one
+ * @property {SocketClass} [WebSocket] the class to make sockets of, where there is no global one
  * @property {Partial<Environment>} [environment] for tests: other clocks, timers, chance, digests, pages
  */
 /** @typedef {SessionOptions & OwnOptions} ChannelOptions */
@@ -43,7 +44,9 @@ import { SUBPROTOCOL } from "./wire.js";
  * @property {string | null} [key] 1 to 128 characters that name this request; a new one when not given
  * @property {string | null} [org] an organization of the user: take from its pool
  * @property {number} [timeoutMs] how long to go on asking, 30,000 when not given
+ * @property {AbortSignal} [signal] nobody waits any more; what was sent may be carried out all the same
  */
+/** @typedef {{signal?: AbortSignal}} Waiting `signal`: nobody waits any more, and the call rejects with its reason. */
 
 /**
  * Documents of the gateway, held as exact copies over one WebSocket that comes back by itself.
@@ -99,38 +102,22 @@ export class Channel {
    * Connect, and wait until every watched document is there.
    * @returns {Promise<void>}
    */
-  async open() {
-    if (this.#runner.opened !== null) {
-      throw new Error("a channel is opened once");
-    }
-    const opened = this.#runner.start();
-    let isLate = false;
-    const stopWaiting = this.#runner.callAt(this.#runner.now() + this.#openTimeoutMs, () => {
-      isLate = true;
-      void this.close();
-    });
-    try {
-      await opened;
-    } catch (error) {
-      await this.close();
-      throw isLate ? this.#notInTime() : error;
-    } finally {
-      stopWaiting();
-    }
+  open() {
+    return opened(this.#runner, this.#openTimeoutMs);
   }
 
   /**
-   * Close the channel. Requests under way fail, iterations end; what was held can still be read.
+   * Close the channel for good, also before it was opened. Requests under way fail, iterations end; what was held can
+   * still be read.
    * @returns {Promise<void>} done when the gateway has said goodbye, or took longer than `closeTimeoutMs`
    */
   close() {
     return this.#runner.stop();
   }
 
-  #notInTime() {
-    const { trouble } = this;
-    const why = trouble === null ? "" : ` ${trouble.message}`;
-    return new Disconnected(`No session within ${this.#openTimeoutMs} ms.${why}`, { cause: trouble ?? undefined });
+  /** Closes at the end of the block: `await using channel = new Channel(…)`. */
+  [asyncDispose]() {
+    return this.close();
   }
 
   // --- what is held ---
@@ -286,11 +273,12 @@ export class Channel {
    * Those that were refused stand in the result with the reason; when all were, it rejects with that error. Without a
    * connection it rejects with `Disconnected`, and they are asked for with the next one, unless they are unwatched.
    * @param {string | Iterable<string>} docs
+   * @param {Waiting} [options]
    * @returns {Promise<Watched>}
    */
-  async watch(docs) {
+  async watch(docs, { signal } = {}) {
     const names = documentNames(docs);
-    return this.#runner.request((id) => ({ type: "watchDocuments", id, docs: names }));
+    return this.#runner.request((id) => ({ type: "watchDocuments", id, docs: names }), signal);
   }
 
   /**
@@ -306,20 +294,22 @@ export class Channel {
   /**
    * Have a document sent whole again. Rejects with `NotFound` for one that is not watched.
    * @param {string} [doc]
+   * @param {Waiting} [options]
    * @returns {Promise<Data>}
    */
-  async sync(doc = "self") {
+  async sync(doc = "self", { signal } = {}) {
     const [name] = documentNames(doc);
-    await this.#runner.request((id) => ({ type: "syncDocument", id, doc: name }));
+    await this.#runner.request((id) => ({ type: "syncDocument", id, doc: name }), signal);
     return this.documents[this.#session.resolve(doc)] ?? NOTHING;
   }
 
   /**
    * How long a message takes to the gateway and back.
+   * @param {Waiting} [options]
    * @returns {Promise<number>} milliseconds
    */
-  ping() {
-    return this.#runner.request((id) => ({ type: "measurePing", id }));
+  ping({ signal } = {}) {
+    return this.#runner.request((id) => ({ type: "measurePing", id }), signal);
   }
 
   /**
@@ -328,7 +318,7 @@ export class Channel {
    * There is no time limit: give a `signal`, like `AbortSignal.timeout(5000)`. Rejects with `EpochChanged` when the
    * gateway's database was restored meanwhile.
    * @param {number} seq
-   * @param {{signal?: AbortSignal}} [options]
+   * @param {Waiting} [options]
    * @returns {Promise<number>} the position reached
    */
   async waitFor(seq, { signal } = {}) {
@@ -354,7 +344,8 @@ export class Channel {
    * @param {ConsumeOptions} [options]
    * @returns {Promise<Balance>} what is left
    */
-  async consume(quota, amount = 1, { key = null, org = null, timeoutMs = 30_000 } = {}) {
+  async consume(quota, amount = 1, { key = null, org = null, timeoutMs = 30_000, signal } = {}) {
+    const boundMs = checkedMs("timeoutMs", timeoutMs);
     const message = {
       op: /** @type {const} */ ("consume"),
       quota: checkedName("a quota", quota),
@@ -362,7 +353,7 @@ export class Channel {
       key: checkedKey(key),
       ...(org === null ? {} : { org: checkedName("an organization", org) }),
     };
-    return balanceOf(await this.#runner.spend((id) => ({ ...message, id }), checkedMs("timeoutMs", timeoutMs)));
+    return balanceOf(await this.#runner.spend((id) => ({ ...message, id }), boundMs, signal));
   }
 
   /**
@@ -386,13 +377,22 @@ export class Channel {
    * @returns {Promise<T>}
    */
   /**
+   * @template T
+   * @overload
    * @param {string} quota
    * @param {number} amount
-   * @param {LeaseOptions} [options]
-   * @param {(lease: Lease) => unknown} [body]
+   * @param {(lease: Lease) => T | Promise<T>} body
+   * @returns {Promise<T>}
+   */
+  /**
+   * @param {string} quota
+   * @param {number} amount
+   * @param {LeaseOptions | ((lease: Lease) => unknown)} [given]
+   * @param {(lease: Lease) => unknown} [last]
    * @returns {Promise<unknown>}
    */
-  async lease(quota, amount, options = {}, body = undefined) {
+  async lease(quota, amount, given = {}, last = undefined) {
+    const [options, body] = typeof given === "function" ? [{}, given] : [given, last];
     const lease = await new Lease(this.#runner, quota, amount, options).begin();
     return body === undefined ? lease : during(lease, body, this.#runner.environment.report);
   }

@@ -39,7 +39,7 @@ function scalar(value) {
 /**
  * The entity tag of a document: the first 16 hexadecimal digits of SHA-256 over its canonical JSON.
  * @param {string} canonicalJson
- * @param {Pick<SubtleCrypto, "digest">} subtle
+ * @param {import("./environment.js").Digests} subtle
  * @returns {Promise<string>}
  */
 export async function revision(canonicalJson, subtle) {

@@ -1,23 +1,40 @@
 /** What a channel needs of the world: sockets, time, chance, digests, and what a page is told of itself. */
 
+/** @typedef {(event: any) => void} Listener */
+/**
+ * What tells of events; an `EventTarget` is one.
+ * @typedef {{
+ *   addEventListener(name: string, listener: Listener): void,
+ *   removeEventListener(name: string, listener: Listener): void,
+ * }} Telling
+ */
+/**
+ * What the SDK needs of a WebSocket.
+ * @typedef {Telling & {
+ *   readonly protocol: string,
+ *   binaryType?: string,
+ *   send(frame: string): void,
+ *   close(code?: number, reason?: string): void,
+ * }} Socket
+ */
+/** @typedef {new (url: string, protocols: string[]) => Socket} SocketClass A class of WebSockets. */
+/** @typedef {{digest(algorithm: string, data: Uint8Array): Promise<ArrayBuffer>}} Digests `crypto.subtle` is one. */
+
 /**
  * Every part can be given, for tests; what is not given is taken from where the program runs.
  * @typedef {object} Environment
- * @property {typeof WebSocket | undefined} WebSocket
- * @property {() => number} now milliseconds of a clock that only goes forward, and counts the time of sleep
- * @property {() => number} wallClock milliseconds since 1970
+ * @property {SocketClass | undefined} WebSocket
+ * @property {() => number} now milliseconds of a clock that nobody sets; it may stand still while the computer sleeps
+ * @property {() => number} wallClock milliseconds since 1970, of a clock that may be set
  * @property {(callback: () => void, delayMs: number) => unknown} setTimeout
  * @property {(timer: any) => void} clearTimeout
  * @property {() => number} random a number in [0, 1)
- * @property {SubtleCrypto | null} subtle null where there is none: outside of a secure context
- * @property {(EventTarget & {visibilityState: string}) | null} document tells of `visibilitychange` and `resume`
- * @property {EventTarget | null} window tells of `online`, `offline`, `pagehide` and `pageshow`
+ * @property {Digests | null} subtle null where there is none: outside of a secure context
+ * @property {(Telling & {visibilityState: string}) | null} document tells of `visibilitychange` and `resume`
+ * @property {Telling | null} window tells of `online`, `offline`, `pagehide` and `pageshow`
  * @property {string | null} origin the page's own, null where there is no page
  * @property {(error: unknown) => void} report for what an application's callback throws
  */
-
-/** Between two looks the wall's clock may gain so much on the other one before it counts as sleep. */
-const DRIFT_MS = 2000;
 
 /**
  * The environment of this program, with the parts that are given in place of its own.
@@ -26,11 +43,10 @@ const DRIFT_MS = 2000;
  */
 export function makeEnvironment(given = {}) {
   const world = /** @type {any} */ (globalThis);
-  const wallClock = given.wallClock ?? (() => Date.now());
   return {
     WebSocket: world.WebSocket,
-    wallClock,
-    now: makeClock(() => performance.now(), wallClock),
+    now: () => performance.now(),
+    wallClock: () => Date.now(),
     setTimeout: (callback, delayMs) => setTimeout(callback, delayMs),
     clearTimeout: (timer) => clearTimeout(timer),
     random: () => Math.random(),
@@ -40,27 +56,6 @@ export function makeEnvironment(given = {}) {
     origin: world.location?.origin ?? null,
     report,
     ...given,
-  };
-}
-
-/**
- * A clock that only goes forward and does not stand still while the computer sleeps, as that of `performance` does on
- * some systems: then the wall's clock has gained on it. A wall's clock that is set back changes nothing.
- * @param {() => number} steady milliseconds, may stand still during sleep
- * @param {() => number} wall milliseconds since 1970
- * @returns {() => number}
- */
-export function makeClock(steady, wall) {
-  let sleptMs = 0;
-  let ahead = wall() - steady();
-  return () => {
-    const now = steady();
-    const gained = wall() - now - ahead;
-    if (gained > DRIFT_MS) {
-      sleptMs += gained;
-    }
-    ahead += gained;
-    return now + sleptMs;
   };
 }
 
@@ -86,7 +81,7 @@ export function watchPage({ document, window }, listener) {
       listener.woken();
     }
   };
-  /** @type {[EventTarget | null, string, () => void][]} */
+  /** @type {[Telling | null, string, () => void][]} */
   const wanted = [
     [document, "visibilitychange", seen],
     [document, "resume", () => listener.woken()],

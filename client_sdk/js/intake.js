@@ -35,7 +35,7 @@ export class Intake {
 
   /**
    * @param {Session} session
-   * @param {SubtleCrypto | null} subtle null where nothing can be proved
+   * @param {import("./environment.js").Digests | null} subtle null where nothing can be proved
    * @param {(event: Event) => void} feed
    * @param {(fault: unknown) => void} fail is told of a fault of this program
    */
@@ -99,7 +99,7 @@ export class Intake {
   /**
    * @param {unknown} frame
    * @param {Candidate} candidate what it leads to, and those that wait with it
-   * @param {SubtleCrypto} subtle
+   * @param {import("./environment.js").Digests} subtle
    * @returns {Promise<Event>} this frame with its proof, or the last of those that are proved with it
    */
   async #prove(frame, candidate, subtle) {

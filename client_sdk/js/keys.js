@@ -14,7 +14,7 @@ const CONTROL = /[\u0000-\u001f\u007f-\u009f]|\p{Surrogate}/u;
  * A key that nobody else makes. It begins with the time, in milliseconds since 1970 and 12 hexadecimal digits: keys
  * grow with time, and the gateway's index of them then grows at its end.
  * @param {() => number} [wallClock] milliseconds since 1970
- * @param {Pick<Crypto, "getRandomValues">} [crypto]
+ * @param {{getRandomValues(bytes: any): any}} [crypto]
  * @returns {string}
  */
 export function newKey(wallClock = Date.now, crypto = globalThis.crypto) {

@@ -1,5 +1,6 @@
 /** Units of a quota that are held while something goes on, and settled when it is over. */
 
+import { asyncDispose } from "./dispose.js";
 import { ChannelError, Conflict, LeaseExpired, LeaseNotFound, QuotaExceeded, passes } from "./errors.js";
 import { LONGEST_KEY, checkedAmount, checkedKey, checkedMs, checkedName, checkedTtl, newKey } from "./keys.js";
 import { balanceOf } from "./quota.js";
@@ -10,30 +11,39 @@ import { balanceOf } from "./quota.js";
 
 /**
  * @typedef {object} LeaseOptions
- * @property {number} [ttlS] after how many seconds (1 to 3600, 60 when not given) without this client the gateway gives
- *   the units back
+ * @property {number} [ttlS] after how many seconds (1 to 3600, 180 when not given) without this client the gateway
+ *   gives the units back
  * @property {string | null} [name] 1 to 128 characters, one for each lease ever made: lets a program that was started
  *   again take its lease up again
  * @property {string | null} [org] an organization whose pool it is taken from
  * @property {number} [timeoutMs] bounds each request, 30,000 when not given
+ * @property {AbortSignal} [signal] nobody waits for it to begin any more; what may be held by then is given back
  */
 
+/**
+ * When a lease is extended, as a share of its time. What is due may come a minute late, for timers of a hidden page
+ * ring once a minute; the default of `ttlS` leaves another minute after that.
+ */
+const EXTEND_AT = 1 / 3;
+/** When one is extended before anybody uses it, for it took so long to come. */
+const WORN = 1 / 2;
 /** How many times within the time of a lease one that could not be extended is tried. */
 const PAUSES = 10;
 
 /**
  * Units that nobody else gets until `commit` or `release`; see `Channel.lease`.
  *
- * The lease extends itself when half of `ttlS` is over. An answer that is lost on the way changes nothing, and a client
- * that is never heard of again costs its user at most one lease, until `ttlS` is over. A lease that could not be
- * extended in time is not interrupted: the next `use` or `add` throws `LeaseExpired`, and so does `commit` when units
- * were used that could not be committed.
+ * The lease extends itself when a third of `ttlS` is over, and at once when the computer may have slept. An answer that
+ * is lost on the way changes nothing, and a client that is never heard of again costs its user at most one lease, until
+ * `ttlS` is over. A lease that could not be extended in time is not interrupted: the next `use` or `add` throws
+ * `LeaseExpired`, and so does `commit` when units were used that could not be committed.
  */
 export class Lease {
   #runner;
   #amount;
   #ttlS;
   #timeoutMs;
+  #signal;
   #isNamed;
   #isOpen = false;
   #held = 0;
@@ -45,8 +55,11 @@ export class Lease {
   #heldUntil = 0; // of the runner's clock: the gateway holds it at least so long
   /** @type {unknown} */
   #trouble = null;
+  #isExtending = false;
   /** @type {() => void} */
-  #stopKeeping = () => undefined;
+  #cancelNext = () => undefined;
+  /** @type {() => void} */
+  #stopDoubting = () => undefined;
 
   /**
    * @param {Runner} runner
@@ -54,11 +67,13 @@ export class Lease {
    * @param {number} amount
    * @param {LeaseOptions} [options]
    */
-  constructor(runner, quota, amount, { ttlS = 60, name = null, org = null, timeoutMs = 30_000 } = {}) {
+  constructor(runner, quota, amount, options = {}) {
+    const { ttlS = 180, name = null, org = null, timeoutMs = 30_000, signal } = options;
     this.#runner = runner;
     this.#amount = checkedAmount(amount);
     this.#ttlS = checkedTtl(ttlS);
     this.#timeoutMs = checkedMs("timeoutMs", timeoutMs);
+    this.#signal = signal;
     this.#isNamed = name !== null;
     /** What the gateway calls it. */
     this.name = name === null ? newKey() : checkedName("the name of a lease", name, LONGEST_KEY);
@@ -157,6 +172,11 @@ export class Lease {
     return this.#settle({ op: "release" });
   }
 
+  /** Commits at the end of the block: `await using lease = await channel.lease(…)`. */
+  async [asyncDispose]() {
+    await this.commit();
+  }
+
   // --- its life ---
 
   /**
@@ -164,14 +184,16 @@ export class Lease {
    * @returns {Promise<this>}
    */
   async begin() {
+    this.#signal?.throwIfAborted();
     const began = this.#runner.now();
     const { name: lease, quota, org } = this;
     const reserve = { lease, quota, amount: this.#amount, ttl_s: this.#ttlS, ...(org === null ? {} : { org }) };
     try {
-      this.#learn(await this.#runner.spend((id) => ({ op: "reserve", id, ...reserve }), this.#timeoutMs));
+      const signal = this.#signal;
+      this.#learn(await this.#runner.spend((id) => ({ op: "reserve", id, ...reserve }), this.#timeoutMs, signal));
       this.#heldUntil = began + this.#ttlS * 1000;
-      if (this.#isNamed) {
-        await this.#extend(this.#timeoutMs); // it may have begun long ago
+      if (this.#isNamed || this.#runner.now() >= began + WORN * this.#ttlS * 1000) {
+        await this.#extend(this.#timeoutMs, {}, signal); // it may have begun long ago
       }
     } catch (error) {
       if (this.#mayBeHeld(error)) {
@@ -181,13 +203,15 @@ export class Lease {
     }
     this.#isOpen = true;
     this.#keep(0);
+    this.#stopDoubting = this.#runner.gaps.on(() => this.#extendNow());
     return this;
   }
 
   /** @param {{op: "commit", amount: number} | {op: "release"}} message */
   async #settle(message) {
     this.#isOpen = false;
-    this.#stopKeeping();
+    this.#cancelNext();
+    this.#stopDoubting();
     this.#learn(await this.#runner.spend((id) => ({ id, lease: this.name, ...message }), this.#timeoutMs));
     return /** @type {Balance} */ (this.#balance);
   }
@@ -198,7 +222,7 @@ export class Lease {
    * @param {unknown} error
    */
   #mayBeHeld(error) {
-    return !isOver(error) && (this.#held > 0 || (error instanceof ChannelError && error.key !== null));
+    return !isOver(error) && (this.#held > 0 || !(error instanceof ChannelError) || error.key !== null);
   }
 
   /** Nobody waits for that, as nobody has it. */
@@ -212,17 +236,25 @@ export class Lease {
 
   /** @param {number} pauseMs wait at least so long before the next time */
   #keep(pauseMs) {
-    const due = Math.max(this.#heldUntil - this.#ttlS * 500, this.#runner.now() + pauseMs);
-    this.#stopKeeping = this.#runner.callAt(due, () => {
-      this.#extend(this.#ttlS * 500).then(
-        () => this.#kept(null),
-        (error) => this.#kept(error),
-      );
-    });
+    const due = this.#heldUntil - (1 - EXTEND_AT) * this.#ttlS * 1000;
+    this.#cancelNext();
+    this.#cancelNext = this.#runner.callAt(Math.max(due, this.#runner.now() + pauseMs), () => this.#extendNow());
+  }
+
+  #extendNow() {
+    if (this.#isExtending || isOver(this.#trouble)) {
+      return;
+    }
+    this.#isExtending = true;
+    this.#extend((1 - EXTEND_AT) * this.#ttlS * 1000).then(
+      () => this.#kept(null),
+      (error) => this.#kept(error),
+    );
   }
 
   /** @param {unknown} trouble why it could not be extended; null when it was */
   #kept(trouble) {
+    this.#isExtending = false;
     this.#trouble = trouble;
     if (this.#isOpen && (trouble === null || passes(trouble))) {
       this.#keep(trouble === null ? 0 : (this.#ttlS * 1000) / PAUSES);
@@ -232,12 +264,13 @@ export class Lease {
   /**
    * @param {number} timeoutMs
    * @param {{amount?: number, key?: string}} [more]
+   * @param {AbortSignal} [signal]
    * @returns {Promise<Balance>}
    */
-  async #extend(timeoutMs, more = {}) {
+  async #extend(timeoutMs, more = {}, signal = undefined) {
     const began = this.#runner.now();
     const extend = { lease: this.name, ttl_s: this.#ttlS, ...more };
-    this.#learn(await this.#runner.spend((id) => ({ op: "extend", id, ...extend }), timeoutMs));
+    this.#learn(await this.#runner.spend((id) => ({ op: "extend", id, ...extend }), timeoutMs, signal));
     this.#heldUntil = Math.max(this.#heldUntil, began + this.#ttlS * 1000);
     return /** @type {Balance} */ (this.#balance);
   }
@@ -282,16 +315,6 @@ export async function during(lease, body, report) {
   }
   await lease.commit();
   return result;
-}
-
-// `await using` commits, where there is such a thing.
-if (Symbol.asyncDispose !== undefined) {
-  Object.defineProperty(Lease.prototype, Symbol.asyncDispose, {
-    /** @this {Lease} */
-    async value() {
-      await this.commit();
-    },
-  });
 }
 
 /** @param {unknown} error */

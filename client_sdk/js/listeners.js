@@ -194,7 +194,7 @@ export class Listeners {
   }
 
   /**
-   * Call back for all news of a kind until the result is called.
+   * Call back for all news of a kind until the result is called. Of an end that has been somebody is told soon.
    * @template {keyof News} K
    * @param {K} kind
    * @param {(news: News[K]) => unknown} callback
@@ -210,6 +210,10 @@ export class Listeners {
     }
     const entry = { callback };
     callbacks.add(entry);
+    if (kind === "ended" && this.#ended) {
+      const late = () => call(entry.callback, /** @type {any} */ (this.#error), this.#report);
+      queueMicrotask(() => callbacks.has(entry) && late());
+    }
     return () => {
       callbacks.delete(entry);
     };

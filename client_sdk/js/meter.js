@@ -17,8 +17,8 @@ import { call } from "./listeners.js";
  * @property {string | null} [org] an organization whose pool pays
  * @property {string | null} [key] at most 116 characters that name the call: the same call begun again goes on with the
  *   unit of now, and is not charged again for one that it had
- * @property {number} [graceMs] how long the call goes on without a connection, or without an answer to what is due,
- *   30,000 when not given
+ * @property {number} [graceMs] how long the call goes on without a connection, without an answer to what is due, or
+ *   without a timer that rings for it, 90,000 when not given: timers of a hidden page ring once a minute
  * @property {((balance: Balance) => unknown) | null} [onLow] called whenever the level becomes `low`, `critical` or
  *   `exhausted`
  */
@@ -37,6 +37,9 @@ const LONGEST = LONGEST_KEY - UNIT_LENGTH;
  * when `permission` is lost, or when the channel ends for good, it aborts the signal, and `run` rejects with
  * `MeterStopped`. A gateway that can not be asked, or does not answer, stops it after `graceMs`; until then the call
  * goes on, and what is due is asked for with the same key, so that nothing is charged twice.
+ *
+ * Time that nobody watched is not paid for: after it the call stops. A timer that rings more than `graceMs` late, and
+ * clocks that say that the computer may have slept for longer than that, stop it with `offline`.
  *
  * A key that the SDK made says when the call began; the units of any other are those of the clock, each `unitMs` since
  * 1970, so that the first may be a short one.
@@ -77,7 +80,7 @@ export class Meter {
    */
   constructor(channel, quota, options = {}) {
     const { unitMs = 60_000, amount = 1, permission = null, org = null } = options;
-    const { key = null, graceMs = 30_000, onLow = null } = options;
+    const { key = null, graceMs = 90_000, onLow = null } = options;
     this.#channel = channel;
     this.#runner = runnerOf(channel);
     this.#quota = checkedName("a quota", quota);
@@ -139,11 +142,20 @@ export class Meter {
     this.#fresh(this.#channel.freshness);
     this.#look();
     try {
-      return await Promise.race([stopped, (async () => body(this.#aborting.signal))()]);
+      return await Promise.race([stopped, this.#stopped === null ? this.#call(body) : stopped]);
     } finally {
       this.#isRunning = false;
       stop();
     }
+  }
+
+  /**
+   * @template T
+   * @param {(signal: AbortSignal) => T | Promise<T>} body
+   * @returns {Promise<T>}
+   */
+  async #call(body) {
+    return body(this.#aborting.signal);
   }
 
   #begin() {
@@ -161,6 +173,7 @@ export class Meter {
       channel.on("freshness", (freshness) => this.#fresh(freshness)),
       channel.on("ended", () => this.#look()),
       channel.on("change", () => this.#look()),
+      this.#runner.gaps.on((gapMs) => this.#doubt(this.#runner.now() + gapMs)),
     ];
     return () => {
       ends.forEach((end) => end());
@@ -189,27 +202,48 @@ export class Meter {
 
   // --- what stops it ---
 
-  /** Take the next unit when it is due. */
+  /** When the next unit begins. */
+  get #due() {
+    return /** @type {number} */ (this.#began) + this.#units * this.#unitMs;
+  }
+
+  /** Take the next unit when it is due: at once if it was due while the timers of the page slept. */
   #next() {
-    const due = /** @type {number} */ (this.#began) + this.#units * this.#unitMs;
-    this.#cancelNext = this.#runner.callAt(due, () => {
-      const askedAt = this.#runner.now();
-      this.#take().then(
-        () => this.#isRunning && this.#next(),
-        (why) => this.#missed(why, askedAt),
-      );
-    });
+    const isDue = this.#runner.now() >= this.#due;
+    this.#cancelNext = isDue ? () => undefined : this.#runner.callAt(this.#due, () => this.#ring());
+    if (isDue) {
+      this.#ring();
+    }
+  }
+
+  /** Take one unit. */
+  #ring() {
+    this.#doubt(this.#runner.now());
+    if (this.#stopped !== null) {
+      return;
+    }
+    this.#take().then(
+      () => this.#isRunning && this.#next(),
+      (why) => this.#missed(why),
+    );
   }
 
   /**
-   * @param {unknown} error
-   * @param {number} askedAt
+   * Stop it if nobody has watched it for too long.
+   * @param {number} now what time it may be
    */
-  #missed(error, askedAt) {
+  #doubt(now) {
+    if (now > this.#due + this.#graceMs) {
+      this.#stop(new MeterStopped("offline"));
+    }
+  }
+
+  /** @param {unknown} error */
+  #missed(error) {
     const why = error instanceof MeterStopped ? error : new MeterStopped("stopped", error);
     if (why.reason === "offline" && this.#isRunning) {
       // Known before the grace is over, when the gateway says that it takes longer.
-      this.#cancelNext = this.#runner.callAt(askedAt + this.#graceMs, () => this.#stop(why));
+      this.#cancelNext = this.#runner.callAt(this.#due + this.#graceMs, () => this.#stop(why));
     } else {
       this.#stop(why);
     }
@@ -220,7 +254,8 @@ export class Meter {
       throw new MeterStopped("forbidden");
     }
     const key = `${this.key}.${this.#first + this.#units}`;
-    const options = { key, org: this.#org, timeoutMs: this.#graceMs };
+    const lateMs = this.#isRunning ? Math.max(0, this.#runner.now() - this.#due) : 0;
+    const options = { key, org: this.#org, timeoutMs: Math.max(1, this.#graceMs - lateMs) };
     try {
       this.#balance = await this.#channel.consume(this.#quota, this.#amount, options);
     } catch (error) {

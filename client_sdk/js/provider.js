@@ -6,6 +6,42 @@
  * @typedef {(refused: string | null) => string | Promise<string>} TokenProvider
  */
 
+/** @typedef {import("./events.js").TokenFailed | import("./events.js").TokenGiven} Answer */
+
+/** Asks for tokens; only the last question counts. */
+export class Asking {
+  #source;
+  #count = 0;
+
+  /** @param {string | TokenProvider} source */
+  constructor(source) {
+    this.#source = source;
+  }
+
+  /**
+   * Ask for a token. Never rejected.
+   * @param {string | null} refused
+   * @returns {Promise<Answer | null>} null: nobody wants to know any more
+   */
+  async ask(refused) {
+    this.#count += 1;
+    const number = this.#count;
+    /** @type {Answer} */
+    let answer;
+    try {
+      answer = { type: "tokenGiven", token: await provide(this.#source, refused) };
+    } catch (cause) {
+      answer = { type: "tokenFailed", cause };
+    }
+    return number === this.#count ? answer : null;
+  }
+
+  /** Nobody wants to know any more. */
+  forget() {
+    this.#count += 1;
+  }
+}
+
 /**
  * Get a token. Rejects with what the function throws, and with a TypeError for what is no token.
  * @param {string | TokenProvider} source

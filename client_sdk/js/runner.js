@@ -1,19 +1,19 @@
 /** Runs a session: performs what it wants, feeds what comes of it back, keeps its time, and proves what it holds. */
 
-import { Alarms } from "./alarms.js";
+import { Alarms, Gaps } from "./alarms.js";
 import { Answers } from "./answers.js";
 import { watchPage } from "./environment.js";
 import { AuthFailed, ChannelError, Disconnected, TokenExpired } from "./errors.js";
-import { Intake } from "./intake.js";
-import { provide } from "./provider.js";
+import { Line } from "./line.js";
+import { Asking } from "./provider.js";
 import { Condition } from "./session.js";
-import { Connection } from "./socket.js";
 import { keyOf } from "./spending.js";
 
 /** @typedef {import("./environment.js").Environment} Environment */
 /** @typedef {import("./events.js").Effect} Effect */
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./events.js").Request} Request */
+/** @typedef {import("./freshness.js").Freshness} Freshness */
 /** @typedef {import("./listeners.js").Listeners} Listeners */
 /** @typedef {import("./provider.js").TokenProvider} TokenProvider */
 /** @typedef {import("./session.js").Session} Session */
@@ -21,24 +21,17 @@ import { keyOf } from "./spending.js";
 /** @typedef {import("./wire.js").Reply} Reply */
 /** @typedef {import("./wire.js").SpendingMessage} SpendingMessage */
 
-const AWAY = "The page was left.";
-
 /** One session, its connection, its timers, its token provider, and those who wait for answers. */
 export class Runner {
-  #endpoint;
-  #token;
+  #line;
+  #asking;
   #listeners;
   /** @type {{resolve: () => void, reject: (error: unknown) => void} | null} */
   #opening = null;
-  /** @type {Connection | null} */
-  #connection = null;
-  /** @type {Intake | null} */
-  #intake = null;
-  /** @type {Set<Promise<void>>} */
-  #goodbyes = new Set();
-  #asked = 0; // how many times the provider was: only the last answer counts
   #failed = false;
   #isAway = false;
+  /** @type {Freshness | null} */
+  #untold = null; // what came while the page was away
   /** @type {Event[]} */
   #inbox = [];
   #isHandling = false;
@@ -64,10 +57,13 @@ export class Runner {
   constructor(session, endpoint, token, listeners, environment) {
     this.session = session;
     this.environment = environment;
-    this.#endpoint = endpoint;
-    this.#token = token;
+    this.#line = new Line(environment, endpoint);
+    this.#asking = new Asking(token);
     this.#listeners = listeners;
-    this.#alarms = new Alarms(environment);
+    this.#alarms = new Alarms(environment, () => this.#look());
+    /** Tells when more time may have passed than `now` says. */
+    this.gaps = new Gaps(environment);
+    this.gaps.on((gapMs) => this.#handle({ type: "wake", gapMs }));
     /**
      * Done when every watched document is there; null before `start`.
      * @type {Promise<void> | null}
@@ -109,8 +105,8 @@ export class Runner {
     this.opened = new Promise((resolve, reject) => (this.#opening = { resolve, reject }));
     this.opened.catch(() => undefined); // nobody may be waiting any more
     this.#ignorePage = watchPage(this.environment, {
-      woken: () => this.#wake(),
-      online: () => this.#wake(),
+      woken: () => this.#wake({ type: "wake" }),
+      online: () => this.#wake({ type: "online" }),
       offline: () => this.#handle({ type: "offline" }),
       putAway: () => this.#putAway(),
       takenUp: () => this.#takeUp(),
@@ -124,12 +120,9 @@ export class Runner {
    * @returns {Promise<void>}
    */
   async stop() {
-    if (this.opened === null) {
-      return;
-    }
     this.#handle({ type: "stop" });
     await this.#finished;
-    await Promise.all(this.#goodbyes);
+    await this.#line.quiet();
   }
 
   /**
@@ -139,7 +132,7 @@ export class Runner {
    * @returns {Promise<any>} what comes of it
    */
   async request(make, signal) {
-    if (this.opened === null || this.#failed) {
+    if (this.#failed || (this.opened === null && !this.ended)) {
       throw closed(this.#failed ? undefined : "The channel is not open.");
     }
     signal?.throwIfAborted();
@@ -164,10 +157,11 @@ export class Runner {
    * Have a request to spend carried out, made with an `id`; it survives reconnects.
    * @param {(id: string) => SpendingMessage} make
    * @param {number} timeoutMs
+   * @param {AbortSignal} [signal]
    * @returns {Promise<Reply>}
    */
-  spend(make, timeoutMs) {
-    return this.request((id) => ({ type: "spend", id, message: make(id), timeoutMs }));
+  spend(make, timeoutMs, signal) {
+    return this.request((id) => ({ type: "spend", id, message: make(id), timeoutMs }), signal);
   }
 
   /**
@@ -188,8 +182,11 @@ export class Runner {
    * @param {Event} event
    */
   #handle(event) {
-    if (this.#failed || this.opened === null) {
+    if (this.#failed || (this.opened === null && event.type !== "stop" && !this.ended)) {
       return;
+    }
+    if (!this.#isHandling) {
+      this.#look();
     }
     this.#inbox.push(event);
     if (this.#isHandling) {
@@ -218,11 +215,11 @@ export class Runner {
   #perform(effect) {
     switch (effect.type) {
       case "send":
-        return this.#connection?.send(effect.frame);
+        return this.#line.send(effect.frame);
       case "change":
         return this.#listeners.changed(effect);
       case "freshnessChanged":
-        return this.#listeners.tell("freshness", effect.freshness);
+        return this.#tell(effect.freshness);
       case "resolve":
         return this.#answers.resolve(effect.id, effect.value);
       case "reject":
@@ -232,7 +229,7 @@ export class Runner {
       case "connect":
         return this.#connect();
       case "close":
-        return this.#hangUp(effect.code, effect.reason);
+        return this.#line.hangUp(effect.code, effect.reason);
       case "trouble":
         return this.#note(effect.error);
       case "stopped":
@@ -242,46 +239,23 @@ export class Runner {
 
   /** @param {string | null} refused */
   async #ask(refused) {
-    this.#asked += 1;
-    const number = this.#asked;
-    /** @type {Event} */
-    let answer;
-    try {
-      answer = { type: "tokenGiven", token: await provide(this.#token, refused) };
-    } catch (cause) {
-      answer = { type: "tokenFailed", cause };
-    }
-    if (number === this.#asked) {
+    const answer = await this.#asking.ask(refused);
+    if (answer !== null) {
       this.#handle(answer);
     }
   }
 
   #connect() {
     if (this.#isAway) {
-      this.#handle({ type: "lost", code: null, reason: AWAY });
+      this.#handle({ type: "left" });
       return;
     }
-    const feed = (/** @type {Event} */ event) => this.#handle(event);
-    const intake = new Intake(this.session, this.environment.subtle, feed, (fault) => this.#fail(fault));
-    this.#intake = intake;
-    this.#connection = new Connection(this.environment, this.#endpoint, (event) => intake.put(event));
-    this.#connection.open();
-  }
-
-  /**
-   * @param {number} code
-   * @param {string} reason
-   */
-  #hangUp(code, reason) {
-    const connection = this.#connection;
-    this.#intake?.stop();
-    this.#connection = this.#intake = null;
-    if (connection === null) {
-      return;
-    }
-    connection.close(code, reason);
-    this.#goodbyes.add(connection.gone);
-    void connection.gone.then(() => this.#goodbyes.delete(connection.gone));
+    // What comes over the socket comes in time also where timers do not.
+    const feed = (/** @type {Event} */ event) => {
+      this.#handle(event);
+      this.#alarms.ring();
+    };
+    this.#line.connect(this.session, feed, (fault) => this.#fail(fault));
   }
 
   #setTimer() {
@@ -297,6 +271,13 @@ export class Runner {
     });
   }
 
+  /** Whether time may have passed that the clock does not know of: then everybody looks closer. */
+  #look() {
+    if (!this.#isAway && !this.ended) {
+      this.gaps.look();
+    }
+  }
+
   // --- the page ---
 
   /** The page is left. An open socket would keep it out of the back/forward cache, or be dead when it comes back. */
@@ -305,8 +286,8 @@ export class Runner {
       return;
     }
     this.#isAway = true;
-    this.#hangUp(1000, "");
-    this.#handle({ type: "lost", code: null, reason: AWAY });
+    this.#line.hangUp(1000, "");
+    this.#handle({ type: "left" });
   }
 
   #takeUp() {
@@ -314,16 +295,32 @@ export class Runner {
       return;
     }
     this.#isAway = false;
-    this.#wake();
+    if (this.#untold !== null) {
+      this.#tell(this.#untold);
+    }
+    this.#wake({ type: "wake" });
   }
 
-  /** Timers may have slept: what was due meanwhile comes first. */
-  #wake() {
-    if (this.#isAway) {
-      return;
+  /**
+   * Timers may have slept.
+   * @param {Event} event
+   */
+  #wake(event) {
+    if (!this.#isAway) {
+      this.#handle(event);
+      this.#alarms.ring();
     }
-    this.#handle({ type: "tick" });
-    this.#handle({ type: "wake" });
+  }
+
+  /**
+   * Who leaves a page does not want to see it become offline first.
+   * @param {Freshness} freshness
+   */
+  #tell(freshness) {
+    this.#untold = this.#isAway ? freshness : null;
+    if (!this.#isAway) {
+      this.#listeners.tell("freshness", freshness);
+    }
   }
 
   // --- the end ---
@@ -358,7 +355,7 @@ export class Runner {
     } catch (again) {
       this.environment.report(again);
     }
-    this.#hangUp(1000, "");
+    this.#line.hangUp(1000, "");
     this.#answers.close((request) => {
       const error = closed();
       error.key = request.type === "spend" ? keyOf(request.message) : null;
@@ -376,7 +373,7 @@ export class Runner {
     this.#cancelTimer();
     this.#armedFor = Infinity;
     this.#alarms.clear();
-    this.#asked += 1;
+    this.#asking.forget();
     this.#opening?.reject(error ?? closed());
     this.#listeners.end(error);
     this.#finish();

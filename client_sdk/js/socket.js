@@ -20,7 +20,7 @@ export class Connection {
   #endpoint;
   /** @type {((event: Event) => void) | null} */
   #feed;
-  /** @type {WebSocket | null} */
+  /** @type {import("./environment.js").Socket | null} */
   #socket = null; // there is none before `open`, and none when it is gone
   /** @type {unknown} */
   #timer = null;
@@ -54,7 +54,7 @@ export class Connection {
 
   /** Connect. */
   open() {
-    const WebSocket = /** @type {typeof globalThis.WebSocket} */ (this.#environment.WebSocket);
+    const WebSocket = /** @type {import("./environment.js").SocketClass} */ (this.#environment.WebSocket);
     try {
       this.#socket = new WebSocket(this.#endpoint.url, [this.#endpoint.subprotocol]);
       this.#socket.binaryType = "arraybuffer";

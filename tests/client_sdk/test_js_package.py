@@ -40,6 +40,8 @@ def test_it_says_what_it_is() -> None:
     assert DESCRIPTION["version"] == VERSION
     assert DESCRIPTION["type"] == "module"
     assert DESCRIPTION["engines"] == {"node": ">=20"}
+    assert DESCRIPTION["keywords"]
+    assert DESCRIPTION["license"] == "UNLICENSED"
     assert not {"dependencies", "peerDependencies", "optionalDependencies", "scripts", "bin"} & DESCRIPTION.keys()
 
 
@@ -118,7 +120,61 @@ const lease: Lease = await channel.lease("voice_minutes", 5, { ttlS: 10 });
 const left: number = await channel.lease("voice_minutes", 5, {}, async (held) => held.left);
 const said: string = await new Meter(channel, "voice_minutes").run(async (signal) => String(signal.aborted));
 const error: ChannelError = new QuotaExceeded("No.", { remaining: 1 });
-const can: boolean = channel.can("can_use_voice") && channel.permissions.has("a") && channel.quotas.voice_minutes.hard;
+const hard: boolean | undefined = channel.quotas.voice_minutes?.hard;
+const can: boolean = channel.can("can_use_voice") && channel.permissions.has("a");
+const signal = AbortSignal.timeout(5000);
+await Promise.all([channel.watch("org:o", { signal }), channel.sync("self", { signal }), channel.ping({ signal })]);
+const gone: number = await channel.lease("voice_minutes", 5, (held) => held.left);
+{
+  await using held = await channel.lease("voice_minutes", 5, { signal });
+  held.use();
+  await using another = new Channel(null, "t1");
+}
+new Channel(null, "t1", { WebSocket });
+"""
+TYPES = """
+import { Channel, Meter } from "session-gateway-client";
+import type {
+  Balance, Change, ChannelOptions, ClientInfo, ConsumeOptions, Data, Freshness, FreshnessState, LeaseOptions,
+  MeterOptions, News, Quota, Quotas, SocketClass, StopReason, TokenProvider, Watched,
+} from "session-gateway-client";
+
+class Socket {
+  binaryType = "blob";
+  protocol = "";
+  constructor(url: string, protocols?: string | string[]) {}
+  send(data: string | Uint8Array): void {}
+  close(code?: number, reason?: string): void {}
+  addEventListener(type: "open" | "message" | "close" | "error", listener: (event: { data: unknown }) => void): void {}
+  removeEventListener(type: string, listener: (event: { data: unknown }) => void): void {}
+}
+
+const token: TokenProvider = async (refused) => refused ?? "t1";
+const client: ClientInfo = { name: "a", version: "1" };
+const made: SocketClass = Socket;
+const options: ChannelOptions = { watch: ["self"], client, WebSocket: Socket };
+const channel = new Channel("https://gateway.example.org", token, options);
+const show = (change: Change): Data => change.data;
+channel.on("change", show);
+channel.on("trouble", (error: News["trouble"]) => error.code);
+const { state }: Freshness = channel.freshness;
+const known: FreshnessState = state;
+const watched: Watched = await channel.watch("org:o");
+const quotas: Quotas = channel.quotas;
+const quota: Quota | undefined = quotas.voice_minutes;
+const spending: ConsumeOptions = { key: "k" };
+const balance: Balance = await channel.consume("voice_minutes", 2, spending);
+const leasing: LeaseOptions = { ttlS: 10 };
+const metering: MeterOptions = { graceMs: 1000, onLow: (left: Balance) => left.level };
+const reason: StopReason | undefined = new Meter(channel, "voice_minutes", metering).stopped?.reason;
+{
+  await using held = await channel.lease("voice_minutes", 5, leasing);
+}
+"""
+# What programs for Node have instead of a page's types, as far as the SDK mentions it.
+NODE = """
+declare class URL { constructor(url: string); readonly href: string }
+declare class AbortSignal { readonly aborted: boolean; readonly reason: any }
 """
 WRONG = """
 import { Channel } from "session-gateway-client";
@@ -128,11 +184,16 @@ new Channel(null, "t1", { nothing: 1 });
 new Channel(null, "t1").on("nothing", () => undefined);
 new Channel(null, "t1").permissions.add("can_fly");
 new Channel(null, "t1").lease("voice_minutes");
+new Channel(null, "t1").quotas.voice_minutes.hard;
+new Channel(null, "t1", { WebSocket: class { constructor(url: string) {} } });
 """
 
 
+CHECKED = ("--strict", "--noEmit", "--target", "es2022", "--module", "nodenext")
+
+
 def test_programs_in_typescript_are_checked_against_the_types(project: Path) -> None:
-    options = ("--strict", "--noEmit", "--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom,esnext")
+    options = (*CHECKED, "--lib", "es2022,dom,esnext")
     (project / "right.ts").write_text(RIGHT)
     run_node(typescript(), *options, project / "right.ts", cwd=project)
     (project / "wrong.ts").write_text(WRONG)
@@ -140,3 +201,12 @@ def test_programs_in_typescript_are_checked_against_the_types(project: Path) -> 
         run_node(typescript(), *options, project / "wrong.ts", cwd=project)
     wrong = [number for number, line in enumerate(WRONG.splitlines(), 1) if line.startswith("new ")]
     assert sorted(map(int, re.findall(r"wrong\.ts\((\d+),", str(refused.value)))) == wrong
+
+
+@pytest.mark.parametrize("libraries", ["es2022", "es2022,dom"], ids=["in Node", "in a page"])
+def test_every_type_can_be_imported_and_none_wants_a_page(project: Path, libraries: str) -> None:
+    """The declarations themselves are checked too, and the libraries are those of an older program."""
+    (project / "main.ts").write_text(TYPES)
+    (project / "node.d.ts").write_text(NODE if libraries == "es2022" else "")
+    files = project / "main.ts", project / "node.d.ts"
+    run_node(typescript(), *CHECKED, "--skipLibCheck", "false", "--lib", libraries, *files, cwd=project)

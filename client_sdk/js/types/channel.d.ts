@@ -1,5 +1,5 @@
 /** @typedef {import("./document.js").Data} Data */
-/** @typedef {import("./environment.js").Environment} Environment */
+/** @import { Environment, SocketClass } from "./environment.js" */
 /** @typedef {import("./errors.js").ChannelError} ChannelError */
 /** @import { Change, Watched } from "./events.js" */
 /** @typedef {import("./freshness.js").Freshness} Freshness */
@@ -13,7 +13,7 @@
  * @typedef {object} OwnOptions
  * @property {number | null} [openTimeoutMs] how long opening may take, 10,000 when not given; null: for ever
  * @property {number} [closeTimeoutMs] how long a goodbye may take, 1,000 when not given
- * @property {typeof WebSocket} [WebSocket] the class to make sockets of, where there is no global one
+ * @property {SocketClass} [WebSocket] the class to make sockets of, where there is no global one
  * @property {Partial<Environment>} [environment] for tests: other clocks, timers, chance, digests, pages
  */
 /** @typedef {SessionOptions & OwnOptions} ChannelOptions */
@@ -22,7 +22,9 @@
  * @property {string | null} [key] 1 to 128 characters that name this request; a new one when not given
  * @property {string | null} [org] an organization of the user: take from its pool
  * @property {number} [timeoutMs] how long to go on asking, 30,000 when not given
+ * @property {AbortSignal} [signal] nobody waits any more; what was sent may be carried out all the same
  */
+/** @typedef {{signal?: AbortSignal}} Waiting `signal`: nobody waits any more, and the call rejects with its reason. */
 /**
  * Documents of the gateway, held as exact copies over one WebSocket that comes back by itself.
  *
@@ -50,7 +52,8 @@ export class Channel {
      */
     open(): Promise<void>;
     /**
-     * Close the channel. Requests under way fail, iterations end; what was held can still be read.
+     * Close the channel for good, also before it was opened. Requests under way fail, iterations end; what was held can
+     * still be read.
      * @returns {Promise<void>} done when the gateway has said goodbye, or took longer than `closeTimeoutMs`
      */
     close(): Promise<void>;
@@ -144,9 +147,10 @@ export class Channel {
      * Those that were refused stand in the result with the reason; when all were, it rejects with that error. Without a
      * connection it rejects with `Disconnected`, and they are asked for with the next one, unless they are unwatched.
      * @param {string | Iterable<string>} docs
+     * @param {Waiting} [options]
      * @returns {Promise<Watched>}
      */
-    watch(docs: string | Iterable<string>): Promise<Watched>;
+    watch(docs: string | Iterable<string>, { signal }?: Waiting): Promise<Watched>;
     /**
      * Stop watching documents; what is held of them is dropped.
      * @param {string | Iterable<string>} docs
@@ -156,26 +160,26 @@ export class Channel {
     /**
      * Have a document sent whole again. Rejects with `NotFound` for one that is not watched.
      * @param {string} [doc]
+     * @param {Waiting} [options]
      * @returns {Promise<Data>}
      */
-    sync(doc?: string): Promise<Data>;
+    sync(doc?: string, { signal }?: Waiting): Promise<Data>;
     /**
      * How long a message takes to the gateway and back.
+     * @param {Waiting} [options]
      * @returns {Promise<number>} milliseconds
      */
-    ping(): Promise<number>;
+    ping({ signal }?: Waiting): Promise<number>;
     /**
      * Wait until the own document is exact up to `seq`, the position that a write returned; survives reconnects.
      *
      * There is no time limit: give a `signal`, like `AbortSignal.timeout(5000)`. Rejects with `EpochChanged` when the
      * gateway's database was restored meanwhile.
      * @param {number} seq
-     * @param {{signal?: AbortSignal}} [options]
+     * @param {Waiting} [options]
      * @returns {Promise<number>} the position reached
      */
-    waitFor(seq: number, { signal }?: {
-        signal?: AbortSignal;
-    }): Promise<number>;
+    waitFor(seq: number, { signal }?: Waiting): Promise<number>;
     /**
      * Take `amount` units (1 to 2^31) of a quota, or of the pool of the organization `org`: all of them, or none.
      *
@@ -190,7 +194,7 @@ export class Channel {
      * @param {ConsumeOptions} [options]
      * @returns {Promise<Balance>} what is left
      */
-    consume(quota: string, amount?: number, { key, org, timeoutMs }?: ConsumeOptions): Promise<Balance>;
+    consume(quota: string, amount?: number, { key, org, timeoutMs, signal }?: ConsumeOptions): Promise<Balance>;
     /**
      * Hold `amount` units for work whose cost is known only afterwards.
      *
@@ -213,12 +217,22 @@ export class Channel {
      * @returns {Promise<T>}
      */
     lease<T>(quota: string, amount: number, options: LeaseOptions, body: (lease: Lease) => T | Promise<T>): Promise<T>;
+    /**
+     * @template T
+     * @overload
+     * @param {string} quota
+     * @param {number} amount
+     * @param {(lease: Lease) => T | Promise<T>} body
+     * @returns {Promise<T>}
+     */
+    lease<T>(quota: string, amount: number, body: (lease: Lease) => T | Promise<T>): Promise<T>;
+    /** Closes at the end of the block: `await using channel = new Channel(…)`. */
+    [Symbol.asyncDispose](): Promise<void>;
     /** All changes; see `changes`. */
     [Symbol.asyncIterator](): Changes;
     #private;
 }
 export type Data = import("./document.js").Data;
-export type Environment = import("./environment.js").Environment;
 export type ChannelError = import("./errors.js").ChannelError;
 export type Freshness = import("./freshness.js").Freshness;
 export type LeaseOptions = import("./lease.js").LeaseOptions;
@@ -239,18 +253,11 @@ export type OwnOptions = {
     /**
      * the class to make sockets of, where there is no global one
      */
-    WebSocket?: {
-        new (url: string | URL, protocols?: string | string[]): WebSocket;
-        prototype: WebSocket;
-        readonly CONNECTING: 0;
-        readonly OPEN: 1;
-        readonly CLOSING: 2;
-        readonly CLOSED: 3;
-    } | undefined;
+    WebSocket?: SocketClass | undefined;
     /**
      * for tests: other clocks, timers, chance, digests, pages
      */
-    environment?: Partial<import("./environment.js").Environment> | undefined;
+    environment?: Partial<Environment> | undefined;
 };
 export type ChannelOptions = SessionOptions & OwnOptions;
 export type ConsumeOptions = {
@@ -266,6 +273,16 @@ export type ConsumeOptions = {
      * how long to go on asking, 30,000 when not given
      */
     timeoutMs?: number | undefined;
+    /**
+     * nobody waits any more; what was sent may be carried out all the same
+     */
+    signal?: AbortSignal | undefined;
+};
+/**
+ * `signal`: nobody waits any more, and the call rejects with its reason.
+ */
+export type Waiting = {
+    signal?: AbortSignal;
 };
 import type { Quotas } from "./quota.js";
 import type { Changes } from "./listeners.js";
@@ -273,3 +290,5 @@ import type { News } from "./listeners.js";
 import type { Watched } from "./events.js";
 import type { Balance } from "./quota.js";
 import { Lease } from "./lease.js";
+import type { SocketClass } from "./environment.js";
+import type { Environment } from "./environment.js";

@@ -15,10 +15,10 @@ export function canonical(value: unknown): string;
 /**
  * The entity tag of a document: the first 16 hexadecimal digits of SHA-256 over its canonical JSON.
  * @param {string} canonicalJson
- * @param {Pick<SubtleCrypto, "digest">} subtle
+ * @param {import("./environment.js").Digests} subtle
  * @returns {Promise<string>}
  */
-export function revision(canonicalJson: string, subtle: Pick<SubtleCrypto, "digest">): Promise<string>;
+export function revision(canonicalJson: string, subtle: import("./environment.js").Digests): Promise<string>;
 /**
  * The document after a merge patch (RFC 7396 §2); it shares its unchanged parts with `document`, which stays.
  * @param {Data} document

@@ -1,17 +1,44 @@
+/** What a channel needs of the world: sockets, time, chance, digests, and what a page is told of itself. */
+/** @typedef {(event: any) => void} Listener */
+/**
+ * What tells of events; an `EventTarget` is one.
+ * @typedef {{
+ *   addEventListener(name: string, listener: Listener): void,
+ *   removeEventListener(name: string, listener: Listener): void,
+ * }} Telling
+ */
+/**
+ * What the SDK needs of a WebSocket.
+ * @typedef {Telling & {
+ *   readonly protocol: string,
+ *   binaryType?: string,
+ *   send(frame: string): void,
+ *   close(code?: number, reason?: string): void,
+ * }} Socket
+ */
+/** @typedef {new (url: string, protocols: string[]) => Socket} SocketClass A class of WebSockets. */
+/** @typedef {{digest(algorithm: string, data: Uint8Array): Promise<ArrayBuffer>}} Digests `crypto.subtle` is one. */
+/**
+ * Every part can be given, for tests; what is not given is taken from where the program runs.
+ * @typedef {object} Environment
+ * @property {SocketClass | undefined} WebSocket
+ * @property {() => number} now milliseconds of a clock that nobody sets; it may stand still while the computer sleeps
+ * @property {() => number} wallClock milliseconds since 1970, of a clock that may be set
+ * @property {(callback: () => void, delayMs: number) => unknown} setTimeout
+ * @property {(timer: any) => void} clearTimeout
+ * @property {() => number} random a number in [0, 1)
+ * @property {Digests | null} subtle null where there is none: outside of a secure context
+ * @property {(Telling & {visibilityState: string}) | null} document tells of `visibilitychange` and `resume`
+ * @property {Telling | null} window tells of `online`, `offline`, `pagehide` and `pageshow`
+ * @property {string | null} origin the page's own, null where there is no page
+ * @property {(error: unknown) => void} report for what an application's callback throws
+ */
 /**
  * The environment of this program, with the parts that are given in place of its own.
  * @param {Partial<Environment>} [given]
  * @returns {Environment}
  */
 export function makeEnvironment(given?: Partial<Environment>): Environment;
-/**
- * A clock that only goes forward and does not stand still while the computer sleeps, as that of `performance` does on
- * some systems: then the wall's clock has gained on it. A wall's clock that is set back changes nothing.
- * @param {() => number} steady milliseconds, may stand still during sleep
- * @param {() => number} wall milliseconds since 1970
- * @returns {() => number}
- */
-export function makeClock(steady: () => number, wall: () => number): () => number;
 /**
  * What a page is told that matters to a connection.
  * @typedef {object} PageListener
@@ -28,6 +55,75 @@ export function makeClock(steady: () => number, wall: () => number): () => numbe
  * @returns {() => void} what ends it
  */
 export function watchPage({ document, window }: Environment, listener: PageListener): () => void;
+export type Listener = (event: any) => void;
+/**
+ * What tells of events; an `EventTarget` is one.
+ */
+export type Telling = {
+    addEventListener(name: string, listener: Listener): void;
+    removeEventListener(name: string, listener: Listener): void;
+};
+/**
+ * What the SDK needs of a WebSocket.
+ */
+export type Socket = Telling & {
+    readonly protocol: string;
+    binaryType?: string;
+    send(frame: string): void;
+    close(code?: number, reason?: string): void;
+};
+/**
+ * A class of WebSockets.
+ */
+export type SocketClass = new (url: string, protocols: string[]) => Socket;
+/**
+ * `crypto.subtle` is one.
+ */
+export type Digests = {
+    digest(algorithm: string, data: Uint8Array): Promise<ArrayBuffer>;
+};
+/**
+ * Every part can be given, for tests; what is not given is taken from where the program runs.
+ */
+export type Environment = {
+    WebSocket: SocketClass | undefined;
+    /**
+     * milliseconds of a clock that nobody sets; it may stand still while the computer sleeps
+     */
+    now: () => number;
+    /**
+     * milliseconds since 1970, of a clock that may be set
+     */
+    wallClock: () => number;
+    setTimeout: (callback: () => void, delayMs: number) => unknown;
+    clearTimeout: (timer: any) => void;
+    /**
+     * a number in [0, 1)
+     */
+    random: () => number;
+    /**
+     * null where there is none: outside of a secure context
+     */
+    subtle: Digests | null;
+    /**
+     * tells of `visibilitychange` and `resume`
+     */
+    document: (Telling & {
+        visibilityState: string;
+    }) | null;
+    /**
+     * tells of `online`, `offline`, `pagehide` and `pageshow`
+     */
+    window: Telling | null;
+    /**
+     * the page's own, null where there is no page
+     */
+    origin: string | null;
+    /**
+     * for what an application's callback throws
+     */
+    report: (error: unknown) => void;
+};
 /**
  * What a page is told that matters to a connection.
  */
@@ -46,46 +142,4 @@ export type PageListener = {
      * it came out of there
      */
     takenUp: () => void;
-};
-/**
- * Every part can be given, for tests; what is not given is taken from where the program runs.
- */
-export type Environment = {
-    WebSocket: typeof WebSocket | undefined;
-    /**
-     * milliseconds of a clock that only goes forward, and counts the time of sleep
-     */
-    now: () => number;
-    /**
-     * milliseconds since 1970
-     */
-    wallClock: () => number;
-    setTimeout: (callback: () => void, delayMs: number) => unknown;
-    clearTimeout: (timer: any) => void;
-    /**
-     * a number in [0, 1)
-     */
-    random: () => number;
-    /**
-     * null where there is none: outside of a secure context
-     */
-    subtle: SubtleCrypto | null;
-    /**
-     * tells of `visibilitychange` and `resume`
-     */
-    document: (EventTarget & {
-        visibilityState: string;
-    }) | null;
-    /**
-     * tells of `online`, `offline`, `pagehide` and `pageshow`
-     */
-    window: EventTarget | null;
-    /**
-     * the page's own, null where there is no page
-     */
-    origin: string | null;
-    /**
-     * for what an application's callback throws
-     */
-    report: (error: unknown) => void;
 };

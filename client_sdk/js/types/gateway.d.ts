@@ -1,5 +1,23 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 export { Channel } from "./channel.js";
 export { Lease } from "./lease.js";
 export { Changes } from "./listeners.js";
 export { Meter } from "./meter.js";
+export type ChannelOptions = import("./channel.js").ChannelOptions;
+export type ConsumeOptions = import("./channel.js").ConsumeOptions;
+export type Data = import("./document.js").Data;
+export type SocketClass = import("./environment.js").SocketClass;
+export type StopReason = import("./errors.js").StopReason;
+export type Change = import("./events.js").Change;
+export type Watched = import("./events.js").Watched;
+export type Freshness = import("./freshness.js").Freshness;
+export type FreshnessState = import("./freshness.js").FreshnessState;
+export type LeaseOptions = import("./lease.js").LeaseOptions;
+export type News = import("./listeners.js").News;
+export type MeterOptions = import("./meter.js").MeterOptions;
+export type ClientInfo = import("./options.js").ClientInfo;
+export type TokenProvider = import("./provider.js").TokenProvider;
+export type Balance = import("./quota.js").Balance;
+export type Quota = import("./quota.js").Quota;
+export type Quotas = import("./quota.js").Quotas;
 export { ChannelError, BadRequest, UnknownOp, NotFound, Forbidden, RateLimited, Unavailable, QuotaExceeded, Conflict, LeaseNotFound, LeaseExpired, MeterStopped, TooManyDocuments, AuthFailed, TokenExpired, TokenUnavailable, Disconnected, RequestTimeout, EpochChanged, MalformedMessage, Revoked, PrincipalChanged, BadFrame, TooLarge, NotAuthenticated } from "./errors.js";

@@ -8,11 +8,11 @@
 export class Intake {
     /**
      * @param {Session} session
-     * @param {SubtleCrypto | null} subtle null where nothing can be proved
+     * @param {import("./environment.js").Digests | null} subtle null where nothing can be proved
      * @param {(event: Event) => void} feed
      * @param {(fault: unknown) => void} fail is told of a fault of this program
      */
-    constructor(session: Session, subtle: SubtleCrypto | null, feed: (event: Event) => void, fail: (fault: unknown) => void);
+    constructor(session: Session, subtle: import("./environment.js").Digests | null, feed: (event: Event) => void, fail: (fault: unknown) => void);
     /**
      * Hand an event over when those before it are: at once, unless one of them is still being proved.
      * @param {Event} event

@@ -2,10 +2,12 @@
  * A key that nobody else makes. It begins with the time, in milliseconds since 1970 and 12 hexadecimal digits: keys
  * grow with time, and the gateway's index of them then grows at its end.
  * @param {() => number} [wallClock] milliseconds since 1970
- * @param {Pick<Crypto, "getRandomValues">} [crypto]
+ * @param {{getRandomValues(bytes: any): any}} [crypto]
  * @returns {string}
  */
-export function newKey(wallClock?: () => number, crypto?: Pick<Crypto, "getRandomValues">): string;
+export function newKey(wallClock?: () => number, crypto?: {
+    getRandomValues(bytes: any): any;
+}): string;
 /**
  * The time that a key begins with.
  * @param {string} key

@@ -11,10 +11,10 @@ export function during<T>(lease: Lease, body: (lease: Lease) => T | Promise<T>, 
 /**
  * Units that nobody else gets until `commit` or `release`; see `Channel.lease`.
  *
- * The lease extends itself when half of `ttlS` is over. An answer that is lost on the way changes nothing, and a client
- * that is never heard of again costs its user at most one lease, until `ttlS` is over. A lease that could not be
- * extended in time is not interrupted: the next `use` or `add` throws `LeaseExpired`, and so does `commit` when units
- * were used that could not be committed.
+ * The lease extends itself when a third of `ttlS` is over, and at once when the computer may have slept. An answer that
+ * is lost on the way changes nothing, and a client that is never heard of again costs its user at most one lease, until
+ * `ttlS` is over. A lease that could not be extended in time is not interrupted: the next `use` or `add` throws
+ * `LeaseExpired`, and so does `commit` when units were used that could not be committed.
  */
 export class Lease {
     /**
@@ -23,7 +23,7 @@ export class Lease {
      * @param {number} amount
      * @param {LeaseOptions} [options]
      */
-    constructor(runner: Runner, quota: string, amount: number, { ttlS, name, org, timeoutMs }?: LeaseOptions);
+    constructor(runner: Runner, quota: string, amount: number, options?: LeaseOptions);
     /** What the gateway calls it. */
     name: string;
     /** The quota that it is of. */
@@ -88,6 +88,8 @@ export class Lease {
      * @returns {Promise<this>}
      */
     begin(): Promise<this>;
+    /** Commits at the end of the block: `await using lease = await channel.lease(…)`. */
+    [Symbol.asyncDispose](): Promise<void>;
     #private;
 }
 export type Balance = import("./quota.js").Balance;
@@ -95,8 +97,8 @@ export type Runner = import("./runner.js").Runner;
 export type Reply = import("./wire.js").Reply;
 export type LeaseOptions = {
     /**
-     * after how many seconds (1 to 3600, 60 when not given) without this client the gateway gives
-     * the units back
+     * after how many seconds (1 to 3600, 180 when not given) without this client the gateway
+     * gives the units back
      */
     ttlS?: number | undefined;
     /**
@@ -112,4 +114,8 @@ export type LeaseOptions = {
      * bounds each request, 30,000 when not given
      */
     timeoutMs?: number | undefined;
+    /**
+     * nobody waits for it to begin any more; what may be held by then is given back
+     */
+    signal?: AbortSignal | undefined;
 };

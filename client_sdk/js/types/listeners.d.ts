@@ -71,7 +71,7 @@ export class Listeners {
      */
     read(begin: Iterable<Change>): Changes;
     /**
-     * Call back for all news of a kind until the result is called.
+     * Call back for all news of a kind until the result is called. Of an end that has been somebody is told soon.
      * @template {keyof News} K
      * @param {K} kind
      * @param {(news: News[K]) => unknown} callback

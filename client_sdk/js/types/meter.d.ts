@@ -24,6 +24,9 @@ export function unitOf(key: string, unitMs: number, now: number): {
  * `MeterStopped`. A gateway that can not be asked, or does not answer, stops it after `graceMs`; until then the call
  * goes on, and what is due is asked for with the same key, so that nothing is charged twice.
  *
+ * Time that nobody watched is not paid for: after it the call stops. A timer that rings more than `graceMs` late, and
+ * clocks that say that the computer may have slept for longer than that, stop it with `offline`.
+ *
  * A key that the SDK made says when the call began; the units of any other are those of the clock, each `unitMs` since
  * 1970, so that the first may be a short one.
  */
@@ -87,8 +90,8 @@ export type MeterOptions = {
      */
     key?: string | null | undefined;
     /**
-     * how long the call goes on without a connection, or without an answer to what is due,
-     * 30,000 when not given
+     * how long the call goes on without a connection, without an answer to what is due, or
+     * without a timer that rings for it, 90,000 when not given: timers of a hidden page ring once a minute
      */
     graceMs?: number | undefined;
     /**

@@ -1,3 +1,14 @@
+/** @typedef {import("./environment.js").Environment} Environment */
+/** @typedef {import("./events.js").Effect} Effect */
+/** @typedef {import("./events.js").Event} Event */
+/** @typedef {import("./events.js").Request} Request */
+/** @typedef {import("./freshness.js").Freshness} Freshness */
+/** @typedef {import("./listeners.js").Listeners} Listeners */
+/** @typedef {import("./provider.js").TokenProvider} TokenProvider */
+/** @typedef {import("./session.js").Session} Session */
+/** @typedef {import("./socket.js").Endpoint} Endpoint */
+/** @typedef {import("./wire.js").Reply} Reply */
+/** @typedef {import("./wire.js").SpendingMessage} SpendingMessage */
 /** One session, its connection, its timers, its token provider, and those who wait for answers. */
 export class Runner {
     /**
@@ -10,6 +21,8 @@ export class Runner {
     constructor(session: Session, endpoint: Endpoint, token: string | TokenProvider, listeners: Listeners, environment: Environment);
     session: import("./session.js").Session;
     environment: import("./environment.js").Environment;
+    /** Tells when more time may have passed than `now` says. */
+    gaps: Gaps;
     /**
      * Done when every watched document is there; null before `start`.
      * @type {Promise<void> | null}
@@ -56,9 +69,10 @@ export class Runner {
      * Have a request to spend carried out, made with an `id`; it survives reconnects.
      * @param {(id: string) => SpendingMessage} make
      * @param {number} timeoutMs
+     * @param {AbortSignal} [signal]
      * @returns {Promise<Reply>}
      */
-    spend(make: (id: string) => SpendingMessage, timeoutMs: number): Promise<Reply>;
+    spend(make: (id: string) => SpendingMessage, timeoutMs: number, signal?: AbortSignal): Promise<Reply>;
     /**
      * Call back when the clock shows `when`, unless the channel ends before.
      * @param {number} when milliseconds
@@ -72,10 +86,12 @@ export type Environment = import("./environment.js").Environment;
 export type Effect = import("./events.js").Effect;
 export type Event = import("./events.js").Event;
 export type Request = import("./events.js").Request;
+export type Freshness = import("./freshness.js").Freshness;
 export type Listeners = import("./listeners.js").Listeners;
 export type TokenProvider = import("./provider.js").TokenProvider;
 export type Session = import("./session.js").Session;
 export type Endpoint = import("./socket.js").Endpoint;
 export type Reply = import("./wire.js").Reply;
 export type SpendingMessage = import("./wire.js").SpendingMessage;
+import { Gaps } from "./alarms.js";
 import { ChannelError } from "./errors.js";

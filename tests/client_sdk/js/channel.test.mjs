@@ -2,15 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Channel, Disconnected, NotFound } from "../../../client_sdk/js/gateway.js";
-import { ADA, World, adasDocument, collectGarbage, settle } from "./support/world.mjs";
-
-/** A channel that is open, and its world. */
-async function opened(options = {}, token = "t1") {
-  const world = new World();
-  const channel = new Channel(null, token, { environment: world.environment, ...options });
-  await channel.open();
-  return { world, channel, gateway: world.gateway };
-}
+import { ADA, World, adasDocument, collectGarbage, made, opened, settle } from "./support/world.mjs";
 
 // --- what is held ---
 
@@ -166,6 +158,26 @@ test("callbacks are told of changes, of freshness, of trouble and of the end", a
   await channel.close();
   const change = ["update", ADA, ["profile"], { identity: { name: "King" } }];
   assert.deepEqual(told, [change, "disconnected", "offline", "stale", "live", "offline", null]);
+});
+
+test("who asks after the end is told of it, soon, unless they do not want to know any more", async () => {
+  const { world, channel } = await opened();
+  world.socket.end(4500, "");
+  await settle();
+  const told = [];
+  channel.on("ended", ({ code }) => told.push(code));
+  channel.on("ended", () => told.push("never"))();
+  channel.on("ended", () => {
+    throw new Error("in the application");
+  });
+  assert.deepEqual(told, []);
+  await Promise.resolve();
+  assert.deepEqual([told, world.reported[0].message], [["revoked"], "in the application"]);
+  await settle();
+  assert.equal(told.length, 1);
+  const closed = made();
+  await closed.channel.close();
+  assert.equal(await new Promise((resolve) => closed.channel.on("ended", resolve)), null);
 });
 
 test("a callback may ask for one document, under any of its names, and no more after it was ended", async () => {
@@ -339,6 +351,34 @@ test("a position is waited for, as long as somebody wants", async () => {
   await assert.rejects(given, { message: "enough" });
   await assert.rejects(channel.waitFor(1000, { signal: giving.signal }), { message: "enough" });
   await assert.rejects(channel.waitFor(1.5), TypeError);
+  await channel.close();
+});
+
+test("nobody has to wait: a signal ends every request", async () => {
+  const { world, channel, gateway, bank } = await opened();
+  gateway.silent = true;
+  const asks = {
+    ping: (signal) => channel.ping({ signal }),
+    sync: (signal) => channel.sync("self", { signal }),
+    watch: (signal) => channel.watch("org:o_acme", { signal }),
+    waitFor: (signal) => channel.waitFor(1000, { signal }),
+    consume: (signal) => channel.consume("voice_minutes", 1, { key: "k", signal }),
+    lease: (signal) => channel.lease("voice_minutes", 1, { signal }),
+  };
+  for (const [name, ask] of Object.entries(asks)) {
+    const giving = new AbortController();
+    const asking = ask(giving.signal);
+    await settle();
+    giving.abort(new Error(`enough of ${name}`));
+    await assert.rejects(asking, { message: `enough of ${name}` });
+    const heard = world.socket.sent.length;
+    await assert.rejects(ask(giving.signal), { message: `enough of ${name}` });
+    assert.equal(world.socket.sent.length, heard, "nothing is asked for who does not want to know");
+  }
+  gateway.silent = false;
+  await world.advance(120_000);
+  assert.deepEqual([bank.sent("consume").length, bank.sent("reserve").length, bank.leases.size], [0, 0, 0]);
+  assert.deepEqual([channel.freshness.state, world.reported], ["live", []]);
   await channel.close();
 });
 

@@ -2,31 +2,18 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { AuthFailed, Channel, Disconnected, Revoked } from "../../../client_sdk/js/gateway.js";
-import { World, settle } from "./support/world.mjs";
+import { World, made, opened, settle } from "./support/world.mjs";
 
 const NOTHING_LEFT = { timers: 0, page: 0, sockets: 0 };
 
-function made(options = {}, token = "t1") {
-  const world = new World();
-  const channel = new Channel(null, token, { environment: world.environment, ...options });
-  return { world, channel, gateway: world.gateway };
-}
-
-async function opened(options = {}, token = "t1") {
-  const parts = made(options, token);
-  await parts.channel.open();
-  return parts;
-}
-
-/** What became of a promise, once all that can happen has. */
-async function outcome(promise) {
-  let result = "waits";
+/** What became of a promise, by now. */
+function watched(promise) {
+  const parts = { result: "waits" };
   promise.then(
-    (value) => (result = value ?? "done"),
-    (error) => (result = error),
+    (value) => (parts.result = value ?? "done"),
+    (error) => (parts.result = error),
   );
-  await settle();
-  return result;
+  return parts;
 }
 
 // --- where to ---
@@ -76,6 +63,38 @@ test("what can not be used is refused at once, and says what to do", () => {
 
 // --- opening ---
 
+test("an address is read where the browser can not say beforehand whether it is one", async () => {
+  const { canParse } = URL;
+  URL.canParse = undefined;
+  try {
+    const { world, channel } = await opened();
+    assert.equal(world.socket.url, "ws://gateway.example/ws");
+    assert.throws(() => new Channel("nowhere", "t1", { environment: world.environment }), /no address of a gateway/);
+    await channel.close();
+  } finally {
+    URL.canParse = canParse;
+  }
+});
+
+test("a channel that is closed before it is opened stays closed", async () => {
+  const { world, channel } = made();
+  const ends = [];
+  channel.on("ended", (error) => ends.push(error));
+  const next = channel.changes().next();
+  await channel.close();
+  assert.deepEqual([ends, (await next).done, (await channel.changes().next()).done], [[null], true, true]);
+  await assert.rejects(channel.open(), { code: "closed" });
+  await assert.rejects(channel.ping(), { code: "closed", message: "The channel is closed." });
+  await channel.close();
+  assert.deepEqual([ends.length, world.sockets.length, world.remains], [1, 0, NOTHING_LEFT]);
+});
+
+test("a channel ends with the block that it was made in", async () => {
+  const { world, channel } = await opened();
+  await channel[Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")]();
+  assert.deepEqual([channel.freshness.reason, world.remains], ["closed", NOTHING_LEFT]);
+});
+
 test("a channel is opened once", async () => {
   const { channel } = await opened();
   await assert.rejects(channel.open(), /opened once/);
@@ -93,10 +112,11 @@ test("a bad token ends opening at once", async () => {
 test("a gateway that is not there ends opening in time, and the reason is told", async () => {
   const { world, channel, gateway } = made({ openTimeoutMs: 3000 });
   gateway.accepts = false;
-  const opening = outcome(channel.open());
-  await world.advance(3001);
-  const error = await opening;
-  assert.ok(error === "waits" || error instanceof Disconnected);
+  const opening = watched(channel.open());
+  await world.advance(2999);
+  assert.equal(opening.result, "waits");
+  await world.advance(2);
+  assert.ok(opening.result instanceof Disconnected);
   await assert.rejects(channel.ping(), { code: "closed" });
   assert.ok(channel.trouble instanceof Disconnected);
   assert.deepEqual(world.remains, NOTHING_LEFT);
@@ -133,16 +153,17 @@ for (const moment of ["asking", "connecting", "greeting", "waiting"]) {
     const { world, channel, gateway } = made({}, moment === "asking" ? hanging : "t1");
     gateway.silent = moment !== "waiting";
     gateway.accepts = false;
-    const opening = outcome(channel.open());
+    const opening = watched(channel.open());
     await settle();
     if (moment === "greeting") {
       world.socket.accept();
     }
     await settle();
+    assert.equal(opening.result, "waits");
     const closing = channel.close();
     await world.advance(1000);
     await closing;
-    assert.deepEqual((await opening).code ?? (await opening), "waits");
+    assert.equal(opening.result.code, "closed");
     assert.deepEqual([channel.freshness.reason, world.remains], ["closed", NOTHING_LEFT]);
     await channel.close();
   });
@@ -162,13 +183,12 @@ test("closing from the same breath as opening", async () => {
 test("closing says goodbye and waits for the answer, but not for ever", async () => {
   const { world, channel, gateway } = await opened({ closeTimeoutMs: 700 });
   gateway.saysGoodbye = false;
-  const closing = channel.close();
+  const closing = watched(channel.close());
   assert.deepEqual(world.socket.closed, [1000, ""]);
-  assert.equal(await outcome(closing), "waits");
   await world.advance(699);
-  assert.equal(await outcome(closing), "waits");
+  assert.equal(closing.result, "waits");
   await world.advance(1);
-  assert.equal(await outcome(closing), "done");
+  assert.equal(closing.result, "done");
   assert.deepEqual(world.remains, NOTHING_LEFT);
 });
 

@@ -2,25 +2,18 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Alarms } from "../../../client_sdk/js/alarms.js";
-import { makeClock, makeEnvironment } from "../../../client_sdk/js/environment.js";
+import { makeEnvironment } from "../../../client_sdk/js/environment.js";
 import { Channel } from "../../../client_sdk/js/gateway.js";
-import { World, settle } from "./support/world.mjs";
-
-async function opened(options = {}) {
-  const world = new World();
-  const channel = new Channel(null, "t1", { environment: world.environment, ...options });
-  await channel.open();
-  return { world, channel, gateway: world.gateway };
-}
+import { QUICK, World, opened, settle } from "./support/world.mjs";
 
 const pings = (world) => world.sockets.flatMap(({ sent }) => sent).filter(({ op }) => op === "ping").length;
 
 // --- the page ---
 
-for (const [target, event] of [
-  ["document", "visibilitychange"],
-  ["document", "resume"],
-  ["window", "online"],
+for (const [target, event, spreadMs] of [
+  ["document", "visibilitychange", 250],
+  ["document", "resume", 250],
+  ["window", "online", 2000],
 ]) {
   test(`${event} has the connection looked at at once`, async () => {
     const { world, channel } = await opened();
@@ -39,8 +32,8 @@ for (const [target, event] of [
     world.chance = 0.9;
     const before = world.sockets.length;
     world[target].tell(event);
-    assert.ok(world.next <= 250);
-    await world.advance(250);
+    assert.ok(world.next <= spreadMs);
+    await world.advance(spreadMs);
     assert.deepEqual([channel.freshness.state, world.sockets.length], ["live", before + 1]);
     await channel.close();
   });
@@ -132,12 +125,48 @@ test("a page that is put away hangs up, waits, and comes back live with what it 
   await channel.close();
 });
 
+test("who leaves a page sees no trouble, and does not see it become offline", async () => {
+  const { world, channel } = await opened();
+  const told = [];
+  channel.on("trouble", ({ code }) => told.push(code));
+  channel.on("freshness", ({ state }) => told.push(state));
+  world.window.tell("pagehide");
+  await world.advance(60_000);
+  assert.deepEqual([told, channel.trouble, channel.freshness.state], [[], null, "offline"]);
+  world.window.tell("pageshow");
+  assert.deepEqual(told, ["offline"]);
+  await world.advance(250);
+  assert.deepEqual([told.at(-1), channel.trouble], ["live", null]);
+  await channel.close();
+});
+
+test("leaving a page often is no failure: the next real one waits as if it were the first", async () => {
+  const { world, channel, gateway } = await opened({ backoffBaseMs: 100 });
+  world.chance = 0.999;
+  for (let turn = 0; turn < 20; turn += 1) {
+    world.window.tell("pagehide");
+    world.window.tell("pageshow");
+    await world.advance(300);
+    assert.equal(channel.freshness.state, "live");
+  }
+  const before = world.sockets.length;
+  world.socket.end();
+  await settle();
+  assert.ok(world.next <= 200, `${world.next} ms`);
+  await world.advance(200);
+  assert.deepEqual([channel.freshness.state, world.sockets.length], ["live", before + 1]);
+  assert.deepEqual(gateway.refused.size, 0);
+  await channel.close();
+});
+
 test("a page that is put away while it asks for a token, or waits, connects when it is back", async () => {
   for (const moment of ["asking", "waiting"]) {
     const world = new World();
     const give = [];
     const token = moment === "asking" ? () => new Promise((resolve) => give.push(resolve)) : "t1";
     const channel = new Channel(null, token, { environment: world.environment, openTimeoutMs: null });
+    const troubles = [];
+    channel.on("trouble", ({ code }) => troubles.push(code));
     const opening = channel.open();
     await settle();
     if (moment === "waiting") {
@@ -154,6 +183,7 @@ test("a page that is put away while it asks for a token, or waits, connects when
     give.shift()?.("t1");
     await opening;
     assert.equal(channel.freshness.state, "live");
+    assert.deepEqual(troubles, moment === "waiting" ? ["disconnected"] : []);
     await channel.close();
   }
 });
@@ -173,48 +203,118 @@ test("the first pageshow of a page, and events after the end, change nothing", a
 
 // --- time ---
 
-test("the clock only goes forward, and counts sleep", () => {
-  let [steady, wall] = [100, 1_000_000];
-  const clock = makeClock(
-    () => steady,
-    () => wall,
-  );
-  const pass = (steadyMs, wallMs) => {
-    steady += steadyMs;
-    wall += wallMs;
-    return clock();
-  };
-  assert.equal(clock(), 100);
-  assert.equal(pass(50, 50), 150);
-  assert.equal(pass(10, 1500), 160, "a wall's clock that is put right a little");
-  assert.equal(pass(10, -90_000), 170, "one that is set back");
-  assert.equal(pass(10, 10), 180);
-  assert.equal(pass(1000, 61_000), 61_180, "a minute of sleep");
-  assert.equal(pass(5, 5), 61_185);
+/** Frames of this kind that were sent. */
+const sent = (world, kind) => world.sockets.flatMap((socket) => socket.sent).filter(({ op }) => op === kind).length;
+
+test("everything goes by a clock that nobody sets", () => {
+  const environment = makeEnvironment();
+  const { now } = Date;
+  Date.now = () => now() + 3_600_000;
+  try {
+    assert.ok(environment.wallClock() >= now() + 3_600_000);
+    assert.ok(Math.abs(environment.now() - performance.now()) < 1000);
+  } finally {
+    Date.now = now;
+  }
 });
 
-test("alarms are never early, whatever the timer does, and may be far away", () => {
+for (const [what, stepMs] of [
+  ["a computer that slept for eight hours", 28_800_000],
+  ["a clock that is set forward by an hour", 3_600_000],
+]) {
+  test(`${what} has the connection looked at, and nothing is given up for that`, async () => {
+    const { world, channel, gateway, bank } = await opened(QUICK);
+    gateway.silent = true;
+    const asking = channel.consume("voice_minutes", 1, { timeoutMs: 20_000 });
+    const waiting = channel.waitFor(gateway.seq + 1);
+    await settle();
+    gateway.silent = false;
+    world.setWall(stepMs);
+    await world.advance(15_000);
+    assert.deepEqual([pings(world) > 0, world.sockets.length, channel.freshness.state], [true, 1, "live"]);
+    assert.equal((await asking).used, 1);
+    assert.equal(bank.used("voice_minutes"), 1);
+    gateway.rename("King");
+    assert.equal(await waiting, gateway.seq);
+    const before = pings(world);
+    await world.advance(60_000);
+    assert.equal(pings(world), before, "once");
+    await channel.close();
+  });
+}
+
+test("a clock that is set back, and one that is put right a little, say nothing", async () => {
+  const { world, channel } = await opened(QUICK);
+  for (const stepMs of [-3_600_000, 1_900, -1_900, 1_900]) {
+    world.setWall(stepMs);
+    await world.advance(15_000);
+  }
+  assert.equal(pings(world), 0);
+  world.setWall(2_100);
+  await world.advance(15_000);
+  assert.equal(pings(world), 1);
+  await channel.close();
+});
+
+test("the clocks are looked at whenever something happens, however far away the next alarm is", async () => {
+  const { world, channel } = await opened(QUICK);
+  await world.advance(1_000);
+  world.setWall(600_000);
+  assert.equal(pings(world), 0);
+  world.socket.deliver({ op: "status", store: "ok" });
+  await settle();
+  assert.equal(pings(world), 1);
+  assert.ok(world.next <= 15_000);
+  await channel.close();
+});
+
+test("what is due rings when something comes over the socket, where timers do not", async () => {
+  const { world, channel, gateway, bank } = await opened(QUICK);
+  await channel.lease("voice_minutes", 5, { ttlS: 60 });
+  world.sleep(21_000);
+  assert.equal(sent(world, "extend"), 0);
+  gateway.rename("King");
+  await settle();
+  assert.deepEqual([sent(world, "extend"), bank.sent("extend").length], [1, 1]);
+  await channel.close();
+});
+
+test("alarms are never early, whatever the timer does, and the timer rings four times a minute", () => {
   const timers = [];
+  const cleared = [];
   let now = 0;
+  let looks = 0;
   const environment = {
     now: () => now,
     setTimeout: (callback, delayMs) => timers.push({ callback, delayMs }),
-    clearTimeout: () => undefined,
+    clearTimeout: (timer) => cleared.push(timer),
   };
-  const alarms = new Alarms(environment);
+  const alarms = new Alarms(environment, () => (looks += 1));
   const rung = [];
-  alarms.at(2 ** 40, () => rung.push(now));
-  assert.equal(timers[0].delayMs, 2 ** 31 - 1);
-  now = 2 ** 31 - 1.5;
-  timers[0].callback();
-  now = 2 ** 40 - 0.4;
-  timers[1].callback();
-  assert.deepEqual([rung, timers[2].delayMs], [[], 1]);
-  now = 2 ** 40;
-  timers[2].callback();
-  assert.deepEqual(rung, [2 ** 40]);
-  alarms.at(Infinity, () => rung.push("never"))();
-  assert.equal(timers.length, 3);
+  alarms.at(40_000, () => rung.push(now));
+  const pass = (milliseconds) => {
+    now += milliseconds;
+    timers.at(-1).callback();
+  };
+  pass(15_000);
+  pass(14_999.5);
+  assert.deepEqual([timers.map(({ delayMs }) => delayMs), looks, rung], [[15_000, 15_000, 10_001], 2, []]);
+  pass(10_000);
+  assert.deepEqual([timers.at(-1).delayMs, rung], [1, []]);
+  pass(0.5);
+  assert.deepEqual([rung, timers.length, looks], [[40_000], 4, 4]);
+  const order = [];
+  const end = alarms.at(40_500, () => order.push("ended"));
+  alarms.at(40_300, () => order.push(2));
+  alarms.at(40_200, () => (end(), order.push(1)));
+  alarms.at(Infinity, () => order.push("never"))();
+  now = 50_000;
+  alarms.ring();
+  assert.deepEqual(order, [1, 2]);
+  assert.equal(cleared.at(-1), timers.length, "no timer is left when there is no alarm");
+  alarms.at(60_000, () => order.push("cleared"));
+  alarms.clear();
+  assert.equal(cleared.at(-1), timers.length);
 });
 
 test("the environment is that of the program where nothing else is given", async () => {

@@ -1,24 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Channel, Lease, LeaseExpired, NotFound, QuotaExceeded } from "../../../client_sdk/js/gateway.js";
-import { World, settle } from "./support/world.mjs";
+import { Lease, LeaseExpired, NotFound, QuotaExceeded } from "../../../client_sdk/js/gateway.js";
+import { QUICK, opened as openedWith, settle } from "./support/world.mjs";
 
 const VOICE = "voice_minutes";
 
-async function opened(options = {}) {
-  const world = new World();
-  const settings = {
-    environment: world.environment,
-    backoffBaseMs: 10,
-    backoffCapMs: 500,
-    pingIntervalMs: 1e9,
-    ...options,
-  };
-  const channel = new Channel(null, "t1", settings);
-  await channel.open();
-  return { world, channel, gateway: world.gateway, bank: world.gateway.bank };
-}
+const opened = (options = {}) => openedWith({ ...QUICK, ...options });
 
 test("a lease holds units while its body goes on, and settles", async () => {
   const { channel, bank } = await opened();
@@ -84,14 +72,14 @@ test("what can not be is refused before anything is asked", async () => {
   await channel.close();
 });
 
-test("it extends itself at half of its life", async () => {
+test("it extends itself at a third of its life", async () => {
   const { world, channel, bank } = await opened();
-  const lease = await channel.lease(VOICE, 5, { ttlS: 10 });
-  await world.advance(4_999);
+  const lease = await channel.lease(VOICE, 5, { ttlS: 12 });
+  await world.advance(3_999);
   assert.equal(bank.sent("extend").length, 0);
   await world.advance(2);
   assert.equal(bank.sent("extend").length, 1);
-  await world.advance(50_000);
+  await world.advance(40_000);
   assert.equal(bank.sent("extend").length, 11);
   lease.use();
   await lease.commit();
@@ -133,7 +121,7 @@ test("one that the gateway ended throws when it is used, and is not extended any
   const { world, channel, bank } = await opened();
   const lease = await channel.lease(VOICE, 5, { ttlS: 10 });
   bank.leases.get(lease.name).isOpen = false;
-  await world.advance(5_001);
+  await world.advance(3_334);
   assert.throws(
     () => lease.use(),
     (error) => error instanceof LeaseExpired && error.cause instanceof LeaseExpired,
@@ -143,11 +131,127 @@ test("one that the gateway ended throws when it is used, and is not extended any
   await channel.close();
 });
 
-test("a computer that slept too long has lost it", async () => {
+test("a computer whose steady clock says that it slept too long has lost it", async () => {
   const { world, channel } = await opened();
   const lease = await channel.lease(VOICE, 5, { ttlS: 10 });
   world.sleep(10_001);
   assert.throws(() => lease.use(), LeaseExpired);
+  await channel.close();
+});
+
+for (const [what, stepMs] of [
+  ["eight hours of sleep", 28_800_000],
+  ["a clock that is set forward by an hour", 3_600_000],
+]) {
+  test(`${what} does not end a lease: the gateway is asked at once, and its word counts`, async () => {
+    const { world, channel, bank } = await opened();
+    const lease = await channel.lease(VOICE, 5);
+    world.setWall(stepMs);
+    lease.use();
+    await world.advance(15_000);
+    assert.equal(bank.sent("extend").length, 1);
+    lease.use();
+    bank.leases.get(lease.name).isOpen = false;
+    world.setWall(stepMs);
+    await world.advance(15_000);
+    assert.throws(() => lease.use(), LeaseExpired);
+    assert.equal(lease.used, 2);
+    await channel.close();
+  });
+}
+
+test("a clock that is set back by an hour is nothing to a lease", async () => {
+  const { world, channel, bank } = await opened();
+  const lease = await channel.lease(VOICE, 5);
+  world.setWall(-3_600_000);
+  await world.advance(59_000);
+  assert.equal(bank.sent("extend").length, 0);
+  await world.advance(600_000);
+  assert.equal(bank.sent("extend").length, 10);
+  lease.use();
+  await channel.close();
+});
+
+test("a lease that was settled is not extended because the computer slept", async () => {
+  const { world, channel, bank } = await opened();
+  const lease = await channel.lease(VOICE, 5);
+  await lease.release();
+  world.setWall(28_800_000);
+  await world.advance(60_000);
+  assert.equal(bank.sent("extend").length, 0);
+  await channel.close();
+});
+
+test("the default lease lives in a page whose timers ring once a minute", async () => {
+  const { world, channel, bank } = await opened();
+  world.throttleMs = 60_000;
+  await world.advance(1_000);
+  const lease = await channel.lease(VOICE, 5);
+  for (let minute = 0; minute < 30; minute += 1) {
+    await world.advance(60_000);
+    lease.use();
+    await lease.add(1);
+  }
+  assert.ok(bank.leases.get(lease.name).isOpen);
+  await channel.close();
+});
+
+test("one that had to wait for its connection is extended before anybody has it", async () => {
+  const { world, channel, gateway, bank } = await opened();
+  gateway.accepts = false;
+  world.socket.end();
+  await settle();
+  const used = channel.lease(VOICE, 5, { ttlS: 10, timeoutMs: 60_000 }, async (lease) => {
+    lease.use();
+    return bank.sent("extend").length;
+  });
+  await world.advance(9_999);
+  gateway.accepts = true;
+  await world.advance(600);
+  assert.equal(await used, 1);
+  await channel.close();
+});
+
+test("one that came soon is not extended at once", async () => {
+  const { world, channel, bank } = await opened();
+  await channel.lease(VOICE, 5, { ttlS: 10 });
+  await world.advance(1_000);
+  assert.equal(bank.sent("extend").length, 0);
+  await channel.close();
+});
+
+test("a beginning that nobody waits for any more gives the units back", async () => {
+  const { world, channel, gateway, bank } = await opened({ requestTimeoutMs: 500 });
+  gateway.silent = true;
+  const giving = new AbortController();
+  const beginning = assert.rejects(channel.lease(VOICE, 5, { signal: giving.signal }), { message: "enough" });
+  await settle();
+  bank.answer(world.socket.sent.at(-1));
+  assert.equal(bank.reserved(VOICE), 5);
+  gateway.silent = false;
+  giving.abort(new Error("enough"));
+  await beginning;
+  await world.advance(1_000);
+  assert.deepEqual([bank.reserved(VOICE), world.reported], [0, []]);
+  await channel.close();
+});
+
+test("a signal is for the beginning: afterwards it ends nothing", async () => {
+  const { world, channel, bank } = await opened();
+  const giving = new AbortController();
+  const lease = await channel.lease(VOICE, 5, { ttlS: 10, signal: giving.signal });
+  giving.abort();
+  await world.advance(60_000);
+  lease.use();
+  await lease.commit();
+  assert.deepEqual([bank.used(VOICE), bank.reserved(VOICE)], [1, 0]);
+  await channel.close();
+});
+
+test("the body may stand where the options would", async () => {
+  const { channel, bank } = await opened();
+  assert.equal(await channel.lease(VOICE, 5, async (lease) => (lease.use(2), lease.left)), 3);
+  assert.deepEqual([bank.used(VOICE), bank.reserved(VOICE)], [2, 0]);
   await channel.close();
 });
 
@@ -217,11 +321,11 @@ test("closing the channel leaves no timer of a lease behind", async () => {
   assert.deepEqual(world.reported, []);
 });
 
-test("it can be disposed of", { skip: Symbol.asyncDispose === undefined }, async () => {
+test("it can be disposed of", async () => {
   const { channel, bank } = await opened();
   const lease = await channel.lease(VOICE, 5);
   lease.use();
-  await lease[Symbol.asyncDispose]();
+  await lease[Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")]();
   assert.deepEqual([bank.used(VOICE), bank.reserved(VOICE)], [1, 0]);
   await channel.close();
 });

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  Channel,
   Disconnected,
   Meter,
   MeterStopped,
@@ -11,23 +10,11 @@ import {
   Revoked,
 } from "../../../client_sdk/js/gateway.js";
 import { unitOf } from "../../../client_sdk/js/meter.js";
-import { World, settle } from "./support/world.mjs";
+import { QUICK, opened as openedWith, settle } from "./support/world.mjs";
 
 const VOICE = "voice_minutes";
 
-async function opened(options = {}) {
-  const world = new World();
-  const settings = {
-    environment: world.environment,
-    backoffBaseMs: 10,
-    backoffCapMs: 500,
-    pingIntervalMs: 1e9,
-    ...options,
-  };
-  const channel = new Channel(null, "t1", settings);
-  await channel.open();
-  return { world, channel, gateway: world.gateway, bank: world.gateway.bank };
-}
+const opened = (options = {}) => openedWith({ ...QUICK, ...options });
 
 /** A call that goes on until somebody hangs up. */
 function call(channel, options = {}) {
@@ -185,6 +172,97 @@ test("without a connection it goes on for the grace, and no longer", async () =>
   assert.equal(talk.ended, "not yet");
   await world.advance(1);
   assert.ok(stopped(talk, "offline") instanceof Disconnected);
+  await channel.close();
+});
+
+for (const [what, pass] of [
+  ["eight hours of sleep, by a clock that stands still meanwhile", (world) => world.setWall(28_800_000)],
+  ["eight hours of sleep, by a clock that goes on", (world) => world.sleep(28_800_000)],
+  ["a clock that is set forward by an hour", (world) => world.setWall(3_600_000)],
+]) {
+  test(`${what}: nothing is charged, and the call is over`, async () => {
+    const { world, channel, bank } = await opened();
+    const talk = await begun(channel);
+    await world.advance(61_000);
+    assert.equal(bank.used(VOICE), 2);
+    pass(world);
+    await world.advance(600_000);
+    assert.equal(stopped(talk, "offline"), undefined);
+    assert.deepEqual([bank.used(VOICE), talk.meter.units], [2, 2]);
+    await channel.close();
+    assert.deepEqual(world.remains, { timers: 0, page: 0, sockets: 0 });
+  });
+}
+
+test("a clock that is set back by an hour is nothing to a call", async () => {
+  const { world, channel, bank } = await opened();
+  const talk = await begun(channel);
+  world.setWall(-3_600_000);
+  await world.advance(180_000);
+  assert.deepEqual([talk.ended, bank.used(VOICE)], ["not yet", 4]);
+  await channel.close();
+});
+
+test("a short sleep is neither paid for nor the end", async () => {
+  const { world, channel, bank } = await opened();
+  const talk = await begun(channel);
+  world.setWall(80_000);
+  await world.advance(59_000);
+  assert.deepEqual([talk.ended, bank.used(VOICE)], ["not yet", 1]);
+  await world.advance(1_000);
+  assert.deepEqual([talk.ended, bank.used(VOICE)], ["not yet", 2]);
+  await channel.close();
+});
+
+test("in a page whose timers ring once a minute each unit is taken once, and the call goes on", async () => {
+  const { world, channel, bank } = await opened();
+  await world.advance(17_000);
+  const talk = await begun(channel);
+  world.throttleMs = 60_000;
+  for (let minute = 1; minute <= 30; minute += 1) {
+    await world.advance(60_000);
+    assert.equal(talk.ended, "not yet");
+    assert.ok([minute, minute + 1].includes(bank.used(VOICE)), `${bank.used(VOICE)} in minute ${minute}`);
+  }
+  const keys = bank.sent("consume").map(({ key }) => key);
+  assert.equal(new Set(keys).size, keys.length);
+  await channel.close();
+});
+
+test("short units that were due while timers slept are taken one by one, and none for longer than the grace", async () => {
+  const { world, channel, bank } = await opened();
+  const talk = await begun(channel, { unitMs: 10_000, graceMs: 60_000 });
+  world.sleep(45_000);
+  await world.advance(0);
+  assert.deepEqual([talk.ended, bank.used(VOICE)], ["not yet", 5]);
+  world.sleep(75_000);
+  await world.advance(0);
+  assert.equal(stopped(talk, "offline"), undefined);
+  assert.equal(bank.used(VOICE), 5);
+  await channel.close();
+});
+
+test("what is asked for late is waited for no longer than the grace after it was due", async () => {
+  const { world, channel, gateway, bank } = await opened();
+  const talk = await begun(channel);
+  gateway.silent = true;
+  world.sleep(110_000);
+  await world.advance(39_000);
+  assert.equal(talk.ended, "not yet");
+  await world.advance(1_000);
+  stopped(talk, "offline");
+  assert.equal(bank.used(VOICE), 1);
+  await channel.close();
+});
+
+test("what stops it before its function began keeps that from beginning", async () => {
+  const { channel, gateway } = await opened();
+  const meter = new Meter(channel, VOICE, { permission: "can_use_voice" });
+  let began = false;
+  const running = meter.run(() => (began = true));
+  gateway.change((data) => delete data.permissions.can_use_voice, ["permissions"]);
+  await assert.rejects(running, { reason: "forbidden" });
+  assert.deepEqual([meter.stopped.reason, meter.units, began], ["forbidden", 1, false]);
   await channel.close();
 });
 

@@ -7,6 +7,7 @@ import { runInNewContext } from "node:vm";
 
 import { Bank } from "./bank.mjs";
 import { canonical, diff } from "../../../../client_sdk/js/document.js";
+import { Channel } from "../../../../client_sdk/js/gateway.js";
 
 export const ADA = "user:u_ada";
 setFlagsFromString("--expose-gc");
@@ -139,7 +140,7 @@ class Gateway {
   }
 
   greet(socket) {
-    if (this.silent) {
+    if (this.silent || socket.readyState > 0) {
       return;
     }
     if (!this.accepts) {
@@ -237,6 +238,8 @@ export class World {
   time = 1_000_000;
   wall = Date.parse("2026-11-21T19:10:00Z");
   chance = 0.5;
+  /** Timers ring at multiples of this, as in a page that is hidden; 0: when they are due. */
+  throttleMs = 0;
   timers = new Map();
   #count = 0;
   sockets = [];
@@ -258,7 +261,9 @@ export class World {
       wallClock: () => this.wall,
       setTimeout: (callback, delayMs) => {
         this.#count += 1;
-        this.timers.set(this.#count, { at: this.time + Math.max(0, delayMs), callback });
+        const at = this.time + Math.max(0, delayMs);
+        const ringsAt = this.throttleMs === 0 ? at : Math.ceil(at / this.throttleMs) * this.throttleMs;
+        this.timers.set(this.#count, { at: ringsAt, callback });
         return this.#count;
       },
       clearTimeout: (timer) => this.timers.delete(timer),
@@ -299,9 +304,14 @@ export class World {
     await settle();
   }
 
-  /** Time passes and no timer is called: the computer sleeps, or the page is throttled. */
+  /** Time passes and no timer is called: the page is throttled, or the computer sleeps and the steady clock goes on. */
   sleep(milliseconds) {
     this.time += milliseconds;
+    this.wall += milliseconds;
+  }
+
+  /** The computer sleeps and the steady clock stands still; or somebody sets the wall's clock. */
+  setWall(milliseconds) {
     this.wall += milliseconds;
   }
 
@@ -310,6 +320,23 @@ export class World {
     const listening = this.sockets.reduce((sum, socket) => sum + socket.listeners, 0);
     return { timers: this.timers.size, page: this.document.listeners + this.window.listeners, sockets: listening };
   }
+}
+
+/** For noticing soon, and no ping that nobody asked for. */
+export const QUICK = { backoffBaseMs: 10, backoffCapMs: 500, pingIntervalMs: 1e9 };
+
+/** A channel that is not open yet, and its world. */
+export function made(options = {}, token = "t1") {
+  const world = new World();
+  const channel = new Channel(null, token, { environment: world.environment, ...options });
+  return { world, channel, gateway: world.gateway, bank: world.gateway.bank };
+}
+
+/** A channel that is open, and its world. */
+export async function opened(options = {}, token = "t1") {
+  const parts = made(options, token);
+  await parts.channel.open();
+  return parts;
 }
 
 /** Let everything happen that waits for nothing. */
