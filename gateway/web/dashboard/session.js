@@ -21,6 +21,8 @@ const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 15_000;
 /** A wire that swallows everything is given up sooner than one that serves a large list slowly. */
 const TICKET_TIMEOUT_MS = 8000;
+/** A page that nobody looks at may wait with its ticket (`_worthIt`). */
+const LONGEST_UNSEEN_MS = 86_400_000;
 export const ENDED = {
   revoked: "Your session was ended: it was revoked, or your account was disabled.",
   expired: "Your session has ended. Sign in again to go on.",
@@ -155,6 +157,7 @@ export class Session {
     const channel = new Channel(null, () => this._ticket(turn), {
       client: { name: "dashboard", version: "1" },
       openTimeoutMs: null,
+      tokenTimeoutMs: LONGEST_UNSEEN_MS,
     });
     this.channel = channel;
     this.live = new Live(channel);
@@ -175,9 +178,21 @@ export class Session {
 
   /** @param {number} turn @returns {Promise<string>} */
   async _ticket(turn) {
+    await this._worthIt();
     const { ticket } = await this.api.post("/auth/ticket", {}, { timeoutMs: TICKET_TIMEOUT_MS });
     this._known(turn);
     return ticket;
+  }
+
+  /**
+   * A page that had to make room for another one of the same user, and that nobody sees, waits until it is looked at:
+   * coming back it would throw out the next one, and so on without end.
+   */
+  async _worthIt() {
+    const { channel } = this;
+    while (document.hidden && channel?.freshness.reason === "replaced" && channel === this.channel) {
+      await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
+    }
   }
 
   /** There is a session: the gateway has just served it. @param {number} turn */

@@ -9,6 +9,7 @@ const WORDS = /** @type {Record<string, string>} */ ({ live: "Live", stale: "Sta
 const WHY = /** @type {Record<string, string>} */ ({
   connecting: "Connecting to the gateway.",
   store: "The gateway can not read its database: what you see was true then.",
+  replaced: "Too many tabs or programs are connected as you. This page connects again while it is looked at.",
   document: "Something that is shown here is on its way, or can not be built.",
 });
 const LIVE = "Connected: everything here is true now.";
@@ -28,7 +29,8 @@ export function freshnessBadge(live, signal) {
     const age = freshness.ageS === null ? null : freshness.ageS + (performance.now() - at) / 1000;
     const connecting = freshness.reason === "connecting" && age === null;
     const since = freshness.state === "live" || age === null ? "" : ` · ${duration(age)}`;
-    setText(text, connecting ? "Connecting" : WORDS[freshness.state] + since);
+    const crowded = freshness.state === "offline" && freshness.reason === "replaced";
+    setText(text, connecting ? "Connecting" : crowded ? "Too many tabs" : WORDS[freshness.state] + since);
   };
   live.freshness((now) => {
     freshness = now;
