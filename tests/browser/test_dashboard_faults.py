@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 from tests.browser.conftest import StartVisit
 from tests.support.dashboard import Visit, somebody
@@ -112,6 +113,26 @@ def test_a_page_that_can_not_be_filled_says_so_and_is_filled_later(
     assert still_here(visit.page)
 
 
+SECURITY = "**/dashboard/pages/security.js"
+
+
+def test_a_page_of_another_version_is_loaded_with_all_the_others(visit: Visit, person: Person) -> None:
+    """The dashboard was renewed while it was open: one module of it wants what the others do not have yet."""
+    renewed = 'import { notThereYet } from "../dom.js"; export const mount = notThereYet;'
+    visit.page.route(SECURITY, lambda route: route.fulfill(body=renewed, content_type="text/javascript"))
+    visit.arrive(person)
+    visit.open("#/security")
+    expect(visit.page.locator("main")).to_contain_text("reload it")
+    expect(visit.find("retry")).to_have_count(0)
+    assert ["notThereYet" in fault for fault in visit.watch.faults] == [True]
+    visit.watch.faults.clear()
+    visit.page.unroute(SECURITY)
+    loaded = visit.watch.documents
+    visit.find("reload").click()
+    expect(visit.page.locator('[data-test^="session-"]')).to_have_count(1)
+    assert visit.watch.documents == loaded + 1
+
+
 def test_a_browser_without_network_says_so_at_once_and_recovers(
     visit: Visit, person: Person, seed: Seed, request: pytest.FixtureRequest
 ) -> None:
@@ -175,6 +196,53 @@ def test_a_slow_wire_is_slow_and_no_fault(far_visit: Visit, wire: TcpProxy, pers
     far_visit.open("#/security")
     expect(far_visit.page.locator('[data-test^="session-"]')).to_have_count(1)
     far_visit.live()
+
+
+# Everything that the badge showed, and that was said.
+LISTEN = """() => {
+  const said = window.said = [];
+  const note = () => said.push(document.querySelector('[data-test="freshness"]').dataset.state,
+    document.querySelector('[data-test="announcer"]').textContent);
+  new MutationObserver(note).observe(document.body,
+    {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ["data-state"]});
+}"""
+
+
+def test_a_document_that_was_only_just_asked_for_is_not_stale(
+    visit: Visit, far_visit: Visit, wire: TcpProxy, person: Person, seed: Seed
+) -> None:
+    admin = somebody(seed, is_admin=1)
+    far_visit.arrive(admin)
+    wire.delay(0.1)
+    far_visit.page.evaluate(LISTEN)
+    for one in (person, somebody(seed), somebody(seed)):
+        far_visit.open(f"#/admin/users/{one.id}")
+        expect(far_visit.find("user-identity")).to_contain_text(one.id)
+        far_visit.page.wait_for_timeout(400)
+    said = far_visit.page.evaluate("() => window.said")
+    assert "live" in said
+    assert [one for one in said if "stale" in one.lower()] == []
+
+
+def test_a_document_that_does_not_come_is_stale(visit: Visit, person: Person, seed: Seed) -> None:
+    sockets: list[WebSocketRoute] = []
+    held: list[str | bytes] = []
+
+    def pass_on(socket: WebSocketRoute) -> None:
+        sockets.append(socket)
+        of_them = f'"doc":"{person.doc}"'
+        server = socket.connect_to_server()
+        server.on_message(lambda frame: held.append(frame) if of_them in str(frame) else socket.send(frame))
+
+    visit.page.route_web_socket(re.compile("/ws$"), pass_on)
+    visit.arrive(somebody(seed, is_admin=1))
+    visit.open(f"#/admin/users/{person.id}")
+    visit.state("stale")
+    expect(visit.find("announcer")).to_contain_text("Stale")
+    for frame in held:
+        sockets[-1].send(frame)
+    visit.live()
+    expect(visit.find("announcer")).to_contain_text("Live again")
 
 
 def test_a_revocation_while_there_is_no_network_is_learnt_afterwards(visit: Visit, person: Person, seed: Seed) -> None:

@@ -7,6 +7,9 @@ import { UsageHistory } from "./usage.js";
 
 /** @typedef {import("/sdk/gateway.js").Channel} Channel */
 
+/** A document that was only just asked for is on its way, and nothing to worry about. */
+const STALE_AFTER_MS = 1000;
+
 export class Live {
   /** @param {Channel} channel */
   constructor(channel) {
@@ -46,18 +49,29 @@ export class Live {
   }
 
   /**
-   * Calls `render` now and whenever it changed how true everything is, until `signal` is aborted.
+   * Calls `render` now and whenever it changed how true everything is, until `signal` is aborted; what is `stale` is so
+   * when it has been for a second.
    *
    * @param {(freshness: {state: string, ageS: number | null, reason: string}) => void} render
    * @param {AbortSignal} signal
    */
   freshness(render, signal) {
+    let timer = 0;
     const draw = () => render(this._channel.freshness);
-    this._until(
-      signal,
-      this._listen("freshness", () => nextFrame(draw)),
-      draw,
-    );
+    const stop = this._listen("freshness", ({ state }) => {
+      clearTimeout(timer);
+      forgetFrame(draw);
+      if (state === "stale") {
+        timer = setTimeout(draw, STALE_AFTER_MS);
+      } else {
+        nextFrame(draw);
+      }
+    });
+    const ended = () => {
+      clearTimeout(timer);
+      stop();
+    };
+    this._until(signal, ended, draw);
     draw();
   }
 

@@ -3,13 +3,14 @@
 import { h, replace, setMark } from "./dom.js";
 import { freshnessBadge } from "./components/freshness.js";
 import { Navigation } from "./components/navigation.js";
-import { failure, pageSkeleton } from "./components/loading.js";
+import { failure, outdated, pageSkeleton } from "./components/loading.js";
 import { emptyState, page } from "./components/layout.js";
 import { inWords } from "./api.js";
 import { logo } from "./components/icon.js";
 import { placeOf } from "./router.js";
 
-const NOT_LOADED = "This page could not be loaded. Check the connection and try again.";
+const AWAY = "This page could not be loaded. Check the connection and try again.";
+const OUTDATED = "This page could not be loaded. The dashboard may have been renewed since you opened it: reload it.";
 
 export class Shell {
   /**
@@ -32,6 +33,7 @@ export class Shell {
     this._place = null;
     this._allowed = true;
     this._known = false;
+    this._wasOffline = false;
     this._main = h("main", { id: "main", class: "main", tabindex: "-1" }, pageSkeleton());
     this._navigation = new Navigation(session, routes, this._end.signal);
     this.element = this._frame();
@@ -64,9 +66,10 @@ export class Shell {
 
   /** Those who asked in vain while there was no connection ask again. @param {string} state */
   _fresh(state) {
-    if (state === "live" && this.element.dataset.freshness === "offline") {
+    if (state === "live" && this._wasOffline) {
       document.dispatchEvent(new CustomEvent("live-again"));
     }
+    this._wasOffline = state === "offline" || (this._wasOffline && state !== "live");
     setMark(this.element, "data-freshness", state);
   }
 
@@ -135,7 +138,7 @@ export class Shell {
       module = await place.route.load();
     } catch (error) {
       reportError(error);
-      return this._failed(place, NOT_LOADED);
+      return this._notLoaded(place, signal, error);
     }
     try {
       return signal.aborted ? h("div") : module.mount(this._context(place, signal));
@@ -143,6 +146,22 @@ export class Shell {
       reportError(error);
       return this._failed(place, inWords(error));
     }
+  }
+
+  /**
+   * Without a connection it can be tried again, and is when there is one. Else the module is gone, or wants of the
+   * others what they do not have, because they are older: only all of them together are of one version.
+   *
+   * @param {import("./router.js").Place} place
+   * @param {AbortSignal} signal
+   * @param {unknown} error
+   */
+  _notLoaded(place, signal, error) {
+    if (this._channel.freshness.state === "offline" && !(error instanceof SyntaxError)) {
+      document.addEventListener("live-again", () => void this._open(false), { signal, once: true });
+      return this._failed(place, AWAY);
+    }
+    return page(place.route.title, {}, outdated(OUTDATED));
   }
 
   /** @param {import("./router.js").Place} place @param {string} words */

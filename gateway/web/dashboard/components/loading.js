@@ -35,12 +35,27 @@ export function pageSkeleton() {
  * @param {() => void} retry
  */
 export function failure(text, retry) {
+  return problem(text, h("button", { type: "button", class: "button", onclick: retry, test: "retry" }, "Try again"));
+}
+
+/**
+ * What went wrong, and a button to load the whole page again.
+ *
+ * @param {string} text
+ */
+export function outdated(text) {
+  const reload = () => location.reload();
+  return problem(text, h("button", { type: "button", class: "button", onclick: reload, test: "reload" }, "Reload"));
+}
+
+/** @param {string} text @param {HTMLElement} way out */
+function problem(text, way) {
   return h(
     "div",
     { class: "failure", role: "alert" },
     h("span", { class: "failure-icon" }, icon("warning")),
     h("p", { test: "problem" }, text),
-    h("button", { type: "button", class: "button", onclick: retry, test: "retry" }, "Try again"),
+    way,
   );
 }
 
