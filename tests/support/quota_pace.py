@@ -11,6 +11,7 @@ from typing import NamedTuple
 _PROGRAM = r"""
 import json, sqlite3, sys, time
 path, owner, quota, start, count, rate = sys.argv[1:4] + [int(sys.argv[4]), int(sys.argv[5]), float(sys.argv[6])]
+change = sys.argv[7]
 db = sqlite3.connect(path, isolation_level=None, timeout=10)
 db.execute("PRAGMA synchronous=OFF")
 begin = time.monotonic()
@@ -18,10 +19,12 @@ for number in range(1, count + 1):
     late = begin + number / rate - time.monotonic()
     if late > 0:
         time.sleep(late)
-    db.execute("UPDATE quota_usage SET used = ? WHERE owner = ? AND quota = ? AND period_start = ?",
-               (number, owner, quota, start))
+    db.execute(change, (number, owner, quota, start))
 print(json.dumps({"commits": count, "seconds": time.monotonic() - begin}))
 """
+
+USE = "UPDATE quota_usage SET used = ? WHERE owner = ? AND quota = ? AND period_start = ?"
+LIMIT = "UPDATE user_quotas SET limit_value = ?1 WHERE 'user:' || user_id = ?2 AND quota = ?3 AND ?4 > 0"
 
 
 class Paced(NamedTuple):
@@ -37,11 +40,13 @@ class Paced(NamedTuple):
 
 
 class QuotaPace:
-    """Sets `used` of the balance that began at `start` to 1, 2, ... `count`, one commit each, `rate` a second; from its
-    beginning to `end` in a process of its own."""
+    """Sets `used` of the balance that began at `start` (with `LIMIT` the limit of a user's own quota) to 1, 2, ...
+    `count`, one commit each, `rate` a second; from its beginning to `end` in a process of its own."""
 
-    def __init__(self, database: Path, owner: str, quota: str, start: int, *, count: int, rate: float) -> None:
-        arguments = [str(database), owner, quota, str(start), str(count), str(rate)]
+    def __init__(
+        self, database: Path, owner: str, quota: str, start: int, *, count: int, rate: float, change: str = USE
+    ) -> None:
+        arguments = [str(database), owner, quota, str(start), str(count), str(rate), change]
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
         )

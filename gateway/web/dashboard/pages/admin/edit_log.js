@@ -12,6 +12,8 @@ import { announce } from "../../components/toast.js";
 const MOST = 30;
 const PATCH_SHOWN = 1200;
 const PATIENCE_MS = 4000;
+/** Updates with the same causes that follow each other so soon are told in one entry. */
+const JOINED_MS = 1000;
 
 /**
  * `sending`: not answered; `committed`: no update yet; `shown`: it arrived; `silent`: the document does not show it;
@@ -28,7 +30,7 @@ const PATIENCE_MS = 4000;
  * @property {number | null} seq
  * @property {readonly string[]} causes
  * @property {unknown} patch
- * @property {number} times how many updates are told in one entry: of use the last one is shown
+ * @property {number} times how many updates are told in one entry: of several the last one is shown
  */
 
 /** @typedef {{seq: number, causes: readonly string[], patch: unknown, kind: string, at: number}} Update */
@@ -156,9 +158,10 @@ export class EditLog {
   /** @param {Update} update */
   _foreign({ seq, causes, patch, kind }) {
     const use = causes.length === 1 && causes[0] === "quota_usage";
-    const newest = this._entries[0];
-    const again = use && newest?.title === "Used" ? newest : null;
-    const entry = again ?? this._add(kind === "gone" ? "Gone" : use ? "Used" : "Changed elsewhere", "other");
+    const title = kind === "gone" ? "Gone" : use ? "Used" : "Changed elsewhere";
+    const own = this._entries.findIndex((entry) => entry.state !== "other");
+    const since = own < 0 ? this._entries : this._entries.slice(0, own);
+    const entry = since.find((one) => continues(one, title, causes)) ?? this._add(title, "other");
     Object.assign(entry, { seq, causes, patch, times: entry.times + 1, at: new Date() });
     nextFrame(this._draw);
   }
@@ -178,6 +181,23 @@ export class EditLog {
   }
 }
 
+/**
+ * Whether an entry goes on with an update: use however long it takes, anything else for a moment.
+ *
+ * @param {Entry} entry
+ * @param {string} title
+ * @param {readonly string[]} causes
+ */
+function continues(entry, title, causes) {
+  const same = entry.title === title && sorted(entry.causes) === sorted(causes);
+  return same && (title === "Used" || Date.now() - entry.at.getTime() < JOINED_MS);
+}
+
+/** @param {readonly string[]} causes */
+function sorted(causes) {
+  return [...causes].sort().join();
+}
+
 const SAID = {
   sending: "On its way…",
   committed: "Committed, waiting for the update…",
@@ -185,24 +205,37 @@ const SAID = {
   failed: "Refused. Nothing was changed.",
 };
 
-/** @param {Entry} entry @returns {import("../../dom.js").Part<Entry>} */
-function entryView({ title }) {
+/**
+ * What came of an own edit is open; a patch becomes text only where somebody looks at it.
+ *
+ * @param {Entry} first
+ * @returns {import("../../dom.js").Part<Entry>}
+ */
+function entryView(first) {
   const time = h("time");
   const state = h("p", { class: "edit-state" });
   const causes = h("p", { class: "edit-causes" });
   const patch = h("pre", { class: "edit-patch" });
-  const more = h("details", { open: true }, h("summary", null, "Patch"), patch);
-  const head = h("p", { class: "edit-head" }, h("strong", null, title), time);
+  const more = h("details", { open: first.state !== "other" }, h("summary", null, "Patch"), patch);
+  const head = h("p", { class: "edit-head" }, h("strong", null, first.title), time);
   const element = h("li", { class: "edit" }, head, state, causes, more);
+  let shown = first;
+  const drawPatch = () => {
+    if (more.open && shown.patch !== null) {
+      setText(patch, patchText(shown.patch));
+    }
+  };
   const update = (/** @type {Entry} */ entry) => {
+    shown = entry;
     setMark(element, "data-state", entry.state);
     setText(time, timeOfDay(entry.at));
     setText(state, inWords(entry));
     setText(causes, entry.causes.length > 0 ? `Causes: ${entry.causes.join(", ")}` : "");
     setShown(causes, entry.causes.length > 0);
     setShown(more, entry.patch !== null);
-    entry.patch !== null && setText(patch, patchText(entry.patch));
+    drawPatch();
   };
+  more.addEventListener("toggle", drawPatch);
   return { element, update };
 }
 

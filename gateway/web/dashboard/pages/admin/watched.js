@@ -19,8 +19,11 @@ export function watchDocument({ channel, signal }, doc, refused) {
   signal.addEventListener("abort", () => void channel.unwatch([doc]).catch(() => {}), { once: true });
 }
 
+const RIGHTS_EVERY_MS = 1000;
+
 /**
- * Calls `act` when a document changed; at most once in `everyMs` where only use changed it.
+ * Calls `act` when a document changed: at once and then at most once a second; once in `everyMs` where only use
+ * changed it.
  *
  * @param {Context} context
  * @param {string} doc
@@ -36,11 +39,17 @@ export function onceChanged({ channel }, doc, signal, act, everyMs = 1000) {
     last = performance.now();
     act();
   };
+  let due = Infinity;
   const stop = channel.on("change", (change) => {
-    if (change.doc === doc && timer === 0) {
-      const quiet = change.causes.some((cause) => cause !== "quota_usage");
-      const waitMs = quiet ? 0 : Math.max(0, last + everyMs - performance.now());
-      timer = setTimeout(run, waitMs);
+    if (change.doc !== doc) {
+      return;
+    }
+    const use = change.causes.every((cause) => cause === "quota_usage");
+    const wanted = Math.max(performance.now(), last + (use ? everyMs : Math.min(everyMs, RIGHTS_EVERY_MS)));
+    if (timer === 0 || wanted < due) {
+      clearTimeout(timer);
+      due = wanted;
+      timer = setTimeout(run, wanted - performance.now());
     }
   });
   const end = () => {
