@@ -42,7 +42,8 @@ class Lease:
                 if lease.left == 0:
                     await lease.add(5)
 
-    Entering reserves; it raises what `Channel.consume` raises. The lease extends itself when half of `ttl_s` is over.
+    Entering reserves; it raises what `Channel.consume` raises. The lease extends itself when half of `ttl_s` is over,
+    which entering waits for when it took so long itself.
     Leaving commits what was used and gives back the rest, whether the body ended well, with an error or by
     cancellation. An answer that is lost on the way changes nothing of that, and a client that is never heard of again
     costs its user at most one lease, until `ttl_s` is over.
@@ -163,7 +164,7 @@ class Lease:
         try:
             self._learn(await self._runner.spend(message, self._timeout_s))
             self._held_until = began + self._ttl_s
-            if self._is_named:  # it may have begun long ago
+            if self._is_named or self._runner.clock.time() >= began + self._ttl_s / 2:  # it may have begun long ago
                 await self._extend(self._timeout_s)
         except (asyncio.CancelledError, ChannelError) as error:
             if self._may_be_held(error):  # nobody waits for that, as nobody has it

@@ -102,6 +102,29 @@ async def test_a_lease_lives_through_a_cut_that_is_shorter_than_half_its_time(
         assert lease.balance.used == 4
 
 
+async def test_a_lease_that_was_long_in_coming_is_extended_before_it_is_entered(
+    server: ScriptedServer, clock: ManualClock
+) -> None:
+    async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
+        server.bank.refusals = [{"code": "unavailable", "retry_after_s": 9.0}]
+        entering = asyncio.ensure_future(enter(channel, server))
+        await eventually(lambda: server.bank.refusals == [])
+        await pass_on(channel, clock, 10.0, answered=False)
+        assert await entering == 1
+
+
+async def enter(channel: Channel, server: ScriptedServer) -> int:
+    """Enter a lease and use it at once; how often it was extended by then."""
+    async with channel.lease(VOICE, 5, ttl_s=5.0) as lease:
+        lease.use(4)
+        return len(server.bank.sent("extend"))
+
+
+async def test_a_lease_that_came_soon_is_entered_at_once(server: ScriptedServer, clock: ManualClock) -> None:
+    async with Channel(server.url, "t1", clock=clock, **OPTIONS) as channel:
+        assert await enter(channel, server) == 0
+
+
 async def test_a_lease_that_was_not_extended_in_time_is_not_used_further(
     server: ScriptedServer, clock: ManualClock
 ) -> None:
