@@ -1,5 +1,7 @@
 /** The gateway's HTTP API, with the cookies of the browser's session. */
 
+import { noteDate } from "./clock.js";
+
 /** An answer that is a failure, or none at all (`status` 0). `detail` is a sentence for people. */
 export class ApiError extends Error {
   /**
@@ -160,7 +162,9 @@ export async function send(method, path, options, csrf) {
     Object.assign(init, { body: JSON.stringify(options.body) });
   }
   const address = addressOf(path, method) + queryOf(options.query);
+  const askedAt = Date.now();
   const response = await reached(fetch(address, init), options.signal);
+  noteDate(response.headers.get("Date"), askedAt);
   const body = await reached(bodyOf(response), options.signal);
   if (!response.ok) {
     throw problemOf(response, body);

@@ -1,5 +1,7 @@
 /** Figures, moments and names, as people read them. */
 
+import { now as gatewayNow } from "./clock.js";
+
 const LANGUAGE = "en";
 const number = new Intl.NumberFormat(LANGUAGE);
 const dateTime = new Intl.DateTimeFormat(LANGUAGE, { dateStyle: "medium", timeStyle: "short" });
@@ -7,6 +9,8 @@ const date = new Intl.DateTimeFormat(LANGUAGE, { dateStyle: "medium" });
 const exact = new Intl.DateTimeFormat(LANGUAGE, { dateStyle: "full", timeStyle: "long" });
 const clock = new Intl.DateTimeFormat(LANGUAGE, { timeStyle: "medium" });
 const relative = new Intl.RelativeTimeFormat(LANGUAGE, { numeric: "auto" });
+
+const SKEW_S = 5;
 
 /** @type {[Intl.RelativeTimeFormatUnit, number][]} */
 const UNITS = [
@@ -56,12 +60,13 @@ export function timeOfDay(moment) {
 }
 
 /**
- * How far a moment is from now: "in 8 days", "3 minutes ago".
+ * How far a moment is from now: "in 8 days", "3 minutes ago". What has just happened may seem to be yet to come by a
+ * few seconds.
  *
  * @param {Moment} moment
- * @param {number} [now] milliseconds since 1970 UTC
+ * @param {number} [now] milliseconds since 1970 UTC, by the gateway's clock
  */
-export function fromNow(moment, now = Date.now()) {
+export function fromNow(moment, now = gatewayNow()) {
   const seconds = (new Date(moment).getTime() - now) / 1000;
   for (const [unit, length] of UNITS) {
     if (Math.abs(seconds) >= length) {
@@ -69,7 +74,7 @@ export function fromNow(moment, now = Date.now()) {
     }
   }
   return Math.abs(seconds) < 45
-    ? seconds < 0
+    ? seconds < SKEW_S
       ? "just now"
       : "in a moment"
     : relative.format(Math.sign(seconds), "minute");

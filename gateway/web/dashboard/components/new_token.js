@@ -1,6 +1,7 @@
 /** Making an API token. Its secret is shown once: when the dialog is closed, nothing has it any more. */
 
 import { h, setShown } from "../dom.js";
+import { now } from "../clock.js";
 import { copyButton, button } from "./button.js";
 import { openDialog } from "./dialog.js";
 import { checkBox, choiceField, form, textField } from "./field.js";
@@ -35,7 +36,7 @@ export async function openNewToken(context, made) {
       return;
     }
     const days = Number(ends.input.value);
-    const expires_at = days === 0 ? null : new Date(Date.now() + days * DAY_MS).toISOString();
+    const expires_at = days === 0 ? null : new Date(now() + days * DAY_MS).toISOString();
     const body = { name: name.input.value.trim(), expires_at, scopes: scopes.chosen() };
     const { token } = await context.api.post("/auth/tokens", body);
     opened.close();

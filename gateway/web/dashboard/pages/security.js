@@ -1,6 +1,7 @@
 /** What somebody is signed in with: login sessions and API tokens, each to be seen and ended. */
 
 import { h } from "../dom.js";
+import { now } from "../clock.js";
 import { day, device, fromNow, wholeMoment } from "../format.js";
 import { button } from "../components/button.js";
 import { confirm } from "../components/dialog.js";
@@ -192,5 +193,5 @@ function when(at) {
 
 /** @param {string} at */
 function isNear(at) {
-  return Math.abs(new Date(at).getTime() - Date.now()) < 14 * 86_400_000;
+  return Math.abs(new Date(at).getTime() - now()) < 14 * 86_400_000;
 }

@@ -1,6 +1,7 @@
 /** Why somebody holds a permission or has a quota, in words. */
 
 import { h } from "../../dom.js";
+import { now } from "../../clock.js";
 import { counted, figure, fromNow, moment, wholeMoment } from "../../format.js";
 import { link } from "../../router.js";
 import { icon } from "../../components/icon.js";
@@ -102,11 +103,11 @@ function whyNot(reason, reasons) {
   if (reason.counts) {
     return null;
   }
-  const now = Date.now();
-  if (reason.starts_at && Date.parse(reason.starts_at) > now) {
+  const at = now();
+  if (reason.starts_at && Date.parse(reason.starts_at) > at) {
     return " Not yet: it begins then.";
   }
-  if (reason.expires_at && Date.parse(reason.expires_at) <= now) {
+  if (reason.expires_at && Date.parse(reason.expires_at) <= at) {
     return " That is over.";
   }
   if (reasons.some(({ source }) => source === "status")) {

@@ -1,6 +1,7 @@
 /** The login sessions and API tokens of a user. */
 
 import { h } from "../../dom.js";
+import { now } from "../../clock.js";
 import { device, fromNow, moment, wholeMoment } from "../../format.js";
 import { button } from "../../components/button.js";
 import { confirm } from "../../components/dialog.js";
@@ -101,7 +102,7 @@ function credentialTable(subject, about) {
       subject.edit(`${about.verb} ${about.noun}`, () => context.api.delete(subject.path(about.part, one.id)));
     if (await confirm(`${about.verb} this ${about.noun}?`, about.question, about.verb, act)) {
       toast(`The ${about.noun} is over.`);
-      shown.exchange(one, { ...one, revoked_at: new Date().toISOString() });
+      shown.exchange(one, { ...one, revoked_at: new Date(now()).toISOString() });
     }
   }
   void shown.reload();
@@ -110,7 +111,7 @@ function credentialTable(subject, about) {
 
 /** @param {any} one */
 function inForce({ revoked_at: revoked, expires_at: end }) {
-  return revoked === null && (end === null || Date.parse(end) > Date.now());
+  return revoked === null && (end === null || Date.parse(end) > now());
 }
 
 /** @param {any} one */
