@@ -22,7 +22,7 @@ export class UsageHistory {
       this._add(name, { at, used: quota.used });
     }
     for (const name of this._quotas.keys()) {
-      if (!(name in quotas)) {
+      if (!Object.hasOwn(quotas, name)) {
         this._quotas.delete(name);
       }
     }

@@ -1,6 +1,7 @@
 /** What differs between two values of JSON, place by place. */
 
 import { h } from "../dom.js";
+import { own } from "../own.js";
 
 const SHOWN = 8;
 
@@ -23,7 +24,7 @@ export function differences(before, after, path = "") {
     }
     const names = [...new Set([...Object.keys(old ?? {}), ...Object.keys(now ?? {})])].sort();
     const found = names.flatMap((name) =>
-      differences(old?.[name], now?.[name], path === "" ? name : `${path}.${name}`),
+      differences(own(old, name), own(now, name), path === "" ? name : `${path}.${name}`),
     );
     const bare = found.length === 0 && (old === null) !== (now === null) && path !== "";
     return bare ? [{ path, before, after }] : found;

@@ -48,6 +48,32 @@ export function textField(label, attributes, about) {
 }
 
 /**
+ * What a field says, of which `given` is what it was made with. That stays exactly as it is until somebody edits it: an
+ * input shows no line feeds, and what was typed loses the space around it.
+ *
+ * @param {HTMLInputElement | HTMLSelectElement} input
+ * @param {string} given
+ * @returns {() => string}
+ */
+export function edited(input, given) {
+  const shown = input.value;
+  return () => (input.value === shown ? given : input.value.trim());
+}
+
+/**
+ * Tells what is wrong with a field, and goes there.
+ *
+ * @param {Field} field
+ * @param {string | null} problem `null`: nothing
+ * @returns {boolean} whether something is
+ */
+export function refused({ complain, input }, problem) {
+  complain(problem);
+  problem !== null && input.focus();
+  return problem !== null;
+}
+
+/**
  * A field for a password, which can be shown.
  *
  * @param {string} label

@@ -2,13 +2,14 @@
 
 import { h } from "../dom.js";
 import { initials } from "../format.js";
+import { own } from "../own.js";
 import { pill } from "./layout.js";
 
 const ROLES = /** @type {Record<string, string>} */ ({ owner: "Owner", admin: "Admin", member: "Member" });
 
 /** @param {string} role */
 export function roleName(role) {
-  return ROLES[role] ?? role;
+  return own(ROLES, role) ?? role;
 }
 
 /** @param {string} role */

@@ -1,6 +1,7 @@
 /** A quota: its bar, its figures, and how it moved while the page was open. */
 
 import { h, setMark, setShown, setStyle, setText } from "../dom.js";
+import { own } from "../own.js";
 import { figure, fromNow, inEnglish, wholeMoment } from "../format.js";
 import { sparkline } from "./sparkline.js";
 
@@ -98,8 +99,8 @@ function over(quota) {
 /** @param {Parts} parts @param {Quota} quota */
 function showLevel({ level }, quota) {
   const beyond = over(quota);
-  setText(level, beyond > 0 ? `${figure(beyond)} over` : (LEVELS[quota.level] ?? "OK"));
-  setMark(level, "data-tone", beyond > 0 ? "bad" : (TONES[quota.level] ?? "good"));
+  setText(level, beyond > 0 ? `${figure(beyond)} over` : (own(LEVELS, quota.level) ?? "OK"));
+  setMark(level, "data-tone", beyond > 0 ? "bad" : (own(TONES, quota.level) ?? "good"));
   level.classList.toggle("pill-quiet", quota.level === "ok");
 }
 
@@ -116,7 +117,7 @@ function showFigures({ figure: number, unit, detail, resets }, quota) {
     const soft = quota.hard === false ? " · soft limit" : "";
     setText(detail, `${figure(quota.used)} used${held}${soft}`);
   }
-  const period = PERIODS[quota.period] ?? quota.period;
+  const period = own(PERIODS, quota.period) ?? quota.period;
   setText(resets, quota.resets_at === undefined ? period : `resets ${fromNow(quota.resets_at)}`);
   setMark(resets, "datetime", quota.resets_at ?? null);
   setMark(resets, "title", quota.resets_at === undefined ? null : `${wholeMoment(quota.resets_at)} (${period})`);

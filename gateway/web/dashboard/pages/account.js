@@ -49,22 +49,25 @@ function profileForm(context, user) {
   );
   const username = textField("User name", { readonly: true, value: user.username }, { hint: "Set by administrators." });
   const inputs = { name: name.input, email: email.input, timezone: zone.input };
-  let known = user;
-  FIELDS.forEach((field) => (inputs[field].value = user[field] ?? ""));
+  /** What the fields said before anybody edited them: an input shows no line feeds. @type {Record<string, string>} */
+  const untouched = {};
+  let known = adopt(inputs, untouched, user, FIELDS);
   const submit = async () => {
-    const changed = FIELDS.filter((field) => inputs[field].value.trim() !== (known[field] ?? ""));
+    const changed = FIELDS.filter(
+      (field) => inputs[field].value !== untouched[field] && inputs[field].value.trim() !== (known[field] ?? ""),
+    );
     if (changed.length === 0) {
       toast("There is nothing to save.");
       return;
     }
     const body = Object.fromEntries(changed.map((field) => [field, inputs[field].value.trim() || null]));
     const now = await api.patch(pathOf(session), body);
-    known = adopt(inputs, known, now, changed);
+    known = adopt(inputs, untouched, now, changed);
     await seen(channel, now.seq);
     toast("Saved.");
   };
   follow(context, async () => {
-    known = adopt(inputs, known, await api.get(pathOf(session), { signal: context.signal }));
+    known = adopt(inputs, untouched, await api.get(pathOf(session), { signal: context.signal }));
   });
   const rows = [name, username, email, zone].map((field) => field.element);
   const about = { verb: "Save", test: "account-form", verbTest: "account-save", label: "Profile" };
@@ -75,14 +78,15 @@ function profileForm(context, user) {
  * Takes what is there now into the fields that nobody has touched, and into `saved` ones.
  *
  * @param {Record<string, HTMLInputElement | HTMLSelectElement>} inputs
- * @param {any} known
+ * @param {Record<string, string>} untouched what the fields say as long as nobody edits them
  * @param {any} now
  * @param {readonly string[]} [saved]
  */
-function adopt(inputs, known, now, saved = []) {
+function adopt(inputs, untouched, now, saved = []) {
   for (const field of FIELDS) {
-    if (saved.includes(field) || inputs[field].value === (known[field] ?? "")) {
+    if (saved.includes(field) || inputs[field].value === untouched[field]) {
       inputs[field].value = now[field] ?? "";
+      untouched[field] = inputs[field].value;
     }
   }
   return now;

@@ -2,9 +2,11 @@
 
 import { h, setShown, replace } from "../dom.js";
 import { day, wholeMoment } from "../format.js";
+import { userIdProblem } from "../names.js";
+import { own } from "../own.js";
 import { acting, button } from "../components/button.js";
 import { confirm, openDialog } from "../components/dialog.js";
-import { choiceField, form, textField } from "../components/field.js";
+import { choiceField, form, refused, textField } from "../components/field.js";
 import { card, emptyState, page } from "../components/layout.js";
 import { loading } from "../components/loading.js";
 import { roleName, rolePill } from "../components/organization.js";
@@ -27,14 +29,17 @@ export function mount(context) {
   const granted = h("div");
   const members = h("div");
   const body = h("div", { class: "page" }, section("Pools", pools.element), granted, members);
-  const gone = emptyState("organizations", "You are not a member of this organization.");
+  const gone = emptyState("organizations", "No such organization", "You are a member of none that has this name.");
   const title = h("span", null, "Organization");
+  const leave = button("Leave", () => void leaveOrganization(context), { kind: "quiet-danger", test: "leave" });
   let shown = "";
   context.live.document((data) => {
-    const membership = data.organizations[id];
-    setShown(body, membership !== undefined);
+    const membership = own(data.organizations, id);
+    [body, leave].forEach((part) => setShown(part, membership !== undefined));
     setShown(gone, membership === undefined);
     if (membership === undefined) {
+      shown = "";
+      replace(title, "Organization");
       return;
     }
     pools.update(membership.quotas);
@@ -47,7 +52,6 @@ export function mount(context) {
     }
   }, context.signal);
   const above = h("a", { href: link("organizations") }, "Organizations");
-  const leave = button("Leave", () => void leaveOrganization(context), { kind: "quiet-danger", test: "leave" });
   return page(title, { above, lead: h("code", null, id), actions: leave }, body, gone);
 }
 
@@ -70,9 +74,9 @@ function grantedCard(permissions) {
 /** @param {Context} context */
 async function leaveOrganization(context) {
   const { id } = context.params;
-  const own = context.session.identity.id;
+  const self = context.session.identity.id;
   const text = "You lose its pools and whatever it grants you. Somebody who manages it has to take you in again.";
-  if (await confirm("Leave this organization?", text, "Leave", () => context.api.delete(memberPath(id, own)))) {
+  if (await confirm("Leave this organization?", text, "Leave", () => context.api.delete(memberPath(id, self)))) {
     toast("You have left the organization.");
     go(link("organizations"));
   }
@@ -93,7 +97,7 @@ function maySee(context, membership) {
 
 /** @param {Context} context @param {any} membership */
 function mayChange(context, membership) {
-  return membership.permissions.manage_members === true || context.session.may("orgs.write");
+  return own(membership.permissions, "manage_members") === true || context.session.may("orgs.write");
 }
 
 /** @param {Context} context @param {any} membership */
@@ -169,12 +173,11 @@ function openAddMember(context, reload) {
   const user = textField("User ID", { test: "add-member-user", spellcheck: "false" }, { hint: "It begins with u_." });
   const role = choiceField("Role", ROLES, { test: "add-member-role" });
   const submit = async () => {
-    if (user.input.value.trim() === "") {
-      user.complain("A user ID is needed.");
-      user.input.focus();
+    const id = user.input.value.trim();
+    if (refused(user, userIdProblem(id))) {
       return;
     }
-    await context.api.put(memberPath(context.params.id, user.input.value.trim()), { role: role.input.value });
+    await context.api.put(memberPath(context.params.id, id), { role: role.input.value });
     opened.close();
     toast("The member was added.");
     await reload();

@@ -1,6 +1,7 @@
 /** The change log as it grows. */
 
 import { h, KeyedList, setMark, setShown, setText } from "../../dom.js";
+import { own } from "../../own.js";
 import { inWords } from "../../api.js";
 import { counted, figure, timeOfDay } from "../../format.js";
 import { nextFrame } from "../../frame.js";
@@ -216,7 +217,7 @@ const PLACES = /** @type {Record<string, string>} */ ({
 export function documentLink(doc) {
   const [kind, ...rest] = doc.split(":");
   const id = rest.join(":");
-  const place = PLACES[kind];
+  const place = own(PLACES, kind);
   const name = h("code", null, doc);
   return place === undefined || id === "" ? name : h("a", { href: link("admin", place, id) }, name);
 }

@@ -17,6 +17,17 @@ export async function knownNames({ api, signal }) {
   return { permissions: [...new Set(permissions)].sort(), quotas: [...new Set(quotas)].sort(), plans, roles };
 }
 
+/**
+ * The ids of plans, to be suggested; of very many not all, and a field takes the others too.
+ *
+ * @param {import("../../app.js").Context} context
+ * @returns {Promise<string[]>}
+ */
+export async function knownPlans({ api, signal }) {
+  const plans = await api.all("/plans", { signal }).catch(() => []);
+  return plans.map((plan) => plan.id);
+}
+
 /** Lets a field suggest names. @param {HTMLInputElement} input @param {string[]} names */
 export function suggestions(input, names) {
   const list = h(

@@ -1,8 +1,9 @@
 /** A set of names: taken away one by one, added by typing. */
 
 import { h, KeyedList, setShown } from "../../dom.js";
+import { nameProblem } from "../../names.js";
 import { button } from "../../components/button.js";
-import { textField } from "../../components/field.js";
+import { refused, textField } from "../../components/field.js";
 import { icon } from "../../components/icon.js";
 import { suggestions } from "./known_names.js";
 
@@ -32,11 +33,11 @@ export function namesField(noun, given, locked) {
     (/** @type {string} */ name) => name,
     (name) => chip(name, locked ? null : away),
   );
+  /** @returns {string[] | null} `null`: something is wrong, and told */
   const add = () => {
-    const names = added.input.value.split(/[\s,]+/).filter(Boolean);
-    added.input.value = "";
-    show([...new Set([...held, ...names])].sort());
-    return held;
+    const names = typedNames(added, noun.toLowerCase());
+    names && show([...new Set([...held, ...names])].sort());
+    return names && held;
   };
   added.input.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && added.input.value.trim() !== "") {
@@ -49,6 +50,23 @@ export function namesField(noun, given, locked) {
   const suggest = (/** @type {string[]} */ names) => locked || suggestions(added.input, names);
   // What is typed and was not added counts too.
   return { element: h("div", { class: "form" }, chips, none, !locked && entry), read: add, suggest };
+}
+
+/**
+ * Takes the names that stand in a field.
+ *
+ * @param {import("../../components/field.js").Field} added
+ * @param {string} noun
+ * @returns {string[] | null} `null`: something is wrong, and told
+ */
+function typedNames(added, noun) {
+  const names = added.input.value.split(/[\s,]+/).filter(Boolean);
+  const wrong = names.map((name) => nameProblem(name, noun)).find((problem) => problem !== null);
+  if (refused(added, wrong ?? null)) {
+    return null;
+  }
+  added.input.value = "";
+  return names;
 }
 
 /**

@@ -1,8 +1,9 @@
 /** One permission of a user: why it is as it is, and how that is changed. */
 
 import { h, replace } from "../../dom.js";
+import { nameProblem } from "../../names.js";
 import { openDialog } from "../../components/dialog.js";
-import { choiceField, form, textField } from "../../components/field.js";
+import { choiceField, form, refused, textField } from "../../components/field.js";
 import { loading } from "../../components/loading.js";
 import { HERE, momentField } from "../../components/moment_field.js";
 import { tellingButton } from "../../components/telling_button.js";
@@ -65,9 +66,7 @@ function grantForm(subject, name, close) {
   called && void suggest(called.input, context);
   const submit = async () => {
     const wanted = name ?? called?.input.value.trim() ?? "";
-    if (wanted === "") {
-      called?.complain("Which permission?");
-      called?.input.focus();
+    if (called && refused(called, nameProblem(wanted, "permission"))) {
       return;
     }
     const body = { effect: effect.input.value, starts_at: starts.moment(), expires_at: ends.moment() };

@@ -1,11 +1,13 @@
 /** One plan, or one that is being made: its editor, and what saving it would do to whom. */
 
 import { h, replace, setText } from "../../dom.js";
+import { nameProblem } from "../../names.js";
+import { own } from "../../own.js";
 import { ApiError } from "../../api.js";
 import { go, link } from "../../router.js";
 import { button } from "../../components/button.js";
 import { confirm } from "../../components/dialog.js";
-import { form, textField } from "../../components/field.js";
+import { edited, form, refused, textField } from "../../components/field.js";
 import { card, note, page } from "../../components/layout.js";
 import { loading } from "../../components/loading.js";
 import { toast } from "../../components/toast.js";
@@ -61,11 +63,12 @@ class PlanEditor {
     const text = { spellcheck: "false", autocapitalize: "none" };
     const id = this._plan === null ? textField("Id", { ...text, test: "plan-id" }, { hint: ID_HINT }) : null;
     const name = textField("Name", { value: plan.name, disabled: locked, test: "plan-name" });
+    const called = edited(name.input, plan.name);
     const permissions = namesField("Permission", plan.permissions, locked);
     const quotas = quotaRows(plan.quotas, locked);
     const read = () => ({
       id: id?.input.value.trim() ?? plan.id,
-      name: name.input.value.trim(),
+      name: called(),
       permissions: permissions.read(),
       quotas: quotas.read(),
     });
@@ -95,16 +98,9 @@ class PlanEditor {
     const verb = this._plan === null ? "Make plan" : "Review changes…";
     const submit = async () => {
       const wanted = read();
-      if (wanted.quotas === null) {
-        return;
-      }
-      if (this._plan !== null) {
-        await this._review(wanted);
-      } else if (wanted.id === "") {
-        id?.complain("A plan needs an id.");
-        id?.input.focus();
-      } else {
-        await this._create(wanted);
+      const unnamed = id !== null && refused(id, nameProblem(wanted.id, "plan"));
+      if (!unnamed && wanted.permissions !== null && wanted.quotas !== null) {
+        await (this._plan === null ? this._create(wanted) : this._review(wanted));
       }
     };
     return form({ verb, verbTest: "plan-save", beside: remove, label: "Plan" }, submit, ...cards);
@@ -202,18 +198,18 @@ function patchOf(plan, wanted) {
   if (JSON.stringify([...wanted.permissions].sort()) !== JSON.stringify([...plan.permissions].sort())) {
     patch.permissions = wanted.permissions;
   }
-  /** @type {Record<string, any>} */
-  const quotas = {};
+  /** @type {[string, any][]} */
+  const quotas = [];
   for (const name of new Set([...Object.keys(plan.quotas), ...Object.keys(wanted.quotas)])) {
-    const before = plan.quotas[name];
-    const after = wanted.quotas[name] ?? null;
+    const before = own(plan.quotas, name);
+    const after = own(wanted.quotas, name) ?? null;
     if (
       before === undefined ||
       after === null ||
       ["limit", "period", "hard"].some((part) => before[part] !== after[part])
     ) {
-      quotas[name] = after;
+      quotas.push([name, after]);
     }
   }
-  return Object.keys(quotas).length > 0 ? { ...patch, quotas } : patch;
+  return quotas.length > 0 ? { ...patch, quotas: Object.fromEntries(quotas) } : patch;
 }

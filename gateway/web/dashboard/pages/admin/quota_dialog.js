@@ -1,8 +1,10 @@
 /** One quota of a user: why it is as it is, an override of the plan's limit, and a correction of what was used. */
 
 import { h, replace } from "../../dom.js";
+import { nameProblem } from "../../names.js";
+import { own as ownOf } from "../../own.js";
 import { openDialog } from "../../components/dialog.js";
-import { choiceField, form, textField } from "../../components/field.js";
+import { choiceField, form, refused, textField } from "../../components/field.js";
 import { loading } from "../../components/loading.js";
 import { HERE, momentField } from "../../components/moment_field.js";
 import { tabs } from "../../components/tabs.js";
@@ -55,7 +57,7 @@ function overrideForm(subject, name, close) {
   const own = grants.quotas.find((override) => override.quota === name) ?? null;
   const called =
     name === null ? textField("Quota", { spellcheck: "false", autocapitalize: "none", test: "override-name" }) : null;
-  const balance = name === null ? undefined : subject.document?.quotas[name];
+  const balance = name === null ? undefined : ownOf(subject.document?.quotas, name);
   const limit = limitFields(own ?? (balance && { ...balance, limit: balance.limit ?? null }));
   const starts = momentField("From", { value: own?.starts_at, hint: "Empty: at once" });
   const ends = momentField("Until", { value: own?.expires_at, hint: "Empty: for good" });
@@ -63,11 +65,8 @@ function overrideForm(subject, name, close) {
   const submit = async () => {
     const quota = name ?? called?.input.value.trim() ?? "";
     const wanted = limit.read();
-    if (quota === "") {
-      called?.complain("Which quota?");
-      called?.input.focus();
-    }
-    if (quota === "" || wanted === null) {
+    const unknown = called !== null && refused(called, nameProblem(quota, "quota"));
+    if (unknown || wanted === null) {
       return;
     }
     const body = { ...wanted, starts_at: starts.moment(), expires_at: ends.moment() };

@@ -1,6 +1,7 @@
 /** The quotas of a plan, each a row of fields. */
 
 import { h, setShown } from "../../dom.js";
+import { nameProblem } from "../../names.js";
 import { button, iconButton } from "../../components/button.js";
 import { checkBox, choiceField, textField } from "../../components/field.js";
 import { PERIODS, limitOf } from "./limit_fields.js";
@@ -19,7 +20,7 @@ export function quotaRows(given, locked) {
   let known = [];
   const place = h("div", { class: "quota-rows" });
   const none = h("p", { class: "hint" }, "None.");
-  const add = (/** @type {string} */ name, /** @type {Limit} */ limit) => {
+  const add = (/** @type {string | null} */ name, /** @type {Limit} */ limit) => {
     const row = quotaRow(name, limit, locked, () => {
       rows = rows.filter((one) => one !== row);
       row.element.remove();
@@ -33,7 +34,7 @@ export function quotaRows(given, locked) {
   Object.entries(given).forEach(([name, limit]) => add(name, limit));
   setShown(none, rows.length === 0);
   const fresh = () => {
-    const row = add("", { limit: null, period: "month", hard: true });
+    const row = add(null, { limit: null, period: "month", hard: true });
     suggestions(row.name.input, known);
     row.name.input.focus();
   };
@@ -61,19 +62,23 @@ function readRows(rows) {
       read[index] = null;
     }
   });
-  return read.includes(null) ? null : Object.fromEntries(/** @type {[string, Limit][]} */ (read));
+  const wrong = read.indexOf(null);
+  if (wrong >= 0) {
+    /** @type {HTMLElement | null} */ (rows[wrong].element.querySelector('[aria-invalid="true"]'))?.focus();
+  }
+  return wrong >= 0 ? null : Object.fromEntries(/** @type {[string, Limit][]} */ (read));
 }
 
 /**
- * @param {string} called
+ * @param {string | null} given what it is called, which stays; `null`: it is asked for
  * @param {Limit} value
  * @param {boolean} locked
  * @param {() => void} remove
  */
-function quotaRow(called, value, locked, remove) {
-  const fresh = called === "";
-  const attributes = { value: called, spellcheck: "false", autocapitalize: "none", readonly: !fresh, disabled: locked };
-  const name = textField("Quota", attributes);
+function quotaRow(given, value, locked, remove) {
+  const called = given ?? "";
+  const text = { spellcheck: "false", autocapitalize: "none", disabled: locked };
+  const name = textField("Quota", { ...text, value: called, readonly: given !== null, test: `quota-name-${called}` });
   const shown = value.limit === null ? "" : String(value.limit);
   const limit = textField("Limit", {
     value: shown,
@@ -98,11 +103,12 @@ function quotaRow(called, value, locked, remove) {
     ),
     /** @returns {[string, Limit] | null} */
     read() {
-      const quota = name.input.value.trim();
+      const quota = given ?? name.input.value.trim();
       const number = limitOf(limit.input.value);
-      name.complain(quota === "" ? "Which quota?" : null);
+      const wrong = given === null ? nameProblem(quota, "quota") : null;
+      name.complain(wrong);
       limit.complain(number === undefined ? "A whole number, or nothing for no limit." : null);
-      return quota === "" || number === undefined
+      return wrong !== null || number === undefined
         ? null
         : [quota, { limit: number, period: period.input.value, hard: hard.input.checked }];
     },

@@ -1,11 +1,12 @@
 /** One role, or one that is being made. */
 
 import { h, replace, setText } from "../../dom.js";
+import { nameProblem } from "../../names.js";
 import { ApiError } from "../../api.js";
 import { go, link } from "../../router.js";
 import { button } from "../../components/button.js";
 import { confirm } from "../../components/dialog.js";
-import { form, textField } from "../../components/field.js";
+import { edited, form, refused, textField } from "../../components/field.js";
 import { card, note, page } from "../../components/layout.js";
 import { loading } from "../../components/loading.js";
 import { toast } from "../../components/toast.js";
@@ -14,6 +15,8 @@ import { namesField } from "./names_field.js";
 import { overtaken } from "./overtaken.js";
 
 /** @typedef {import("../../app.js").Context} Context */
+
+const ID_HINT = "Letters, digits and . _ : -, a letter first. It stays.";
 
 /** @param {Context} context */
 export function mount(context) {
@@ -57,14 +60,9 @@ class RoleEditor {
     const fresh = this._role === null;
     const role = this._role ?? { id: "", name: "", permissions: [] };
     const text = { spellcheck: "false", autocapitalize: "none" };
-    const id = fresh
-      ? textField(
-          "Id",
-          { ...text, test: "role-id" },
-          { hint: "Letters, digits and . _ : -, a letter first. It stays." },
-        )
-      : null;
-    const name = textField("Name", { value: role.name, disabled: locked });
+    const id = fresh ? textField("Id", { ...text, test: "role-id" }, { hint: ID_HINT }) : null;
+    const name = textField("Name", { value: role.name, disabled: locked, test: "role-name" });
+    const called = edited(name.input, role.name);
     const permissions = namesField("Permission", role.permissions, locked);
     void knownNames(this._context).then((known) => permissions.suggest(known.permissions));
     const cards = [
@@ -76,9 +74,12 @@ class RoleEditor {
       return;
     }
     const remove = !fresh && button("Delete role…", () => void this._delete(), { kind: "quiet-danger" });
-    const submit = () => {
-      const wanted = { name: name.input.value.trim(), permissions: permissions.read() };
-      return fresh ? this._create({ ...wanted, id: id?.input.value.trim() }) : this._save(wanted);
+    const submit = async () => {
+      const wanted = { id: id?.input.value.trim() ?? role.id, name: called(), permissions: permissions.read() };
+      const unnamed = id !== null && refused(id, nameProblem(wanted.id, "role"));
+      if (!unnamed && wanted.permissions !== null) {
+        await (fresh ? this._create(wanted) : this._save(wanted));
+      }
     };
     replace(
       this._place,
@@ -100,9 +101,14 @@ class RoleEditor {
   /** @param {any} wanted */
   async _save(wanted) {
     const { api } = this._context;
+    const patch = patchOf(this._role, wanted);
+    if (Object.keys(patch).length === 0) {
+      toast("There is nothing to save.");
+      return;
+    }
     const path = pathOf(this._role.id);
     try {
-      const { body, etag } = await api.request("PATCH", path, { body: wanted, ifMatch: this._etag });
+      const { body, etag } = await api.request("PATCH", path, { body: patch, ifMatch: this._etag });
       const { seq, ...role } = body;
       this._taken(role, etag);
       toast(`Saved, with commit ${seq}. Whoever has the role has it so already.`);
@@ -135,4 +141,19 @@ class RoleEditor {
       go(link("admin", "roles"));
     }
   }
+}
+
+/**
+ * What differs of a role from what is wanted.
+ *
+ * @param {any} role
+ * @param {any} wanted
+ * @returns {Record<string, any>}
+ */
+function patchOf(role, wanted) {
+  const sorted = (/** @type {string[]} */ names) => JSON.stringify([...names].sort());
+  return {
+    ...(wanted.name !== role.name && { name: wanted.name }),
+    ...(sorted(wanted.permissions) !== sorted(role.permissions) && { permissions: wanted.permissions }),
+  };
 }

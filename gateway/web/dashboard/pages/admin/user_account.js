@@ -2,10 +2,12 @@
 
 import { h, replace, setShown } from "../../dom.js";
 import { ApiError } from "../../api.js";
+import { nameProblem } from "../../names.js";
 import { confirm } from "../../components/dialog.js";
-import { checkBox, choiceField, form, textField } from "../../components/field.js";
+import { checkBox, choiceField, edited, form, refused, textField } from "../../components/field.js";
 import { card, terms } from "../../components/layout.js";
 import { toast } from "../../components/toast.js";
+import { knownPlans, suggestions } from "./known_names.js";
 import { overtaken } from "./overtaken.js";
 import { isAdmin } from "./rights.js";
 import { onceChanged } from "./watched.js";
@@ -59,29 +61,21 @@ class Account {
   _show() {
     const { context } = this._subject;
     const user = this._user;
-    const text = { spellcheck: "false", autocapitalize: "none" };
-    const fields = {
-      username: textField("User name", { ...text, value: user.username }),
-      name: textField("Name", { value: user.name, test: "account-name" }),
-      email: textField("E-mail", { ...text, type: "email", value: user.email ?? "" }),
-      timezone: textField("Time zone", { ...text, value: user.timezone }),
-      status: choiceField(
-        "Status",
-        [
-          ["active", "Active"],
-          ["disabled", "Disabled"],
-        ],
-        { value: user.status, test: "account-status" },
-      ),
-      plan: choiceField("Plan", [[user.plan, user.plan]], { value: user.plan, test: "account-plan" }),
-    };
+    const fields = accountFields(user);
     const admin = checkBox("Administrator: may do everything", { checked: user.is_admin });
-    void this._addPlans(fields.plan.input);
-    this._wanted = () => ({
-      ...Object.fromEntries(Object.entries(fields).map(([name, { input }]) => [name, input.value.trim()])),
-      email: fields.email.input.value.trim() || null,
-      is_admin: admin.input.checked,
-    });
+    void knownPlans(context).then((plans) => suggestions(fields.plan.input, plans));
+    const texts = Object.entries(fields).map(([name, { input }]) => ({ name, read: edited(input, user[name] ?? "") }));
+    this._wanted = () => {
+      const said = Object.fromEntries(texts.map(({ name, read }) => [name, read()]));
+      const email = said.email === (user.email ?? "") ? user.email : said.email || null;
+      return { ...said, email, is_admin: admin.input.checked };
+    };
+    const submit = async () => {
+      const { plan } = this._wanted();
+      if (!refused(fields.plan, plan === user.plan ? null : nameProblem(plan, "plan"))) {
+        await this._save();
+      }
+    };
     const rows = h(
       "div",
       { class: "form-row" },
@@ -90,17 +84,9 @@ class Account {
     const box = isAdmin(context.session) && admin.element;
     replace(
       this._place,
-      form({ verb: "Save", verbTest: "account-save" }, () => this._save(), rows, box),
+      form({ verb: "Save", verbTest: "account-save" }, submit, rows, box),
     );
     setShown(this._notice, false);
-  }
-
-  /** @param {HTMLSelectElement} select */
-  async _addPlans(select) {
-    const { api, signal } = this._subject.context;
-    const plans = await api.all("/plans", { signal }).catch(() => []);
-    const others = plans.filter((plan) => plan.id !== this._user.plan);
-    select.append(...others.map((plan) => h("option", { value: plan.id }, plan.id)));
   }
 
   async _save() {
@@ -186,6 +172,26 @@ class Account {
     this._subject.user = user;
     this._show();
   }
+}
+
+/** @param {any} user */
+function accountFields(user) {
+  const text = { spellcheck: "false", autocapitalize: "none" };
+  return {
+    username: textField("User name", { ...text, value: user.username }),
+    name: textField("Name", { value: user.name, test: "account-name" }),
+    email: textField("E-mail", { ...text, type: "email", value: user.email ?? "" }),
+    timezone: textField("Time zone", { ...text, value: user.timezone }),
+    status: choiceField(
+      "Status",
+      [
+        ["active", "Active"],
+        ["disabled", "Disabled"],
+      ],
+      { value: user.status, test: "account-status" },
+    ),
+    plan: textField("Plan", { ...text, value: user.plan, test: "account-plan" }),
+  };
 }
 
 /** What people see of a user. @param {any} user */

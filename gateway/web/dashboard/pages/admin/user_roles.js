@@ -1,14 +1,16 @@
 /** The roles of a user. */
 
 import { h, replace } from "../../dom.js";
+import { now } from "../../clock.js";
 import { moment } from "../../format.js";
+import { nameProblem } from "../../names.js";
 import { acting, button } from "../../components/button.js";
 import { openDialog } from "../../components/dialog.js";
-import { choiceField, form } from "../../components/field.js";
+import { form, refused, textField } from "../../components/field.js";
 import { card, emptyState, pill } from "../../components/layout.js";
 import { momentField } from "../../components/moment_field.js";
 import { table } from "../../components/table.js";
-import { knownNames } from "./known_names.js";
+import { knownNames, suggestions } from "./known_names.js";
 
 /** @typedef {import("./subject.js").Subject} Subject */
 /** @typedef {import("./subject.js").Grants["roles"][number]} Role */
@@ -27,7 +29,7 @@ export function rolesCard(subject) {
   subject.onGrants(draw);
   draw();
   const add =
-    subject.mayWrite && button("Give a role…", () => void roleDialog(subject), { icon: "plus", test: "give-role" });
+    subject.mayWrite && button("Give a role…", () => roleDialog(subject), { icon: "plus", test: "give-role" });
   return card("Roles", { actions: add, flush: true }, place);
 }
 
@@ -56,31 +58,31 @@ function untilWords({ expires_at: end }) {
   if (end === null) {
     return "for good";
   }
-  return Date.parse(end) <= Date.now() ? [moment(end), " ", pill("Over", "warn")] : moment(end);
+  return Date.parse(end) <= now() ? [moment(end), " ", pill("Over", "warn")] : moment(end);
 }
 
 /** @param {Subject} subject */
-async function roleDialog(subject) {
+function roleDialog(subject) {
   const { context } = subject;
-  const { roles } = await knownNames(context);
-  if (context.signal.aborted) {
-    return;
-  }
-  const choices = roles.map(
-    (one) => /** @type {[string, string]} */ ([one.id, one.name ? `${one.id} (${one.name})` : one.id]),
-  );
-  const role = choiceField("Role", choices, { test: "role-choice" });
+  const role = textField("Role", { spellcheck: "false", autocapitalize: "none", test: "role-choice" });
   const ends = momentField("Until", { hint: "Empty: for good" });
+  void knownNames(context).then(({ roles }) =>
+    suggestions(
+      role.input,
+      roles.map((one) => one.id),
+    ),
+  );
   const submit = async () => {
-    const name = role.input.value;
+    const name = role.input.value.trim();
+    if (refused(role, nameProblem(name, "role"))) {
+      return;
+    }
     const path = subject.path("roles", name);
     await subject.edit(`Give the role ${name}`, () => context.api.put(path, { expires_at: ends.moment() }));
     subject.tell(`The role ${name} was given.`);
     opened.close();
   };
-  const content =
-    roles.length === 0
-      ? h("p", null, "There are no roles that you may see.")
-      : form({ verb: "Give", verbTest: "role-give" }, submit, role.element, ends.element);
+  const content = form({ verb: "Give", verbTest: "role-give" }, submit, role.element, ends.element);
   const opened = openDialog("Give a role", { signal: context.signal }, content);
+  role.input.focus();
 }
