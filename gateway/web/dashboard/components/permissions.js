@@ -2,17 +2,15 @@
 
 import { h, KeyedList, setMark, setShown, setText } from "../dom.js";
 import { counted, figure } from "../format.js";
-import { button } from "./button.js";
 import { icon } from "./icon.js";
 import { card, emptyState } from "./layout.js";
+import { FIRST_SHOWN, PartedList } from "./parted.js";
 import { announce } from "./toast.js";
 
 /** @typedef {{name: string, held: "held" | "gained" | "lost"}} Permission */
 
 const REMEMBERED_MS = 6000;
 const MANY = 12;
-const MOST_SHOWN = 60;
-const FIRST_SHOWN = 48;
 const FILTER = { placeholder: "Filter permissions", "aria-label": "Filter permissions" };
 
 /**
@@ -39,28 +37,19 @@ export function permissionsCard(signal, whose = "You have") {
 /** The card and what is in it: a filter where there are many, and not all at once where there are very many. */
 function permissionParts() {
   const element = h("ul", { class: "permissions" });
-  const list = new KeyedList(element, (/** @type {Permission} */ permission) => permission.name, permissionView);
+  const key = (/** @type {Permission} */ permission) => permission.name;
+  const list = new PartedList(new KeyedList(element, key, permissionView));
   const none = emptyState("security", "No permissions", "A plan, a role or a grant gives permissions.");
   const count = h("span", { class: "pill" });
   const input = h("input", { type: "search", class: "input input-search", ...FILTER });
   const unknown = h("p", { class: "empty-text", role: "status" });
-  const more = button(" ", () => expand(), { small: true });
-  more.classList.add("permission-more");
-  let whole = false;
   /** @type {Permission[]} */
   let all = [];
   const draw = () => {
     const wanted = input.value.trim().toLowerCase();
     const found = wanted === "" ? all : all.filter(({ name }) => name.toLowerCase().includes(wanted));
-    const cut = !whole && wanted === "" && found.length > MOST_SHOWN;
-    list.show(cut ? found.filter(({ held }, index) => held !== "held" || index < FIRST_SHOWN) : found);
-    setText(more.lastElementChild ?? more, `Show all ${figure(all.length)}`);
-    setShown(more, cut);
+    list.show(found, () => found.filter(({ held }, index) => held !== "held" || index < FIRST_SHOWN));
     setText(unknown, found.length === 0 && all.length > 0 ? `None of them has “${input.value.trim()}” in it.` : "");
-  };
-  const expand = () => {
-    whole = true;
-    draw();
   };
   input.addEventListener("input", draw);
   const show = (/** @type {Permission[]} */ now) => {
@@ -72,7 +61,7 @@ function permissionParts() {
     setShown(input, now.length > MANY || input.value !== "");
     draw();
   };
-  return { element: card("Permissions", { count, actions: input }, none, element, unknown, more), show };
+  return { element: card("Permissions", { count, actions: input }, none, element, unknown, list.more), show };
 }
 
 /** What was held before, and what became of it lately. */

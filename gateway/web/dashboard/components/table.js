@@ -1,6 +1,7 @@
 /** Tables, which become lists of cards where there is little room. */
 
 import { h, KeyedList, setShown, setText } from "../dom.js";
+import { PartedList } from "./parted.js";
 
 /** @typedef {import("../dom.js").Child} Child */
 
@@ -65,7 +66,7 @@ export function tableRow(columns, row, test) {
 }
 
 /**
- * A list that can be narrowed by typing, with how many are shown.
+ * A list that can be narrowed by typing; `more` asks for all of very many.
  *
  * @template Item
  * @param {string} label
@@ -77,10 +78,11 @@ export function filtered(label, list, text) {
   let items = [];
   const input = h("input", { type: "search", class: "input input-search", placeholder: label, "aria-label": label });
   const none = h("p", { class: "empty-text", hidden: true });
+  const parted = new PartedList(list);
   const draw = () => {
     const wanted = input.value.trim().toLowerCase();
     const found = wanted === "" ? items : items.filter((item) => text(item).toLowerCase().includes(wanted));
-    list.show(found);
+    parted.show(found);
     setText(none, `Nothing here matches “${input.value.trim()}”.`);
     setShown(none, found.length === 0 && items.length > 0);
   };
@@ -88,6 +90,7 @@ export function filtered(label, list, text) {
   return {
     input,
     none,
+    more: parted.more,
     /** @param {readonly Item[]} now */
     show(now) {
       items = now;

@@ -11,7 +11,7 @@ const REDRAWN_MS = 5000;
 
 /** @param {import("../app.js").Context} context */
 export function mount(context) {
-  const { live, channel, signal } = context;
+  const { live, signal } = context;
   const identity = identityCard();
   const permissions = permissionsCard(signal);
   const none = "The plan has no quotas, and nobody has given you any.";
@@ -26,7 +26,7 @@ export function mount(context) {
       permissions.update(Object.keys(data.permissions));
     }
   }, signal);
-  eachWhileSeen(() => quotas.update(channel.document.quotas ?? {}), REDRAWN_MS, signal);
+  eachWhileSeen(quotas.redraw, REDRAWN_MS, signal);
   const tiles = h(
     "section",
     { class: "section", "aria-labelledby": "quotas-title" },

@@ -98,7 +98,7 @@ function pools({ channel, live, signal }, doc) {
     view.update(quotas);
   };
   live.document(draw, signal, doc);
-  eachWhileSeen(draw, 5000, signal);
+  eachWhileSeen(view.redraw, 5000, signal);
   draw();
   return h(
     "section",

@@ -45,6 +45,7 @@ export function permissionsSection(subject) {
     none,
     element,
     search.none,
+    search.more,
   );
 }
 
