@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from client_sdk.errors import ChannelError, end_error
+from client_sdk.errors import ChannelError, Disconnected, Unavailable, end_error
 from client_sdk.wire import Ended, Problem
 
 
@@ -146,6 +146,14 @@ class Backoff:
         """Seconds to wait because the provider has nothing but the token that was just refused, or nothing at all."""
         self.failures = max(self.failures + 1, self.REFUSED_TOKEN_FAILURES)
         return self._jitter(chance)
+
+    def after_no_token(self, cause: BaseException, chance: float) -> float:
+        """Seconds to wait because the provider failed. Where the network or the gateway was away no connection could be
+        made, and no token was refused."""
+        if isinstance(cause, Disconnected | Unavailable):
+            end = End(cause.code, cause.message, Reconnect.NOW, max(0.0, cause.retry_after_s or 0.0))
+            return self.after(end, 0.0, chance)
+        return self.after_refused_token(chance)
 
     def _jitter(self, chance: float) -> float:
         ceiling = min(self.cap_s, self.base_s * 2.0 ** min(self.failures, 32))

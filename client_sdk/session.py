@@ -211,7 +211,7 @@ class Session:
         error.__cause__ = cause
         self._effects.append(events.Trouble(error))
         if asking:
-            self._wait(self._backoff.after_refused_token(self._chance))
+            self._wait(self._backoff.after_no_token(cause, self._chance))
         else:
             self._credential.postpone(self._now)
 

@@ -14,7 +14,7 @@ import { Renewal } from "./credential.js";
 import { MalformedMessage, TokenUnavailable, requestError } from "./errors.js";
 import { Condition, Life } from "./life.js";
 import { PROBE_MS } from "./pulse.js";
-import { endOfClose, endOfMessage, malformed, silent, somebodyElse, wished } from "./reconnect.js";
+import { endOfClose, endOfMessage, malformed, silent, somebodyElse, unreached, wished } from "./reconnect.js";
 import { SUBPROTOCOL, decode } from "./wire.js";
 
 /** @import { Event, Received } from "./events.js" */
@@ -153,7 +153,8 @@ export class Machine extends Life {
     const error = new TokenUnavailable(`The token provider failed: ${described(cause)}`, { cause });
     this.effects.push({ type: "trouble", error });
     if (asking) {
-      this.wait(this.backoff.afterRefusedToken(this.chance), 0);
+      const leastMs = (unreached(cause)?.retryAfterS ?? 0) * 1000;
+      this.wait(this.backoff.afterNoToken(cause, this.chance), leastMs);
     } else {
       this.credential.postpone(this.now);
     }

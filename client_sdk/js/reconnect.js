@@ -1,6 +1,6 @@
 /** Why a connection ended, and how long to wait before the next one. */
 
-import { endError } from "./errors.js";
+import { Disconnected, Unavailable, endError } from "./errors.js";
 
 /** @typedef {import("./errors.js").ChannelError} ChannelError */
 /** @typedef {import("./messages.js").Ended} Ended */
@@ -140,6 +140,19 @@ export function somebodyElse() {
   return new End("principal_changed", "The token belongs to somebody else.", NEVER);
 }
 
+/**
+ * The provider could not get a token because the network or the gateway was away: no connection could be made, and no
+ * token was refused. Null for any other failure of it.
+ * @param {unknown} cause
+ * @returns {End | null}
+ */
+export function unreached(cause) {
+  if (cause instanceof Disconnected || cause instanceof Unavailable) {
+    return new End(cause.code, cause.message, NOW, Math.max(0, cause.retryAfterS ?? 0));
+  }
+  return null;
+}
+
 const LATER_FAILURES = 3;
 const REFUSED_TOKEN_FAILURES = 4;
 
@@ -193,6 +206,17 @@ export class Backoff {
   afterRefusedToken(chance) {
     this.failures = Math.max(this.failures + 1, REFUSED_TOKEN_FAILURES);
     return this.#jitter(chance);
+  }
+
+  /**
+   * How long to wait, in milliseconds, because the provider failed.
+   * @param {unknown} cause
+   * @param {number} chance a random number in [0, 1)
+   * @returns {number}
+   */
+  afterNoToken(cause, chance) {
+    const end = unreached(cause);
+    return end === null ? this.afterRefusedToken(chance) : this.after(end, 0, chance);
   }
 
   /** @param {number} chance */

@@ -74,6 +74,25 @@ def test_a_gateway_that_is_killed_and_restarted_is_found_again_and_nothing_is_lo
     visit.shows(QUOTA, 312)
 
 
+def test_after_a_short_restart_the_page_is_not_away_for_much_longer(
+    visit: Visit, person: Person, gateway: GatewayProcess, request: pytest.FixtureRequest
+) -> None:
+    """A ticket that nobody is there to give is no ticket that was refused: it is asked for again soon."""
+    visit.arrive(person)
+    visit.page.wait_for_timeout(5500)  # so long a session has to live to count as healthy
+    visit.page.evaluate("() => { Math.random = () => 0.999; }")
+    visit.watch.offline = True
+    gateway.kill()
+    visit.state("offline")
+    began = len(visit.watch.addresses)
+    visit.page.wait_for_timeout(2500)
+    asked = [one for one in visit.watch.addresses[began:] if one.endswith("/auth/ticket")]
+    gateway.start()
+    visit.live()
+    report(request, tickets_asked_for=len(asked))
+    assert 2 <= len(asked) <= 6
+
+
 def test_a_gateway_that_drains_is_found_again(
     visit: Visit, person: Person, gateway: GatewayProcess, seed: Seed
 ) -> None:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from client_sdk import events
-from client_sdk.errors import AuthFailed, TokenExpired, TokenUnavailable
+from client_sdk.errors import AuthFailed, ChannelError, Disconnected, TokenExpired, TokenUnavailable, Unavailable
 from client_sdk.freshness import FreshnessState
 from client_sdk.session import Condition
 from client_sdk.wire import ClientInfo, Problem
@@ -95,6 +97,28 @@ def test_a_provider_that_fails_is_asked_again_later() -> None:
     assert isinstance(error.__cause__, OSError)
     assert driver.session.deadline - driver.now > 3.9
     assert driver.until_deadline() == [events.AskToken()]
+
+
+@pytest.mark.parametrize(
+    ("cause", "least_s", "most_s"),
+    [
+        (Disconnected("The gateway does not answer."), 0.0, (0.5, 1.0, 2.0)),
+        (Unavailable("Later.", retry_after_s=3.0), 3.0, (3.5, 4.0, 5.0)),
+        (Unavailable("Now it can not."), 0.0, (0.5, 1.0, 2.0)),
+    ],
+)
+def test_a_provider_that_could_reach_nobody_is_asked_again_soon(
+    cause: ChannelError, least_s: float, most_s: tuple[float, ...]
+) -> None:
+    """It counts as a connection that could not be made, not as a token that was refused."""
+    driver = Driver(chance=0.999)
+    driver.feed(events.Start())
+    for most in most_s:
+        error = only(events.Trouble, driver.feed(events.TokenFailed(cause))).error
+        assert isinstance(error, TokenUnavailable)
+        assert error.__cause__ is cause
+        assert least_s < driver.session.deadline - driver.now <= most
+        assert driver.until_deadline() == [events.AskToken()]
 
 
 def test_a_provider_that_never_answers_is_asked_again() -> None:

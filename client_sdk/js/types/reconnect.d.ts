@@ -33,6 +33,13 @@ export function wished(): End;
  */
 export function somebodyElse(): End;
 /**
+ * The provider could not get a token because the network or the gateway was away: no connection could be made, and no
+ * token was refused. Null for any other failure of it.
+ * @param {unknown} cause
+ * @returns {End | null}
+ */
+export function unreached(cause: unknown): End | null;
+/**
  * What to do after an end.
  */
 export type Reconnect = string;
@@ -101,6 +108,13 @@ export class Backoff {
      * @returns {number}
      */
     afterRefusedToken(chance: number): number;
+    /**
+     * How long to wait, in milliseconds, because the provider failed.
+     * @param {unknown} cause
+     * @param {number} chance a random number in [0, 1)
+     * @returns {number}
+     */
+    afterNoToken(cause: unknown, chance: number): number;
     #private;
 }
 export type ChannelError = import("./errors.js").ChannelError;

@@ -5,7 +5,7 @@
  * needs one. Tabs tell each other by a `BroadcastChannel` when one of them signs in or out, or has renewed the session.
  */
 
-import { Channel } from "/sdk/gateway.js";
+import { Channel, Disconnected } from "/sdk/gateway.js";
 import { Api, ApiError, inWords, send } from "./api.js";
 import { Live } from "./live.js";
 import { Tabs } from "./other_tabs.js";
@@ -179,7 +179,7 @@ export class Session {
   /** @param {number} turn @returns {Promise<string>} */
   async _ticket(turn) {
     await this._worthIt();
-    const { ticket } = await this.api.post("/auth/ticket", {}, { timeoutMs: TICKET_TIMEOUT_MS });
+    const { ticket } = await this.api.post("/auth/ticket", {}, { timeoutMs: TICKET_TIMEOUT_MS }).catch(awayOrNot);
     this._known(turn);
     return ticket;
   }
@@ -311,6 +311,19 @@ export class Session {
       this._renewed(message.csrf);
     }
   }
+}
+
+/**
+ * Tells the channel a gateway that is away from one that gives no ticket.
+ *
+ * @param {unknown} error
+ * @returns {never}
+ */
+function awayOrNot(error) {
+  if (error instanceof ApiError && (error.status === 0 || error.status === 503)) {
+    throw new Disconnected(error.message, { retryAfterS: error.retryAfterS, cause: error });
+  }
+  throw error;
 }
 
 /** @param {number} ms @returns {Promise<void>} */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { AuthFailed, TokenUnavailable } from "../../../client_sdk/js/errors.js";
+import { AuthFailed, Disconnected, TokenUnavailable, Unavailable } from "../../../client_sdk/js/errors.js";
 import { ADA, Driver, HELLO, SELF, every, only, revisionOf, sent } from "./support/driver.mjs";
 
 const REV = revisionOf(ADA);
@@ -69,6 +69,25 @@ test("a provider that fails is asked again later", () => {
   assert.ok(driver.session.deadline - driver.now > 3_900);
   assert.deepEqual(driver.untilDeadline(), [ASKED]);
 });
+
+for (const [cause, leastMs, mostMs] of [
+  [new Disconnected("The gateway does not answer."), 0, [500, 1_000, 2_000]],
+  [new Unavailable("Later.", { retryAfterS: 3 }), 3_000, [3_500, 4_000, 5_000]],
+  [new Unavailable("Now it can not."), 0, [500, 1_000, 2_000]],
+]) {
+  test(`a provider that could reach nobody is asked again soon: ${cause.name}, ${leastMs} ms`, () => {
+    const driver = new Driver({ chance: 0.999 });
+    driver.feed({ type: "start" });
+    for (const most of mostMs) {
+      const { error } = only("trouble", driver.feed({ type: "tokenFailed", cause }));
+      assert.ok(error instanceof TokenUnavailable);
+      assert.equal(error.cause, cause);
+      const waitMs = driver.session.deadline - driver.now;
+      assert.ok(leastMs < waitMs && waitMs <= most, `${waitMs}`);
+      assert.deepEqual(driver.untilDeadline(), [ASKED]);
+    }
+  });
+}
 
 test("a provider that never answers is asked again", () => {
   const driver = new Driver();

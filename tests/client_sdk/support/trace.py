@@ -11,7 +11,7 @@ import msgspec
 
 from client_sdk import events, wire
 from client_sdk.document import apply, diff, revision
-from client_sdk.errors import ChannelError, MalformedMessage, QuotaExceeded
+from client_sdk.errors import ChannelError, Disconnected, MalformedMessage, QuotaExceeded
 from client_sdk.events import Watched
 from client_sdk.options import make_options
 from client_sdk.session import Condition, Session
@@ -103,7 +103,9 @@ class Life:
 
     def answer_for_the_provider(self) -> None:
         if self.random.random() < 0.15:
-            self.step({"type": "tokenFailed", "cause": "no network"}, events.TokenFailed(OSError("no network")))
+            away = self.random.random() < 0.5
+            cause = Disconnected("no network") if away else OSError("no network")
+            self.step({"type": "tokenFailed", "cause": "no network", "away": away}, events.TokenFailed(cause))
         else:
             token = self.random.choice(("t1", "t2", "t3"))
             self.step({"type": "tokenGiven", "token": token}, events.TokenGiven(token))

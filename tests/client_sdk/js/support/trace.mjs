@@ -8,6 +8,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 
+import { Disconnected } from "../../../../client_sdk/js/errors.js";
 import { makeOptions } from "../../../../client_sdk/js/options.js";
 import { Session } from "../../../../client_sdk/js/session.js";
 
@@ -25,7 +26,7 @@ class Life {
       this.now = afterMs === null ? Math.max(this.now, this.session.deadline) : this.now + afterMs;
     }
     if (event.type === "tokenFailed") {
-      happens.cause = new Error(event.cause);
+      happens.cause = event.away ? new Disconnected(event.cause) : new Error(event.cause);
     }
     if (event.type === "received") {
       happens.proof = this.prove(event.frame);
