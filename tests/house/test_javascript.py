@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.core.text import _ID, _NAME
+from gateway.web.operation import SEGMENT
 from tests.support.node import run_node, typescript
 
 TREE = Path(__file__).parents[2]
@@ -76,6 +78,15 @@ def test_the_dashboard_loads_nothing_from_elsewhere_and_writes_no_markup() -> No
         code = re.sub(r"/\*.*?\*/|^\s*//.*$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
         assert FROM_ELSEWHERE.search(code) is None, name(path)
         assert INJECTING.search(code) is None, name(path)
+
+
+def test_paths_are_made_of_parts_in_one_place_which_knows_what_the_gateway_takes() -> None:
+    """Of the names in the dashboard's requests; the router's are those of the page's own address."""
+    makers = [path.name for path in SOURCES if DASHBOARD in path.parents and "encodeURIComponent" in path.read_text()]
+    assert makers == ["api.js", "router.js"]
+    api, names = ((DASHBOARD / file).read_text(encoding="utf-8") for file in ("api.js", "names.js"))
+    assert f"/^{SEGMENT.pattern}$/" in api
+    assert {f"/^{pattern.pattern}$/" in names for pattern in (_NAME, _ID)} == {True}
 
 
 IMPORTED = re.compile(

@@ -4,7 +4,7 @@
  * For tests, `data-test` stands on:
  * - signing in: `sign-in` `sign-in-name` `sign-in-password` `sign-in-submit` `sign-in-reason`
  * - around the pages: `freshness` (with `data-state`), `theme`, `user-menu`, `sign-out`, `announcer`, `toast`
- * - everywhere: `problem` (what went wrong), `retry`, `reload`, `confirm`, `cancel`
+ * - everywhere: `problem` (what went wrong), `retry`, `reload`, `confirm`, `cancel`, `show-all`
  * - overview: `identity` `identity-name` `identity-plan`, `quota-NAME` (with `data-level`; in it `data-part="bar"` and
  *   `data-part="figure"`), `permission-NAME` (with `data-held`: `held`, `gained`, `lost`)
  * - security: `session-ID` `sign-out-everywhere`, `token-ID` `new-token` `new-token-form` `new-token-name`
