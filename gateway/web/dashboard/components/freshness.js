@@ -10,6 +10,8 @@ const WHY = /** @type {Record<string, string>} */ ({
   connecting: "Connecting to the gateway.",
   store: "The gateway can not read its database: what you see was true then.",
   replaced: "Too many tabs or programs are connected as you. This page connects again while it is looked at.",
+  silence: "Nothing was heard from the gateway for a while; it is being asked.",
+  unverified: "What came does not match its revision; it is asked for again.",
   document: "Something that is shown here is on its way, or can not be built.",
 });
 const LIVE = "Connected: everything here is true now.";
