@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.text import _ID, _NAME
+from gateway.store.audit import ACTIONS
 from gateway.web.operation import SEGMENT
 from tests.support.node import run_node, typescript
 
@@ -87,6 +88,13 @@ def test_paths_are_made_of_parts_in_one_place_which_knows_what_the_gateway_takes
     api, names = ((DASHBOARD / file).read_text(encoding="utf-8") for file in ("api.js", "names.js"))
     assert f"/^{SEGMENT.pattern}$/" in api
     assert {f"/^{pattern.pattern}$/" in names for pattern in (_NAME, _ID)} == {True}
+
+
+def test_the_dashboard_offers_every_action_of_the_audit_trail() -> None:
+    text = (DASHBOARD / "pages" / "admin" / "audit.js").read_text(encoding="utf-8")
+    listed = re.search(r"const ACTIONS = \[(.*?)\];", text, re.DOTALL)
+    assert listed is not None
+    assert re.findall(r'"([a-z._]+)"', listed[1]) == list(ACTIONS)
 
 
 IMPORTED = re.compile(

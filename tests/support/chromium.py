@@ -64,9 +64,9 @@ class _BlankPage(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def blank_pages() -> Iterator[int]:
-    """A server of empty pages; its port."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _BlankPage) as server:
+def served(pages: type[http.server.BaseHTTPRequestHandler]) -> Iterator[int]:
+    """A server of these pages; its port."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), pages) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
@@ -74,3 +74,10 @@ def blank_pages() -> Iterator[int]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def blank_pages() -> Iterator[int]:
+    """A server of empty pages; its port."""
+    with served(_BlankPage) as port:
+        yield port

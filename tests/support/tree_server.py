@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import http.server
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.support.chromium import served
 from tests.support.gateway_process import ROOT
 
 SERVED = ("/client_sdk/js/", "/tests/client_sdk/js/", "/tests/transcripts/")
@@ -42,11 +42,5 @@ class _Tree(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def served_tree() -> Iterator[str]:
     """The origin of a server whose ``/`` is an empty page with the content security policy of the dashboard."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Tree) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(_Tree) as port:
+        yield f"http://127.0.0.1:{port}"
