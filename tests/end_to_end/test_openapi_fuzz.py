@@ -52,6 +52,8 @@ PARTS: dict[str, list[str]] = {
     "quotas": ["voice_minutes", "sms_messages"],
     "leases": ["call", "a call"],
     "members": ["u_grace", "u_ada"],
+    "dashboard": ["app.js", "styles/tokens.css"],
+    "sdk": ["gateway.js"],
 }
 """By the part of a path that they stand behind: chance alone would never name them."""
 FIELDS: dict[str, list[Any]] = {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
+from pathlib import Path
 
 from tests.end_to_end.conftest import Connect, ConnectRaw, StartGateway
 from tests.support.foreign_writer import ForeignWriter
@@ -16,6 +18,8 @@ from tests.support.waiting import eventually
 
 # Who never reads is to be held for as long as the writing takes, on a slow machine too.
 SETTINGS = {"channel_send_buffer_bytes": 16384, "channel_send_timeout_s": 40}
+LISTEN = "0A"
+"""As the kernel writes the state of a listening socket."""
 SLOW = 4096
 """A receive buffer (bytes) that is full at once."""
 
@@ -100,7 +104,7 @@ async def test_a_socket_that_takes_nothing_is_ended_and_reading_on_says_why(
     bystander = await connect(other.token, at=own.process)
     late = await connect_raw(person.token, at=own.process, receive_buffer=SLOW)
     never = await connect_raw(person.token, at=own.process, receive_buffer=SLOW)
-    descriptors = _descriptors(own.process)
+    connections = _accepted(own.process)
     _grow(own.foreign, person, 20)
     await asyncio.to_thread(own.foreign.receive)
     await eventually(lambda: own.process.metric("gateway_sessions_ended_total", code="too_slow") == 2, timeout_s=5)
@@ -109,7 +113,7 @@ async def test_a_socket_that_takes_nothing_is_ended_and_reading_on_says_why(
     assert late.replica.ended["code"] == "too_slow"
     assert late.replica.close_code == 4002
     await eventually(never.was_cut, timeout_s=8)
-    await eventually(lambda: _descriptors(own.process) <= descriptors - 2)
+    await eventually(lambda: _accepted(own.process) <= connections - 2)
     await bystander.barrier()
 
 
@@ -128,5 +132,14 @@ async def test_a_reader_that_takes_a_little_now_and_then_is_not_too_slow(
     assert own.process.metric("gateway_sessions_ended_total", code="too_slow") == 0
 
 
-def _descriptors(gateway: GatewayProcess) -> int:
-    return len(os.listdir(f"/proc/{gateway.pid}/fd"))
+def _accepted(gateway: GatewayProcess) -> int:
+    """How many connections of clients the process holds; those that it has to its database come and go as they like."""
+    held = set()
+    for descriptor in Path(f"/proc/{gateway.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            held.add(os.readlink(descriptor))
+    _, *lines = Path("/proc/net/tcp").read_text().splitlines()
+    sockets = [(int(fields[1].partition(":")[2], 16), fields[3], fields[9]) for fields in map(str.split, lines)]
+    return sum(
+        port == gateway.port and state != LISTEN and f"socket:[{inode}]" in held for port, state, inode in sockets
+    )
