@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from client_sdk.version import VERSION
-from tests.support.node import find_node, run_node, typescript
+from tests.support.node import npm, run_node, typescript
 
 PACKAGE = Path(__file__).parents[2] / "client_sdk" / "js"
 DESCRIPTION = json.loads((PACKAGE / "package.json").read_text(encoding="utf-8"))
@@ -46,12 +46,8 @@ def test_it_says_what_it_is() -> None:
 
 
 def test_it_holds_what_is_needed_and_nothing_else() -> None:
-    npm = shutil.which("npm")
-    if npm is None:
-        find_node()
-        pytest.skip("npm is not installed")
     packed = subprocess.run(
-        [npm, "pack", "--dry-run", "--json", "--offline"], cwd=PACKAGE, capture_output=True, text=True, timeout=50
+        [npm(), "pack", "--dry-run", "--json", "--offline"], cwd=PACKAGE, capture_output=True, text=True, timeout=50
     )
     assert packed.returncode == 0, packed.stderr
     [listed] = json.loads(packed.stdout)

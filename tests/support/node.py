@@ -46,6 +46,11 @@ def run_node(*arguments: str | Path, timeout_s: float = 50.0, cwd: Path = ROOT) 
     return done
 
 
+def npm() -> str:
+    """The program that makes and installs packages of Node's."""
+    return shutil.which("npm") or _without("npm is not installed (on Debian: apt install npm)")
+
+
 def typescript() -> Path:
     """The TypeScript compiler, a program for Node."""
     return _tool("typescript/lib/tsc.js")

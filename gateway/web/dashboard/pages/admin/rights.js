@@ -46,14 +46,3 @@ export function mayReadRoles(session) {
 export function mayReadOrganizations(session) {
   return any(session, "orgs.read", "orgs.write");
 }
-
-/** The permissions that the gateway itself asks for: administrators alone hand them out. */
-export const OWN_PERMISSIONS = [
-  "orgs.read",
-  "orgs.write",
-  "plans.write",
-  "roles.write",
-  "tokens.introspect",
-  "users.read",
-  "users.write",
-];
