@@ -10,10 +10,11 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.support.chromium import running_chromium
-from tests.support.dashboard import PATIENCE_MS, Visit, visiting
+from tests.support.dashboard import PATIENCE_MS, Visit, somebody, visiting
 from tests.support.foreign_writer import ForeignWriter
+from tests.support.furnished import use
 from tests.support.gateway_process import GatewayProcess
-from tests.support.seed import Seed
+from tests.support.seed import Person, Seed
 
 expect.set_options(timeout=PATIENCE_MS)
 SETTINGS = {"auth_argon2_memory_kib": 7168, "auth_argon2_time": 1, "logging_level": "debug"}
@@ -44,6 +45,14 @@ def foreign(gateway: GatewayProcess) -> Iterator[ForeignWriter]:
 @pytest.fixture(scope="module")
 def seed(gateway: GatewayProcess, foreign: ForeignWriter) -> Seed:
     return Seed(foreign, gateway.secrets)
+
+
+@pytest.fixture
+def person(seed: Seed) -> Person:
+    """Somebody who has used 7 of 500 minutes; modules that need others have their own."""
+    one = somebody(seed, seed.plan(["can_use_voice"], {"voice_minutes": (500, "month")}))
+    use(seed, one.doc, "voice_minutes", "month", 7)
+    return one
 
 
 StartVisit = Callable[..., Visit]

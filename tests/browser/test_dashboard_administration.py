@@ -9,18 +9,11 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import StartVisit
 from tests.support.dashboard import Visit, somebody
-from tests.support.furnished import set_used, use
+from tests.support.furnished import set_used
 from tests.support.gateway_process import GatewayProcess
 from tests.support.seed import Person, Seed
 
 QUOTA = "voice_minutes"
-
-
-@pytest.fixture
-def person(seed: Seed) -> Person:
-    one = somebody(seed, seed.plan(["can_use_voice"], {QUOTA: (500, "month")}))
-    use(seed, one.doc, QUOTA, "month", 7)
-    return one
 
 
 @pytest.fixture

@@ -12,20 +12,13 @@ from playwright.sync_api import Page, WebSocketRoute, expect
 from tests.browser.conftest import StartVisit
 from tests.support.dashboard import Visit, somebody
 from tests.support.fault_rig import report
-from tests.support.furnished import set_used, use
+from tests.support.furnished import set_used
 from tests.support.gateway_process import GatewayProcess
 from tests.support.seed import Person, Seed, now_ms
 from tests.support.tcp_proxy import TcpProxy
 
 QUOTA = "voice_minutes"
 SETTINGS = {"channel_heartbeat_s": 1, "channel_pong_timeout_s": 1, "server_drain_s": 0.5}
-
-
-@pytest.fixture
-def person(seed: Seed) -> Person:
-    one = somebody(seed, seed.plan(["can_use_voice"], {QUOTA: (500, "month")}))
-    use(seed, one.doc, QUOTA, "month", 7)
-    return one
 
 
 @pytest.fixture

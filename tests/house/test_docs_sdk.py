@@ -35,6 +35,7 @@ from client_sdk.http import Authentication, Readiness
 from client_sdk.options import Options
 from client_sdk.testing import RunningGateway
 from gateway.cli.demo import demo_statements
+from tests.support.finished import finished
 from tests.support.markdown import Block, Markdown
 from tests.support.signed_in import cheap_hash
 
@@ -169,13 +170,6 @@ def start(block: Block, directory: Path, gateway: RunningGateway, **environment:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def finished(process: subprocess.Popen[str]) -> list[str]:
-    """What a program printed, when it ended well."""
-    printed, complaints = process.communicate(timeout=30)
-    assert (process.returncode, complaints) == (0, "")
-    return printed.splitlines()
 
 
 def run(section: str, directory: Path, gateway: RunningGateway, **environment: str) -> list[str]:

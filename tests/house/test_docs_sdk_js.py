@@ -12,6 +12,7 @@ import pytest
 
 from client_sdk.testing import RunningGateway
 from gateway.cli.demo import demo_statements
+from tests.support.finished import finished
 from tests.support.markdown import Block, Markdown
 from tests.support.node import find_node, run_node
 
@@ -179,13 +180,6 @@ def start(section: str, directory: Path, gateway: RunningGateway) -> subprocess.
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def finished(process: subprocess.Popen[str]) -> list[str]:
-    """What a program printed, when it ended well."""
-    printed, complaints = process.communicate(timeout=30)
-    assert (process.returncode, complaints) == (0, "")
-    return printed.splitlines()
 
 
 def test_every_program_has_a_test() -> None:
