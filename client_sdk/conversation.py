@@ -90,10 +90,10 @@ class Conversation:
             waiter.nudge_at = self.now + FIRST_NUDGE_S
         self.spending.begin(self.now)
 
-    def lose(self, error: ChannelError) -> None:
+    def lose(self, error: ChannelError, known_at: float | None = None) -> None:
         """The connection is gone: requests fail, except that what is not wanted any more will not be asked for."""
         self.live = False
-        self.replica.disconnect()
+        self.replica.disconnect(known_at)
         self.spending.lose()
         for pending in self.requests.clear():
             if pending.own:

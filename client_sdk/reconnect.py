@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from client_sdk.errors import ChannelError, end_error
+from client_sdk.errors import ChannelError, Disconnected, end_error
 from client_sdk.wire import Ended, Problem
 
 
@@ -34,6 +34,11 @@ class End(NamedTuple):
             final=self.reconnect is Reconnect.NEVER,
             retry_after_s=self.retry_after_s or None,
         )
+
+    def lost(self) -> Disconnected:
+        """The error of a request that was under way."""
+        error = self.error()
+        return error if isinstance(error, Disconnected) else Disconnected(self.message, code=self.code)
 
 
 # The table of ends: what a close code says when the message before it was lost (protocol §5; RFC 6455 §7.4.1 and the

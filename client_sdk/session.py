@@ -122,6 +122,11 @@ class Session:
         offline = None if self.condition is Condition.LIVE else self._last_end or "connecting"
         return self._meter.read(offline, exact=self._talk.replica.exact(), now=now)
 
+    def known_at(self, now: float) -> float | None:
+        """When documents that are held exactly were last known to be true: now, while the gateway vouches for them."""
+        vouched_for = self.condition is Condition.LIVE and not self._meter.store_is_stale
+        return now if vouched_for else self._meter.known_at
+
     @property
     def deadline(self) -> float:
         """When a `Tick` is due, in seconds of the clock that `handle` is given; infinite when none is."""
@@ -220,10 +225,10 @@ class Session:
         self._credential.token = token
         self.condition = Condition.CONNECTING
         self._until = self._now + self.options.connect_timeout_s
-        if self.options.credential == "header":
-            self._effects.append(events.Connect(token, self._talk.entries(QUERY_BYTES)))
-        else:
+        if self.options.credential == "message":
             self._effects.append(events.Connect(None, ()))
+        else:
+            self._effects.append(events.Connect(token, self._talk.entries(QUERY_BYTES)))
 
     def _opened(self, subprotocol: str | None) -> None:
         if self.condition is not Condition.CONNECTING:
@@ -276,7 +281,7 @@ class Session:
             case wire.Ended():
                 self._leave(end_of_message(message), NORMAL_CLOSURE)
             case wire.Expiring(expires_at=expires_at):
-                if self._credential.expiring(self._now):
+                if self.options.credential != "signature" and self._credential.expiring(self._now):
                     self._effects.append(events.AskToken())
             case wire.Status():
                 self._receive_status(message)
@@ -322,7 +327,7 @@ class Session:
         if status.doc is None:
             self._meter.store(is_stale=is_stale)
         else:
-            self._talk.replica.mark_stale(status.doc, is_stale=is_stale)
+            self._talk.replica.mark_stale(status.doc, is_stale=is_stale, known_at=self._now - max(0.0, status.age_s))
         if is_stale:
             self._meter.stale(status.age_s, self._now)
 
@@ -372,7 +377,7 @@ class Session:
         if end.reconnect is Reconnect.NEVER:
             self._stop(error)
             return
-        self._talk.lose(error if isinstance(error, Disconnected) else Disconnected(end.message, code=end.code))
+        self._talk.lose(end.lost(), self._meter.known_at)
         self._effects.append(events.Trouble(error))
         self._credential.settle()
         if end.reconnect is Reconnect.NEW_CREDENTIAL:
