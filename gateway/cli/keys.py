@@ -13,7 +13,7 @@ from gateway.core.clock import rfc3339
 from gateway.core.sealing import Sealer
 from gateway.errors import ConfigError
 from gateway.store.database import Database
-from gateway.store.keys import SigningKeyRow, list_keys
+from gateway.store.keys import SigningKeyRow, anything_sealed, list_keys
 
 _LONGEST_LEAD_S = 2_592_000
 
@@ -79,7 +79,7 @@ async def rotate(db: Database, lead_s: int | None, discard: bool) -> None:
     if discard and lead_s is not None:
         raise click.UsageError("--discard lets the new key sign at once: there is no --lead")
     config = invocation().config
-    sealer = load_sealer(config, make=discard or not await list_keys(db))
+    sealer = load_sealer(config, make=discard or not await anything_sealed(db))
     keyring = Keyring(sealer, config.auth.access_ttl_s)
     lead_ms = LEAD_MS if lead_s is None else lead_s * 1000
     changing = audited(db, "keys.rotate", "keys", after={"discard": discard, "lead_ms": 0 if discard else lead_ms})
