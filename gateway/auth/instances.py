@@ -161,7 +161,7 @@ class Instances:
     async def _signing(self, signature: Signature) -> SigningInstance:
         """Who signed it. The same work is done for a key that nobody has."""
         found = await find_signing(self._database, signature.keyid)
-        kid, sealed = (signature.keyid, found.secret) if found is not None else self._nobody
+        kid, sealed = (signature.keyid, found.secret) if found is not None else self._nobody[:2]
         secret = open_secret(self._sealer, kid, sealed)
         if secret is None:
             # Whose fault it is has to be seen by whoever runs this gateway, not by whoever asks.

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+MAX_NETWORKS = 64
+"""In one list."""
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -40,3 +43,16 @@ def parse_address(text: str) -> Address | None:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+def check_networks(value: list[str] | None) -> list[str]:
+    """`value`, when each is a network in CIDR whose host bits are zero, or an address. Raises ValueError with one
+    sentence, which never repeats the input."""
+    if value is None or len(value) > MAX_NETWORKS:
+        raise ValueError(f"networks must be a list of at most {MAX_NETWORKS}")
+    for text in value:
+        try:
+            ip_network(text)
+        except ValueError:
+            raise ValueError("a network must be one such as 10.0.0.0/8, host bits zero, or an address") from None
+    return value

@@ -49,10 +49,11 @@ class InstanceKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SealedKey(NamedTuple):
-    """A new key: its secret is sealed."""
+    """A key whose secret is sealed; `expires_at` in milliseconds since 1970 UTC, None: no end."""
 
     id: str
     secret: bytes
+    expires_at: int | None = None
 
     def __repr__(self) -> str:
         """Without the secret, sealed as it is: it stands in tracebacks and logs."""
@@ -251,7 +252,8 @@ def reseal_key(key: SealedKey, sealed: bytes) -> Statement:
 
 def _insert_key(instance_id: str, key: SealedKey) -> Statement:
     return Statement(
-        "INSERT INTO instance_keys (id, instance_id, secret) VALUES (?, ?, ?)", (key.id, instance_id, key.secret)
+        "INSERT INTO instance_keys (id, instance_id, secret, expires_at) VALUES (?, ?, ?, ?)",
+        (key.id, instance_id, key.secret, key.expires_at),
     )
 
 

@@ -18,6 +18,7 @@ from gateway.web.credentials import Credentials
 from gateway.web.grants import UserGrants
 from gateway.web.health import Health
 from gateway.web.identity import Identity
+from gateway.web.instances import InstanceRoutes
 from gateway.web.login import Login
 from gateway.web.members import Members
 from gateway.web.oauth import OAuth
@@ -89,6 +90,7 @@ def operations(node: Node, accounts: Accounts, config: Config, callers: Callers,
         Roles(node.database, turns),
         Organizations(node.database, turns),
         Members(node.database, turns),
+        InstanceRoutes(node.database, accounts.instances, turns),
         AuditTrail(node.database),
         Administration(accounts.revoker, wall),
         OAuth(node.database, accounts.access_tokens, accounts.revoker, auth, wall),

@@ -20,8 +20,8 @@ class Deployment:
         self.key = Key(made.kid, made.secret)
         site.call(add_instance, site.node.database, Instance(id="i_shop", name="Shop", **columns), made.sealed)
 
-    def ask(self, method: str, path: str, *, body: bytes = b"", headers: Json = {}, **how: Any) -> Any:
-        sent = sign(self.key, method, URL + path, body, headers, **how)
+    def ask(self, method: str, path: str, *, body: bytes = b"", headers: Json | None = None, **how: Any) -> Any:
+        sent = sign(self.key, method, URL + path, body, headers or {}, **how)
         return self.site.client.request(method, path, content=body, headers=sent)
 
 
