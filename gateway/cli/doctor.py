@@ -30,8 +30,8 @@ def doctor(context: click.Context) -> int:
 
     Checks the configuration, the database (damage, triggers, rows that no document can be built from, balances that
     the ledger and the open leases do not add up to), whether the master key opens the signing keys and those of
-    instances, and the clock; of a
-    libSQL server also its writes, its stream of changes and the replica. Exit code 1 when something is wrong.
+    instances, and the clock; of a libSQL server also its writes, its stream of changes and the replica. Exit code 1
+    when something is wrong.
     """
     config = invocation().config
     findings = [*_configuration(config), *on_database(_database, migrated=False)()]

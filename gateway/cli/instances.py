@@ -77,13 +77,13 @@ async def add(db: Database, name: str, networks: list[str], requests_per_minute:
 
 
 @instance.command("list")
-@click.option("--after", type=ID, default="", help="Only those whose id comes after this one.")
+@click.option("--after", type=ID, help="Only those whose id comes after this one.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="At most this many.")
 @json_option
 @on_database
-async def list_command(db: Database, after: str, limit: int) -> None:
+async def list_command(db: Database, after: str | None, limit: int) -> None:
     """List instances in the order of their ids."""
-    found = await instances.list_instances(db, after=after, limit=limit)
+    found = await instances.list_instances(db, after=after or "", limit=limit)
     show_table(found, ["id", "name", "status", "networks", "requests_per_minute"])
 
 
@@ -94,7 +94,8 @@ async def list_command(db: Database, after: str, limit: int) -> None:
 async def show(db: Database, instance_id: str) -> None:
     """Show an instance with its keys, never their secrets."""
     found = await instances.find_instance(db, instance_id)
-    show_record(found, keys=[_shown(key) for key in await instances.list_instance_keys(db, instance_id)])
+    keys = [_shown(key) for key in await instances.list_instance_keys(db, instance_id)]
+    show_record(found, keys=[{name: value for name, value in key.items() if value is not None} for key in keys])
 
 
 @instance.command("change")
