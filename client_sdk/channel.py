@@ -40,7 +40,8 @@ class Channel:
 
     `server` is an ``http(s)`` or ``ws(s)`` URL, or a `ServerConfig`; None reads config.toml. `token` is a string, or a
     function (coroutine functions too) that is asked before every connection and when the token is about to end; None
-    reads the environment. With the `InstanceKeys` of an application's server each handshake is signed instead. The other keyword arguments are the fields of `Options`.
+    reads the environment. With the `InstanceKeys` of an application's server each handshake is signed instead. The
+    other keyword arguments are the fields of `Options`.
 
     Entering waits until every watched document is there, at most `open_timeout_s` seconds (None: for ever), and raises
     `AuthFailed`, `Disconnected`, or whatever else ends a channel for good. From then on the channel reconnects by

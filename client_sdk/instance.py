@@ -16,7 +16,6 @@ import httpx2
 import msgspec
 
 from client_sdk.config import ConfigError, ServerConfig, http_url
-from client_sdk.connection import parse_retry_after
 from client_sdk.errors import AuthFailed, ChannelError, Disconnected, RateLimited, Unavailable
 from client_sdk.http import failures_named, parse_answer, raise_for_status
 from client_sdk.instance_key import InstanceKeys, KeySource
@@ -39,7 +38,7 @@ class Validation(msgspec.Struct, frozen=True):
     active: bool
     session: str | None = None
     expires_at: str | None = None
-    document: Mapping[str, Any] = {}  # noqa: RUF012 - msgspec makes a new one each time
+    document: Mapping[str, Any] = {}
     rev: str | None = None
     seq: int = 0
     scopes: tuple[str, ...] | None = None
@@ -50,7 +49,7 @@ class InstanceClient:
 
     async with InstanceClient("https://gateway.example.org", keys) as gateway: await gateway.validate(token)
 
-    `keys` are those of the instance: `InstanceKeys`, or what makes them. `ssl` may be a context, such as `pinned` gives.
+    `keys` are those of the instance: `InstanceKeys`, or what makes them. `ssl` may be a context, as `pinned` gives.
     Requests that may be made twice are made up to `attempts` times within `timeout_s` seconds, each time signed anew,
     when the gateway is away or asks to wait. A key that is not taken gives way to the next one.
 

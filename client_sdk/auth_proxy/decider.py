@@ -1,0 +1,353 @@
+"""Decides about tokens: the judge with all that it needs around it. No ASGI here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import ssl
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from client_sdk.auth_proxy.counters import Counters
+from client_sdk.auth_proxy.decision import Decision
+from client_sdk.auth_proxy.fetcher import USER, Away, Fetcher, milliseconds
+from client_sdk.auth_proxy.judge import KEYS, NO_TOKEN, REVOCATIONS, Judge, Rules, Want
+from client_sdk.auth_proxy.keeper import Keeper
+from client_sdk.auth_proxy.link import Link
+from client_sdk.auth_proxy.sockets import Socket, Sockets
+from client_sdk.auth_proxy.storage import Storage
+from client_sdk.config import ServerConfig
+from client_sdk.errors import NotFound
+from client_sdk.events import Change
+from client_sdk.freshness import Freshness, FreshnessState
+from client_sdk.instance import InstanceClient
+from client_sdk.instance_key import InstanceKeys, KeySource
+from client_sdk.replica import Held
+
+TICK_S = 1.0
+SWEEP_S = 30.0
+STAMP_S = 15.0
+"""How often the storage is told that the list of revocations is up to date."""
+AGAIN_S = 30.0
+"""How long after the gateway sent this instance away to try once more."""
+FAR_MS = 253_402_300_799_000
+CHUNK = 500
+
+
+class _Nowhere:
+    """The world before there is a channel."""
+
+    live = False
+
+    def known_at(self, now: float) -> float | None:
+        return None
+
+    def held(self, doc: str) -> Held | None:
+        return None
+
+
+class Decider:
+    """Whose a token is, and whether it is good: `decide`. Use it as an async context manager, or `start` and `stop`.
+
+    A request waits at most `fetch_s` seconds for the gateway. A user is forgotten after `idle_s` without a request.
+    `wall` gives seconds since 1970 UTC, `clock` is monotonic.
+    """
+
+    def __init__(
+        self,
+        server: str | ServerConfig | None,
+        keys: InstanceKeys | KeySource,
+        rules: Rules,
+        *,
+        storage: Storage | None = None,
+        fetch_s: float = 2.0,
+        idle_s: float = 900.0,
+        ssl: ssl.SSLContext | None = None,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+        link_options: dict[str, Any] | None = None,
+    ) -> None:
+        self.keys = keys if isinstance(keys, InstanceKeys) else InstanceKeys(keys, wall=wall)
+        self.rules = rules
+        self.counters = Counters()
+        self.sockets = Sockets()
+        self.client = InstanceClient(server, self.keys, timeout_s=fetch_s, attempts=2, ssl=ssl, wall=wall)
+        self.judge = Judge(_Nowhere(), rules)
+        self.link: Link | None = None
+        self._fetcher = Fetcher(
+            self.judge,
+            self.client,
+            self.counters,
+            fetch_s=fetch_s,
+            wall_ms=self._wall_ms,
+            clock=clock,
+            chance=chance,
+        )
+        self._server, self._ssl, self._link_options = server, ssl, link_options or {}
+        self._idle_s = idle_s
+        self._wall, self._clock = wall, clock
+        self._storage = storage
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._swept_at = self._stamped_at = self._ended_at = clock()
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Connect, and go on without waiting for the gateway; a second time does nothing."""
+        if self.link is not None:
+            return
+        self._connect()
+        if self._storage is not None:
+            self._fetcher.keeper = keeper = Keeper(
+                self._storage, self.rules, self.counters, self._wall_ms, self._clock, self._store_everything
+            )
+            keeper.start()
+            self.judge.revoke(await keeper.read_revoked())
+            for doc, fact in (await keeper.read_facts([REVOCATIONS, KEYS])).items():
+                self.judge.remember(doc, fact)
+        self._spawn(self._tend_always())
+
+    async def stop(self) -> None:
+        """Close every connection."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._fetcher.close()
+        if self.link is not None:
+            await self.link.close()
+        if self._keeper is not None:
+            await self._keeper.close()
+        await self.client.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @property
+    def _keeper(self) -> Keeper | None:
+        return self._fetcher.keeper
+
+    def _wall_ms(self) -> int:
+        return int(self._wall() * 1000)
+
+    def _connect(self) -> None:
+        # The clock of the channel is that of the judge, so that their times can be compared.
+        self.link = link = Link(self._server, self.keys, ssl=self._ssl, **self._link_options)
+        self.judge.world = self._fetcher.link = link
+        link.on_change(self._changed)
+        link.on_freshness(self._freshness_changed)
+        link.start()
+
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def sizes(self) -> dict[str, float]:
+        """How much is held, and whether the channel is live."""
+        return {
+            "users": self.judge.users,
+            "tokens": self.judge.tokens,
+            "sockets": len(self.sockets),
+            "live": float(self.link is not None and self.link.live),
+        }
+
+    # --- decisions ---
+
+    async def decide(self, token: str | None) -> Decision:
+        """What is known of a token; what is not is fetched."""
+        outcome = NO_TOKEN if token is None else self.judge.decide(token, self._clock(), self._wall_ms())
+        decision = await self._fetcher.fetch(str(token)) if isinstance(outcome, Want) else outcome
+        if token is not None and (self.judge.wishes or self.judge.due or self.judge.evicted):
+            self._tend(token)
+        self.counters.add("decisions", decision.reason or decision.source or "")
+        return decision
+
+    def _tend(self, token: str) -> None:
+        """What a decision leaves to be done afterwards."""
+        judge, link = self.judge, self.link
+        wishes, judge.wishes = judge.wishes, []
+        evicted, judge.evicted = judge.evicted, []
+        due, judge.due = judge.due, []
+        for mark in due:
+            self._spawn(self._ask_again(token, mark))
+        if evicted:
+            self.counters.add("evicted", amount=len(evicted))
+        if link is None or not link.live:
+            for user in wishes:
+                judge.unwatched(user)
+            return
+        for user in wishes:
+            if link.held(USER + user) is None:
+                link.want(USER + user).add_done_callback(partial(self._wished, user))
+        link.unwant(USER + user for user in evicted)
+
+    async def _ask_again(self, token: str, mark: bytes) -> None:
+        with contextlib.suppress(Away):
+            await self._fetcher.validate(token, mark)
+
+    def _wished(self, user: str, done: asyncio.Future[None]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self.judge.unwatched(user)
+            if not done.cancelled() and isinstance(done.exception(), NotFound):
+                self.judge.lose_user(user, self._clock())
+                self._recheck(self.sockets.of_user(user))
+
+    # --- sockets ---
+
+    def open_socket(self, token: str, decision: Decision, on_end: Callable[[Decision], None]) -> Socket:
+        """A socket was let in by this decision: `on_end` is called as soon as it would not be any more."""
+        user = str(decision.document.get("identity", {}).get("id", ""))
+        socket = Socket(token, user, decision.session or "", on_end)
+        self.sockets.add(socket)
+        self.judge.hold(user, self._clock())
+        if decision.expires_at is not None:
+            self._end_at(socket, decision.expires_at)
+        self._recheck([socket])  # what came since the decision
+        return socket
+
+    def close_socket(self, socket: Socket) -> None:
+        """The socket is gone."""
+        socket.ended = True
+        if socket.timer is not None:
+            socket.timer.cancel()
+        self.sockets.remove(socket)
+        self.judge.release(socket.user)
+
+    def _end_at(self, socket: Socket, expires_at: int) -> None:
+        # Looked at again each hour, for clocks are set.
+        wait_s = min(3600.0, max(0.0, (expires_at - self._wall_ms()) / 1000))
+
+        def look() -> None:
+            if self._wall_ms() < expires_at:
+                self._end_at(socket, expires_at)
+            else:
+                self._recheck([socket])
+
+        socket.timer = asyncio.get_running_loop().call_later(wait_s, look)
+
+    def _recheck(self, sockets: Iterable[Socket]) -> None:
+        for socket in sockets:
+            outcome = self.judge.decide(socket.token, self._clock(), self._wall_ms(), impatient=True)
+            if isinstance(outcome, Want):
+                self._spawn(self._ask_about(socket))
+            elif not outcome.allowed:
+                self._end(socket, outcome)
+
+    async def _ask_about(self, socket: Socket) -> None:
+        decision = await self.decide(socket.token)
+        if not decision.allowed:
+            self._end(socket, decision)
+
+    def _end(self, socket: Socket, decision: Decision) -> None:
+        if not socket.ended:
+            self.counters.add("sockets_closed", decision.reason or "")
+            socket.end(decision)
+
+    # --- what happens ---
+
+    def _changed(self, change: Change) -> None:
+        link, keeper, now = self.link, self._keeper, self._clock()
+        if link is None or link.ended:  # what is held is dropped then; that is no news of any document
+            if change.doc == REVOCATIONS:
+                self.judge.revoke(change.before)
+        elif change.doc == REVOCATIONS:
+            added = change.data.keys() - change.before.keys()
+            self._recheck(self.sockets.of_sessions(added))
+            if keeper is not None:
+                keeper.keep_revoked({id: milliseconds(change.data[id]) or FAR_MS for id in added})
+                keeper.keep_fact(REVOCATIONS, {}, now)
+        elif change.kind != "gone":
+            if keeper is not None:
+                keeper.keep_fact(change.doc, change.data, now)
+            if change.doc.startswith(USER):
+                self.judge.find_user(change.doc.removeprefix(USER))
+                self._recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
+        elif change.doc.startswith(USER) and change.doc not in link.dropping:
+            # Deleted, most likely. What was known is no answer any more; the gateway says what is.
+            self.judge.doubt(change.doc.removeprefix(USER))
+            if keeper is not None:
+                keeper.keep_gone(change.doc)
+            self._recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
+
+    def _freshness_changed(self, freshness: Freshness) -> None:
+        self.counters.add("links", freshness.state)
+        if freshness.state is FreshnessState.OFFLINE:
+            self._ended_at = self._clock()
+            if self.link is not None and self.link.ended:
+                self.judge.distrust()
+            else:
+                self._store_everything()
+        else:
+            self._fetcher.gateway_is_back()
+
+    def _store_everything(self) -> None:
+        """All that is held, as it is known now: what another worker needs when the gateway is away."""
+        link, keeper, now = self.link, self._keeper, self._clock()
+        if link is None or keeper is None:
+            return
+        for doc, data in link.documents.items():
+            held = link.held(doc)
+            known_at = None if held is None else link.known_at(now) if held.exact else held.known_at
+            if known_at is not None:
+                keeper.keep_fact(doc, {} if doc == REVOCATIONS else data, known_at)
+            if doc == REVOCATIONS:
+                keeper.keep_revoked({id: milliseconds(end) or FAR_MS for id, end in data.items()})
+
+    # --- time ---
+
+    async def _tend_always(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            now, link = self._clock(), self.link
+            if link is None:
+                continue
+            if link.ended and now - self._ended_at >= AGAIN_S:
+                self.counters.add("links", "again")
+                await link.close()
+                self._ended_at = now
+                self._connect()
+            await self._tend_storage(link, now)
+            if link.known_at(now) != now:
+                await self._tend_sockets()
+            if now - self._swept_at >= SWEEP_S:
+                self._sweep(link, now)
+
+    async def _tend_storage(self, link: Link, now: float) -> None:
+        revocations = link.held(REVOCATIONS)
+        if revocations is not None and revocations.exact and link.known_at(now) == now:
+            self.judge.caught_up()
+            if self._keeper is not None and now - self._stamped_at >= STAMP_S:
+                self._stamped_at = now
+                self._keeper.keep_fact(REVOCATIONS, {}, now)
+        elif self._keeper is not None:
+            revoked = await self._keeper.read_revoked()
+            self.judge.revoke(revoked)
+            self._recheck(self.sockets.of_sessions(revoked))
+
+    async def _tend_sockets(self) -> None:
+        """While the gateway vouches for nothing, what is known gets old."""
+        sockets = self.sockets.all()
+        for start in range(0, len(sockets), CHUNK):
+            self._recheck(socket for socket in sockets[start : start + CHUNK] if not socket.ended)
+            await asyncio.sleep(0)
+
+    def _sweep(self, link: Link, now: float) -> None:
+        self._swept_at = now
+        self.judge.forget_idle(now - self._idle_s)
+        with contextlib.suppress(RuntimeError):
+            stray = [doc for doc in link.documents if doc.startswith(USER)]
+            link.unwant(doc for doc in stray if not self.judge.knows(doc.removeprefix(USER)))
+        self._tend("")

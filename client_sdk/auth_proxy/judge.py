@@ -1,0 +1,394 @@
+"""What is decided about a token from what is known, without input or output: no clock, no network, no storage.
+
+Known are the documents that the instance's channel holds (`World`), facts of an earlier time (from storage, or from an
+answer of the gateway), the tokens that were verified, and those that the gateway called void a moment ago. Where that
+does not do, `Judge.decide` says what has to be fetched (`Want`); whoever fetches it tells, and asks again.
+
+    yes      the token was verified, has not ended and is not revoked, its user is active, and all of that was true at
+             most `max_stale_s` ago
+    no, 401  the token ended, is revoked, is none, or the gateway said so: never because the gateway is away
+    Want     everything else; when it can not be fetched, 503
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import msgspec
+from joserfc.jwk import OKPKey
+
+from client_sdk.auth_proxy.access_token import BadToken, is_access_token, is_api_token, key_id, read_keys, verify
+from client_sdk.auth_proxy.decision import Decision, Reason, Source
+from client_sdk.replica import Held
+
+INFINITE = float("inf")
+NOTHING: Mapping[str, Any] = {}
+FRESH_S = 1.0
+"""Nobody waits for a newer answer than this."""
+REVOCATIONS, KEYS = "revocations", "keys"
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class World(Protocol):
+    """What the channel holds, as it is at this moment."""
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a session."""
+
+    def known_at(self, now: float) -> float | None:
+        """Until when what is held exactly was known to be true: `now` while the gateway vouches for it."""
+
+    def held(self, doc: str) -> Held | None:
+        """A document that is watched."""
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """How to decide, and how much to remember. Times in seconds."""
+
+    issuer: str = "http://127.0.0.1:8787"
+    audience: str = "gateway"
+    max_stale_s: float = 300.0
+    negative_s: float = 5.0
+    recheck_s: float = 300.0
+    max_users: int = 9_000
+    max_tokens: int = 20_000
+    max_negatives: int = 10_000
+
+
+class Need(enum.Enum):
+    """What has to be fetched."""
+
+    VALIDATE = enum.auto()
+    WATCH = enum.auto()
+
+
+class Want(NamedTuple):
+    """What has to be fetched: the gateway's word on a token (`mark` is its hash), or the document of `user`."""
+
+    need: Need
+    mark: bytes
+    user: str | None
+
+
+class Fact(NamedTuple):
+    """A document as it was at a time of the monotonic clock."""
+
+    data: Mapping[str, Any]
+    known_at: float
+
+
+class Passport(msgspec.Struct):
+    """A verified token: whose, by which credential, until when. `kid` is the key that signed an access token.
+
+    `good_at` is when the gateway itself last said that it is good, `recheck_at` when to ask it again.
+    """
+
+    user: str
+    doc: str
+    session: str
+    expires_at: int | None
+    kid: str | None = None
+    scopes: frozenset[str] | None = None
+    good_at: float = -INFINITE
+    recheck_at: float = INFINITE
+
+
+class _Known(msgspec.Struct):
+    """A user of whom something is known or about to be. `sockets` are open and keep it from being forgotten."""
+
+    used_at: float
+    fact: Fact | None = None
+    wished: bool = False
+    sockets: int = 0
+
+
+EXPIRED, REVOKED, INVALID = Decision(Reason.EXPIRED), Decision(Reason.REVOKED), Decision(Reason.INVALID)
+NO_TOKEN, UNAVAILABLE = Decision(Reason.NO_TOKEN), Decision(Reason.UNAVAILABLE)
+
+
+class Judge:
+    """Decides. Times are `now`, seconds of a monotonic clock, and `wall`, milliseconds since 1970 UTC.
+
+    `wishes` are users whose document should be watched, `due` tokens to ask about again, `evicted` users that were
+    forgotten: whoever drives it takes them from there.
+    """
+
+    def __init__(self, world: World, rules: Rules) -> None:
+        self.world = world
+        self.rules = rules
+        self.wishes: list[str] = []
+        self.due: list[bytes] = []
+        self.evicted: list[str] = []
+        self._passports: OrderedDict[bytes, Passport] = OrderedDict()
+        self._negatives: OrderedDict[bytes, float] = OrderedDict()
+        self._users: OrderedDict[str, _Known] = OrderedDict()
+        self._gone: OrderedDict[str, float] = OrderedDict()
+        self._facts: dict[str, Fact] = {}
+        self._revoked: Mapping[str, Any] = NOTHING
+        self._keys: dict[str, OKPKey] = {}
+        self._keys_read: Mapping[str, Any] = NOTHING
+
+    @property
+    def users(self) -> int:
+        """How many are remembered."""
+        return len(self._users)
+
+    @property
+    def tokens(self) -> int:
+        """How many are remembered."""
+        return len(self._passports)
+
+    # --- decisions ---
+
+    def decide(self, token: str, now: float, wall: int, *, impatient: bool = False) -> Decision | Want:
+        """What is known of a token, or what has to be known. `impatient`: what is on its way took too long, so what is
+        held has to do, if it may.
+        """
+        mark = sha256(token.encode("utf-8", "surrogatepass")).digest()
+        passport = self._passports.get(mark)
+        if passport is None:
+            met = self._meet(token, mark, now, wall)
+            if not isinstance(met, Passport):
+                return met
+            passport = met
+        return self._judge(mark, passport, now, wall, impatient=impatient)
+
+    def _meet(self, token: str, mark: bytes, now: float, wall: int) -> Passport | Decision | Want:
+        """A token that was not verified, or too long ago to be remembered."""
+        until = self._negatives.get(mark)
+        if until is not None and until > now:
+            return INVALID
+        if is_api_token(token):
+            return Want(Need.VALIDATE, mark, None)
+        if not is_access_token(token):
+            return INVALID
+        try:
+            kid = key_id(token)
+            keys = self._read_keys()
+            if kid not in keys:
+                exact = self._age(KEYS, now) == 0
+                return INVALID if exact else Want(Need.VALIDATE, mark, None)
+            rules = self.rules
+            claims = verify(token, kid, keys[kid], issuer=rules.issuer, audience=rules.audience, now_ms=wall)
+        except BadToken as bad:
+            return EXPIRED if bad.expired else INVALID
+        passport = Passport(claims.user, f"user:{claims.user}", claims.session, claims.expires_at, kid)
+        _put(self._passports, mark, passport, self.rules.max_tokens)
+        return passport
+
+    def _judge(self, mark: bytes, passport: Passport, now: float, wall: int, *, impatient: bool) -> Decision | Want:
+        expires_at = passport.expires_at
+        if expires_at is not None and expires_at <= wall:
+            return EXPIRED
+        world = self.world
+        revocations, held = world.held(REVOCATIONS), world.held(passport.doc)
+        if self._is_revoked(passport, revocations, now):
+            return REVOKED
+        if self._is_withdrawn(passport, now):
+            del self._passports[mark]
+            return Want(Need.VALIDATE, mark, None)
+        self._passports.move_to_end(mark)
+        if now >= passport.recheck_at and world.live:
+            passport.recheck_at = now + self.rules.recheck_s
+            self.due.append(mark)
+        known = self._touch(passport.user, now)
+        if passport.user in self._gone and not (held is not None and held.rev is not None):
+            asked_lately = now - self._gone[passport.user] <= self.rules.negative_s
+            return REVOKED if asked_lately or not world.live else Want(Need.WATCH, mark, passport.user)
+        data, age = self._document(held, known.fact, now)
+        if held is None and not known.wished:
+            known.wished = True
+            self.wishes.append(passport.user)
+        if data is None:
+            return Want(Need.WATCH if world.live else Need.VALIDATE, mark, passport.user)
+        if _status(data) != "active":
+            return REVOKED
+        age = max(age, self._token_age(passport, revocations, now))
+        kept_true = world.live and _exact(held, revocations)
+        if age > FRESH_S and world.live and not kept_true and not impatient:
+            return Want(Need.WATCH, mark, passport.user)  # the truth is on its way
+        if age > self.rules.max_stale_s:
+            return Want(Need.VALIDATE, mark, passport.user)
+        source = Source.LIVE if kept_true and age == 0 else Source.CACHE if world.live else Source.OFFLINE
+        return Decision(None, data, source, age, passport.session, expires_at, passport.scopes)
+
+    def _is_withdrawn(self, passport: Passport, now: float) -> bool:
+        """Whether the key that signed it is in force no more; unless the gateway just said that the token is good."""
+        if passport.kid is None or now - passport.good_at <= self.rules.negative_s:
+            return False
+        return passport.kid not in self._read_keys()
+
+    def _is_revoked(self, passport: Passport, revocations: Held | None, now: float) -> bool:
+        """The channel's word counts alone while the gateway vouches for it; else whatever is known beside it."""
+        if revocations is not None:
+            if passport.session in revocations.data:
+                return True
+            if revocations.exact and self.world.known_at(now) == now:
+                return False
+        return passport.session in self._revoked
+
+    def _document(self, held: Held | None, fact: Fact | None, now: float) -> tuple[Mapping[str, Any] | None, float]:
+        """The newest that is known of a user, and its age."""
+        if held is not None and held.rev is not None:
+            age = self._age_of(held, now)
+            # A copy of an unknown time is used for one thing: that the user was disabled is not forgotten.
+            if fact is None or age <= now - fact.known_at or (age == INFINITE and _status(held.data) != "active"):
+                return held.data, age
+        return (None, INFINITE) if fact is None else (fact.data, max(0.0, now - fact.known_at))
+
+    def _token_age(self, passport: Passport, revocations: Held | None, now: float) -> float:
+        """How long ago it was known that the token is not revoked, and its key in force."""
+        age = self._age(REVOCATIONS, now, revocations)
+        if passport.kid is not None:
+            age = max(age, self._age(KEYS, now))
+        return min(age, now - passport.good_at) if age > 0 else 0.0
+
+    def _age(self, doc: str, now: float, held: Held | None = None) -> float:
+        held = held or self.world.held(doc)
+        age = INFINITE if held is None or held.rev is None else self._age_of(held, now)
+        fact = self._facts.get(doc)
+        return age if fact is None else max(0.0, min(age, now - fact.known_at))
+
+    def _age_of(self, held: Held, now: float) -> float:
+        known_at = self.world.known_at(now) if held.exact else held.known_at
+        return INFINITE if known_at is None else max(0.0, now - known_at)
+
+    def _read_keys(self) -> Mapping[str, OKPKey]:
+        held = self.world.held(KEYS)
+        if held is not None and held.rev is not None:
+            data = held.data
+        else:
+            fact = self._facts.get(KEYS)
+            data = NOTHING if fact is None else fact.data
+        if data is not self._keys_read:
+            self._keys, self._keys_read = read_keys(data), data
+        return self._keys
+
+    # --- users ---
+
+    def _touch(self, user: str, now: float) -> _Known:
+        known = self._users.get(user)
+        if known is None:
+            known = self._users[user] = _Known(now)
+            if len(self._users) > self.rules.max_users:
+                self._evict(next((old for old, kept in self._users.items() if not kept.sockets), user))
+            return known
+        known.used_at = now
+        self._users.move_to_end(user)
+        return known
+
+    def _evict(self, user: str) -> None:
+        del self._users[user]
+        self.evicted.append(user)
+
+    def forget_idle(self, before: float) -> None:
+        """Forget users whom nobody asked about since `before`, and who have no socket open."""
+        for user, known in list(self._users.items()):
+            if known.used_at >= before:
+                break
+            if not known.sockets:
+                self._evict(user)
+
+    def hold(self, user: str, now: float) -> None:
+        """A socket of this user opened: remember the user until it closes."""
+        self._touch(user, now).sockets += 1
+
+    def release(self, user: str) -> None:
+        """A socket of this user closed."""
+        if (known := self._users.get(user)) is not None and known.sockets:
+            known.sockets -= 1
+
+    def unwatched(self, user: str) -> None:
+        """The document could not be watched; the next request may wish for it again."""
+        if (known := self._users.get(user)) is not None:
+            known.wished = False
+
+    # --- what is told ---
+
+    def learn(self, mark: bytes, passport: Passport, fact: Fact) -> None:
+        """The gateway said that a token is good, and what its user is; both as of the moment at which it was asked."""
+        self._negatives.pop(mark, None)
+        if self._gone.get(passport.user, -INFINITE) < fact.known_at:
+            self._gone.pop(passport.user, None)
+        _put(self._passports, mark, passport, self.rules.max_tokens)
+        self.remember_user(passport.user, fact, fact.known_at)
+
+    def refuse(self, mark: bytes, now: float) -> None:
+        """The gateway said that a token stands for nothing."""
+        self._passports.pop(mark, None)
+        _put(self._negatives, mark, now + self.rules.negative_s, self.rules.max_negatives)
+
+    def lose_user(self, user: str, now: float) -> None:
+        """There is no such user any more."""
+        self.doubt(user)
+        _put(self._gone, user, now, self.rules.max_negatives)
+
+    def doubt(self, user: str) -> None:
+        """What was known of a user is no answer any more."""
+        if (known := self._users.get(user)) is not None:
+            known.fact, known.wished = None, False
+
+    def knows(self, user: str) -> bool:
+        """Whether this user is remembered."""
+        return user in self._users
+
+    def find_user(self, user: str) -> None:
+        """The channel holds this user's document."""
+        self._gone.pop(user, None)
+
+    def remember_passport(self, mark: bytes, passport: Passport) -> None:
+        """A token that somebody verified earlier."""
+        if mark not in self._passports:
+            _put(self._passports, mark, passport, self.rules.max_tokens)
+
+    def remember_user(self, user: str, fact: Fact, now: float) -> None:
+        """A user as they were known earlier; what is known of a later moment stays."""
+        known = self._touch(user, now)
+        if fact.known_at > self._gone.get(user, -INFINITE) and (
+            known.fact is None or known.fact.known_at <= fact.known_at
+        ):
+            known.fact = fact
+
+    def remember(self, doc: str, fact: Fact) -> None:
+        """``keys`` or ``revocations`` as they were known earlier."""
+        earlier = self._facts.get(doc)
+        if earlier is None or earlier.known_at <= fact.known_at:
+            self._facts[doc] = fact
+
+    def revoke(self, ids: Iterable[str]) -> None:
+        """These are known to be revoked, until the channel's own list is exact and vouched for."""
+        self._revoked = {**self._revoked, **dict.fromkeys(ids)}
+
+    def caught_up(self) -> None:
+        """The channel's list is exact and vouched for: what was known beside it is of an earlier time."""
+        self._revoked = NOTHING
+
+    def distrust(self) -> None:
+        """The gateway takes this instance for none of its own any more: nothing that it said may be used."""
+        for known in self._users.values():
+            known.fact, known.wished = None, False
+        self._passports.clear()
+        self._facts.clear()
+
+
+def _exact(*documents: Held | None) -> bool:
+    return all(held is not None and held.exact for held in documents)
+
+
+def _status(document: Mapping[str, Any]) -> Any:
+    identity = document.get("identity")
+    return identity.get("status") if isinstance(identity, dict) else None
+
+
+def _put(held: OrderedDict[K, V], key: K, value: V, most: int) -> None:
+    held[key] = value
+    held.move_to_end(key)
+    if len(held) > most:
+        held.popitem(last=False)

@@ -1,0 +1,186 @@
+"""The ASGI middleware: who sends a request is known before the application sees it."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from http.cookies import CookieError, SimpleCookie
+from types import TracebackType
+from typing import Any, Self
+
+from client_sdk.auth_proxy.answers import (
+    GuardedSocket,
+    Receive,
+    Scope,
+    Send,
+    answer_http,
+    close_code,
+    refusal,
+    refuse_socket,
+)
+from client_sdk.auth_proxy.counters import Counters, PrometheusCollector
+from client_sdk.auth_proxy.decider import Decider
+from client_sdk.auth_proxy.decision import Decision, User
+from client_sdk.auth_proxy.judge import Rules
+from client_sdk.auth_proxy.modes import Comparison, Difference, Mode, OwnCheck, own_decision
+from client_sdk.auth_proxy.storage import Storage
+from client_sdk.config import ConfigError, ServerConfig
+from client_sdk.instance_key import InstanceKeys, InstanceSettings, KeySource
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Token = Callable[[Scope], str | None]
+FORGED = b"x-user-"
+"""Header fields of requests that begin so come from nobody but a client that wants to be somebody else."""
+
+
+def token_of(scope: Scope, cookie: str | None = None) -> str | None:
+    """The bearer token of the Authorization field, else the value of a cookie; an empty text for a field that is no
+    bearer token, or is there twice.
+    """
+    fields = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
+    if fields:
+        kind, _, token = fields[0].decode("latin-1").strip(" \t").partition(" ")
+        return token.strip(" ") if len(fields) == 1 and kind.lower() == "bearer" else ""
+    if cookie is None:
+        return None
+    crumbs = "; ".join(value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"cookie")
+    try:
+        found = SimpleCookie(crumbs).get(cookie)
+    except CookieError:
+        return None
+    return None if found is None or not found.value else found.value
+
+
+class AuthProxy:
+    """Lets requests through to `app` whose sender the gateway vouches for; see docs/auth-proxy.md.
+
+    app = AuthProxy(app, "https://gateway.example.org", InstanceKeys(keys_of_file("gateway.toml")))
+
+    `gateway` is an address, or the whole `InstanceSettings`, with the keys. The application finds ``scope["user"]``, a
+    `User`. Paths that `public` names (exactly, or all below one that ends with ``/``) are let through also without a
+    token; there ``scope["user"]`` may be None. The token comes from the Authorization field, else from the `cookie` of
+    that name, or from wherever `token` finds it in a scope.
+
+    `mode`: ``remote`` asks the gateway; ``local`` the application's `own_check` alone; ``both`` answers with the own
+    check, asks the gateway beside it, and tells `on_difference` of every `Difference`.
+
+    It starts and ends with the application's lifespan, or with ``async with``. `rules` are the fields of `Rules`.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        gateway: str | ServerConfig | InstanceSettings | None,
+        keys: InstanceKeys | KeySource | None = None,
+        *,
+        mode: Mode = "remote",
+        own_check: OwnCheck | None = None,
+        on_difference: Callable[[Difference], object] | None = None,
+        public: Iterable[str] = (),
+        cookie: str | None = None,
+        token: Token | None = None,
+        storage: Storage | None = None,
+        fetch_s: float = 2.0,
+        idle_s: float = 900.0,
+        ssl: ssl.SSLContext | None = None,
+        decider: Decider | None = None,
+        **rules: Any,
+    ) -> None:
+        if mode != "remote" and own_check is None:
+            raise ConfigError(f"own_check: mode {mode} needs the application's own check")
+        if isinstance(gateway, InstanceSettings):
+            keys, gateway = keys or gateway.keys, gateway.url
+        if keys is None:
+            raise ConfigError("keys: an AuthProxy needs the keys of its instance")
+        self._app = app
+        self._mode = mode
+        self._own_check = own_check
+        self._public = frozenset(public)
+        self._token = token or (lambda scope: token_of(scope, cookie))
+        self.decider = decider or Decider(
+            gateway, keys, Rules(**rules), storage=storage, fetch_s=fetch_s, idle_s=idle_s, ssl=ssl
+        )
+        self._comparison = Comparison(self.decider, self.decider.counters, on_difference)
+
+    # --- life ---
+
+    async def __aenter__(self) -> Self:
+        if self._mode != "local":
+            await self.decider.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._comparison.close()
+        await self.decider.stop()
+
+    @property
+    def counters(self) -> Counters:
+        """What was done, counted."""
+        return self.decider.counters
+
+    def collector(self) -> PrometheusCollector:
+        """For ``prometheus_client.REGISTRY.register``."""
+        return PrometheusCollector(self.counters, self.decider.sizes)
+
+    # --- requests ---
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            async with self:
+                await self._app(scope, receive, send)
+            return
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        if self._mode != "local":
+            await self.decider.start()
+        scope = {**scope, "headers": [field for field in scope["headers"] if not _is_forged(field[0])]}
+        token = self._token(scope)
+        decision = await self._decide(token, scope)
+        if not decision.allowed and not self._is_public(scope["path"]):
+            await _refuse(scope, send, decision)
+            return
+        scope["user"] = User(decision) if decision.allowed else None
+        if scope["type"] == "websocket" and decision.allowed and self._mode == "remote" and token is not None:
+            await self._guard(scope, receive, send, token, decision)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _decide(self, token: str | None, scope: Scope) -> Decision:
+        if self._mode == "remote" or self._own_check is None:
+            return await self.decider.decide(token)
+        own = own_decision(await self._own_check(token, scope), token=token)
+        if self._mode == "both":
+            self._comparison.begin(own, token, scope["path"])
+        return own
+
+    def _is_public(self, path: str) -> bool:
+        if path in self._public:
+            return True
+        return any(path.startswith(prefix) for prefix in self._public if prefix.endswith("/"))
+
+    async def _guard(self, scope: Scope, receive: Receive, send: Send, token: str, decision: Decision) -> None:
+        """Run the application on a socket that is closed as soon as its token is not good any more."""
+        guarded = GuardedSocket(receive, send)
+        socket = self.decider.open_socket(
+            token, decision, lambda ended: guarded.end(close_code(ended), str(ended.reason))
+        )
+        try:
+            await self._app(scope, guarded.receive, guarded.send)
+        finally:
+            self.decider.close_socket(socket)
+            await guarded.finish()
+
+
+async def _refuse(scope: Scope, send: Send, decision: Decision) -> None:
+    if scope["type"] == "http":
+        await answer_http(send, refusal(decision))
+    else:
+        await refuse_socket(scope, send, refusal(decision), close_code(decision))
+
+
+def _is_forged(name: bytes) -> bool:
+    # Servers behind gateways of the old kind take a line for a hyphen.
+    return name.lower().replace(b"_", b"-").startswith(FORGED)

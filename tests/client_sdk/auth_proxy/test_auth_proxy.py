@@ -1,0 +1,216 @@
+"""Requests through an `AuthProxy`, against a scripted gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from client_sdk.auth_proxy import AuthProxy
+from tests.client_sdk.support.asgi import Socket, request
+from tests.client_sdk.support.scripted_gateway import ScriptedGateway, proxy_to
+from tests.client_sdk.support.tokens import access_token, api_token
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[ScriptedGateway]:
+    async with ScriptedGateway() as listening:
+        yield listening
+
+
+@pytest.fixture
+async def proxy(gateway: ScriptedGateway) -> AsyncIterator[AuthProxy]:
+    async with proxy_to(gateway) as started:
+        yield started
+
+
+def soon(seconds: float = 600.0) -> int:
+    return int(time.time() + seconds)
+
+
+async def live(proxy: AuthProxy) -> None:
+    await eventually(lambda: proxy.decider.link is not None and proxy.decider.link.live)
+
+
+async def test_an_access_token_is_verified_here_and_its_user_is_watched(
+    gateway: ScriptedGateway, proxy: AuthProxy
+) -> None:
+    token = access_token("u_ada", "s_1", soon())
+    first, second = await request(proxy, token), await request(proxy, token)
+    assert first.status == second.status == 200
+    assert first.json["permissions"] == ["can_use_voice"]
+    assert (second.json["user"], second.json["source"], second.json["age_s"]) == ("u_ada", "live", 0)
+    assert gateway.asked == []
+    assert gateway.watched() == ["user:u_ada"]
+
+
+async def test_an_api_token_is_asked_about_once(gateway: ScriptedGateway, proxy: AuthProxy) -> None:
+    token = gateway.issue("u_ada", "t_1")
+    answers = [await request(proxy, token) for _ in range(20)]
+    assert {answer.status for answer in answers} == {200}
+    assert gateway.asked == [token]
+    await eventually(lambda: gateway.watched() == ["user:u_ada"])
+    await eventually(lambda: proxy.decider.link is not None and proxy.decider.link._is_exact("user:u_ada"))
+    assert (await request(proxy, token)).json["source"] == "live"
+
+
+async def test_many_at_once_ask_once(gateway: ScriptedGateway, proxy: AuthProxy) -> None:
+    gateway.hold = asyncio.Event()
+    token = gateway.issue("u_ada", "t_1")
+    asking = [asyncio.ensure_future(request(proxy, token)) for _ in range(50)]
+    await eventually(lambda: gateway.asked)
+    gateway.hold.set()
+    assert {answer.status for answer in await asyncio.gather(*asking)} == {200}
+    assert gateway.asked == [token]
+    assert proxy.counters["joined", "validate"] == 49
+
+
+async def test_what_is_no_token_is_refused_without_a_question(gateway: ScriptedGateway, proxy: AuthProxy) -> None:
+    await live(proxy)
+    ended = access_token("u_ada", "s_1", soon(-5))
+    for token in ("", "x", "gw_mistyped", api_token()[:-1] + "!", ended, access_token("u_ada", "s", soon(), aud="x")):
+        answer = await request(proxy, token)
+        assert (answer.status, answer.headers["www-authenticate"]) == (401, 'Bearer error="invalid_token"')
+        assert answer.json["code"] == "auth_failed"
+    answer = await request(proxy)
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert gateway.asked == []
+
+
+async def test_what_the_gateway_calls_void_is_not_asked_about_again_for_a_while(
+    gateway: ScriptedGateway, proxy: AuthProxy
+) -> None:
+    token = api_token()
+    assert [(await request(proxy, token)).status for _ in range(5)] == [401] * 5
+    assert gateway.asked == [token]
+
+
+async def test_a_user_who_is_not_there_is_refused(gateway: ScriptedGateway, proxy: AuthProxy) -> None:
+    token = access_token("u_nobody", "s_1", soon())
+    assert [(await request(proxy, token)).status for _ in range(3)] == [401] * 3
+    assert gateway.watched() == ["user:u_nobody"]
+
+
+@pytest.mark.parametrize("end", ["revoke", "disable", "delete"])
+async def test_an_end_at_the_gateway_is_one_here_and_closes_sockets(
+    gateway: ScriptedGateway, proxy: AuthProxy, end: str
+) -> None:
+    token, other = access_token("u_ada", "s_1", soon()), access_token("u_bob", "s_2", soon())
+    socket, stays = Socket(proxy, token), Socket(proxy, other)
+    assert (await socket.hear(), await stays.hear()) == ("u_ada", "u_bob")
+    socket.say("hello")
+    assert await socket.hear() == "hello"
+    if end == "revoke":
+        await gateway.revoke("s_1")
+    elif end == "disable":
+        await gateway.set_status("u_ada", "disabled")
+    else:
+        await gateway.delete("u_ada")
+    assert await socket.closed() == 4500
+    assert (await request(proxy, token)).status == 401
+    assert (await request(proxy, other)).status == 200
+    stays.say("still here")
+    assert await stays.hear() == "still here"
+    await stays.leave()
+    assert gateway.asked == []
+    assert proxy.counters["sockets_closed", "revoked"] == 1
+    assert len(proxy.decider.sockets) == 0
+
+
+async def test_a_socket_ends_with_its_token(gateway: ScriptedGateway, proxy: AuthProxy) -> None:
+    socket = Socket(proxy, access_token("u_ada", "s_1", soon(2)))
+    assert await socket.hear() == "u_ada"
+    assert await socket.closed() == 4100
+
+
+async def test_a_socket_is_refused_before_it_is_one(proxy: AuthProxy) -> None:
+    assert await Socket(proxy, "gw_nonsense").closed() == 4102
+    refused = Socket(proxy, None, extensions={"websocket.http.response": {}})
+    start = await refused.message()
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
+
+
+async def test_a_permission_that_is_taken_away_is_gone_at_once(gateway: ScriptedGateway, proxy: AuthProxy) -> None:
+    token = access_token("u_ada", "s_1", soon())
+    assert (await request(proxy, token)).json["permissions"] == ["can_use_voice"]
+    await gateway.change("user:u_ada", {"permissions": {"can_use_voice": None}}, "permissions")
+    link = proxy.decider.link
+    assert link is not None
+    await eventually(lambda: link.documents["user:u_ada"]["permissions"] == {})
+    assert (await request(proxy, token)).json["permissions"] == []
+    assert gateway.asked == []
+
+
+async def test_a_narrowed_token_leaves_what_it_names(gateway: ScriptedGateway, proxy: AuthProxy) -> None:
+    token = gateway.issue("u_ada", "t_1")
+    gateway.scopes[token] = ["quotas.spend"]
+    assert (await request(proxy, token)).json["permissions"] == []
+
+
+async def test_no_header_names_a_user_but_this_one(proxy: AuthProxy) -> None:
+    token = access_token("u_ada", "s_1", soon())
+    answer = await request(
+        proxy, token, X__User__Id="u_root", x_user_id="u_root", X__USER__IS__ADMIN="1", X__Userland="kept"
+    )
+    assert answer.json["headers"] == ["authorization", "x-userland"]
+
+
+async def test_a_public_path_lets_everybody_through(gateway: ScriptedGateway) -> None:
+    async with proxy_to(gateway, public=["/health", "/open/"]) as proxy:
+        token = access_token("u_ada", "s_1", soon())
+        assert (await request(proxy, path="/health")).json["user"] is None
+        assert (await request(proxy, "nonsense", path="/open/door")).json["user"] is None
+        assert (await request(proxy, token, path="/open/door")).json["user"] == "u_ada"
+        assert [(await request(proxy, path=path)).status for path in ("/healthy", "/open", "/opening")] == [401] * 3
+
+
+async def test_a_token_in_a_cookie(gateway: ScriptedGateway) -> None:
+    async with proxy_to(gateway, cookie="session") as proxy:
+        token = access_token("u_ada", "s_1", soon())
+        assert (await request(proxy, Cookie=f"a=b; session={token}")).json["user"] == "u_ada"
+        assert (await request(proxy, Cookie="a=b")).status == 401
+        assert (await request(proxy, "nonsense", Cookie=f"session={token}")).status == 401
+
+
+async def test_it_begins_and_ends_with_the_lifespan(gateway: ScriptedGateway) -> None:
+    proxy = proxy_to(gateway)
+    incoming: asyncio.Queue[Any] = asyncio.Queue()
+    outgoing: asyncio.Queue[Any] = asyncio.Queue()
+    running = asyncio.ensure_future(proxy({"type": "lifespan"}, incoming.get, outgoing.put))
+    incoming.put_nowait({"type": "lifespan.startup"})
+    assert (await outgoing.get())["type"] == "lifespan.startup.complete"
+    await live(proxy)
+    incoming.put_nowait({"type": "lifespan.shutdown"})
+    await running
+    assert proxy.decider.link is not None
+    assert proxy.decider.link.ended
+
+
+async def test_users_whom_nobody_asks_about_are_forgotten(gateway: ScriptedGateway) -> None:
+    gateway.documents |= {f"user:u_{n}": {"identity": {"id": f"u_{n}", "status": "active"}} for n in range(20)}
+    async with proxy_to(gateway, max_users=5) as proxy:
+        for number in range(20):
+            assert (await request(proxy, access_token(f"u_{number}", "s", soon()))).status == 200
+        assert proxy.decider.judge.users == 5
+        link = proxy.decider.link
+        assert link is not None
+        await eventually(lambda: len(link.documents) == 2 + 5)
+        assert proxy.counters.total("evicted") == 15
+        assert (await request(proxy, access_token("u_0", "s", soon()))).json["source"] == "live"
+
+
+async def test_a_thousand_users_at_once_are_watched_in_few_messages(gateway: ScriptedGateway) -> None:
+    gateway.documents |= {f"user:u_{n}": {"identity": {"id": f"u_{n}", "status": "active"}} for n in range(1000)}
+    async with proxy_to(gateway, fetch_s=10.0) as proxy:
+        await live(proxy)
+        tokens = [access_token(f"u_{n}", "s", soon()) for n in range(1000)]
+        answers = await asyncio.gather(*(request(proxy, token) for token in tokens))
+        assert {answer.status for answer in answers} == {200}
+        assert len(set(gateway.watched())) == 1000
+        [peer] = gateway.peers
+        assert sum(message["op"] == "watch" for message in peer.received) < 20
+        assert max(len(str(message["docs"])) for message in peer.received if message["op"] == "watch") < 16_384
