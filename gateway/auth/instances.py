@@ -35,7 +35,7 @@ NONCE_LIFE_MS = AGE_MS + SKEW_MS + 60_000
 RETRY_AFTER_S = 1.0
 FULL_RETRY_AFTER_S = 10.0
 TOLD_PER_MINUTE = 6
-"""How often the log is told that an instance's key is used from a foreign address."""
+"""How often the log is told that an instance's key is used from a foreign address, or can not be opened."""
 _KID_BYTES = 10
 _NOT_VALID = "The signature is not valid."
 
@@ -163,7 +163,7 @@ class Instances:
         found = await find_signing(self._database, signature.keyid)
         kid, sealed = (signature.keyid, found.secret) if found is not None else self._nobody[:2]
         secret = open_secret(self._sealer, kid, sealed)
-        if secret is None:
+        if secret is None and self._told.charge(f"key {kid}", TOLD_PER_MINUTE, self._mono()).retry_after_s is None:
             # Whose fault it is has to be seen by whoever runs this gateway, not by whoever asks.
             log.warning("an instance's key can not be opened with this master key", extra={"kid": kid})
         if not signature.made_by(secret or bytes(SECRET_BYTES)) or found is None or secret is None:
