@@ -87,6 +87,11 @@ class Replica:
         """The document if it is watched."""
         return self._held.get(doc)
 
+    @property
+    def copies(self) -> Mapping[str, Held]:
+        """Every document that is watched, as it is at any moment: for readers in the same thread."""
+        return self._held
+
     def documents(self) -> dict[str, Mapping[str, Any]]:
         """Every document that is held."""
         return {doc: held.data for doc, held in self._held.copy().items() if held.rev is not None}

@@ -7,7 +7,7 @@ import contextlib
 import random
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -15,8 +15,9 @@ from typing import Any, Self
 from client_sdk.auth_proxy.counters import Counters
 from client_sdk.auth_proxy.decision import Decision
 from client_sdk.auth_proxy.fetcher import USER, Away, Fetcher, milliseconds
-from client_sdk.auth_proxy.judge import KEYS, NO_TOKEN, REVOCATIONS, Judge, Rules, Want
+from client_sdk.auth_proxy.judge import Judge
 from client_sdk.auth_proxy.keeper import Keeper
+from client_sdk.auth_proxy.known import KEYS, NO_TOKEN, REVOCATIONS, Rules, Want
 from client_sdk.auth_proxy.link import Link
 from client_sdk.auth_proxy.sockets import Socket, Sockets
 from client_sdk.auth_proxy.storage import Storage
@@ -46,8 +47,9 @@ class _Nowhere:
     def known_at(self, now: float) -> float | None:
         return None
 
-    def held(self, doc: str) -> Held | None:
-        return None
+    @property
+    def copies(self) -> Mapping[str, Held]:
+        return {}
 
 
 class Decider:
@@ -145,7 +147,8 @@ class Decider:
     def _connect(self) -> None:
         # The clock of the channel is that of the judge, so that their times can be compared.
         self.link = link = Link(self._server, self.keys, ssl=self._ssl, **self._link_options)
-        self.judge.world = self._fetcher.link = link
+        self._fetcher.link = link
+        self.judge.enter(link)
         link.on_change(self._changed)
         link.on_freshness(self._freshness_changed)
         link.start()

@@ -12,8 +12,9 @@ from typing import Any
 from client_sdk.auth_proxy.access_token import BadToken, is_access_token, key_id
 from client_sdk.auth_proxy.counters import Counters
 from client_sdk.auth_proxy.decision import Decision
-from client_sdk.auth_proxy.judge import KEYS, REVOCATIONS, UNAVAILABLE, Fact, Judge, Need, Passport, Want
+from client_sdk.auth_proxy.judge import Judge
 from client_sdk.auth_proxy.keeper import Keeper
+from client_sdk.auth_proxy.known import KEYS, REVOCATIONS, UNAVAILABLE, Fact, Need, Passport, Want
 from client_sdk.auth_proxy.link import Link
 from client_sdk.errors import ChannelError, Disconnected, MalformedMessage, NotFound, RateLimited, Unavailable
 from client_sdk.instance import InstanceClient, Validation

@@ -12,92 +12,42 @@ does not do, `Judge.decide` says what has to be fetched (`Want`); whoever fetche
 
 from __future__ import annotations
 
-import enum
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from joserfc.jwk import OKPKey
 
 from client_sdk.auth_proxy.access_token import BadToken, is_access_token, is_api_token, key_id, read_keys, verify
-from client_sdk.auth_proxy.decision import Decision, Reason, Source
-from client_sdk.replica import Held
+from client_sdk.auth_proxy.decision import Decision, Source
+from client_sdk.auth_proxy.known import (
+    EVERYTHING,
+    EXPIRED,
+    INFINITE,
+    INVALID,
+    KEYS,
+    NOTHING,
+    REVOCATIONS,
+    REVOKED,
+    Fact,
+    Need,
+    Passport,
+    Rules,
+    Want,
+    World,
+)
+from client_sdk.replica import Held, Standing
 
-INFINITE = float("inf")
-NOTHING: Mapping[str, Any] = {}
 FRESH_S = 1.0
 """Nobody waits for a newer answer than this."""
-REVOCATIONS, KEYS = "revocations", "keys"
+LOOK_S = 1.0
+"""How often a token in use is looked at whole, for what is forgotten when it is not used."""
+EXACT = Standing.EXACT
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-class World(Protocol):
-    """What the channel holds, as it is at this moment."""
-
-    @property
-    def live(self) -> bool:
-        """Whether there is a session."""
-
-    def known_at(self, now: float) -> float | None:
-        """Until when what is held exactly was known to be true: `now` while the gateway vouches for it."""
-
-    def held(self, doc: str) -> Held | None:
-        """A document that is watched."""
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """How to decide, and how much to remember. Times in seconds."""
-
-    issuer: str = "http://127.0.0.1:8787"
-    audience: str = "gateway"
-    max_stale_s: float = 300.0
-    negative_s: float = 5.0
-    recheck_s: float = 300.0
-    max_users: int = 9_000
-    max_tokens: int = 20_000
-    max_negatives: int = 10_000
-
-
-class Need(enum.Enum):
-    """What has to be fetched."""
-
-    VALIDATE = enum.auto()
-    WATCH = enum.auto()
-
-
-class Want(NamedTuple):
-    """What has to be fetched: the gateway's word on a token (`mark` is its hash), or the document of `user`."""
-
-    need: Need
-    mark: bytes
-    user: str | None
-
-
-class Fact(NamedTuple):
-    """A document as it was at a time of the monotonic clock."""
-
-    data: Mapping[str, Any]
-    known_at: float
-
-
-class Passport(msgspec.Struct):
-    """A verified token: whose, by which credential, until when. `kid` is the key that signed an access token.
-
-    `good_at` is when the gateway itself last said that it is good, `recheck_at` when to ask it again.
-    """
-
-    user: str
-    doc: str
-    session: str
-    expires_at: int | None
-    kid: str | None = None
-    scopes: frozenset[str] | None = None
-    good_at: float = -INFINITE
-    recheck_at: float = INFINITE
 
 
 class _Known(msgspec.Struct):
@@ -109,10 +59,6 @@ class _Known(msgspec.Struct):
     sockets: int = 0
 
 
-EXPIRED, REVOKED, INVALID = Decision(Reason.EXPIRED), Decision(Reason.REVOKED), Decision(Reason.INVALID)
-NO_TOKEN, UNAVAILABLE = Decision(Reason.NO_TOKEN), Decision(Reason.UNAVAILABLE)
-
-
 class Judge:
     """Decides. Times are `now`, seconds of a monotonic clock, and `wall`, milliseconds since 1970 UTC.
 
@@ -121,8 +67,8 @@ class Judge:
     """
 
     def __init__(self, world: World, rules: Rules) -> None:
-        self.world = world
         self.rules = rules
+        self.enter(world)
         self.wishes: list[str] = []
         self.due: list[bytes] = []
         self.evicted: list[str] = []
@@ -134,6 +80,11 @@ class Judge:
         self._revoked: Mapping[str, Any] = NOTHING
         self._keys: dict[str, OKPKey] = {}
         self._keys_read: Mapping[str, Any] = NOTHING
+
+    def enter(self, world: World) -> None:
+        """From now on this is what the channel holds."""
+        self.world = world
+        self._copies = world.copies
 
     @property
     def users(self) -> int:
@@ -158,7 +109,26 @@ class Judge:
             if not isinstance(met, Passport):
                 return met
             passport = met
+        elif wall < passport.good_until and now < passport.look_at and self._is_unchanged(passport, now):
+            return passport.decision
         return self._judge(mark, passport, now, wall, impatient=impatient)
+
+    def _is_unchanged(self, passport: Passport, now: float) -> bool:
+        """Whether the last decision, which was live, rests on what is still held, exact and vouched for."""
+        copies = self._copies
+        held, revocations = copies.get(passport.doc), copies.get(REVOCATIONS)
+        if held is None or revocations is None or held.data is not passport.document:
+            return False
+        if held.standing is not EXACT or revocations.standing is not EXACT or held.stale or revocations.stale:
+            return False
+        revoked = revocations.data
+        if revoked is not passport.revoked and (passport.session in revoked or EVERYTHING in revoked):
+            return False
+        if passport.kid is not None:
+            keys = copies.get(KEYS)
+            if keys is None or keys.data is not passport.keys or keys.standing is not EXACT or keys.stale:
+                return False
+        return self.world.known_at(now) == now
 
     def _meet(self, token: str, mark: bytes, now: float, wall: int) -> Passport | Decision | Want:
         """A token that was not verified, or too long ago to be remembered."""
@@ -188,9 +158,11 @@ class Judge:
         if expires_at is not None and expires_at <= wall:
             return EXPIRED
         world = self.world
-        revocations, held = world.held(REVOCATIONS), world.held(passport.doc)
+        revocations, held = self._copies.get(REVOCATIONS), self._copies.get(passport.doc)
         if self._is_revoked(passport, revocations, now):
             return REVOKED
+        if EVERYTHING in (NOTHING if revocations is None else revocations.data) and passport.good_at < now - FRESH_S:
+            return Want(Need.VALIDATE, mark, passport.user)
         if self._is_withdrawn(passport, now):
             del self._passports[mark]
             return Want(Need.VALIDATE, mark, None)
@@ -217,7 +189,19 @@ class Judge:
         if age > self.rules.max_stale_s:
             return Want(Need.VALIDATE, mark, passport.user)
         source = Source.LIVE if kept_true and age == 0 else Source.CACHE if world.live else Source.OFFLINE
-        return Decision(None, data, source, age, passport.session, expires_at, passport.scopes)
+        decision = Decision(None, data, source, age, passport.session, expires_at, passport.scopes)
+        passport.look_at = -INFINITE
+        if source is Source.LIVE and held is not None and revocations is not None:
+            self._note(passport, decision, revocations, now)
+        return decision
+
+    def _note(self, passport: Passport, decision: Decision, revocations: Held, now: float) -> None:
+        """Remember what a live decision rests on; it is looked at again when that changed, and now and then."""
+        keys = self._copies.get(KEYS)
+        passport.decision, passport.document = decision, decision.document
+        passport.revoked, passport.keys = revocations.data, None if keys is None else keys.data
+        passport.good_until = INFINITE if passport.expires_at is None else passport.expires_at
+        passport.look_at = min(now + LOOK_S, passport.recheck_at)
 
     def _is_withdrawn(self, passport: Passport, now: float) -> bool:
         """Whether the key that signed it is in force no more; unless the gateway just said that the token is good."""
@@ -251,7 +235,7 @@ class Judge:
         return min(age, now - passport.good_at) if age > 0 else 0.0
 
     def _age(self, doc: str, now: float, held: Held | None = None) -> float:
-        held = held or self.world.held(doc)
+        held = held or self._copies.get(doc)
         age = INFINITE if held is None or held.rev is None else self._age_of(held, now)
         fact = self._facts.get(doc)
         return age if fact is None else max(0.0, min(age, now - fact.known_at))
@@ -261,7 +245,7 @@ class Judge:
         return INFINITE if known_at is None else max(0.0, now - known_at)
 
     def _read_keys(self) -> Mapping[str, OKPKey]:
-        held = self.world.held(KEYS)
+        held = self._copies.get(KEYS)
         if held is not None and held.rev is not None:
             data = held.data
         else:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from client_sdk.auth_proxy.counters import Counters
-from client_sdk.auth_proxy.judge import Fact, Passport, Rules
+from client_sdk.auth_proxy.known import Fact, Passport, Rules
 from client_sdk.auth_proxy.storage import Batch, Storage, StorageUnavailable, StoredFact, StoredToken
 
 T = TypeVar("T")

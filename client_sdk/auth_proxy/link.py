@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from client_sdk.channel import Channel
@@ -17,9 +17,9 @@ from client_sdk.session import Condition
 
 BATCH_BYTES = 12_000
 """Names of documents asked for in one message; the gateway takes 16 KiB."""
-BURST = 40
-PER_S = 1.0
-"""Messages: the gateway takes 120 a minute from a session, and ends it for more."""
+BURST = 100
+PER_S = 100.0
+"""Messages: half of what the gateway takes from an instance."""
 POLL_S = 0.004
 """How often to look whether what is on its way has come: that a copy is still the right one is no change."""
 
@@ -98,6 +98,11 @@ class Link(Channel):
     def known_at(self, now: float) -> float | None:
         """Until when what is held exactly was known to be true."""
         return self._session.known_at(now)
+
+    @property
+    def copies(self) -> Mapping[str, Held]:
+        """Every document that is watched."""
+        return self._session.replica.copies
 
     def held(self, doc: str) -> Held | None:
         """A document that is watched."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -40,9 +39,9 @@ def signature_of(server: ScriptedServer, peer: Peer) -> dict[str, Any]:
 
 
 @pytest.fixture
-def refusal() -> Iterator[Response]:
+def refusal() -> Response:
     body = b'{"code":"auth_failed","detail":"The signature is not valid."}'
-    yield Response(401, "Unauthorized", Headers({"Content-Type": "application/problem+json"}), body)
+    return Response(401, "Unauthorized", Headers({"Content-Type": "application/problem+json"}), body)
 
 
 async def test_the_handshake_is_signed_with_what_it_asks_for(server: ScriptedServer) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from client_sdk.auth_proxy.decision import Decision, Reason, Source
-from client_sdk.auth_proxy.judge import Fact, Judge, Passport, Rules, Want
+from client_sdk.auth_proxy.judge import Judge
+from client_sdk.auth_proxy.known import Fact, Passport, Rules, Want
 from client_sdk.replica import Held, Standing
 from tests.client_sdk.support.tokens import access_token, api_token, jwks
 
@@ -43,8 +44,9 @@ class FakeWorld:
             return now if self.stale_since is None else self.stale_since
         return self.heard_at
 
-    def held(self, doc: str) -> Held | None:
-        return self.documents.get(doc)
+    @property
+    def copies(self) -> dict[str, Held]:
+        return self.documents
 
 
 class Lives(RuleBasedStateMachine):

@@ -32,7 +32,7 @@ def access_token(
     expires_at: int,
     *,
     key: Ed25519PrivateKey = KEY,
-    header: dict[str, Any] = {},
+    header: dict[str, Any] | None = None,
     **changes: Any,
 ) -> str:
     """Good until `expires_at`, seconds since 1970."""
@@ -47,7 +47,7 @@ def access_token(
         "sid": session,
     }
     claims = {name: value for name, value in {**claims, **changes}.items() if value is not ...}
-    head = {"alg": "EdDSA", "typ": "at+jwt", "kid": KID, **header}
+    head = {"alg": "EdDSA", "typ": "at+jwt", "kid": KID, **(header or {})}
     text = f"{segment(msgspec.json.encode(head))}.{segment(msgspec.json.encode(claims))}"
     return f"{text}.{segment(key.sign(text.encode()))}"
 
