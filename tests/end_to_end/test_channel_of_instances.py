@@ -188,7 +188,8 @@ async def test_a_users_token_does_not_take_the_channel_over(shop: Deployment, se
 
 async def test_many_users_are_watched_on_one_socket(shop: Deployment, seed: Seed, connect: Connect) -> None:
     """More than a user may, with many messages; the answers to pings stay small."""
-    people = await asyncio.to_thread(seed.people, 1_200)
+    plan = seed.plan()
+    people = [person for _ in range(12) for person in await asyncio.to_thread(seed.people, 100, plan)]
     client = await shop.connect(connect)
     for start in range(0, len(people), 8):
         await client.send(op="watch", id=f"w{start}", docs=[person.doc for person in people[start : start + 8]])
