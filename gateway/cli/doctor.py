@@ -59,10 +59,10 @@ async def _keys(db: Database) -> list[Finding]:
             return []
     except StoreError:
         return []  # not migrated, or damaged: others say so
-    config = invocation().config
+    config, findings = invocation().config, list[Finding]()
     try:
         sealer = load_sealer(config, make=False)
-        findings = [
+        findings += [
             Finding("keys", f"the key {kid} of an instance is not opened by the master key: add another, delete this")
             for kid in await unopened(sealer, db)
         ]
@@ -71,7 +71,7 @@ async def _keys(db: Database) -> list[Finding]:
             await keyring.load(db)
             keyring.require_opened(db.clock())
     except ConfigError as error:
-        return [Finding("keys", str(error))]
+        findings.append(Finding("keys", str(error)))
     return findings
 
 

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.core.clock import rfc3339
+from gateway.core.document import WideDocument, patch_between
+from gateway.core.instance_documents import EVERYTHING, instance_document, keys_document, revocations_document
+from gateway.store.database import Database, Statement
+from gateway.store.documents import BadDocument
+from gateway.store.instance_documents import MAX_REVOCATIONS, TOKEN_TOLD_MS, load_instances, load_revocations
+
+LIFE = 960_000
+HOUR = 3_600_000
+
+
+async def revoke(db: Database, id: str, kind: str, noted_at: int | None = None, expires_at: int | None = None) -> None:
+    sql = "INSERT INTO revocations(id, kind, user_id, expires_at, noted_at) VALUES (?, ?, 'u', ?, ?)"
+    await db.write(Statement(sql, (id, kind, expires_at, noted_at)))
+
+
+async def test_what_is_revoked_is_told_for_as_long_as_it_may_be_believed(database: Database) -> None:
+    now = database.clock()
+    await revoke(database, "old_session", "login_session", now - LIFE - 60_000)
+    await revoke(database, "session", "login_session", now - LIFE + 1_000, now + HOUR)
+    await revoke(database, "old_token", "api_token", now - TOKEN_TOLD_MS)
+    await revoke(database, "token", "api_token", now - TOKEN_TOLD_MS + 1_000)
+    told = dict(await load_revocations(database, now, LIFE))
+    assert told == {"session": now + 61_000, "token": now + 1_000}
+
+
+async def test_when_it_was_noted_is_the_databases_to_say(database: Database) -> None:
+    """Whoever revokes by SQL names no moment; a credential that is good again and revoked again is new."""
+    await database.write(
+        Statement("INSERT INTO plans(id) VALUES ('p')"),
+        Statement("INSERT INTO users(id, username, plan) VALUES ('u', 'u', 'p')"),
+        Statement("INSERT INTO api_tokens(id, user_id, token_hash) VALUES ('t', 'u', 'h')"),
+    )
+    for _ in range(2):
+        before = database.clock()
+        await database.write(Statement("UPDATE api_tokens SET revoked_at = 1"))
+        [(id, until)] = await load_revocations(database, before, LIFE)
+        assert id == "t"
+        assert before - 1_000 <= until - TOKEN_TOLD_MS <= database.clock() + 1_000
+        await database.write(Statement("UPDATE api_tokens SET revoked_at = NULL"))
+        assert await load_revocations(database, before, LIFE) == []
+    await database.write(Statement("DELETE FROM users"))
+    assert [id for id, _ in await load_revocations(database, database.clock(), LIFE)] == ["t"]
+
+
+@pytest.mark.storages("file")
+async def test_too_many_are_told_of_together(database: Database) -> None:
+    now = database.clock()
+    await database.write(
+        Statement(
+            "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
+            " INSERT INTO revocations(id, kind, user_id, noted_at) SELECT 't' || i, 'api_token', 'u', ? + i FROM n",
+            (MAX_REVOCATIONS, now - HOUR),
+        )
+    )
+    rows = await load_revocations(database, now, LIFE)
+    named = revocations_document(rows, MAX_REVOCATIONS)
+    assert len(named.document.names) == MAX_REVOCATIONS
+    await revoke(database, "one_more", "login_session", now)
+    rows = await load_revocations(database, now, LIFE)
+    together = revocations_document(rows, MAX_REVOCATIONS).document
+    latest = max(until for _, until in rows)
+    assert together.data() == {EVERYTHING: rfc3339(-(-latest // 10_000) * 10_000)}
+
+
+def test_entries_leave_together() -> None:
+    made = revocations_document([("a", 5_001), ("b", 9_999), ("c", 10_001)], 10)
+    assert made.changes_at == 10_000
+    assert made.document.data() == {"a": rfc3339(10_000), "b": rfc3339(10_000), "c": rfc3339(20_000)}
+    nothing = revocations_document([], 10)
+    assert (nothing.document.data(), nothing.changes_at) == ({}, None)
+    assert json.loads(patch_between(made.document, nothing.document)) == {"a": None, "b": None, "c": None}
+
+
+def test_a_wide_document_is_a_document() -> None:
+    wide = WideDocument([("%s", b"1"), ("é", b'"x"'), ("a", b"true")])
+    assert wide.json() == '{"%s":1,"a":true,"é":"x"}'.encode()
+    assert wide.data() == {"%s": 1, "a": True, "é": "x"}
+    assert wide.size == len(wide.json())
+
+
+def test_keys_are_listed_by_their_kid() -> None:
+    made = keys_document({"keys": [{"kid": "k", "kty": "OKP"}]}, 7)
+    assert (made.document.data(), made.changes_at) == ({"k": {"kid": "k", "kty": "OKP"}}, 7)
+
+
+async def test_instances_are_loaded_with_their_keys(database: Database) -> None:
+    await database.write(
+        Statement("INSERT INTO instances(id, name, networks) VALUES ('i', 'Shop', '[\"::1\"]'), ('j', '', '[1]')"),
+        Statement("INSERT INTO instances(id, name) VALUES ('bad', CAST(x'ff' AS TEXT))"),
+        Statement(
+            "INSERT INTO instance_keys(id, instance_id, secret, created_at, expires_at) VALUES ('k', 'i', x'00', 5, 6)"
+        ),
+    )
+    loaded = await load_instances(database, ["i", "j", "bad", "none"])
+    assert loaded["none"] is None
+    assert isinstance(loaded["bad"], BadDocument)
+    first, second = loaded["i"], loaded["j"]
+    assert first is not None
+    assert not isinstance(first, BadDocument)
+    assert second is not None
+    assert not isinstance(second, BadDocument)
+    shown = instance_document(first).document.data()
+    assert shown["limits"] == {"networks": ["::1"], "requests_per_minute": 6000}
+    assert shown["keys"] == {"k": {"created_at": rfc3339(5), "expires_at": rfc3339(6)}}
+    assert "networks" not in instance_document(second).document.data()["limits"]
