@@ -42,6 +42,8 @@ from client_sdk.replica import Held, Standing
 
 FRESH_S = 1.0
 """Nobody waits for a newer answer than this."""
+LONGEST_WORD_S = 12 * 3600.0
+"""For so long the gateway's word on an API token is believed; its list of revocations has them for twice as long."""
 LOOK_S = 1.0
 """How often a token in use is looked at whole, for what is forgotten when it is not used."""
 EXACT = Standing.EXACT
@@ -78,6 +80,7 @@ class Judge:
         self._gone: OrderedDict[str, float] = OrderedDict()
         self._facts: dict[str, Fact] = {}
         self._revoked: Mapping[str, Any] = NOTHING
+        self._everything_at: float | None = None
         self._keys: dict[str, OKPKey] = {}
         self._keys_read: Mapping[str, Any] = NOTHING
 
@@ -161,7 +164,7 @@ class Judge:
         revocations, held = self._copies.get(REVOCATIONS), self._copies.get(passport.doc)
         if self._is_revoked(passport, revocations, now):
             return REVOKED
-        if EVERYTHING in (NOTHING if revocations is None else revocations.data) and passport.good_at < now - FRESH_S:
+        if passport.good_at < self._believed_since(revocations, passport, now):
             return Want(Need.VALIDATE, mark, passport.user)
         if self._is_withdrawn(passport, now):
             del self._passports[mark]
@@ -202,6 +205,16 @@ class Judge:
         passport.revoked, passport.keys = revocations.data, None if keys is None else keys.data
         passport.good_until = INFINITE if passport.expires_at is None else passport.expires_at
         passport.look_at = min(now + LOOK_S, passport.recheck_at)
+
+    def _believed_since(self, revocations: Held | None, passport: Passport, now: float) -> float:
+        """How old the gateway's own word on a token may be: as old as the sentence that every token has to be asked
+        about; and an API token's is asked for before the gateway forgets that it was revoked.
+        """
+        if revocations is not None and EVERYTHING in revocations.data:
+            self._everything_at = now if self._everything_at is None else self._everything_at
+            return self._everything_at
+        self._everything_at = None
+        return -INFINITE if passport.kid is not None else now - LONGEST_WORD_S
 
     def _is_withdrawn(self, passport: Passport, now: float) -> bool:
         """Whether the key that signed it is in force no more; unless the gateway just said that the token is good."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 from typing import Any
@@ -123,14 +124,13 @@ def test_one_spelling_alone_is_read() -> None:
         with pytest.raises(BadToken):
             check(token)
     # Another spelling of the same signature is the same token to nobody but a verifier: revocation goes by `sid`.
-    try:
+    with contextlib.suppress(BadToken):
         assert check(f"{head}.{payload}.{other}").session == "s_1"
-    except BadToken:
-        pass
 
 
 def test_a_name_that_occurs_twice_is_refused() -> None:
-    body = b'{"iss":"%b","aud":"gateway","sub":"u_ada","sub":"u_root","iat":%d,"exp":%d,"jti":"a","client_id":"g","sid":"s"}'
+    names = b'"sub":"u_ada","sub":"u_root","jti":"a","client_id":"g","sid":"s"'
+    body = b'{"iss":"%b","aud":"gateway","iat":%d,"exp":%d,' + names + b"}"
     head = segment(msgspec.json.encode({"alg": "EdDSA", "typ": "at+jwt", "kid": KID}))
     text = f"{head}.{segment(body % (ISSUER.encode(), NOW_S, END_S))}"
     with pytest.raises(BadToken):
