@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -198,3 +200,66 @@ async def test_many_users_are_watched_on_one_socket(shop: Deployment, seed: Seed
     seed.foreign.execute("UPDATE users SET name = 'All' WHERE plan = ?", people[0].plan)
     docs = client.replica.documents
     await client.until(lambda: all(docs[p.doc].data["identity"]["name"] == "All" for p in people), timeout_s=40)
+
+
+async def test_too_many_revocations_are_told_of_together(shop: Deployment, seed: Seed, connect: Connect) -> None:
+    """And when there are fewer again they are named."""
+    client = await shop.connect(connect, ["revocations"])
+    await held(client, "revocations")
+    made = (
+        "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)"
+        " INSERT INTO revocations(id, kind, user_id, noted_at) SELECT 'many' || i, 'api_token', 'u', ? FROM n"
+    )
+    with seed.transaction():
+        seed.foreign.execute(made, now_ms())
+        seed.insert("change_log", doc="revocations", cause="revocation")
+    ada = seed.person()
+    seed.foreign.execute("UPDATE api_tokens SET revoked_at = 1 WHERE id = ?", ada.token_id)
+    revoked = client.replica.documents
+    await client.until(lambda: set(revoked["revocations"].data) == {"*"}, timeout_s=30)
+    with seed.transaction():
+        seed.foreign.execute("DELETE FROM revocations WHERE id LIKE 'many%'")
+        seed.insert("change_log", doc="revocations", cause="revocation")
+    await client.until(lambda: ada.token_id in revoked["revocations"].data, timeout_s=30)
+    assert "*" not in revoked["revocations"].data
+
+
+async def test_a_rotated_key_is_told_before_it_signs(
+    shop: Deployment, gateway: GatewayProcess, connect: Connect
+) -> None:
+    client = await shop.connect(connect, ["keys"])
+    before = await held(client, "keys")
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "gateway", "keys", "rotate"],
+        cwd=gateway.directory,
+        env=gateway.environment,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    await client.until(lambda: len(client.replica.documents["keys"].data) == len(before) + 1)
+    [update] = client.messages("update", doc="keys")
+    assert update["causes"] == ["keys"]
+
+
+async def test_a_resumed_channel_is_told_what_is_current(shop: Deployment, connect: Connect) -> None:
+    first = await shop.connect(connect, ["revocations", "keys", "self"])
+    for doc in ("revocations", "keys", shop.doc):
+        await held(first, doc)
+    kept = dict(first.replica.documents)
+    names = [f"{doc}@{document.rev}" for doc, document in kept.items()]
+    await first.close()
+    again = await connect(
+        headers=list(shop.signed("GET", "/ws?" + "&".join(f"watch={name}" for name in names)).items()),
+        url=f"{shop.gateway.channel_url}?" + "&".join(f"watch={name}" for name in names),
+        held=kept,
+    )
+    await again.until(lambda: len(again.messages("current")) == 3)
+
+
+@pytest.mark.parametrize("headers", [{"origin": "https://elsewhere.example.org"}])
+async def test_a_page_elsewhere_does_not_sign(shop: Deployment, connect: Connect, headers: dict[str, str]) -> None:
+    with pytest.raises(Refused) as refused:
+        await connect(headers=list((shop.signed("GET", "/ws") | headers).items()))
+    assert refused.value.answer.status == 403
