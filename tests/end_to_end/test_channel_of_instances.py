@@ -17,6 +17,7 @@ from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
 from tests.support.seed import Seed, now_ms
 
+pytestmark = pytest.mark.storages("file", "server", "replica")
 HOUR = 3_600_000
 
 
