@@ -19,7 +19,7 @@ NAMES = {
     "stored": "Answers found in the storage, by kind.",
     "differences": "Requests about which the application's own check and the gateway disagree, by what.",
     "compared": "Requests that both were asked about.",
-    "uncompared": "Requests that only the own check was asked about, because too many waited or the gateway was away.",
+    "uncompared": "Requests that only the own check was asked about, by why.",
     "sockets_closed": "Sockets of the application that were closed, by reason.",
     "links": "Connections of the instance's channel, by what happened to them.",
 }

@@ -157,11 +157,10 @@ class Judge:
         return passport
 
     def _judge(self, mark: bytes, passport: Passport, now: float, wall: int, *, impatient: bool) -> Decision | Want:
-        expires_at = passport.expires_at
-        if expires_at is not None and expires_at <= wall:
+        """Whether the token is good."""
+        if passport.expires_at is not None and passport.expires_at <= wall:
             return EXPIRED
-        world = self.world
-        revocations, held = self._copies.get(REVOCATIONS), self._copies.get(passport.doc)
+        revocations = self._copies.get(REVOCATIONS)
         if self._is_revoked(passport, revocations, now):
             return REVOKED
         if passport.good_at < self._believed_since(revocations, passport, now):
@@ -170,10 +169,16 @@ class Judge:
             del self._passports[mark]
             return Want(Need.VALIDATE, mark, None)
         self._passports.move_to_end(mark)
-        if now >= passport.recheck_at and world.live:
+        if now >= passport.recheck_at and self.world.live:
             passport.recheck_at = now + self.rules.recheck_s
             self.due.append(mark)
-        known = self._touch(passport.user, now)
+        return self._judge_user(mark, passport, revocations, now, impatient=impatient)
+
+    def _judge_user(
+        self, mark: bytes, passport: Passport, revocations: Held | None, now: float, *, impatient: bool
+    ) -> Decision | Want:
+        """Whether its user is, and how sure all of that is."""
+        world, held, known = self.world, self._copies.get(passport.doc), self._touch(passport.user, now)
         if passport.user in self._gone and not (held is not None and held.rev is not None):
             asked_lately = now - self._gone[passport.user] <= self.rules.negative_s
             return REVOKED if asked_lately or not world.live else Want(Need.WATCH, mark, passport.user)
@@ -192,7 +197,7 @@ class Judge:
         if age > self.rules.max_stale_s:
             return Want(Need.VALIDATE, mark, passport.user)
         source = Source.LIVE if kept_true and age == 0 else Source.CACHE if world.live else Source.OFFLINE
-        decision = Decision(None, data, source, age, passport.session, expires_at, passport.scopes)
+        decision = Decision(None, data, source, age, passport.session, passport.expires_at, passport.scopes)
         passport.look_at = -INFINITE
         if source is Source.LIVE and held is not None and revocations is not None:
             self._note(passport, decision, revocations, now)

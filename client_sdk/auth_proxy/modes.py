@@ -83,6 +83,8 @@ class Comparison:
     def begin(self, own: Decision, token: str | None, path: str) -> None:
         """Compare with the gateway's answer, when that comes. Nobody waits for it."""
         if token is None:
+            if own.allowed:
+                self._counters.add("uncompared", "no_token")
             return
         if len(self._tasks) >= MOST_COMPARED:
             self._counters.add("uncompared", "busy")
