@@ -123,6 +123,23 @@ def test_another_master_key_takes_the_secrets_along(cli: Cli, monkeypatch: pytes
     assert key["kid"] in cli("doctor", code=1).out
 
 
+def test_networks_that_let_nobody_in_are_found(demo: Cli) -> None:
+    for number, networks in enumerate(("[1]", '["nonsense"]', '["10.0.0.0/8"]', "[]")):
+        id = f"i_{number}"
+        demo("instance", "add", "Shop", "--id", id)
+
+        async def write(id: str = id, networks: str = networks) -> None:
+            async with await Database.open(str(demo.database), create=False) as database:
+                await database.write(Statement("UPDATE instances SET networks = ? WHERE id = ?", (networks, id)))
+
+        asyncio.run(write())
+    found = demo.json("doctor", code=1)["findings"]
+    assert [(finding["check"], finding["message"].split()[3]) for finding in found] == [
+        ("instances", "i_0"),
+        ("instances", "i_1"),
+    ]
+
+
 def test_a_lost_master_key_is_not_replaced_behind_the_secrets(demo: Cli) -> None:
     """Also where no signing key is left that would show it."""
     demo("instance", "add", "Shop")
