@@ -191,12 +191,13 @@ class Judge:
         if _status(data) != "active":
             return REVOKED
         age = max(age, self._token_age(passport, revocations, now))
-        kept_true = world.live and _exact(held, revocations)
-        if age > FRESH_S and world.live and not kept_true and not impatient:
+        held_exactly = world.live and _exact(held, revocations)
+        if age > FRESH_S and world.live and not held_exactly and not impatient:
             return Want(Need.WATCH, mark, passport.user)  # the truth is on its way
         if age > self.rules.max_stale_s:
             return Want(Need.VALIDATE, mark, passport.user)
-        source = Source.LIVE if kept_true and age == 0 else Source.CACHE if world.live else Source.OFFLINE
+        kept_true = held_exactly and age == 0 and world.known_at(now) == now
+        source = Source.LIVE if kept_true else Source.CACHE if world.live else Source.OFFLINE
         decision = Decision(None, data, source, age, passport.session, passport.expires_at, passport.scopes)
         passport.look_at = -INFINITE
         if source is Source.LIVE and held is not None and revocations is not None:
