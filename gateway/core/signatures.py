@@ -101,11 +101,6 @@ class Signature(NamedTuple):
         return -SKEW_MS <= age <= AGE_MS and (self.expires is None or now < self.expires * 1000)
 
 
-def is_signed(message: Message) -> bool:
-    """Whether there is a signature at all, good or not."""
-    return bool(message.fields(SIGNATURE_INPUT) or message.fields(SIGNATURE))
-
-
 def read_signature(message: Message) -> Signature:
     """The signature of a request, with what it has to have signed. Raises `SignatureRefused`."""
     label, covered, parameters, written = _input(_only(message, SIGNATURE_INPUT))

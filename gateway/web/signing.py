@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 
 from gateway.auth.instances import Instances, Signed
 from gateway.core.rate import WINDOW_S, Allowed
-from gateway.core.signatures import Message, is_signed
+from gateway.core.signatures import SIGNATURE, SIGNATURE_INPUT, Message
 from gateway.errors import AuthFailed
 from gateway.web.peer import Networks, public_scheme
 
@@ -28,7 +28,7 @@ class Signing:
 
     def is_signed(self, connection: HTTPConnection) -> bool:
         """Whether there is a signature, good or not."""
-        return is_signed(signed_message(connection, self._proxies))
+        return SIGNATURE in connection.headers or SIGNATURE_INPUT in connection.headers
 
     async def signer(
         self,

@@ -22,7 +22,6 @@ from gateway.core.signatures import (
     SKEW_MS,
     Message,
     SignatureRefused,
-    is_signed,
     read_signature,
 )
 from tests.support.signing import Key, content_digest, new_nonce, sign
@@ -139,7 +138,6 @@ TEXTS = st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=255), max
 @given(TEXTS, TEXTS, TEXTS)
 def test_whatever_comes_is_refused_or_read(given_input: str, value: str, digest: str) -> None:
     found = message("GET", URL, {"signature-input": given_input, "signature": value, "content-digest": digest})
-    assert is_signed(found)
     with pytest.raises(SignatureRefused):
         read_signature(found)
 
