@@ -17,6 +17,7 @@ import msgspec
 from gateway.auth.access_tokens import AccessTokens
 from gateway.auth.keyring import Keyring
 from gateway.auth.void_logins import VoidLogins
+from gateway.core.clock import LAST_MOMENT_MS
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.core.tokens import hash_token, is_api_token
 from gateway.errors import AuthFailed, StoreError, Unavailable
@@ -41,8 +42,6 @@ BATCH = 256
 USE_RESOLUTION_MS = 3_600_000
 RETRY_AFTER_S = 1.0
 MARK_LENGTH = 16
-LAST_MOMENT_MS = 253_402_300_799_999
-"""The end of the year 9999; RFC 3339 has no words for anything later."""
 
 
 class _Scopes(msgspec.Struct, forbid_unknown_fields=True):

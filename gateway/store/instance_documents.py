@@ -10,6 +10,7 @@ from gateway.core.clock import CLOCK_SKEW_MS, DAY_MS
 from gateway.core.instance_documents import InstanceFacts, KeyFacts
 from gateway.store.database import Reader, Row, Statement
 from gateway.store.documents import BadDocument, by_first_column
+from gateway.store.instances import end_of
 
 MAX_REVOCATIONS = 20_000
 """Entries of the document of what is revoked: with more it says that everything is to be asked about."""
@@ -61,7 +62,7 @@ async def load_revocations(reader: Reader, now: int, token_life_ms: int) -> list
 
 def _facts(row: Row, keys: list[Row]) -> InstanceFacts:
     id, name, status, networks, requests_per_minute, created_at, updated_at = row
-    shown = tuple(KeyFacts(*key[1:]) for key in keys)
+    shown = tuple(KeyFacts(kid, created, end_of(expires)) for _, kid, created, expires in keys)
     listed = _networks(networks)
     return InstanceFacts(id, name, status, listed, requests_per_minute, created_at, updated_at, shown)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from gateway.core.clock import LAST_MOMENT_MS
 from gateway.errors import Conflict, NotFound
 from gateway.store.accounts import Status
 from gateway.store.audit import Lookup, Store
@@ -211,7 +212,7 @@ async def find_signing(db: Reader, kid: str) -> SigningInstance | None:
         [rows] = await db.read(Statement(_SIGNING, (kid,)))
     except UnicodeDecodeError:
         return None
-    return None if not rows else SigningInstance(_instance(rows[0][:7]), rows[0][7], bytes(rows[0][8]))
+    return None if not rows else SigningInstance(_instance(rows[0][:7]), end_of(rows[0][7]), bytes(rows[0][8]))
 
 
 class KeyInForce(NamedTuple):
@@ -236,7 +237,12 @@ async def keys_in_force(reader: Reader, kids: Iterable[str]) -> dict[str, KeyInF
     except UnicodeDecodeError:  # an odd row stands for nobody, and keeps nobody out
         found = [await keys_in_force(reader, (kid,)) for kid in wanted] if len(wanted) > 1 else []
         return {kid: key for each in found for kid, key in each.items()}
-    return {row[0]: KeyInForce(*row[1:]) for row in rows}
+    return {row[0]: KeyInForce(row[1], end_of(row[2])) for row in rows}
+
+
+def end_of(expires_at: int | None) -> int | None:
+    """The end of a key; None also for one that RFC 3339 has no words for."""
+    return None if expires_at is None or expires_at > LAST_MOMENT_MS else expires_at
 
 
 async def list_sealed(db: Reader) -> list[SealedKey]:

@@ -76,7 +76,8 @@ async def test_the_end_of_a_key_is_moved(shop: Database) -> None:
         peer.take()
         await rig.run("UPDATE instance_keys SET expires_at = ?", START_MS + 30_000)
         assert "expiring" in ops(peer.take())
-        await rig.run("UPDATE instance_keys SET expires_at = NULL")
+        await rig.run("UPDATE instance_keys SET expires_at = 9000000000000000")
+        assert peer.take()[-1]["patch"]["keys"]["k_shop"] == {"expires_at": None}
         rig.advance(31)
         await rig.settle()
         assert "ended" not in ops(peer.take())
