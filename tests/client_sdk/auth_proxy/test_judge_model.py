@@ -23,9 +23,9 @@ MOMENT_S = 1e-6
 USERS = ("u_ada", "u_bob")
 TOKENS = {  # token: user, session, end in seconds after the start (None: none)
     api_token(bytes(32)): ("u_ada", "t_ada", None),
-    api_token(bytes([1] * 32)): ("u_bob", "t_bob", 400),
-    access_token("u_ada", "s_ada", START_MS // 1000 + 300): ("u_ada", "s_ada", 300),
-    access_token("u_bob", "s_bob", START_MS // 1000 + 900): ("u_bob", "s_bob", 900),
+    api_token(bytes([1] * 32)): ("u_bob", "t_bob", 60),
+    access_token("u_ada", "s_ada", START_MS // 1000 + 40): ("u_ada", "s_ada", 40),
+    access_token("u_bob", "s_bob", START_MS // 1000 + 150): ("u_bob", "s_bob", 150),
 }
 SESSIONS = [session for _, session, _ in TOKENS.values()]
 tokens = st.sampled_from(list(TOKENS))
@@ -60,6 +60,7 @@ class Lives(RuleBasedStateMachine):
         self.judge = Judge(self.world, Rules(max_stale_s=MAX_STALE_S, negative_s=5.0, recheck_s=100.0))
         self.status: dict[str, str | None] = dict.fromkeys(USERS, "active")
         self.revoked: set[str] = set()
+        self.told: set[str] = set()
         self.times: list[tuple[float, dict[str, bool]]] = []
         self.asked: list[tuple[str, float, bool, dict[str, Any] | None]] = []
         self.stored: dict[str, Fact] = {}
@@ -88,12 +89,13 @@ class Lives(RuleBasedStateMachine):
 
     def fill(self, doc: str, held: Held) -> None:
         if doc == "revocations":
-            held.data = dict.fromkeys(self.revoked, "2026-12-01T00:00:00.000Z")
+            data: dict[str, Any] = dict.fromkeys(self.revoked, "2026-12-01T00:00:00.000Z")
         elif doc == "keys":
-            held.data = jwks()
+            data = jwks()
         else:
-            held.data = self.document(doc.removeprefix("user:"))
-        held.rev = str(held.data)
+            data = self.document(doc.removeprefix("user:"))
+        if held.rev is None or held.data != data:  # what has not changed is the same object, as with a channel
+            held.data, held.rev = data, str(data)
 
     def was_good_since(self, token: str, since: float) -> bool:
         """Whether the token was good at any moment from then on."""
@@ -176,6 +178,7 @@ class Lives(RuleBasedStateMachine):
         held.standing = Standing.EXACT
         self.fill(doc, held)
         if doc == "revocations":
+            self.told.clear()
             self.judge.caught_up()
         elif doc.startswith("user:"):
             self.judge.find_user(user)
@@ -241,6 +244,7 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def recall_revocations(self) -> None:
         self.judge.revoke(set(self.revoked))
+        self.told |= self.revoked
         self.judge.remember("revocations", Fact({}, self.now))
         self.judge.remember("keys", Fact(jwks(), self.now))
 
@@ -269,6 +273,8 @@ class Lives(RuleBasedStateMachine):
         if outcome.allowed:
             assert end is None or self.wall < START_MS + end * 1000, "yes past the token's end"
             assert held is None or session not in held.data, "yes after a known revocation"
+            vouched_for = held is not None and held.exact and self.world.known_at(self.now) == self.now
+            assert vouched_for or session not in self.told, "yes after a revocation that somebody else knew"
             assert outcome.age_s <= MAX_STALE_S
             assert self.was_good_since(token, self.now - MAX_STALE_S), "yes from an answer that is too old"
             if outcome.source is Source.LIVE:
