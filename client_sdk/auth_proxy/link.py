@@ -31,6 +31,9 @@ OPTIONS: SessionOptions = {
     # There are few instances, and what they answer while they are away gets old: they come back soon.
     "backoff_base_s": 0.1,
     "backoff_cap_s": 0.8,
+    # A network that swallows everything is noticed by this alone, and until then old answers pass for live ones.
+    "ping_interval_s": 10.0,
+    "pong_timeout_s": 8.0,
     "connect_timeout_s": 3.0,
     "request_timeout_s": 5.0,
 }

@@ -192,3 +192,14 @@ async def test_a_gateway_that_refuses_the_instance_makes_no_token_bad(gateway: S
         gateway.away = False
         await asyncio.sleep(1.0)  # it is not asked more often
         assert (await request(proxy, token)).status == 200
+
+
+async def test_a_silent_network_is_noticed_by_the_clock(gateway: ScriptedGateway) -> None:
+    """Within 19 s: pings go out every 10 s, spread by a tenth, and are waited for for 8."""
+    async with proxy_to(gateway) as proxy:
+        await eventually(lambda: is_live(proxy))
+        link = proxy.decider.link
+        assert link is not None
+        now = asyncio.get_running_loop().time()
+        assert link._session.deadline - now <= 11.0
+        assert link._session.options.pong_timeout_s == 8.0
