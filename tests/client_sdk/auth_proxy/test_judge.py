@@ -147,3 +147,57 @@ def test_a_disabled_user_is_not_forgotten_when_a_copy_is_in_doubt() -> None:
     held = world.copies["user:u_ada"]
     held.data, held.known_at = document(status="disabled"), None
     assert decide(judge, 110.0) == Decision(Reason.REVOKED)
+
+
+def test_a_remembered_decision_ends_with_its_token() -> None:
+    judge = Judge(LiveWorld(), Rules())
+    token = access_token("u_ada", "s_1", WALL // 1000 + 1)
+    assert judge.decide(token, 100.0, WALL + 999) == judge.decide(token, 100.0005, WALL + 999)
+    assert judge.decide(token, 100.001, WALL + 1000) == Decision(Reason.EXPIRED)
+
+
+def test_a_true_document_does_not_make_up_for_an_old_list_of_revocations() -> None:
+    world = LiveWorld()
+    judge = Judge(world, Rules())
+    token = access_token("u_ada", "s_1", WALL // 1000 + 600)
+    assert isinstance(decide(judge, 100.0, token), Decision)
+    for doc in ("revocations", "keys"):
+        world.copies[doc].standing, world.copies[doc].known_at = Standing.AWAITED, 100.0
+        late = judge.decide(token, 350.0, WALL, impatient=True)
+        assert isinstance(late, Decision)
+        assert (late.allowed, late.source, late.age_s) == (True, Source.CACHE, 250.0)
+        assert isinstance(judge.decide(token, 401.0, WALL, impatient=True), Want)
+        world.copies[doc].standing = Standing.EXACT
+
+
+def test_a_user_who_is_there_again_is_asked_for_again() -> None:
+    world = LiveWorld()
+    judge = judge_of(world)
+    del world.copies["user:u_ada"]
+    judge.lose_user("u_ada", 101.0)
+    assert decide(judge, 102.0) == Decision(Reason.REVOKED)
+    want = decide(judge, 107.0)
+    assert isinstance(want, Want)
+    assert want.need is Need.WATCH
+    world.lose(108.0)
+    assert decide(judge, 109.0) == Decision(Reason.REVOKED)
+
+
+def test_an_answer_from_before_a_user_was_deleted_says_nothing() -> None:
+    world = LiveWorld()
+    judge = judge_of(world)
+    del world.copies["user:u_ada"]
+    judge.lose_user("u_ada", 101.0)
+    judge.remember_user("u_ada", Fact(document(), 100.5), 102.0)
+    judge.find_user("u_ada")
+    assert isinstance(judge.decide(TOKEN, 102.0, WALL, impatient=True), Want)
+
+
+def test_without_keys_no_token_is_called_bad() -> None:
+    world = LiveWorld()
+    world.copies["keys"] = Held()
+    judge = Judge(world, Rules())
+    token = access_token("u_ada", "s_1", WALL // 1000 + 600)
+    assert isinstance(decide(judge, 100.0, token), Want)
+    world.copies["keys"] = exact({})
+    assert decide(judge, 100.0, token) == Decision(Reason.INVALID)
