@@ -1176,3 +1176,8 @@ CREATE TRIGGER revocations_noted AFTER INSERT ON revocations WHEN NEW.noted_at I
   UPDATE revocations SET noted_at = CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)
     WHERE id = NEW.id;
 END;
+-- One that is among them already, and revoked once more, is news again.
+CREATE TRIGGER revocations_noted_again AFTER UPDATE OF kind, user_id, expires_at ON revocations BEGIN
+  UPDATE revocations SET noted_at = CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)
+    WHERE id = NEW.id;
+END;

@@ -49,6 +49,24 @@ async def test_when_it_was_noted_is_the_databases_to_say(database: Database) -> 
     assert [id for id, _ in await load_revocations(database, database.clock(), LIFE)] == ["t"]
 
 
+async def test_one_that_is_revoked_once_more_is_told_of_once_more(database: Database) -> None:
+    """Its end was moved into the past, then forward but not as far as before: its row stayed, the word of it did not."""
+    now = database.clock()
+    await database.write(
+        Statement("INSERT INTO plans(id) VALUES ('p')"),
+        Statement("INSERT INTO users(id, username, plan) VALUES ('u', 'u', 'p')"),
+        Statement(
+            "INSERT INTO login_sessions(id, user_id, expires_at, created_at) VALUES ('s', 'u', ?, 1)", (now + 9 * HOUR,)
+        ),
+        Statement("UPDATE login_sessions SET expires_at = ?", (now - 1_000,)),
+        Statement("UPDATE login_sessions SET expires_at = ?", (now + 8 * HOUR,)),
+        Statement("UPDATE revocations SET noted_at = ?", (now - 2 * HOUR,)),
+    )
+    assert await load_revocations(database, now, LIFE) == []
+    await database.write(Statement("UPDATE login_sessions SET revoked_at = ?", (now,)))
+    assert [id for id, _ in await load_revocations(database, now, LIFE)] == ["s"]
+
+
 @pytest.mark.storages("file")
 async def test_too_many_are_told_of_together(database: Database) -> None:
     now = database.clock()
