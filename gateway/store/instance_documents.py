@@ -24,11 +24,15 @@ _KEYS = """
 SELECT k.instance_id, k.id, k.created_at, k.expires_at
 FROM json_each(?1) AS wanted CROSS JOIN instance_keys AS k ON k.instance_id = wanted.value
 ORDER BY k.instance_id, k.created_at, k.id"""
+# Nobody takes a credential any more that ended so long ago: housekeeping deletes such by the thousand.
 _REVOCATIONS = """
-SELECT CAST(id AS BLOB), noted_at + ?1 FROM revocations WHERE kind = 'login_session' AND noted_at > ?3 - ?1
-UNION ALL
-SELECT CAST(id AS BLOB), noted_at + ?2 FROM revocations WHERE kind = 'api_token' AND noted_at > ?3 - ?2
-LIMIT ?4"""
+SELECT id, until FROM (
+  SELECT CAST(id AS BLOB) AS id, noted_at, min(noted_at, coalesce(expires_at, noted_at)) + ?1 AS until
+  FROM revocations WHERE kind = 'login_session' AND noted_at > ?3 - ?1 AND coalesce(expires_at > ?3 - ?1, 1)
+  UNION ALL
+  SELECT CAST(id AS BLOB), noted_at, min(noted_at + ?2, coalesce(expires_at + ?5, noted_at + ?2))
+  FROM revocations WHERE kind = 'api_token' AND noted_at > ?3 - ?2 AND coalesce(expires_at > ?3 - ?5, 1)
+) LIMIT ?4"""
 
 
 async def load_instances(reader: Reader, ids: Iterable[str]) -> dict[str, InstanceFacts | BadDocument | None]:
@@ -54,9 +58,11 @@ async def load_revocations(reader: Reader, now: int, token_life_ms: int) -> list
     one more than `MAX_REVOCATIONS`.
 
     Of a login session access tokens are left, which live for `token_life_ms`, by a clock that may be another one.
+    What ended by itself so long ago that nobody takes it any more is not among them.
     """
     session_ms = token_life_ms + CLOCK_SKEW_MS
-    [rows] = await reader.read(Statement(_REVOCATIONS, (session_ms, TOKEN_TOLD_MS, now, MAX_REVOCATIONS + 1)))
+    args = (session_ms, TOKEN_TOLD_MS, now, MAX_REVOCATIONS + 1, CLOCK_SKEW_MS)
+    [rows] = await reader.read(Statement(_REVOCATIONS, args))
     return [(credential.decode(errors="replace"), until) for credential, until in rows]
 
 

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from gateway.core.clock import rfc3339
+from gateway.core.clock import CLOCK_SKEW_MS, rfc3339
 from gateway.core.document import WideDocument, patch_between
 from gateway.core.instance_documents import EVERYTHING, instance_document, keys_document, revocations_document
 from gateway.store.database import Database, Statement
 from gateway.store.documents import BadDocument
 from gateway.store.instance_documents import MAX_REVOCATIONS, TOKEN_TOLD_MS, load_instances, load_revocations
+from gateway.store.logins import prune_logins
 
 LIFE = 960_000
 HOUR = 3_600_000
@@ -65,6 +66,27 @@ async def test_one_that_is_revoked_once_more_is_told_of_once_more(database: Data
     assert await load_revocations(database, now, LIFE) == []
     await database.write(Statement("UPDATE login_sessions SET revoked_at = ?", (now,)))
     assert [id for id, _ in await load_revocations(database, now, LIFE)] == ["s"]
+
+
+async def test_what_ended_by_itself_is_not_told(database: Database) -> None:
+    """Housekeeping deletes what ended long ago, and a deleted credential is among the revocations."""
+    now = database.clock()
+    await database.write(
+        Statement("INSERT INTO plans(id) VALUES ('p')"),
+        Statement("INSERT INTO users(id, username, plan) VALUES ('u', 'u', 'p')"),
+        Statement(
+            "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50)"
+            " INSERT INTO login_sessions(id, user_id, created_at, expires_at) SELECT 's' || i, 'u', 1, ? FROM n",
+            (now - 40 * 24 * HOUR,),
+        ),
+    )
+    assert await prune_logins(database, now) == 50
+    assert await load_revocations(database, now, LIFE) == []
+    for kind, late in (("login_session", LIFE + CLOCK_SKEW_MS), ("api_token", CLOCK_SKEW_MS)):
+        await revoke(database, f"ended {kind}", kind, now, now - late)
+        await revoke(database, f"ends {kind}", kind, now, now - late + 1_000)
+    told = await load_revocations(database, now, LIFE)
+    assert dict(told) == {"ends login_session": now + 1_000, "ends api_token": now + 1_000}, "and is told no longer"
 
 
 @pytest.mark.storages("file")
