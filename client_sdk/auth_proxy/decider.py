@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from client_sdk.auth_proxy.counters import Counters
 from client_sdk.auth_proxy.decision import Decision
-from client_sdk.auth_proxy.fetcher import USER, Away, Fetcher, milliseconds
+from client_sdk.auth_proxy.fetcher import USER, Fetcher, milliseconds
 from client_sdk.auth_proxy.judge import Judge
 from client_sdk.auth_proxy.keeper import Keeper
 from client_sdk.auth_proxy.known import KEYS, NO_TOKEN, REVOCATIONS, Rules, Want
@@ -173,19 +173,19 @@ class Decider:
         """What is known of a token; what is not is fetched."""
         outcome = NO_TOKEN if token is None else self.judge.decide(token, self._clock(), self._wall_ms())
         decision = await self._fetcher.fetch(str(token)) if isinstance(outcome, Want) else outcome
-        if token is not None and (self.judge.wishes or self.judge.due or self.judge.evicted):
-            self._tend(token)
+        if self.judge.wishes or self.judge.due or self.judge.evicted:
+            self._tend()
         self.counters.add("decisions", decision.reason or decision.source or "")
         return decision
 
-    def _tend(self, token: str) -> None:
-        """What a decision leaves to be done afterwards."""
+    def _tend(self) -> None:
+        """What decisions left to be done afterwards; not only this one's."""
         judge, link = self.judge, self.link
         wishes, judge.wishes = judge.wishes, []
         evicted, judge.evicted = judge.evicted, []
         due, judge.due = judge.due, []
-        for mark in due:
-            self._spawn(self._ask_again(token, mark))
+        for token, mark in due:
+            self._spawn(self._fetcher.ask_again(token, mark))
         if evicted:
             self.counters.add("evicted", amount=len(evicted))
         if link is None or not link.live:
@@ -196,10 +196,6 @@ class Decider:
             if link.held(USER + user) is None:
                 link.want(USER + user).add_done_callback(partial(self._wished, user))
         link.unwant(USER + user for user in evicted)
-
-    async def _ask_again(self, token: str, mark: bytes) -> None:
-        with contextlib.suppress(Away):
-            await self._fetcher.validate(token, mark)
 
     def _wished(self, user: str, done: asyncio.Future[None]) -> None:
         if done.cancelled() or done.exception() is not None:
@@ -353,4 +349,4 @@ class Decider:
         with contextlib.suppress(RuntimeError):
             stray = [doc for doc in link.documents if doc.startswith(USER)]
             link.unwant(doc for doc in stray if not self.judge.knows(doc.removeprefix(USER)))
-        self._tend("")
+        self._tend()

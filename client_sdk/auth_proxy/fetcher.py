@@ -14,7 +14,7 @@ from client_sdk.auth_proxy.counters import Counters
 from client_sdk.auth_proxy.decision import Decision
 from client_sdk.auth_proxy.judge import Judge
 from client_sdk.auth_proxy.keeper import Keeper
-from client_sdk.auth_proxy.known import KEYS, REVOCATIONS, UNAVAILABLE, Fact, Need, Passport, Want
+from client_sdk.auth_proxy.known import KEYS, REVOCATIONS, UNAVAILABLE, Fact, Need, Passport, Want, mark_of
 from client_sdk.auth_proxy.link import Link
 from client_sdk.errors import ChannelError, Disconnected, MalformedMessage, NotFound, RateLimited, Unavailable
 from client_sdk.instance import InstanceClient, Validation
@@ -102,7 +102,12 @@ class Fetcher:
             await self._recall(self.keeper, want)
             if self._decide(token) != before:
                 return
-        await self._join((Need.VALIDATE, want.mark), lambda: self.validate(token, want.mark))
+        await self._join((Need.VALIDATE, want.mark), lambda: self._validate(token, want.mark))
+
+    async def ask_again(self, token: str, mark: bytes) -> None:
+        """Have the judge told what the gateway says of a token now, if it says anything."""
+        with contextlib.suppress(Away):
+            await self._join((Need.VALIDATE, mark), lambda: self._validate(token, mark))
 
     async def _join(self, key: tuple[Need, object], work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         flight = self._flights.get(key)
@@ -139,8 +144,10 @@ class Fetcher:
         else:
             self._counters.add("watches", "held")
 
-    async def validate(self, token: str, mark: bytes) -> None:
+    async def _validate(self, token: str, mark: bytes) -> None:
         """Have the judge told what the gateway says of a token. Raises `Away`."""
+        if mark_of(token) != mark:  # one user's answer would be another's
+            raise AssertionError("this is the hash of another token")
         if self._clock() < self._away_until:
             raise Away
         async with self._slots:

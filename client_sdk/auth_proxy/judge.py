@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
 from typing import Any, TypeVar
 
 import msgspec
@@ -37,6 +36,7 @@ from client_sdk.auth_proxy.known import (
     Rules,
     Want,
     World,
+    mark_of,
 )
 from client_sdk.replica import Held, Standing
 
@@ -64,7 +64,7 @@ class _Known(msgspec.Struct):
 class Judge:
     """Decides. Times are `now`, seconds of a monotonic clock, and `wall`, milliseconds since 1970 UTC.
 
-    `wishes` are users whose document should be watched, `due` tokens to ask about again, `evicted` users that were
+    `wishes` are users whose document should be watched, `due` tokens to ask about again, each with its hash, `evicted` users that were
     forgotten: whoever drives it takes them from there.
     """
 
@@ -72,7 +72,7 @@ class Judge:
         self.rules = rules
         self.enter(world)
         self.wishes: list[str] = []
-        self.due: list[bytes] = []
+        self.due: list[tuple[str, bytes]] = []
         self.evicted: list[str] = []
         self._passports: OrderedDict[bytes, Passport] = OrderedDict()
         self._negatives: OrderedDict[bytes, float] = OrderedDict()
@@ -105,7 +105,7 @@ class Judge:
         """What is known of a token, or what has to be known. `impatient`: what is on its way took too long, so what is
         held has to do, if it may.
         """
-        mark = sha256(token.encode("utf-8", "surrogatepass")).digest()
+        mark = mark_of(token)
         passport = self._passports.get(mark)
         if passport is None:
             met = self._meet(token, mark, now, wall)
@@ -114,7 +114,7 @@ class Judge:
             passport = met
         elif wall < passport.good_until and now < passport.look_at and self._is_unchanged(passport, now):
             return passport.decision
-        return self._judge(mark, passport, now, wall, impatient=impatient)
+        return self._judge(token, mark, passport, now, wall, impatient=impatient)
 
     def _is_unchanged(self, passport: Passport, now: float) -> bool:
         """Whether the last decision, which was live, rests on what is still held, exact and vouched for."""
@@ -156,7 +156,9 @@ class Judge:
         _put(self._passports, mark, passport, self.rules.max_tokens)
         return passport
 
-    def _judge(self, mark: bytes, passport: Passport, now: float, wall: int, *, impatient: bool) -> Decision | Want:
+    def _judge(
+        self, token: str, mark: bytes, passport: Passport, now: float, wall: int, *, impatient: bool
+    ) -> Decision | Want:
         """Whether the token is good."""
         if passport.expires_at is not None and passport.expires_at <= wall:
             return EXPIRED
@@ -171,7 +173,7 @@ class Judge:
         self._passports.move_to_end(mark)
         if now >= passport.recheck_at and self.world.live:
             passport.recheck_at = now + self.rules.recheck_s
-            self.due.append(mark)
+            self.due.append((token, mark))
         return self._judge_user(mark, passport, revocations, now, impatient=impatient)
 
     def _judge_user(

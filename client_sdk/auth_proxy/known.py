@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -18,6 +19,11 @@ EVERYTHING = "*"
 """Stands in the list of revocations for all credentials, where the gateway can not name each: every token has to be
 asked about.
 """
+
+
+def mark_of(token: str) -> bytes:
+    """What a token is known by: its SHA-256."""
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 class World(Protocol):

@@ -96,9 +96,9 @@ def test_a_token_in_use_is_asked_about_again_now_and_then() -> None:
     decide(judge, 100.0)
     assert judge.due == []
     assert isinstance(decide(judge, 401.0), Decision)
-    assert judge.due == [MARK]
+    assert judge.due == [(TOKEN, MARK)]
     decide(judge, 402.5)
-    assert judge.due == [MARK]
+    assert judge.due == [(TOKEN, MARK)]
 
 
 def test_a_key_that_is_withdrawn_verifies_nothing_any_more() -> None:
