@@ -5,16 +5,25 @@ The last two have a section for each credential or key: a change of one compares
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gateway.core.clock import rfc3339
 from gateway.core.document import Document, WideDocument, canonical
 
 EVERYTHING = "*"
-"""Stands for all credentials where too many were revoked to name them."""
+"""Stands for those that are not named, where too many were revoked."""
 STEP_MS = 10_000
 """Moments at which entries leave are whole multiples of this: they leave together."""
+
+
+class Revoked(NamedTuple):
+    """A credential that was revoked: when that became known, and until when somebody may believe it (milliseconds since
+    1970 UTC)."""
+
+    id: str
+    noted_at: int
+    until: int
 
 
 class KeyFacts(NamedTuple):
@@ -67,16 +76,19 @@ def instance_document(facts: InstanceFacts) -> Timed:
     return Timed(Document((name, canonical(value)) for name, value in sections))
 
 
-def revocations_document(revoked: Iterable[tuple[str, int]], most: int) -> Timed:
-    """What is revoked: by the id of each credential, until when (milliseconds since 1970 UTC) somebody may believe it.
+def revocations_document(revoked: Sequence[Revoked], most: int) -> Timed:
+    """What is revoked, of the newest first: by the id of each credential, until when somebody may believe it.
 
-    More than `most` are told of as `EVERYTHING`, with the latest of their moments.
+    Where there are more than `most`, the newest `most` are named, and `EVERYTHING` is the moment from which on
+    everything that was revoked is named.
     """
-    until = {credential: -(-moment // STEP_MS) * STEP_MS for credential, moment in revoked}
-    if len(until) > most:
-        until = {EVERYTHING: max(until.values())}
-    document = WideDocument((credential, b'"%b"' % rfc3339(moment).encode()) for credential, moment in until.items())
-    return Timed(document, min(until.values(), default=None))
+    entries = {each.id: -(-each.until // STEP_MS) * STEP_MS for each in revoked[:most]}
+    moments = [*entries.values()]
+    if len(revoked) > most:
+        moments.append(-(-revoked[most].until // STEP_MS) * STEP_MS)
+        entries[EVERYTHING] = revoked[most].noted_at + 1
+    document = WideDocument((credential, b'"%b"' % rfc3339(moment).encode()) for credential, moment in entries.items())
+    return Timed(document, min(moments, default=None))
 
 
 def keys_document(jwks: Mapping[str, Any], changes_at: int | None) -> Timed:

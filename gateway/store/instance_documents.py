@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import msgspec
 
 from gateway.core.clock import CLOCK_SKEW_MS, DAY_MS
-from gateway.core.instance_documents import InstanceFacts, KeyFacts
+from gateway.core.instance_documents import InstanceFacts, KeyFacts, Revoked
 from gateway.store.database import Reader, Row, Statement
 from gateway.store.documents import BadDocument, by_first_column
 from gateway.store.instances import end_of
 
 MAX_REVOCATIONS = 20_000
-"""Entries of the document of what is revoked: with more it says that everything is to be asked about."""
+"""Entries of the document of what is revoked: with more the newest are named, and of the others is said how old."""
 TOKEN_TOLD_MS = DAY_MS
 """So long an instance is told that an API token is revoked. Nothing that it remembers of one may be older."""
 
@@ -26,13 +26,15 @@ FROM json_each(?1) AS wanted CROSS JOIN instance_keys AS k ON k.instance_id = wa
 ORDER BY k.instance_id, k.created_at, k.id"""
 # Nobody takes a credential any more that ended so long ago: housekeeping deletes such by the thousand.
 _REVOCATIONS = """
-SELECT id, until FROM (
-  SELECT CAST(id AS BLOB) AS id, noted_at, min(noted_at, coalesce(expires_at, noted_at)) + ?1 AS until
+SELECT * FROM (
+  SELECT CAST(id AS BLOB), noted_at, min(noted_at, coalesce(expires_at, noted_at)) + ?1
   FROM revocations WHERE kind = 'login_session' AND noted_at > ?3 - ?1 AND coalesce(expires_at > ?3 - ?1, 1)
-  UNION ALL
+  ORDER BY noted_at DESC LIMIT ?4)
+UNION ALL SELECT * FROM (
   SELECT CAST(id AS BLOB), noted_at, min(noted_at + ?2, coalesce(expires_at + ?5, noted_at + ?2))
   FROM revocations WHERE kind = 'api_token' AND noted_at > ?3 - ?2 AND coalesce(expires_at > ?3 - ?5, 1)
-) LIMIT ?4"""
+  ORDER BY noted_at DESC LIMIT ?4)
+ORDER BY 2 DESC LIMIT ?4"""
 
 
 async def load_instances(reader: Reader, ids: Iterable[str]) -> dict[str, InstanceFacts | BadDocument | None]:
@@ -53,9 +55,9 @@ async def load_instances(reader: Reader, ids: Iterable[str]) -> dict[str, Instan
     return loaded
 
 
-async def load_revocations(reader: Reader, now: int, token_life_ms: int) -> list[tuple[str, int]]:
-    """Credentials that were revoked, and until when somebody may believe them (milliseconds since 1970 UTC): at most
-    one more than `MAX_REVOCATIONS`.
+async def load_revocations(reader: Reader, now: int, token_life_ms: int) -> list[Revoked]:
+    """Credentials that were revoked, and that somebody may believe still at `now` (milliseconds since 1970 UTC): the
+    newest first, at most one more than `MAX_REVOCATIONS`.
 
     Of a login session access tokens are left, which live for `token_life_ms`, by a clock that may be another one.
     What ended by itself so long ago that nobody takes it any more is not among them.
@@ -63,7 +65,7 @@ async def load_revocations(reader: Reader, now: int, token_life_ms: int) -> list
     session_ms = token_life_ms + CLOCK_SKEW_MS
     args = (session_ms, TOKEN_TOLD_MS, now, MAX_REVOCATIONS + 1, CLOCK_SKEW_MS)
     [rows] = await reader.read(Statement(_REVOCATIONS, args))
-    return [(credential.decode(errors="replace"), until) for credential, until in rows]
+    return [Revoked(credential.decode(errors="replace"), noted, until) for credential, noted, until in rows]
 
 
 def _facts(row: Row, keys: list[Row]) -> InstanceFacts:

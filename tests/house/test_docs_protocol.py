@@ -12,10 +12,10 @@ import rfc8785
 
 from gateway.config import ChannelConfig
 from gateway.core import wire
-from gateway.core.clock import parse_rfc3339
+from gateway.core.clock import parse_rfc3339, rfc3339
 from gateway.core.document import apply, canonical, revision
 from gateway.core.facts import OrganizationFacts
-from gateway.core.instance_documents import InstanceFacts, KeyFacts, instance_document, revocations_document
+from gateway.core.instance_documents import InstanceFacts, KeyFacts, Revoked, instance_document, revocations_document
 from gateway.core.session import INSTANCE_MESSAGES
 from gateway.errors import Ending, GatewayError
 from gateway.live.connection import REPORTED
@@ -240,9 +240,9 @@ def test_the_examples_of_what_instances_watch_are_what_is_built() -> None:
     keys = (KeyFacts("k_7f3k9q2m", made, ends),)
     facts = InstanceFacts("i_shop", "Shop", "active", own["limits"]["networks"], 6000, made, made, keys)
     assert instance_document(facts).document.data() == own
-    rows = [(credential, parse_rfc3339(until) - 1) for credential, until in revoked.items()]
+    rows = [Revoked(credential, made, parse_rfc3339(until) - 1) for credential, until in revoked.items()]
     assert revocations_document(rows, 2).document.data() == revoked
-    assert set(revocations_document(rows, 1).document.data()) == {"*"}
+    assert revocations_document(rows, 1).document.data() == {rows[0].id: revoked[rows[0].id], "*": rfc3339(made + 1)}
 
 
 def test_the_bounds_of_instances_are_named() -> None:
