@@ -7,19 +7,19 @@ import contextlib
 import random
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from client_sdk.auth_proxy.counters import Counters
 from client_sdk.auth_proxy.decision import Decision
-from client_sdk.auth_proxy.fetcher import USER, Fetcher, milliseconds
+from client_sdk.auth_proxy.fetcher import USER, Fetcher
 from client_sdk.auth_proxy.judge import Judge
 from client_sdk.auth_proxy.keeper import Keeper
-from client_sdk.auth_proxy.known import KEYS, NO_TOKEN, REVOCATIONS, Rules, Want
+from client_sdk.auth_proxy.known import EVERYTHING, KEYS, NO_TOKEN, REVOCATIONS, Rules, Want, milliseconds, unnamed
 from client_sdk.auth_proxy.link import Link
-from client_sdk.auth_proxy.sockets import Socket, Sockets
+from client_sdk.auth_proxy.socket_watch import SocketWatch
 from client_sdk.auth_proxy.storage import Storage
 from client_sdk.config import ServerConfig
 from client_sdk.errors import NotFound
@@ -36,7 +36,6 @@ STAMP_S = 15.0
 AGAIN_S = 30.0
 """How long after the gateway sent this instance away to try once more."""
 FAR_MS = 253_402_300_799_000
-CHUNK = 500
 
 
 class _Nowhere:
@@ -77,9 +76,9 @@ class Decider:
         self.keys = keys if isinstance(keys, InstanceKeys) else InstanceKeys(keys, wall=wall)
         self.rules = rules
         self.counters = Counters()
-        self.sockets = Sockets()
         self.client = InstanceClient(server, self.keys, timeout_s=fetch_s, attempts=2, ssl=ssl, wall=wall)
         self.judge = Judge(_Nowhere(), rules)
+        self.sockets = SocketWatch(self.judge, self.decide, self.counters, clock=clock, wall_ms=self._wall_ms)
         self.link: Link | None = None
         self._fetcher = Fetcher(
             self.judge,
@@ -109,9 +108,7 @@ class Decider:
                 self._storage, self.rules, self.counters, self._wall_ms, self._clock, self._store_everything
             )
             keeper.start()
-            self.judge.revoke(await keeper.read_revoked())
-            for doc, fact in (await keeper.read_facts([REVOCATIONS, KEYS])).items():
-                self.judge.remember(doc, fact)
+            await self._recall(keeper)
         self._spawn(self._tend_always())
 
     async def stop(self) -> None:
@@ -121,6 +118,7 @@ class Decider:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await self.sockets.close()
         await self._fetcher.close()
         if self.link is not None:
             await self.link.close()
@@ -152,6 +150,14 @@ class Decider:
         link.on_change(self._changed)
         link.on_freshness(self._freshness_changed)
         link.start()
+
+    async def _recall(self, keeper: Keeper) -> set[str]:
+        """What every decision rests on, as the storage knows it; the ids that are revoked."""
+        revoked = await keeper.read_revoked()
+        self.judge.revoke(revoked)
+        for doc, fact in (await keeper.read_facts([REVOCATIONS, KEYS])).items():
+            self.judge.remember(doc, fact)
+        return revoked
 
     def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.ensure_future(work)
@@ -202,58 +208,7 @@ class Decider:
             self.judge.unwatched(user)
             if not done.cancelled() and isinstance(done.exception(), NotFound):
                 self.judge.lose_user(user, self._clock())
-                self._recheck(self.sockets.of_user(user))
-
-    # --- sockets ---
-
-    def open_socket(self, token: str, decision: Decision, on_end: Callable[[Decision], None]) -> Socket:
-        """A socket was let in by this decision: `on_end` is called as soon as it would not be any more."""
-        user = str(decision.document.get("identity", {}).get("id", ""))
-        socket = Socket(token, user, decision.session or "", on_end)
-        self.sockets.add(socket)
-        self.judge.hold(user, self._clock())
-        if decision.expires_at is not None:
-            self._end_at(socket, decision.expires_at)
-        self._recheck([socket])  # what came since the decision
-        return socket
-
-    def close_socket(self, socket: Socket) -> None:
-        """The socket is gone."""
-        socket.ended = True
-        if socket.timer is not None:
-            socket.timer.cancel()
-        self.sockets.remove(socket)
-        self.judge.release(socket.user)
-
-    def _end_at(self, socket: Socket, expires_at: int) -> None:
-        # Looked at again each hour, for clocks are set.
-        wait_s = min(3600.0, max(0.0, (expires_at - self._wall_ms()) / 1000))
-
-        def look() -> None:
-            if self._wall_ms() < expires_at:
-                self._end_at(socket, expires_at)
-            else:
-                self._recheck([socket])
-
-        socket.timer = asyncio.get_running_loop().call_later(wait_s, look)
-
-    def _recheck(self, sockets: Iterable[Socket]) -> None:
-        for socket in sockets:
-            outcome = self.judge.decide(socket.token, self._clock(), self._wall_ms(), impatient=True)
-            if isinstance(outcome, Want):
-                self._spawn(self._ask_about(socket))
-            elif not outcome.allowed:
-                self._end(socket, outcome)
-
-    async def _ask_about(self, socket: Socket) -> None:
-        decision = await self.decide(socket.token)
-        if not decision.allowed:
-            self._end(socket, decision)
-
-    def _end(self, socket: Socket, decision: Decision) -> None:
-        if not socket.ended:
-            self.counters.add("sockets_closed", decision.reason or "")
-            socket.end(decision)
+                self.sockets.recheck(self.sockets.of_user(user))
 
     # --- what happens ---
 
@@ -264,22 +219,24 @@ class Decider:
                 self.judge.revoke(change.before)
         elif change.doc == REVOCATIONS:
             added = change.data.keys() - change.before.keys()
-            self._recheck(self.sockets.of_sessions(added))
+            self.sockets.recheck(self.sockets.of_sessions(added))
+            if change.data.get(EVERYTHING) != change.before.get(EVERYTHING):
+                self.sockets.look_at_all()
             if keeper is not None:
-                keeper.keep_revoked({id: milliseconds(change.data[id]) or FAR_MS for id in added})
-                keeper.keep_fact(REVOCATIONS, {}, now)
+                self._keep_revoked(keeper, {id: change.data[id] for id in added})
+                keeper.keep_fact(REVOCATIONS, unnamed(change.data), now)
         elif change.kind != "gone":
             if keeper is not None:
                 keeper.keep_fact(change.doc, change.data, now)
             if change.doc.startswith(USER):
                 self.judge.find_user(change.doc.removeprefix(USER))
-                self._recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
+                self.sockets.recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
         elif change.doc.startswith(USER) and change.doc not in link.dropping:
             # Deleted, most likely. What was known is no answer any more; the gateway says what is.
             self.judge.doubt(change.doc.removeprefix(USER))
             if keeper is not None:
                 keeper.keep_gone(change.doc)
-            self._recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
+            self.sockets.recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
 
     def _freshness_changed(self, freshness: Freshness) -> None:
         self.counters.add("links", freshness.state)
@@ -301,9 +258,13 @@ class Decider:
             held = link.held(doc)
             known_at = None if held is None else link.known_at(now) if held.exact else held.known_at
             if known_at is not None:
-                keeper.keep_fact(doc, {} if doc == REVOCATIONS else data, known_at)
+                keeper.keep_fact(doc, unnamed(data) if doc == REVOCATIONS else data, known_at)
             if doc == REVOCATIONS:
-                keeper.keep_revoked({id: milliseconds(end) or FAR_MS for id, end in data.items()})
+                self._keep_revoked(keeper, data)
+
+    @staticmethod
+    def _keep_revoked(keeper: Keeper, revoked: Mapping[str, Any]) -> None:
+        keeper.keep_revoked({id: milliseconds(end) or FAR_MS for id, end in revoked.items() if id != EVERYTHING})
 
     # --- time ---
 
@@ -319,8 +280,8 @@ class Decider:
                 self._ended_at = now
                 self._connect()
             await self._tend_storage(link, now)
-            if link.known_at(now) != now:
-                await self._tend_sockets()
+            if link.known_at(now) != now:  # while the gateway vouches for nothing, what is known gets old
+                await self.sockets.look()
             if now - self._swept_at >= SWEEP_S:
                 self._sweep(link, now)
 
@@ -330,18 +291,9 @@ class Decider:
             self.judge.caught_up()
             if self._keeper is not None and now - self._stamped_at >= STAMP_S:
                 self._stamped_at = now
-                self._keeper.keep_fact(REVOCATIONS, {}, now)
+                self._keeper.keep_fact(REVOCATIONS, unnamed(revocations.data), now)
         elif self._keeper is not None:
-            revoked = await self._keeper.read_revoked()
-            self.judge.revoke(revoked)
-            self._recheck(self.sockets.of_sessions(revoked))
-
-    async def _tend_sockets(self) -> None:
-        """While the gateway vouches for nothing, what is known gets old."""
-        sockets = self.sockets.all()
-        for start in range(0, len(sockets), CHUNK):
-            self._recheck(socket for socket in sockets[start : start + CHUNK] if not socket.ended)
-            await asyncio.sleep(0)
+            self.sockets.recheck(self.sockets.of_sessions(await self._recall(self._keeper)))
 
     def _sweep(self, link: Link, now: float) -> None:
         self._swept_at = now

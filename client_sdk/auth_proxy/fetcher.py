@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
-from datetime import datetime
 from typing import Any
 
 from client_sdk.auth_proxy.access_token import BadToken, is_access_token, key_id
@@ -14,7 +13,17 @@ from client_sdk.auth_proxy.counters import Counters
 from client_sdk.auth_proxy.decision import Decision
 from client_sdk.auth_proxy.judge import Judge
 from client_sdk.auth_proxy.keeper import Keeper
-from client_sdk.auth_proxy.known import KEYS, REVOCATIONS, UNAVAILABLE, Fact, Need, Passport, Want, mark_of
+from client_sdk.auth_proxy.known import (
+    KEYS,
+    REVOCATIONS,
+    UNAVAILABLE,
+    Fact,
+    Need,
+    Passport,
+    Want,
+    mark_of,
+    milliseconds,
+)
 from client_sdk.auth_proxy.link import Link
 from client_sdk.errors import ChannelError, Disconnected, MalformedMessage, NotFound, RateLimited, Unavailable
 from client_sdk.instance import InstanceClient, Validation
@@ -211,15 +220,3 @@ class Fetcher:
             for fact in (await keeper.read_facts([USER + user])).values():
                 self._judge.remember_user(user, fact, self._clock())
                 self._counters.add("stored", "user")
-
-
-def milliseconds(text: str | None) -> int | None:
-    """The milliseconds since 1970 of a moment as the gateway writes it (RFC 3339); None for none, and for what is no
-    moment.
-    """
-    if text is None:
-        return None
-    try:
-        return int(datetime.fromisoformat(text).timestamp() * 1000)
-    except (ValueError, OverflowError):
-        return None

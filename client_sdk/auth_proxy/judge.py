@@ -13,21 +13,20 @@ does not do, `Judge.decide` says what has to be fetched (`Want`); whoever fetche
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
-from joserfc.jwk import OKPKey
 
-from client_sdk.auth_proxy.access_token import BadToken, is_access_token, is_api_token, key_id, read_keys, verify
+from client_sdk.auth_proxy.access_token import BadToken, is_access_token, is_api_token, key_id, verify
 from client_sdk.auth_proxy.decision import Decision, Source
+from client_sdk.auth_proxy.evidence import Evidence
 from client_sdk.auth_proxy.known import (
     EVERYTHING,
     EXPIRED,
     INFINITE,
     INVALID,
     KEYS,
-    NOTHING,
     REVOCATIONS,
     REVOKED,
     Fact,
@@ -42,8 +41,6 @@ from client_sdk.replica import Held, Standing
 
 FRESH_S = 1.0
 """Nobody waits for a newer answer than this."""
-LONGEST_WORD_S = 12 * 3600.0
-"""For so long the gateway's word on an API token is believed; its list of revocations has them for twice as long."""
 LOOK_S = 1.0
 """How often a token in use is looked at whole, for what is forgotten when it is not used."""
 EXACT = Standing.EXACT
@@ -61,16 +58,16 @@ class _Known(msgspec.Struct):
     sockets: int = 0
 
 
-class Judge:
+class Judge(Evidence):
     """Decides. Times are `now`, seconds of a monotonic clock, and `wall`, milliseconds since 1970 UTC.
 
-    `wishes` are users whose document should be watched, `due` tokens to ask about again, each with its hash, `evicted` users that were
-    forgotten: whoever drives it takes them from there.
+    `wishes` are users whose document should be watched, `due` tokens to ask about again, each with its hash, `evicted`
+    users that were forgotten: whoever drives it takes them from there.
     """
 
     def __init__(self, world: World, rules: Rules) -> None:
+        super().__init__(world)
         self.rules = rules
-        self.enter(world)
         self.wishes: list[str] = []
         self.due: list[tuple[str, bytes]] = []
         self.evicted: list[str] = []
@@ -78,16 +75,6 @@ class Judge:
         self._negatives: OrderedDict[bytes, float] = OrderedDict()
         self._users: OrderedDict[str, _Known] = OrderedDict()
         self._gone: OrderedDict[str, float] = OrderedDict()
-        self._facts: dict[str, Fact] = {}
-        self._revoked: Mapping[str, Any] = NOTHING
-        self._everything_at: float | None = None
-        self._keys: dict[str, OKPKey] = {}
-        self._keys_read: Mapping[str, Any] = NOTHING
-
-    def enter(self, world: World) -> None:
-        """From now on this is what the channel holds."""
-        self.world = world
-        self._copies = world.copies
 
     @property
     def users(self) -> int:
@@ -165,7 +152,7 @@ class Judge:
         revocations = self._copies.get(REVOCATIONS)
         if self._is_revoked(passport, revocations, now):
             return REVOKED
-        if passport.good_at < self._believed_since(revocations, passport, now):
+        if passport.good_at < self._believed_since(revocations, passport, now, wall):
             return Want(Need.VALIDATE, mark, passport.user)
         if self._is_withdrawn(passport, now):
             del self._passports[mark]
@@ -214,30 +201,11 @@ class Judge:
         passport.good_until = INFINITE if passport.expires_at is None else passport.expires_at
         passport.look_at = min(now + LOOK_S, passport.recheck_at)
 
-    def _believed_since(self, revocations: Held | None, passport: Passport, now: float) -> float:
-        """How old the gateway's own word on a token may be: as old as the sentence that every token has to be asked
-        about; and an API token's is asked for before the gateway forgets that it was revoked.
-        """
-        if revocations is not None and EVERYTHING in revocations.data:
-            self._everything_at = now if self._everything_at is None else self._everything_at
-            return self._everything_at
-        self._everything_at = None
-        return -INFINITE if passport.kid is not None else now - LONGEST_WORD_S
-
     def _is_withdrawn(self, passport: Passport, now: float) -> bool:
         """Whether the key that signed it is in force no more; unless the gateway just said that the token is good."""
         if passport.kid is None or now - passport.good_at <= self.rules.negative_s:
             return False
         return passport.kid not in self._read_keys()
-
-    def _is_revoked(self, passport: Passport, revocations: Held | None, now: float) -> bool:
-        """The channel's word counts alone while the gateway vouches for it; else whatever is known beside it."""
-        if revocations is not None:
-            if passport.session in revocations.data:
-                return True
-            if revocations.exact and self.world.known_at(now) == now:
-                return False
-        return passport.session in self._revoked
 
     def _document(self, held: Held | None, fact: Fact | None, now: float) -> tuple[Mapping[str, Any] | None, float]:
         """The newest that is known of a user, and its age."""
@@ -247,34 +215,6 @@ class Judge:
             if fact is None or age <= now - fact.known_at or (age == INFINITE and _status(held.data) != "active"):
                 return held.data, age
         return (None, INFINITE) if fact is None else (fact.data, max(0.0, now - fact.known_at))
-
-    def _token_age(self, passport: Passport, revocations: Held | None, now: float) -> float:
-        """How long ago it was known that the token is not revoked, and its key in force."""
-        age = self._age(REVOCATIONS, now, revocations)
-        if passport.kid is not None:
-            age = max(age, self._age(KEYS, now))
-        return min(age, now - passport.good_at) if age > 0 else 0.0
-
-    def _age(self, doc: str, now: float, held: Held | None = None) -> float:
-        held = held or self._copies.get(doc)
-        age = INFINITE if held is None or held.rev is None else self._age_of(held, now)
-        fact = self._facts.get(doc)
-        return age if fact is None else max(0.0, min(age, now - fact.known_at))
-
-    def _age_of(self, held: Held, now: float) -> float:
-        known_at = self.world.known_at(now) if held.exact else held.known_at
-        return INFINITE if known_at is None else max(0.0, now - known_at)
-
-    def _read_keys(self) -> Mapping[str, OKPKey]:
-        held = self._copies.get(KEYS)
-        if held is not None and held.rev is not None:
-            data = held.data
-        else:
-            fact = self._facts.get(KEYS)
-            data = NOTHING if fact is None else fact.data
-        if data is not self._keys_read:
-            self._keys, self._keys_read = read_keys(data), data
-        return self._keys
 
     # --- users ---
 
@@ -360,20 +300,6 @@ class Judge:
             known.fact is None or known.fact.known_at <= fact.known_at
         ):
             known.fact = fact
-
-    def remember(self, doc: str, fact: Fact) -> None:
-        """``keys`` or ``revocations`` as they were known earlier."""
-        earlier = self._facts.get(doc)
-        if earlier is None or earlier.known_at <= fact.known_at:
-            self._facts[doc] = fact
-
-    def revoke(self, ids: Iterable[str]) -> None:
-        """These are known to be revoked, until the channel's own list is exact and vouched for."""
-        self._revoked = {**self._revoked, **dict.fromkeys(ids)}
-
-    def caught_up(self) -> None:
-        """The channel's list is exact and vouched for: what was known beside it is of an earlier time."""
-        self._revoked = NOTHING
 
     def distrust(self) -> None:
         """The gateway takes this instance for none of its own any more: nothing that it said may be used."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
@@ -16,14 +17,31 @@ INFINITE = float("inf")
 NOTHING: Mapping[str, Any] = {}
 REVOCATIONS, KEYS = "revocations", "keys"
 EVERYTHING = "*"
-"""Stands in the list of revocations for all credentials, where the gateway can not name each: every token has to be
-asked about.
+"""Stands in the list of revocations for those that are too many to be named, with the moment before which that is so:
+what the gateway said of a token before then has to be asked for again.
 """
 
 
 def mark_of(token: str) -> bytes:
     """What a token is known by: its SHA-256."""
     return sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def milliseconds(text: str | None) -> int | None:
+    """The milliseconds since 1970 of a moment as the gateway writes it (RFC 3339); None for none, and for what is no
+    moment.
+    """
+    if text is None:
+        return None
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
+
+
+def unnamed(revocations: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of the document ``revocations`` what is no id of a credential."""
+    return {EVERYTHING: revocations[EVERYTHING]} if EVERYTHING in revocations else NOTHING
 
 
 class World(Protocol):

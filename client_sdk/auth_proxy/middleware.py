@@ -164,13 +164,13 @@ class AuthProxy:
     async def _guard(self, scope: Scope, receive: Receive, send: Send, token: str, decision: Decision) -> None:
         """Run the application on a socket that is closed as soon as its token is not good any more."""
         guarded = GuardedSocket(receive, send)
-        socket = self.decider.open_socket(
+        socket = self.decider.sockets.open(
             token, decision, lambda ended: guarded.end(close_code(ended), str(ended.reason))
         )
         try:
             await self._app(scope, guarded.receive, guarded.send)
         finally:
-            self.decider.close_socket(socket)
+            self.decider.sockets.shut(socket)
             await guarded.finish()
 
 

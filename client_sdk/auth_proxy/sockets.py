@@ -11,7 +11,7 @@ from client_sdk.auth_proxy.decision import Decision
 class Socket:
     """One socket: the token that opened it, and what ends it. `end` is called once at most."""
 
-    __slots__ = ("ended", "on_end", "session", "timer", "token", "user")
+    __slots__ = ("asking", "ended", "on_end", "session", "timer", "token", "user")
 
     def __init__(self, token: str, user: str, session: str, on_end: Callable[[Decision], None]) -> None:
         self.token = token
@@ -19,6 +19,7 @@ class Socket:
         self.session = session
         self.on_end = on_end
         self.ended = False
+        self.asking = False
         self.timer: asyncio.TimerHandle | None = None
 
     def end(self, decision: Decision) -> None:

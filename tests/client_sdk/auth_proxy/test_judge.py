@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -83,6 +84,25 @@ def test_while_everything_may_be_revoked_only_the_gateways_own_word_counts() -> 
     assert all(isinstance(answer, Decision) and answer.allowed for answer in answers)
     other = access_token("u_ada", "s_1", WALL // 1000 + 600)
     assert isinstance(decide(judge, 250.0, other), Want)
+
+
+def test_what_the_list_does_not_name_concerns_older_answers_alone() -> None:
+    """20,000 are named, and the moment before which there are more goes on with each that comes."""
+    world = LiveWorld()
+    judge = judge_of(world, good_at=100.0)
+    for now, behind_s, believed in ((200.0, 200, True), (201.0, 161, True), (202.0, 90, False)):
+        world.copies["revocations"].data = {"*": rfc3339(WALL - behind_s * 1000), f"t_{now}": rfc3339(WALL)}
+        assert isinstance(decide(judge, now), Decision) is believed, now
+    # What was asked for after the moment was seen is true, although the clocks may be apart.
+    passport = Passport("u_ada", "user:u_ada", "t_1", None, None, None, 202.0, 502.0)
+    judge.learn(MARK, passport, Fact(document(), 202.0))
+    assert isinstance(decide(judge, 203.0), Decision)
+    world.copies["revocations"].data = {"*": rfc3339(WALL - 90_000), "t_1": rfc3339(WALL)}
+    assert decide(judge, 204.0) == Decision(Reason.REVOKED)
+
+
+def rfc3339(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def test_the_gateways_word_on_an_api_token_is_not_believed_for_ever() -> None:
