@@ -224,7 +224,8 @@ async def test_of_too_many_revocations_the_newest_are_named(shop: Deployment, se
     with seed.transaction():
         seed.foreign.execute("DELETE FROM revocations WHERE id LIKE 'many%'")
         seed.insert("change_log", doc="revocations", cause="revocation")
-    await client.until(lambda: set(revoked["revocations"].data) == {each.token_id for each in people}, timeout_s=30)
+    await client.until(lambda: "*" not in revoked["revocations"].data, timeout_s=30)
+    assert {each.token_id for each in people} <= revoked["revocations"].data.keys()
 
 
 async def test_a_rotated_key_is_told_before_it_signs(

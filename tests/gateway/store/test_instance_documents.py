@@ -57,7 +57,7 @@ async def test_when_it_was_noted_is_the_databases_to_say(database: Database) -> 
 
 
 async def test_one_that_is_revoked_once_more_is_told_of_once_more(database: Database) -> None:
-    """Its end was moved into the past, then forward but not as far as before: its row stayed, the word of it did not."""
+    """Its end was moved into the past, then forward but not as far: its row stayed, the word of it did not."""
     now = database.clock()
     await database.write(
         Statement("INSERT INTO plans(id) VALUES ('p')"),
