@@ -23,6 +23,9 @@ LONGEST = 4096
 SKEW_MS = 60_000
 """How far ahead a token's beginning may be. Its end has no such leeway."""
 
+LONGEST_LIFE_S = 86_400
+"""No gateway makes a token for longer; whoever has a key of it could."""
+
 _ALGORITHM = "EdDSA"
 _TYPE = "at+jwt"
 _FORM = re.compile(r"eyJ[A-Za-z0-9_-]+\.eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}")
@@ -129,6 +132,8 @@ def _check(payload: dict[str, Any], issuer: str, audience: str, now_ms: int) -> 
     for name in ("exp", "iat"):
         if type(payload[name]) is not int or not 0 <= payload[name] <= _LATEST_S:
             raise BadToken("a moment is no whole number of seconds")
+    if payload["exp"] - payload["iat"] > LONGEST_LIFE_S:
+        raise BadToken("it lasts for longer than any")
     for name in _TEXTS:
         if not isinstance(payload[name], str) or not payload[name]:
             raise BadToken("an identifier is no text")

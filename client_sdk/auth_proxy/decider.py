@@ -228,6 +228,8 @@ class Decider:
         elif change.kind != "gone":
             if keeper is not None:
                 keeper.keep_fact(change.doc, change.data, now)
+            if change.doc == KEYS and change.before.keys() - change.data.keys():
+                self.sockets.look_at_all()  # a key was withdrawn
             if change.doc.startswith(USER):
                 self.judge.find_user(change.doc.removeprefix(USER))
                 self.sockets.recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
@@ -301,4 +303,5 @@ class Decider:
         with contextlib.suppress(RuntimeError):
             stray = [doc for doc in link.documents if doc.startswith(USER)]
             link.unwant(doc for doc in stray if not self.judge.knows(doc.removeprefix(USER)))
+        self.sockets.look_at_all()
         self._tend()

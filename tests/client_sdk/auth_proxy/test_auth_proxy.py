@@ -12,7 +12,7 @@ import pytest
 from client_sdk.auth_proxy import AuthProxy
 from tests.client_sdk.support.asgi import Socket, request
 from tests.client_sdk.support.scripted_gateway import ScriptedGateway, proxy_to
-from tests.client_sdk.support.tokens import access_token, api_token
+from tests.client_sdk.support.tokens import access_token, api_token, jwks
 from tests.support.waiting import eventually
 
 
@@ -119,6 +119,19 @@ async def test_an_end_at_the_gateway_is_one_here_and_closes_sockets(
     assert gateway.asked == []
     assert proxy.counters["sockets_closed", "revoked"] == 1
     assert len(proxy.decider.sockets) == 0
+
+
+async def test_a_socket_ends_with_the_key_that_signed_its_token(gateway: ScriptedGateway, proxy: AuthProxy) -> None:
+    gateway.documents["keys"] |= jwks(kid="k_second")
+    forged = access_token("u_ada", "s_1", soon(80_000), iat=soon(0))
+    other = access_token("u_bob", "s_2", soon(), header={"kid": "k_second"})
+    socket, stays = Socket(proxy, forged), Socket(proxy, other)
+    assert (await socket.hear(), await stays.hear()) == ("u_ada", "u_bob")
+    await gateway.change("keys", {"k_first": None}, "keys")
+    assert await socket.closed() == 4102
+    assert (await request(proxy, forged)).status == 401
+    assert (await request(proxy, other)).status == 200
+    await stays.leave()
 
 
 async def test_a_socket_ends_with_its_token(gateway: ScriptedGateway, proxy: AuthProxy) -> None:

@@ -53,6 +53,7 @@ def test_it_ends_to_the_millisecond() -> None:
     "changes",
     [
         {"iss": "http://elsewhere"},
+        {"iat": END_S - 86_401},
         {"iss": ...},
         {"aud": "other"},
         {"aud": [AUDIENCE]},
