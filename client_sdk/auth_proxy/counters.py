@@ -21,6 +21,7 @@ NAMES = {
     "compared": "Requests that both were asked about.",
     "uncompared": "Requests that only the own check was asked about, by why.",
     "sockets_closed": "Sockets of the application that were closed, by reason.",
+    "sockets_refused": "Sockets refused, because too many users have one.",
     "links": "Connections of the instance's channel, by what happened to them.",
 }
 """Every counter, and what it counts."""

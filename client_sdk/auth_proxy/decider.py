@@ -78,7 +78,9 @@ class Decider:
         self.counters = Counters()
         self.client = InstanceClient(server, self.keys, timeout_s=fetch_s, attempts=2, ssl=ssl, wall=wall)
         self.judge = Judge(_Nowhere(), rules)
-        self.sockets = SocketWatch(self.judge, self.decide, self.counters, clock=clock, wall_ms=self._wall_ms)
+        self.sockets = SocketWatch(
+            self.judge, self.decide, self._tend, self.counters, clock=clock, wall_ms=self._wall_ms
+        )
         self.link: Link | None = None
         self._fetcher = Fetcher(
             self.judge,
@@ -179,14 +181,15 @@ class Decider:
         """What is known of a token; what is not is fetched."""
         outcome = NO_TOKEN if token is None else self.judge.decide(token, self._clock(), self._wall_ms())
         decision = await self._fetcher.fetch(str(token)) if isinstance(outcome, Want) else outcome
-        if self.judge.wishes or self.judge.due or self.judge.evicted:
-            self._tend()
+        self._tend()
         self.counters.add("decisions", decision.reason or decision.source or "")
         return decision
 
     def _tend(self) -> None:
         """What decisions left to be done afterwards; not only this one's."""
         judge, link = self.judge, self.link
+        if not (judge.wishes or judge.due or judge.evicted):
+            return
         wishes, judge.wishes = judge.wishes, []
         evicted, judge.evicted = judge.evicted, []
         due, judge.due = judge.due, []
@@ -199,7 +202,7 @@ class Decider:
                 judge.unwatched(user)
             return
         for user in wishes:
-            if link.held(USER + user) is None:
+            if not link.keep(USER + user):
                 link.want(USER + user).add_done_callback(partial(self._wished, user))
         link.unwant(USER + user for user in evicted)
 
@@ -233,7 +236,10 @@ class Decider:
             if change.doc.startswith(USER):
                 self.judge.find_user(change.doc.removeprefix(USER))
                 self.sockets.recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
-        elif change.doc.startswith(USER) and change.doc not in link.dropping:
+        elif change.doc in link.dropping:
+            self.judge.unwatched(change.doc.removeprefix(USER))
+            self.sockets.recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
+        elif change.doc.startswith(USER):
             # Deleted, most likely. What was known is no answer any more; the gateway says what is.
             self.judge.doubt(change.doc.removeprefix(USER))
             if keeper is not None:

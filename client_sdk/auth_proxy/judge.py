@@ -74,12 +74,13 @@ class Judge(Evidence):
         self._passports: OrderedDict[bytes, Passport] = OrderedDict()
         self._negatives: OrderedDict[bytes, float] = OrderedDict()
         self._users: OrderedDict[str, _Known] = OrderedDict()
+        self._holding: dict[str, _Known] = {}  # those with a socket
         self._gone: OrderedDict[str, float] = OrderedDict()
 
     @property
     def users(self) -> int:
         """How many are remembered."""
-        return len(self._users)
+        return len(self._users) + len(self._holding)
 
     @property
     def tokens(self) -> int:
@@ -219,15 +220,18 @@ class Judge(Evidence):
     # --- users ---
 
     def _touch(self, user: str, now: float) -> _Known:
-        known = self._users.get(user)
+        known = self._known(user)
         if known is None:
             known = self._users[user] = _Known(now)
-            if len(self._users) > self.rules.max_users:
-                self._evict(next((old for old, kept in self._users.items() if not kept.sockets), user))
-            return known
+            while self.users > self.rules.max_users and len(self._users) > 1:
+                self._evict(next(iter(self._users)))
         known.used_at = now
-        self._users.move_to_end(user)
+        if not known.sockets:
+            self._users.move_to_end(user)
         return known
+
+    def _known(self, user: str) -> _Known | None:
+        return self._users.get(user) or self._holding.get(user)
 
     def _evict(self, user: str) -> None:
         del self._users[user]
@@ -238,21 +242,29 @@ class Judge(Evidence):
         for user, known in list(self._users.items()):
             if known.used_at >= before:
                 break
-            if not known.sockets:
-                self._evict(user)
+            self._evict(user)
 
-    def hold(self, user: str, now: float) -> None:
-        """A socket of this user opened: remember the user until it closes."""
-        self._touch(user, now).sockets += 1
+    def hold(self, user: str, now: float) -> bool:
+        """A socket of this user opened: remember the user until it closes. False: there are too many with one."""
+        if user not in self._holding and len(self._holding) >= self.rules.max_socket_users:
+            return False
+        known = self._touch(user, now)
+        known.sockets += 1
+        self._users.pop(user, None)
+        self._holding[user] = known
+        return True
 
     def release(self, user: str) -> None:
         """A socket of this user closed."""
-        if (known := self._users.get(user)) is not None and known.sockets:
+        if (known := self._holding.get(user)) is not None:
             known.sockets -= 1
+            if not known.sockets:
+                del self._holding[user]
+                self._users[user] = known
 
     def unwatched(self, user: str) -> None:
         """The document could not be watched; the next request may wish for it again."""
-        if (known := self._users.get(user)) is not None:
+        if (known := self._known(user)) is not None:
             known.wished = False
 
     # --- what is told ---
@@ -277,12 +289,12 @@ class Judge(Evidence):
 
     def doubt(self, user: str) -> None:
         """What was known of a user is no answer any more."""
-        if (known := self._users.get(user)) is not None:
+        if (known := self._known(user)) is not None:
             known.fact, known.wished = None, False
 
     def knows(self, user: str) -> bool:
         """Whether this user is remembered."""
-        return user in self._users
+        return self._known(user) is not None
 
     def find_user(self, user: str) -> None:
         """The channel holds this user's document."""
@@ -303,7 +315,7 @@ class Judge(Evidence):
 
     def distrust(self) -> None:
         """The gateway takes this instance for none of its own any more: nothing that it said may be used."""
-        for known in self._users.values():
+        for known in (*self._users.values(), *self._holding.values()):
             known.fact, known.wished = None, False
         self._passports.clear()
         self._facts.clear()

@@ -65,6 +65,7 @@ class Link(Channel):
         super().__init__(server, keys, ssl=ssl, **{**OPTIONS, **more})
         self._pace = Pace(BURST, PER_S)
         self._wanted: dict[str, asyncio.Future[None]] = {}
+        self._asked: set[str] = set()  # those of them that the gateway was asked for
         self._unwanted: set[str] = set()
         self._flushing: asyncio.Task[None] | None = None
         self.dropping: set[str] = set()
@@ -152,6 +153,11 @@ class Link(Channel):
             self._flush_soon()
         return future
 
+    def keep(self, doc: str) -> bool:
+        """Whether a document is watched, and stays so."""
+        self._unwanted.discard(doc)
+        return self.held(doc) is not None and doc not in self.dropping
+
     def unwant(self, docs: Iterable[str]) -> None:
         """Watch these no longer, some time soon."""
         self._unwanted.update(doc for doc in docs if doc not in self._wanted)
@@ -164,13 +170,12 @@ class Link(Channel):
 
     async def _flush(self) -> None:
         """Send what is wanted, as many as there are by then, as fast as the gateway takes messages."""
-        asked: set[str] = set()
-        while len(asked) < len(self._wanted) or self._unwanted:
+        while len(self._asked) < len(self._wanted) or self._unwanted:
             if (wait_s := self._pace.wait_s(self._runner.now())) > 0:
                 await asyncio.sleep(wait_s)
-            batch = _take(doc for doc in self._wanted if doc not in asked)
+            batch = _take(doc for doc in self._wanted if doc not in self._asked)
             if batch:
-                asked.update(batch)
+                self._asked.update(batch)
                 task = asyncio.ensure_future(self._watch(batch))
                 self._batches.add(task)
                 task.add_done_callback(self._batches.discard)
@@ -181,7 +186,6 @@ class Link(Channel):
                 await self._drop(batch)
                 self.dropping.difference_update(batch)
             await asyncio.sleep(0)
-            asked.intersection_update(self._wanted)
 
     async def _watch(self, docs: list[str]) -> None:
         refused: dict[str, ChannelError] = {}
@@ -196,6 +200,7 @@ class Link(Channel):
             refused = dict.fromkeys(docs, NotFound(str(error)))
         for doc in docs:
             future = self._wanted.pop(doc)
+            self._asked.discard(doc)
             if not future.done():
                 if doc in refused:
                     future.set_exception(refused[doc])
@@ -221,6 +226,7 @@ class Link(Channel):
             if not future.done():
                 future.set_exception(Disconnected("The channel is closed.", code="closed"))
         self._wanted.clear()
+        self._asked.clear()
         self._awaited.clear()
 
 

@@ -21,7 +21,7 @@ from client_sdk.auth_proxy.answers import (
 from client_sdk.auth_proxy.counters import Counters, PrometheusCollector
 from client_sdk.auth_proxy.decider import Decider
 from client_sdk.auth_proxy.decision import Decision, User
-from client_sdk.auth_proxy.known import Rules
+from client_sdk.auth_proxy.known import UNAVAILABLE, Rules
 from client_sdk.auth_proxy.modes import Comparison, Difference, Mode, OwnCheck, own_decision
 from client_sdk.auth_proxy.storage import Storage
 from client_sdk.config import ConfigError, ServerConfig
@@ -167,6 +167,9 @@ class AuthProxy:
         socket = self.decider.sockets.open(
             token, decision, lambda ended: guarded.end(close_code(ended), str(ended.reason))
         )
+        if socket is None:
+            await _refuse(scope, send, UNAVAILABLE)
+            return
         try:
             await self._app(scope, guarded.receive, guarded.send)
         finally:

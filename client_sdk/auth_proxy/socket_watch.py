@@ -19,12 +19,15 @@ CHUNK = 500
 
 
 class SocketWatch:
-    """The sockets of an application, and what `judge` says of them; what it does not know is asked of `decide`."""
+    """The sockets of an application, and what `judge` says of them; what it does not know is asked of `decide`, and
+    `tend` does what else the judge leaves to be done.
+    """
 
     def __init__(
         self,
         judge: Judge,
         decide: Callable[[str], Awaitable[Decision]],
+        tend: Callable[[], None],
         counters: Counters,
         *,
         clock: Callable[[], float],
@@ -32,6 +35,7 @@ class SocketWatch:
     ) -> None:
         self._judge = judge
         self._decide = decide
+        self._tend = tend
         self._counters = counters
         self._clock = clock
         self._wall_ms = wall_ms
@@ -65,12 +69,16 @@ class SocketWatch:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def open(self, token: str, decision: Decision, on_end: Callable[[Decision], None]) -> Socket:
-        """A socket was let in by this decision: `on_end` is called as soon as it would not be any more."""
+    def open(self, token: str, decision: Decision, on_end: Callable[[Decision], None]) -> Socket | None:
+        """A socket was let in by this decision: `on_end` is called as soon as it would not be any more. None: users
+        with a socket are too many for each of them to be watched.
+        """
         user = str(decision.document.get("identity", {}).get("id", ""))
+        if not self._judge.hold(user, self._clock()):
+            self._counters.add("sockets_refused")
+            return None
         socket = Socket(token, user, decision.session or "", on_end)
         self._sockets.add(socket)
-        self._judge.hold(user, self._clock())
         if decision.expires_at is not None:
             self._end_at(socket, decision.expires_at)
         self.recheck([socket])  # what came since the decision
@@ -106,6 +114,7 @@ class SocketWatch:
                     self._spawn(self._ask_about(socket))
             elif not outcome.allowed:
                 self._end(socket, outcome)
+        self._tend()
 
     async def _ask_about(self, socket: Socket) -> None:
         try:

@@ -216,6 +216,25 @@ async def test_users_whom_nobody_asks_about_are_forgotten(gateway: ScriptedGatew
         assert (await request(proxy, access_token("u_0", "s", soon()))).json["source"] == "live"
 
 
+async def test_sockets_of_more_users_than_are_remembered_are_closed_too(gateway: ScriptedGateway) -> None:
+    names = [f"u_{number}" for number in range(5)]
+    gateway.documents |= {f"user:{name}": {"identity": {"id": name, "status": "active"}} for name in names}
+    async with proxy_to(gateway, max_users=2, max_socket_users=4) as proxy:
+        sockets = [Socket(proxy, access_token(name, "s", soon())) for name in names[:4]]
+        assert [await socket.hear() for socket in sockets] == names[:4]
+        assert (await request(proxy, access_token("u_ada", "s", soon()))).status == 200
+        assert await Socket(proxy, access_token(names[4], "s", soon())).closed() == 1013
+        assert proxy.counters.total("sockets_refused") == 1
+        link = proxy.decider.link
+        assert link is not None
+        for name in names[:4]:
+            await eventually(lambda name=name: link._is_exact(f"user:{name}"))  # type: ignore[misc]
+            await gateway.set_status(name, "disabled")
+        assert [await socket.closed() for socket in sockets] == [4500] * 4
+        assert (await request(proxy, access_token("u_bob", "s", soon()))).status == 200
+        assert proxy.decider.judge.users == 2
+
+
 async def test_a_thousand_users_at_once_are_watched_in_few_messages(gateway: ScriptedGateway) -> None:
     gateway.documents |= {f"user:u_{n}": {"identity": {"id": f"u_{n}", "status": "active"}} for n in range(1000)}
     async with proxy_to(gateway, fetch_s=10.0) as proxy:

@@ -141,6 +141,12 @@ def test_users_with_a_socket_are_not_forgotten_for_others() -> None:
     assert judge.users == 3
     assert judge.knows("u_ada")
     assert len(judge.evicted) == 8
+    assert all(judge.hold(f"u_{number}", 100.0) for number in range(5))
+    assert judge.users == 6
+    judge.remember_user("u_bob", Fact(document("u_bob"), 100.0), 100.0)
+    assert (judge.users, judge.knows("u_bob")) == (7, True)
+    for number in range(5):
+        judge.release(f"u_{number}")
     judge.forget_idle(200.0)
     assert (judge.users, judge.knows("u_ada")) == (1, True)
     judge.release("u_ada")
