@@ -1113,21 +1113,25 @@ CREATE TABLE nonces(
   expires_at INTEGER NOT NULL,
   PRIMARY KEY (kid, nonce)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX nonces_by_end ON nonces(expires_at);
+CREATE INDEX nonces_by_end ON nonces(kid, expires_at);
 
--- Private: how many nonces of a key are remembered, so that one key can not fill the store for the others.
+-- Private: of a key, how many nonces are remembered, so that one key can not fill the store for the others; the latest
+-- end that one had; and the latest end of one that was forgotten: what ends no later is never taken again, whatever
+-- clocks say.
 CREATE TABLE nonce_counts(
   kid TEXT NOT NULL PRIMARY KEY,
-  remembered INTEGER NOT NULL
+  remembered INTEGER NOT NULL,
+  newest INTEGER NOT NULL,
+  forgotten INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 CREATE TRIGGER nonces_insert AFTER INSERT ON nonces BEGIN
-  INSERT INTO nonce_counts(kid, remembered) VALUES (NEW.kid, 1)
-    ON CONFLICT(kid) DO UPDATE SET remembered = remembered + 1;
+  INSERT INTO nonce_counts(kid, remembered, newest) VALUES (NEW.kid, 1, NEW.expires_at)
+    ON CONFLICT(kid) DO UPDATE SET remembered = remembered + 1, newest = max(newest, excluded.newest);
 END;
 CREATE TRIGGER nonces_delete AFTER DELETE ON nonces BEGIN
-  UPDATE nonce_counts SET remembered = remembered - 1 WHERE kid = OLD.kid;
-  DELETE FROM nonce_counts WHERE kid = OLD.kid AND remembered <= 0;
+  UPDATE nonce_counts SET remembered = remembered - 1, forgotten = max(forgotten, OLD.expires_at)
+    WHERE kid = OLD.kid;
 END;
 
 CREATE TRIGGER instances_children BEFORE DELETE ON instances BEGIN

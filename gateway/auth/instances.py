@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
+from gateway.core.instant import Instant
 from gateway.core.networks import Networks
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.core.rate import Allowed, Rates
@@ -32,6 +33,8 @@ log = logging.getLogger("gateway.auth")
 
 NONCE_LIFE_MS = AGE_MS + SKEW_MS + 60_000
 """How long after its making a nonce is remembered: while any node takes it, the clocks of two being a minute apart."""
+SURE_S = 60.0
+"""So long a clock has to have said that nonces ended before they are forgotten: a wrong moment does not count."""
 RETRY_AFTER_S = 1.0
 FULL_RETRY_AFTER_S = 10.0
 TOLD_PER_MINUTE = 6
@@ -103,6 +106,7 @@ class Instances:
         self._mono = mono
         self._rates = Rates()
         self._told = Rates()
+        self._looked: list[Instant] = []
         self._nobody = new_key(sealer).sealed
         self.outcomes: Counter[str] = Counter()
 
@@ -201,13 +205,18 @@ class Instances:
             raise _Refused("replayed", AuthFailed("The nonce was used before."))
         if use is Use.NO_KEY:
             raise _Refused("signature", AuthFailed(_NOT_VALID))
+        if use is Use.TOO_OLD:
+            raise _Refused("time", AuthFailed("The signature is of a time whose nonces are forgotten."))
         if use is Use.FULL:
             text = "The key was used so often that no more nonces can be remembered for it."
             raise _Refused("nonces_full", RateLimited(text, retry_after_s=FULL_RETRY_AFTER_S))
 
-    async def keep_house(self) -> None:
+    async def keep_house(self, at: Instant) -> None:
         """Forget nonces that no node takes any more by their age. One node does it. Raises `StoreError`."""
-        await prune_nonces(self._database, self._wall(), NONCE_LIFE_MS)
+        before = [each for each in self._looked if each.mono <= at.mono - SURE_S]
+        self._looked = [*before[-1:], *(each for each in self._looked if each not in before), at]
+        if before:
+            await prune_nonces(self._database, min(each.wall for each in self._looked), NONCE_LIFE_MS)
 
 
 class _Refused(Exception):

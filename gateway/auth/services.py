@@ -73,7 +73,7 @@ class Accounts:
         Raises `StoreError`."""
         await prune_logins(self._database, at.wall)
         await prune_tickets(self._database, at.wall)
-        await self.instances.keep_house()
+        await self.instances.keep_house(at)
         if at.mono >= self._prune_audit_at:
             await prune_audit(self._database, self.settings.audit_keep_s * 1000, at.wall)
             self._prune_audit_at = at.mono + AUDIT_PRUNED_EVERY_S

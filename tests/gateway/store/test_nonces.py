@@ -38,7 +38,7 @@ async def use(db: Database, text: str, kid: str = "k", instance: str = "i", now:
 async def remembered(db: Database) -> dict[str, int]:
     rows, counts = await db.read(
         Statement("SELECT kid, count(*) FROM nonces GROUP BY kid"),
-        Statement("SELECT kid, remembered FROM nonce_counts"),
+        Statement("SELECT kid, remembered FROM nonce_counts WHERE remembered <> 0"),
     )
     assert dict(rows) == dict(counts), "the count is that of the rows"
     return dict(rows)
@@ -81,9 +81,16 @@ async def test_a_full_store_refuses_its_key_alone(shop: Database) -> None:
     assert await use(shop, "n0", most=3) is Use.FULL
     assert await use(shop, "n", "o", "other", most=3) is Use.FIRST
     assert await remembered(shop) == {"k": 3, "o": 1}
-    await use(shop, "newest", "o", "other", now=NOW + LIFE + 1)
-    assert await prune_nonces(shop, NOW + LIFE + 1, LIFE) == 4
-    assert await use(shop, "n3", now=NOW + LIFE + 1, most=3) is Use.FIRST
+
+
+async def test_a_full_key_gets_room_again_though_nobody_else_asks(shop: Database) -> None:
+    for number in range(3):
+        assert await use(shop, f"n{number}", most=3) is Use.FIRST
+    assert await prune_nonces(shop, NOW + 86_400_000, LIFE) == 0
+    later = NOW + LIFE + 1
+    assert await use(shop, "late", now=later, most=3) is Use.FULL
+    assert await prune_nonces(shop, later, LIFE) == 3
+    assert await use(shop, "late", now=later, most=3) is Use.FIRST
 
 
 async def test_what_is_forgotten_has_ended_by_the_clock_and_by_the_newest(shop: Database) -> None:
@@ -96,6 +103,34 @@ async def test_what_is_forgotten_has_ended_by_the_clock_and_by_the_newest(shop: 
     assert await prune_nonces(shop, 0, LIFE) == 0
     for second in (350, 300, 250):
         assert await use(shop, f"n{second}", now=NOW + second * 1000) is Use.AGAIN
+
+
+async def test_what_was_forgotten_is_never_taken_again(shop: Database) -> None:
+    """Neither by a clock that is set back: the nonce is gone, and that it is gone is known."""
+    for second in (0, 1, 200):
+        await use(shop, f"n{second}", now=NOW + second * 1000)
+    assert await prune_nonces(shop, NOW + 200_000, LIFE) == 2
+    for second in (0, 1):
+        assert await use(shop, f"n{second}", now=NOW + second * 1000) is Use.TOO_OLD
+        assert await use(shop, f"another {second}", now=NOW + second * 1000) is Use.TOO_OLD
+    assert await use(shop, "later", now=NOW + 1_001) is Use.FIRST, "of then nothing was forgotten"
+    assert await use(shop, "n0", "o", "other") is Use.FIRST, "a key's time is its own"
+
+
+async def test_an_instance_whose_clock_is_ahead_forgets_nothing_of_others(shop: Database) -> None:
+    await use(shop, "n")
+    await use(shop, "n", "o", "other", now=NOW + 3_600_000)
+    assert await prune_nonces(shop, NOW + 3_600_000, LIFE) == 0
+    assert await use(shop, "n") is Use.AGAIN
+
+
+async def test_nothing_is_left_of_a_key_that_is_gone(shop: Database) -> None:
+    await use(shop, "n")
+    await delete_instance(shop, "i")
+    assert await prune_nonces(shop, NOW + LIFE, LIFE) == 0
+    assert await prune_nonces(shop, NOW + LIFE + 1, LIFE) == 1
+    assert await prune_nonces(shop, NOW + LIFE + 1, LIFE) == 0
+    assert (await shop.read(Statement("SELECT * FROM nonce_counts")))[0] == []
 
 
 async def test_nothing_is_pruned_of_nothing(database: Database) -> None:
