@@ -1,10 +1,11 @@
 """Signed requests of server instances: who asks, by which key, and that it is asked for the first time.
 
-    parse ─▶ key ─▶ signature ─▶ instance, address ─▶ rate ─▶ body ─▶ nonce ─▶ Principal
+    parse ─▶ key ─▶ signature ─▶ instance, address ─▶ sent before? ─▶ rate ─▶ body ─▶ nonce ─▶ Principal
 
 What is not signed learns nothing: an unknown key is answered like a wrong signature, in the same time. Once the
-signature is verified it is the instance's doing: its rate is charged, its name may stand in the log. The nonce is last,
-since it is used up by that; the write that uses it up looks once more whether the key is in force.
+signature is verified it is the instance's doing: its name may stand in the log, and its rate is charged, unless it is a
+request of its that somebody sends again. The nonce is last, since it is used up by that; the write that uses it up
+looks once more whether the key is in force.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ TOLD_PER_MINUTE = 6
 """How often the log is told that an instance's key is used from a foreign address, or can not be opened."""
 _KID_BYTES = 10
 _NOT_VALID = "The signature is not valid."
+_USED_BEFORE = "The nonce was used before."
 
 
 class NewKey(NamedTuple):
@@ -152,6 +154,8 @@ class Instances:
         self._require_timely(signature)
         signing = await self._signing(signature)
         self._require_allowed(signing, signature, address)
+        if signing.again:
+            raise _Refused("replayed", AuthFailed(_USED_BEFORE))
         self._charge(signing, told)
         content = await body()
         if bool(content) is not (signature.digest is not None):
@@ -164,7 +168,7 @@ class Instances:
 
     async def _signing(self, signature: Signature) -> SigningInstance:
         """Who signed it. The same work is done for a key that nobody has."""
-        found = await find_signing(self._database, signature.keyid)
+        found = await find_signing(self._database, signature.keyid, signature.nonce)
         kid, sealed = (signature.keyid, found.secret) if found is not None else self._nobody[:2]
         secret = open_secret(self._sealer, kid, sealed)
         if secret is None and self._told.charge(f"key {kid}", TOLD_PER_MINUTE, self._mono()).retry_after_s is None:
@@ -202,7 +206,7 @@ class Instances:
         nonce = Nonce(signature.keyid, signature.nonce, signature.created * 1000 + NONCE_LIFE_MS)
         use = await use_nonce(self._database, nonce, signing.instance.id, self._wall())
         if use is Use.AGAIN:
-            raise _Refused("replayed", AuthFailed("The nonce was used before."))
+            raise _Refused("replayed", AuthFailed(_USED_BEFORE))
         if use is Use.NO_KEY:
             raise _Refused("signature", AuthFailed(_NOT_VALID))
         if use is Use.TOO_OLD:

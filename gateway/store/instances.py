@@ -62,11 +62,13 @@ class SealedKey(NamedTuple):
 
 
 class SigningInstance(NamedTuple):
-    """The instance that a key is of, with the key's secret as it is sealed."""
+    """The instance that a key is of, with the key's secret as it is sealed; `again`: a nonce that it signed was used
+    before."""
 
     instance: Instance
     expires_at: int | None
     secret: bytes
+    again: bool = False
 
     def __repr__(self) -> str:
         """Without the secret."""
@@ -202,17 +204,22 @@ def key_before(instance_id: str, kid: str) -> Lookup:
 # --- what is signed with them ---
 
 _SIGNING = """
-SELECT i.id, i.name, i.status, i.networks, i.requests_per_minute, i.created_at, i.updated_at, k.expires_at, k.secret
-FROM instance_keys AS k JOIN instances AS i ON i.id = k.instance_id WHERE k.id = ?"""
+SELECT i.id, i.name, i.status, i.networks, i.requests_per_minute, i.created_at, i.updated_at, k.expires_at, k.secret,
+  EXISTS (SELECT 1 FROM nonces WHERE kid = k.id AND nonce = ?2)
+FROM instance_keys AS k JOIN instances AS i ON i.id = k.instance_id WHERE k.id = ?1"""
 
 
-async def find_signing(db: Reader, kid: str) -> SigningInstance | None:
-    """The instance that signs with this key; None when there is no such key, or its rows are not text."""
+async def find_signing(db: Reader, kid: str, nonce: str = "") -> SigningInstance | None:
+    """The instance that signs with this key, and whether it did with this nonce; None when there is no such key, or its
+    rows are not text."""
     try:
-        [rows] = await db.read(Statement(_SIGNING, (kid,)))
+        [rows] = await db.read(Statement(_SIGNING, (kid, nonce)))
     except UnicodeDecodeError:
         return None
-    return None if not rows else SigningInstance(_instance(rows[0][:7]), end_of(rows[0][7]), bytes(rows[0][8]))
+    if not rows:
+        return None
+    [row] = rows
+    return SigningInstance(_instance(row[:7]), end_of(row[7]), bytes(row[8]), bool(row[9]))
 
 
 class KeyInForce(NamedTuple):

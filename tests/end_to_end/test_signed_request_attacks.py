@@ -338,6 +338,16 @@ def test_strangers_do_not_use_up_an_instances_rate(
 # --- elsewhere ---
 
 
+def test_who_sends_a_request_again_does_not_use_up_its_instances_rate(
+    gateway: GatewayProcess, foreign: ForeignWriter, ada: Person
+) -> None:
+    shop, nonce = Deployment(gateway, foreign, requests_per_minute=5), new_nonce()
+    assert shop.validate(ada.token, nonce=nonce).status == 200
+    for _ in range(10):
+        refused(shop.validate(ada.token, nonce=nonce))
+    assert [shop.validate(ada.token).status for _ in range(3)] == [200, 200, 200]
+
+
 def test_a_signature_is_no_users_credential(shop: Deployment) -> None:
     for path in ("/api/identity", "/users", "/instances", "/audit"):
         assert shop.ask("GET", path).status == 401
