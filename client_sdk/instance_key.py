@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import os
 import secrets
 import time
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from client_sdk.config import ConfigError
 from client_sdk.signatures import NONCE_BYTES, nonce_of, sign
 
+logger = logging.getLogger("client_sdk.instance")
 SECRET_BYTES = 32
 VARIABLES = {
     "url": "GATEWAY_URL",
@@ -57,7 +59,8 @@ class InstanceKeys:
     """The keys of one instance, and the one that signs.
 
     `source` may be a function: it is asked again by `reload`, and when the gateway does not take any key that is known,
-    at most once in `reload_every_s` seconds; it must not block for long. `wall` gives seconds since 1970 UTC, `clock`
+    at most once in `reload_every_s` seconds; it must not block for long. Where it fails then, the keys stay as they are
+    and a line is logged; `reload` raises. `wall` gives seconds since 1970 UTC, `clock`
     is monotonic.
     """
 
@@ -75,6 +78,7 @@ class InstanceKeys:
         self._wall = wall
         self._clock = clock
         self._entropy = entropy
+        self._is_broken = False
         self._refused: dict[str, bytes] = {}
         self._reloaded_at = clock()
         self._keys = self._ask()
@@ -102,7 +106,7 @@ class InstanceKeys:
         if any(key not in self._refused for key in self._keys):
             return True
         if self._clock() - self._reloaded_at >= self._reload_every_s:
-            self._keys, self._reloaded_at = self._ask(), self._clock()
+            self._reload_if_possible()
         for known, secret in list(self._refused.items()):
             if known not in self._keys or self._keys[known].secret != secret:
                 del self._refused[known]
@@ -110,6 +114,18 @@ class InstanceKeys:
         if not another:
             self._refused.clear()
         return another
+
+    def _reload_if_possible(self) -> None:
+        """Keep what is known where the source fails: a file may be half written."""
+        self._reloaded_at = self._clock()
+        try:
+            self._keys = self._ask()
+        except Exception as error:
+            if not self._is_broken:
+                logger.warning("the keys of this instance can not be read again: %s", error)
+            self._is_broken = True
+        else:
+            self._is_broken = False
 
     def headers(
         self, method: str, url: str, *, authorization: str | None = None, body: bytes = b"", kid: str | None = None

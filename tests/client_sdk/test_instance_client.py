@@ -215,3 +215,20 @@ def test_a_secret_is_named_in_no_error() -> None:
     with pytest.raises(ConfigError) as raised:
         instance_key("ik_1", "short-secret")
     assert "short-secret" not in str(raised.value)
+
+
+def test_a_file_that_is_half_written_changes_no_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    secret = "A" * 43
+    whole = '[gateway]\nurl = "http://127.0.0.1:1"\ninstance = "shop"\nkid = "{}"\nsecret = "' + secret + '"\n'
+    file = tmp_path / "gateway.toml"
+    file.write_text(whole.format("ik_1"))
+    keys = InstanceKeys(keys_of_file(str(file)), reload_every_s=0.0)
+    file.write_text(whole.format("ik_2")[:40])
+    assert [keys.refuse("ik_1"), keys.refuse("ik_1")] == [False, False]
+    assert keys.present.kid == "ik_1"
+    assert [record.name for record in caplog.records] == ["client_sdk.instance"]
+    with pytest.raises(ConfigError):
+        keys.reload()
+    file.write_text(whole.format("ik_2"))
+    assert keys.refuse("ik_1")
+    assert keys.present.kid == "ik_2"
