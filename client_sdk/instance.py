@@ -95,6 +95,11 @@ class InstanceClient:
     ) -> None:
         await self.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._http.is_closed
+
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()

@@ -22,6 +22,7 @@ NAMES = {
     "uncompared": "Requests that only the own check was asked about, by why.",
     "sockets_closed": "Sockets of the application that were closed, by reason.",
     "sockets_refused": "Sockets refused, because too many users have one.",
+    "faults": "Times that the proxy's own upkeep failed; the log says how.",
     "links": "Connections of the instance's channel, by what happened to them.",
 }
 """Every counter, and what it counts."""

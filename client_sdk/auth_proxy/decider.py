@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import ssl
 import time
@@ -29,6 +30,7 @@ from client_sdk.instance import InstanceClient
 from client_sdk.instance_key import InstanceKeys, KeySource
 from client_sdk.replica import Held
 
+logger = logging.getLogger("client_sdk.auth_proxy")
 TICK_S = 1.0
 SWEEP_S = 30.0
 STAMP_S = 15.0
@@ -76,15 +78,15 @@ class Decider:
         self.keys = keys if isinstance(keys, InstanceKeys) else InstanceKeys(keys, wall=wall)
         self.rules = rules
         self.counters = Counters()
-        self.client = InstanceClient(server, self.keys, timeout_s=fetch_s, attempts=2, ssl=ssl, wall=wall)
         self.judge = Judge(_Nowhere(), rules)
         self.sockets = SocketWatch(
             self.judge, self.decide, self._tend, self.counters, clock=clock, wall_ms=self._wall_ms
         )
         self.link: Link | None = None
+        self._new_client = partial(InstanceClient, server, self.keys, timeout_s=fetch_s, attempts=2, ssl=ssl, wall=wall)
         self._fetcher = Fetcher(
             self.judge,
-            self.client,
+            self._new_client(),
             self.counters,
             fetch_s=fetch_s,
             wall_ms=self._wall_ms,
@@ -95,15 +97,26 @@ class Decider:
         self._idle_s = idle_s
         self._wall, self._clock = wall, clock
         self._storage = storage
+        self._begun = False
+        self._beginning = asyncio.Lock()
+        self._was_live = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._swept_at = self._stamped_at = self._ended_at = clock()
 
     # --- life ---
 
     async def start(self) -> None:
-        """Connect, and go on without waiting for the gateway; a second time does nothing."""
-        if self.link is not None:
+        """Connect, and go on without waiting for the gateway; a second time does nothing, before `stop`."""
+        if self._begun:
             return
+        async with self._beginning:
+            if not self._begun:
+                await self._begin()
+                self._begun = True
+
+    async def _begin(self) -> None:
+        if self._fetcher.client.closed:
+            self._fetcher.client = self._new_client()
         self._connect()
         if self._storage is not None:
             self._fetcher.keeper = keeper = Keeper(
@@ -114,7 +127,8 @@ class Decider:
         self._spawn(self._tend_always())
 
     async def stop(self) -> None:
-        """Close every connection."""
+        """Close every connection; `start` begins anew."""
+        self._begun = False
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -124,9 +138,10 @@ class Decider:
         await self._fetcher.close()
         if self.link is not None:
             await self.link.close()
+            self.link = None
         if self._keeper is not None:
             await self._keeper.close()
-        await self.client.close()
+        await self._fetcher.client.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -146,6 +161,7 @@ class Decider:
 
     def _connect(self) -> None:
         # The clock of the channel is that of the judge, so that their times can be compared.
+        self._was_live = False
         self.link = link = Link(self._server, self.keys, ssl=self._ssl, **self._link_options)
         self._fetcher.link = link
         self.judge.enter(link)
@@ -155,7 +171,7 @@ class Decider:
 
     async def _recall(self, keeper: Keeper) -> set[str]:
         """What every decision rests on, as the storage knows it; the ids that are revoked."""
-        revoked = await keeper.read_revoked()
+        revoked = await keeper.read_revoked() or set()
         self.judge.revoke(revoked)
         for doc, fact in (await keeper.read_facts([REVOCATIONS, KEYS])).items():
             self.judge.remember(doc, fact)
@@ -252,9 +268,14 @@ class Decider:
             self._ended_at = self._clock()
             if self.link is not None and self.link.ended:
                 self.judge.distrust()
+                self._fetcher.sent_away = True
+                if self._was_live and self.keys.refuse(self.keys.present.kid):
+                    self._ended_at -= AGAIN_S  # another key is at hand
+                    self._spawn(self._come_back())
             else:
                 self._store_everything()
         else:
+            self._was_live = True
             self._fetcher.gateway_is_back()
 
     def _store_everything(self) -> None:
@@ -279,19 +300,31 @@ class Decider:
     async def _tend_always(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            now, link = self._clock(), self.link
-            if link is None:
-                continue
-            if link.ended and now - self._ended_at >= AGAIN_S:
-                self.counters.add("links", "again")
-                await link.close()
-                self._ended_at = now
-                self._connect()
-            await self._tend_storage(link, now)
-            if link.known_at(now) != now:  # while the gateway vouches for nothing, what is known gets old
-                await self.sockets.look()
-            if now - self._swept_at >= SWEEP_S:
-                self._sweep(link, now)
+            try:
+                await self._tend_all()
+            except Exception:
+                self.counters.add("faults")
+                logger.exception("looking after what is known failed")
+
+    async def _tend_all(self) -> None:
+        await self._come_back()
+        now, link = self._clock(), self.link
+        if link is None:
+            return
+        await self._tend_storage(link, now)
+        if link.known_at(now) != now:  # while the gateway vouches for nothing, what is known gets old
+            await self.sockets.look()
+        if now - self._swept_at >= SWEEP_S:
+            self._sweep(link, now)
+
+    async def _come_back(self) -> None:
+        """Try once more, now and then, after the gateway sent this instance away."""
+        link, now = self.link, self._clock()
+        if link is not None and link.ended and now - self._ended_at >= AGAIN_S:
+            self.counters.add("links", "again")
+            self._ended_at = now
+            await link.close()
+            self._connect()
 
     async def _tend_storage(self, link: Link, now: float) -> None:
         revocations = link.held(REVOCATIONS)
@@ -300,7 +333,7 @@ class Decider:
             if self._keeper is not None and now - self._stamped_at >= STAMP_S:
                 self._stamped_at = now
                 self._keeper.keep_fact(REVOCATIONS, unnamed(revocations.data), now)
-        elif self._keeper is not None:
+        elif self._keeper is not None and not self._fetcher.sent_away:
             self.sockets.recheck(self.sockets.of_sessions(await self._recall(self._keeper)))
 
     def _sweep(self, link: Link, now: float) -> None:

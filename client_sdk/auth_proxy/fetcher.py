@@ -34,6 +34,8 @@ ROUNDS = 4
 """What is fetched may lead to something else to fetch; so often at most."""
 AT_ONCE = 32
 """Questions to the gateway under way."""
+WITNESS_S = 2.0
+"""How old the storage's list of what is revoked may be where it has to do."""
 WARN_S = 30.0
 USER = "user:"
 
@@ -61,7 +63,9 @@ class Fetcher:
         self.link: Link | None = None
         self.keeper: Keeper | None = None
         self._judge = judge
-        self._client = client
+        self.client = client
+        self.sent_away = False
+        """Whether the gateway took this instance for none of its own, and did not take it back since."""
         self._counters = counters
         self._fetch_s = fetch_s
         self._wall_ms = wall_ms
@@ -74,6 +78,7 @@ class Fetcher:
 
     def gateway_is_back(self) -> None:
         """There is a connection again: ask at once."""
+        self.sent_away = False
         self._away_until = 0.0
 
     async def close(self) -> None:
@@ -106,7 +111,7 @@ class Fetcher:
             with contextlib.suppress(Away):
                 await self._join((Need.WATCH, want.user), lambda: self._watch(str(want.user)))
                 return
-        if first and self.keeper is not None:
+        if first and self.keeper is not None and not self.sent_away:
             before = self._decide(token)
             await self._recall(self.keeper, want)
             if self._decide(token) != before:
@@ -162,7 +167,7 @@ class Fetcher:
         async with self._slots:
             asked_at = self._clock()
             try:
-                answer = await self._client.validate(token)
+                answer = await self.client.validate(token)
             except ChannelError as error:
                 self._failed(error)
                 raise Away from error
@@ -205,7 +210,12 @@ class Fetcher:
             logger.warning("the gateway does not answer this instance: %s: %s", error.code, error.message)
 
     async def _recall(self, keeper: Keeper, want: Want) -> None:
-        """What the storage knows of it."""
+        """What the storage knows of it; without a word on what is revoked, that is nothing."""
+        if self.link is None or not self.link.live:
+            if self._clock() - keeper.witness_at >= WITNESS_S:
+                self._judge.revoke(await keeper.read_revoked() or ())
+            if self._clock() - keeper.witness_at >= WITNESS_S:
+                return
         user = want.user
         if user is None and (stored := await keeper.read_token(want.mark)) is not None:
             passport, good_at = stored

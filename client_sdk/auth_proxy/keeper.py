@@ -42,6 +42,7 @@ class Keeper:
         self._wall = wall
         self._clock = clock
         self._resync = resync
+        self.witness_at = -float("inf")
         self._batch = Batch()
         self._filled = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
@@ -101,7 +102,7 @@ class Keeper:
             self._filled.clear()
             try:
                 await self._put(batch)
-            except StorageUnavailable as error:
+            except Exception as error:  # a storage is anybody's
                 self._failed(error)
                 self._batch = _merged(batch, self._batch)
                 await self._until_back()
@@ -115,7 +116,7 @@ class Keeper:
                 await self._storage.read([])
                 await self._storage.read(["keys"])
                 return
-            except StorageUnavailable as error:
+            except Exception as error:
                 self._failed(error)
 
     async def _put(self, batch: Batch) -> None:
@@ -147,20 +148,25 @@ class Keeper:
             stored.user, f"user:{stored.user}", stored.session, stored.expires_at, None, scopes, good_at, recheck_at
         ), good_at
 
-    async def read_revoked(self) -> set[str]:
-        """Ids that are revoked."""
-        return await self._try(self._storage.read_revoked(self._wall())) or set()
+    async def read_revoked(self) -> set[str] | None:
+        """Ids that are revoked; None when that is not to be had. `witness_at` is when it last was."""
+        asked_at = self._clock()
+        revoked: set[str] | None = await self._try(self._storage.read_revoked(self._wall()))
+        if revoked is not None:
+            self.witness_at = asked_at
+        return revoked
 
     async def _try(self, work: Any) -> Any:
         try:
             return await work
-        except StorageUnavailable as error:
+        except Exception as error:
             self._failed(error)
             return None
 
-    def _failed(self, error: StorageUnavailable) -> None:
+    def _failed(self, error: Exception) -> None:
         if self._counters.total("storage_errors") == 0:
-            logger.warning("the storage is not to be had: %s", error)
+            fault = None if isinstance(error, StorageUnavailable) else error
+            logger.warning("the storage is not to be had: %s", error, exc_info=fault)
         self._counters.add("storage_errors")
 
     def _outside(self, moment: float) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from http.cookies import CookieError, SimpleCookie
@@ -10,6 +12,7 @@ from typing import Any, Self
 
 from client_sdk.auth_proxy.answers import (
     GuardedSocket,
+    Message,
     Receive,
     Scope,
     Send,
@@ -26,6 +29,8 @@ from client_sdk.auth_proxy.modes import Comparison, Difference, Mode, OwnCheck, 
 from client_sdk.auth_proxy.storage import Storage
 from client_sdk.config import ConfigError, ServerConfig
 from client_sdk.instance_key import InstanceKeys, InstanceSettings, KeySource
+
+logger = logging.getLogger("client_sdk.auth_proxy")
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Token = Callable[[Scope], str | None]
@@ -128,8 +133,7 @@ class AuthProxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            async with self:
-                await self._app(scope, receive, send)
+            await self._live(scope, receive, send)
             return
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
@@ -147,6 +151,42 @@ class AuthProxy:
             await self._guard(scope, receive, send, token, decision)
         else:
             await self._app(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Begin and end with the application; where it knows nothing of that, answer in its place."""
+        heard: set[str] = set()
+        told: set[str] = set()
+
+        async def hear() -> Message:
+            message = await receive()
+            heard.add(message["type"])
+            return message
+
+        async def tell(message: Message) -> None:
+            told.add(message["type"])
+            await send(message)
+
+        await self.__aenter__()
+        try:
+            await self._app(scope, hear, tell)
+        except asyncio.CancelledError:
+            await self.__aexit__(None, None, None)
+            raise
+        except Exception as error:
+            if told:
+                raise
+            logger.info("the application knows no lifespan: %s", error)
+        finally:
+            if "lifespan.shutdown" in heard or "lifespan.startup.failed" in told:
+                await self.__aexit__(None, None, None)
+        if not told:
+            if not heard:
+                await receive()
+            await send({"type": "lifespan.startup.complete"})
+            while "lifespan.shutdown" not in heard:
+                await hear()
+            await self.__aexit__(None, None, None)
+            await send({"type": "lifespan.shutdown.complete"})
 
     async def _decide(self, token: str | None, scope: Scope) -> Decision:
         if self._mode == "remote" or self._own_check is None:

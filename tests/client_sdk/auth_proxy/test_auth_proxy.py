@@ -11,7 +11,7 @@ import pytest
 
 from client_sdk.auth_proxy import AuthProxy
 from tests.client_sdk.support.asgi import Socket, request
-from tests.client_sdk.support.scripted_gateway import ScriptedGateway, proxy_to
+from tests.client_sdk.support.scripted_gateway import ScriptedGateway, own_app, proxy_to
 from tests.client_sdk.support.tokens import access_token, api_token, jwks
 from tests.support.waiting import eventually
 
@@ -199,8 +199,41 @@ async def test_it_begins_and_ends_with_the_lifespan(gateway: ScriptedGateway) ->
     await live(proxy)
     incoming.put_nowait({"type": "lifespan.shutdown"})
     await running
-    assert proxy.decider.link is not None
-    assert proxy.decider.link.ended
+    assert proxy.decider.link is None
+    assert all(peer.closed.is_set() for peer in gateway.peers)
+
+
+async def refusing(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        raise ValueError("can only handle HTTP connections")
+    await own_app(scope, receive, send)
+
+
+async def returning(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] != "lifespan":
+        await own_app(scope, receive, send)
+
+
+@pytest.mark.parametrize("app", [refusing, returning])
+async def test_an_application_that_knows_no_lifespan(gateway: ScriptedGateway, app: Any) -> None:
+    proxy = proxy_to(gateway, app)
+    incoming: asyncio.Queue[Any] = asyncio.Queue()
+    outgoing: asyncio.Queue[Any] = asyncio.Queue()
+    running = asyncio.ensure_future(proxy({"type": "lifespan"}, incoming.get, outgoing.put))
+    incoming.put_nowait({"type": "lifespan.startup"})
+    assert (await asyncio.wait_for(outgoing.get(), 5))["type"] == "lifespan.startup.complete"
+    for token in (access_token("u_ada", "s_1", soon()), gateway.issue("u_bob", "t_1")):
+        assert (await request(proxy, token)).status == 200
+    incoming.put_nowait({"type": "lifespan.shutdown"})
+    await running
+    assert outgoing.get_nowait()["type"] == "lifespan.shutdown.complete"
+
+
+async def test_it_begins_anew_after_it_ended(gateway: ScriptedGateway) -> None:
+    proxy = proxy_to(gateway)
+    for turn in range(2):
+        async with proxy:
+            assert (await request(proxy, gateway.issue("u_ada", f"t_{turn}"))).status == 200
 
 
 async def test_users_whom_nobody_asks_about_are_forgotten(gateway: ScriptedGateway) -> None:

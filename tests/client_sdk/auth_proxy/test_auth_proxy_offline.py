@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from client_sdk.auth_proxy import AuthProxy, MemoryStorage
+from client_sdk.auth_proxy import AuthProxy, InstanceKey, MemoryStorage
 from client_sdk.faults import FaultProxy
 from tests.client_sdk.support.asgi import Socket, request
-from tests.client_sdk.support.scripted_gateway import ScriptedGateway, proxy_to
+from tests.client_sdk.support.scripted_gateway import ScriptedGateway, own_app, proxy_to
 from tests.client_sdk.support.tokens import access_token, api_token
 from tests.support.waiting import eventually
 
@@ -181,6 +181,33 @@ async def test_an_instance_that_is_sent_away_trusts_nothing_any_more(gateway: Sc
         await eventually(lambda: not is_live(proxy))
         assert (await request(proxy, token)).status == 503
         assert await socket.closed() == 1013
+
+
+async def test_an_instance_that_is_sent_away_believes_no_storage_either(gateway: ScriptedGateway) -> None:
+    storage = MemoryStorage()
+    async with proxy_to(gateway, storage=storage) as proxy:
+        token = gateway.issue("u_ada", "t_1")
+        assert (await request(proxy, token)).status == 200
+        await eventually(lambda: len(storage._tokens) == 1 and "user:u_ada" in storage._facts)
+        gateway.away = True
+        await (await gateway.peer()).end("revoked", "never", 4500)
+        await eventually(lambda: not is_live(proxy))
+        assert (await request(proxy, token)).status == 503
+
+
+async def test_a_key_that_is_deleted_gives_way_to_another_at_once(gateway: ScriptedGateway) -> None:
+    keys = [InstanceKey("ik_first", bytes(range(32))), InstanceKey("ik_second", bytes(range(32)))]
+    async with AuthProxy(own_app, f"http://127.0.0.1:{gateway.port}", keys) as proxy:
+        token = access_token("u_ada", "s_1", soon())
+        socket = Socket(proxy, token)
+        await socket.hear()
+        await (await gateway.peer()).end("revoked", "never", 4500)
+        await eventually(lambda: gateway.handshakes == 2 and is_live(proxy), 5.0)
+        assert proxy.decider.keys.present.kid == "ik_second"
+        assert (await request(proxy, token)).status == 200
+        socket.say("still here")
+        assert await socket.hear() == "still here"
+        await socket.leave()
 
 
 async def test_a_gateway_that_refuses_the_instance_makes_no_token_bad(gateway: ScriptedGateway) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -157,6 +158,74 @@ async def test_an_application_begins_without_its_redis(gateway: ScriptedGateway)
     proxy: AuthProxy
     async with proxy_to(gateway, storage=storage) as proxy:
         assert (await request(proxy, access_token("u_ada", "s_1", soon()))).status == 200
+
+
+class Broken(MemoryStorage):
+    """Fails as no protocol says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.works = False
+        self.reads = 0
+
+    async def read_revoked(self, now: int) -> set[str]:
+        self.reads += 1
+        if not self.works:
+            raise RuntimeError("this is no StorageUnavailable")
+        return await super().read_revoked(now)
+
+    async def write(self, batch: Batch, *, fact_ttl_s: float, token_ttl_s: float) -> None:
+        if not self.works:
+            raise RuntimeError("nor is this")
+        await super().write(batch, fact_ttl_s=fact_ttl_s, token_ttl_s=token_ttl_s)
+
+
+async def test_a_storage_that_fails_in_its_own_way_ends_nothing(gateway: ScriptedGateway) -> None:
+    storage = Broken()
+    async with proxy_to(gateway, storage=storage) as proxy:
+        assert (await request(proxy, gateway.issue("u_ada", "t_1"))).status == 200
+        await eventually(lambda: proxy.counters.total("storage_errors") >= 2)
+        storage.works = True
+        await eventually(lambda: "user:u_ada" in storage._facts)
+        await gateway.stop()
+        reads = storage.reads
+        await eventually(lambda: storage.reads >= reads + 2)
+    await gateway.start()
+
+
+async def test_what_is_revoked_is_asked_before_anything_stored_is_believed(gateway: ScriptedGateway) -> None:
+    storage = Broken()
+    storage.works = True
+    token = gateway.issue("u_ada", "t_1")
+    async with proxy_to(gateway, storage=storage) as first:
+        assert (await request(first, token)).status == 200
+        await eventually(lambda: len(storage._tokens) == 1)
+        await gateway.stop()
+        await eventually(lambda: "revocations" in storage._facts)
+        await write(storage, Batch(revoked={"t_1": NOW + 60_000}))
+    storage.works = False
+    async with proxy_to(gateway, storage=storage, fetch_s=0.5) as second:
+        assert (await request(second, token)).status == 503
+        storage.works = True
+        assert (await request(second, token)).status == 401
+    await gateway.start()
+
+
+async def test_the_first_requests_wait_for_what_is_revoked(gateway: ScriptedGateway) -> None:
+    """Two at once, without a lifespan: the second one does not decide before the storage was heard."""
+    storage = MemoryStorage()
+    token = gateway.issue("u_ada", "t_1")
+    async with proxy_to(gateway, storage=storage) as first:
+        assert (await request(first, token)).status == 200
+        await eventually(lambda: len(storage._tokens) == 1)
+        await gateway.stop()
+        await eventually(lambda: "revocations" in storage._facts)
+    await write(storage, Batch(revoked={"t_1": NOW + 60_000}))
+    proxy = proxy_to(gateway, storage=storage)
+    asking = [asyncio.ensure_future(request(proxy, token)) for _ in range(2)]
+    assert [answer.status for answer in await asyncio.gather(*asking)] == [401, 401]
+    await proxy.decider.stop()
+    await gateway.start()
 
 
 async def test_what_nobody_could_have_known_is_not_believed(gateway: ScriptedGateway) -> None:
