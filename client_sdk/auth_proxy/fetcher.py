@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -34,6 +35,8 @@ ROUNDS = 4
 """What is fetched may lead to something else to fetch; so often at most."""
 AT_ONCE = 32
 """Questions to the gateway under way."""
+MOST_WAITING = 1_000
+"""Questions under way, with those that wait for their turn; what comes on top of that is told to come later."""
 WITNESS_S = 2.0
 """How old the storage's list of what is revoked may be where it has to do."""
 WARN_S = 30.0
@@ -72,6 +75,8 @@ class Fetcher:
         self._clock = clock
         self._chance = chance
         self._flights: dict[tuple[Need, object], asyncio.Task[None]] = {}
+        self._waiting: Counter[tuple[Need, object]] = Counter()
+        self._asking: set[bytes] = set()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._away_until = 0.0
         self._warned_at = -WARN_S
@@ -126,14 +131,26 @@ class Fetcher:
     async def _join(self, key: tuple[Need, object], work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         flight = self._flights.get(key)
         if flight is None:
+            if len(self._flights) >= MOST_WAITING:
+                raise Away
             flight = self._flights[key] = asyncio.ensure_future(work())
             flight.add_done_callback(lambda done: self._landed(key, done))
         else:
             self._counters.add("joined", key[0].name.lower())
-        await asyncio.shield(flight)
+        self._waiting[key] += 1
+        try:
+            await asyncio.shield(flight)
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
+                if key[1] not in self._asking and self._flights.get(key) is flight:
+                    del self._flights[key]  # nobody wants it any more, and it was not asked yet
+                    flight.cancel()
 
     def _landed(self, key: tuple[Need, object], done: asyncio.Task[None]) -> None:
-        del self._flights[key]
+        if self._flights.get(key) is done:
+            del self._flights[key]
         if not done.cancelled() and (error := done.exception()) is not None and not isinstance(error, Away):
             logger.error("a question to the gateway failed", exc_info=error)
 
@@ -166,11 +183,16 @@ class Fetcher:
             raise Away
         async with self._slots:
             asked_at = self._clock()
+            if asked_at < self._away_until:
+                raise Away
+            self._asking.add(mark)
             try:
                 answer = await self.client.validate(token)
             except ChannelError as error:
                 self._failed(error)
                 raise Away from error
+            finally:
+                self._asking.discard(mark)
         if not answer.active:
             self._counters.add("validations", "void")
             self._judge.refuse(mark, self._clock())

@@ -68,6 +68,38 @@ async def test_a_recheck_and_a_request_ask_together(gateway: ScriptedGateway) ->
         assert gateway.asked == [token]
 
 
+async def test_questions_that_nobody_waits_for_are_not_asked(gateway: ScriptedGateway) -> None:
+    """A gateway that takes questions and answers none, and strangers with tokens of the right form."""
+    async with proxy_to(gateway, fetch_s=0.3) as proxy:
+        assert (await request(proxy, gateway.issue("u_ada", "t_1"))).status == 200
+        gateway.hold = asyncio.Event()
+        for _ in range(3):
+            answers = await asyncio.gather(*(request(proxy, api_token()) for _ in range(400)))
+            assert {answer.status for answer in answers} == {503}
+        fetcher = proxy.decider._fetcher
+        assert len(fetcher._flights) <= 32
+        questions = len(gateway.asked)
+        gateway.hold.set()
+        await eventually(lambda: not fetcher._flights)
+        assert len(gateway.asked) == questions
+        assert fetcher._waiting == {}
+
+
+async def test_no_more_wait_than_are_worth_waiting_for(gateway: ScriptedGateway) -> None:
+    async with proxy_to(gateway, fetch_s=5.0) as proxy:
+        link = proxy.decider.link
+        assert link is not None
+        await eventually(lambda: link.live)
+        gateway.hold = asyncio.Event()
+        asking = [asyncio.ensure_future(request(proxy, api_token())) for _ in range(1_100)]
+        await eventually(lambda: sum(task.done() for task in asking) == 100)
+        assert {task.result().status for task in asking if task.done()} == {503}
+        gateway.hold.set()
+        for task in asking:
+            task.cancel()
+        await asyncio.wait(asking)
+
+
 async def test_an_answer_is_never_learned_of_another_token(gateway: ScriptedGateway) -> None:
     async with proxy_to(gateway) as proxy:
         token, other = gateway.issue("u_ada", "t_1"), gateway.issue("u_bob", "t_2")
