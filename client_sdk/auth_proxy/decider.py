@@ -22,7 +22,7 @@ from client_sdk.auth_proxy.known import EVERYTHING, KEYS, NO_TOKEN, REVOCATIONS,
 from client_sdk.auth_proxy.link import Link
 from client_sdk.auth_proxy.socket_watch import SocketWatch
 from client_sdk.auth_proxy.storage import Storage
-from client_sdk.config import ServerConfig
+from client_sdk.config import ServerConfig, http_url
 from client_sdk.errors import NotFound
 from client_sdk.events import Change
 from client_sdk.freshness import Freshness, FreshnessState
@@ -120,7 +120,13 @@ class Decider:
         self._connect()
         if self._storage is not None:
             self._fetcher.keeper = keeper = Keeper(
-                self._storage, self.rules, self.counters, self._wall_ms, self._clock, self._store_everything
+                self._storage,
+                self.rules,
+                http_url(self._server)[0],
+                self.counters,
+                self._wall_ms,
+                self._clock,
+                self._store_everything,
             )
             keeper.start()
             await self._recall(keeper)
@@ -210,7 +216,7 @@ class Decider:
         evicted, judge.evicted = judge.evicted, []
         due, judge.due = judge.due, []
         for token, mark in due:
-            self._spawn(self._fetcher.ask_again(token, mark))
+            self._spawn(self._ask_again(token, mark))
         if evicted:
             self.counters.add("evicted", amount=len(evicted))
         if link is None or not link.live:
@@ -221,6 +227,12 @@ class Decider:
             if not link.keep(USER + user):
                 link.want(USER + user).add_done_callback(partial(self._wished, user))
         link.unwant(USER + user for user in evicted)
+
+    async def _ask_again(self, token: str, mark: bytes) -> None:
+        session = self.judge.session(mark)
+        await self._fetcher.ask_again(token, mark)
+        if session is not None and self.judge.session(mark) is None:
+            self.sockets.recheck(self.sockets.of_sessions([session]))
 
     def _wished(self, user: str, done: asyncio.Future[None]) -> None:
         if done.cancelled() or done.exception() is not None:

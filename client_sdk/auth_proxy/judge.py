@@ -300,6 +300,11 @@ class Judge(Evidence):
         """The channel holds this user's document."""
         self._gone.pop(user, None)
 
+    def session(self, mark: bytes) -> str | None:
+        """By which credential a token that is remembered is good."""
+        passport = self._passports.get(mark)
+        return None if passport is None else passport.session
+
     def remember_passport(self, mark: bytes, passport: Passport) -> None:
         """A token that somebody verified earlier."""
         if mark not in self._passports:

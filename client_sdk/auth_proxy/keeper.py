@@ -31,6 +31,7 @@ class Keeper:
         self,
         storage: Storage,
         rules: Rules,
+        gateway: str,
         counters: Counters,
         wall: Callable[[], int],
         clock: Callable[[], float],
@@ -38,6 +39,8 @@ class Keeper:
     ) -> None:
         self._storage = storage
         self._rules = rules
+        self.gateway = f"{gateway} {rules.issuer} {rules.audience}"
+        """Whose word is stored and believed."""
         self._counters = counters
         self._wall = wall
         self._clock = clock
@@ -65,17 +68,19 @@ class Keeper:
     def keep_fact(self, doc: str, data: Mapping[str, Any], known_at: float) -> None:
         """A document as it was known at a moment of the clock."""
         self._batch.gone.discard(doc)
-        self._batch.facts[doc] = StoredFact(data, self._outside(known_at))
+        self._batch.facts[doc] = StoredFact(data, self._outside(known_at), self.gateway)
         self._wake()
 
     def keep_token(self, mark: bytes, passport: Passport | None, good_at: float) -> None:
         """What the gateway said of a token; None: it stands for nothing."""
         at = self._outside(good_at)
         if passport is None:
-            self._batch.tokens[mark] = StoredToken(at)
+            self._batch.tokens[mark] = StoredToken(at, gateway=self.gateway)
         else:
             scopes = None if passport.scopes is None else tuple(sorted(passport.scopes))
-            self._batch.tokens[mark] = StoredToken(at, passport.user, passport.session, passport.expires_at, scopes)
+            self._batch.tokens[mark] = StoredToken(
+                at, passport.user, passport.session, passport.expires_at, scopes, self.gateway
+            )
         self._wake()
 
     def keep_revoked(self, revoked: Mapping[str, int]) -> None:
@@ -130,14 +135,18 @@ class Keeper:
     async def read_facts(self, docs: Iterable[str]) -> dict[str, Fact]:
         """What is stored of these documents, and was true not too long ago."""
         found = await self._try(self._storage.read(docs))
-        facts = {doc: Fact(fact.data, self._inside(fact.known_at)) for doc, fact in (found or {}).items()}
+        facts = {
+            doc: Fact(fact.data, self._inside(fact.known_at))
+            for doc, fact in (found or {}).items()
+            if fact.gateway == self.gateway
+        }
         now = self._clock()
         return {doc: fact for doc, fact in facts.items() if fact.known_at >= now - self._rules.max_stale_s}
 
     async def read_token(self, mark: bytes) -> tuple[Passport | None, float] | None:
         """What the gateway said of a token, and when; the passport is None for one that stands for nothing."""
         stored = await self._try(self._storage.read_token(mark))
-        if stored is None or stored.good_at > self._wall() + FUTURE_MS:
+        if stored is None or stored.gateway != self.gateway or stored.good_at > self._wall() + FUTURE_MS:
             return None
         good_at = self._inside(stored.good_at)
         if stored.user is None:

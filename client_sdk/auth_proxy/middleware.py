@@ -199,6 +199,8 @@ class AuthProxy:
     def _is_public(self, path: str) -> bool:
         if path in self._public:
             return True
+        if "\\" in path or not {"", ".", ".."}.isdisjoint(path.removesuffix("/").split("/")[1:]):
+            return False  # what is behind this may take it for another path
         return any(path.startswith(prefix) for prefix in self._public if prefix.endswith("/"))
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send, token: str, decision: Decision) -> None:

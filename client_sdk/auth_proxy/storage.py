@@ -15,10 +15,13 @@ class StorageUnavailable(Exception):
 
 
 class StoredFact(msgspec.Struct, frozen=True):
-    """A document, and when it was last known to be true: milliseconds since 1970 UTC."""
+    """A document, and when it was last known to be true: milliseconds since 1970 UTC. `gateway` says whose word it is:
+    another gateway's says nothing here.
+    """
 
     data: Mapping[str, Any]
     known_at: int
+    gateway: str = ""
 
 
 class StoredToken(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,6 +34,7 @@ class StoredToken(msgspec.Struct, frozen=True, omit_defaults=True):
     session: str = ""
     expires_at: int | None = None
     scopes: tuple[str, ...] | None = None
+    gateway: str = ""
 
 
 class Batch(msgspec.Struct):

@@ -140,6 +140,20 @@ async def test_a_socket_ends_with_its_token(gateway: ScriptedGateway, proxy: Aut
     assert await socket.closed() == 4100
 
 
+async def test_a_socket_ends_with_an_api_token_that_no_list_names(gateway: ScriptedGateway) -> None:
+    """Its end was moved closer: that is noticed when it is asked about again, although nobody makes a request."""
+    async with proxy_to(gateway, recheck_s=0.0) as proxy:
+        token = gateway.issue("u_ada", "t_1")
+        socket = Socket(proxy, token)
+        assert await socket.hear() == "u_ada"
+        link = proxy.decider.link
+        assert link is not None
+        await eventually(lambda: link._is_exact("user:u_ada") and not proxy.decider._fetcher._flights)
+        del gateway.tokens[token]
+        proxy.decider._sweep(link, time.monotonic())
+        assert await socket.closed() == 4102
+
+
 async def test_a_socket_is_refused_before_it_is_one(proxy: AuthProxy) -> None:
     assert await Socket(proxy, "gw_nonsense").closed() == 4102
     refused = Socket(proxy, None, extensions={"websocket.http.response": {}})
@@ -178,7 +192,10 @@ async def test_a_public_path_lets_everybody_through(gateway: ScriptedGateway) ->
         assert (await request(proxy, path="/health")).json["user"] is None
         assert (await request(proxy, "nonsense", path="/open/door")).json["user"] is None
         assert (await request(proxy, token, path="/open/door")).json["user"] == "u_ada"
+        assert (await request(proxy, path="/open/doors/")).status == 200
         assert [(await request(proxy, path=path)).status for path in ("/healthy", "/open", "/opening")] == [401] * 3
+        for path in ("/open/../me", "/open/./me", "/open//me", "/open/a\\..\\me", "/open/..", "//open/a"):
+            assert (await request(proxy, path=path)).status == 401, path
 
 
 async def test_a_token_in_a_cookie(gateway: ScriptedGateway) -> None:

@@ -160,6 +160,17 @@ async def test_an_application_begins_without_its_redis(gateway: ScriptedGateway)
         assert (await request(proxy, access_token("u_ada", "s_1", soon()))).status == 200
 
 
+async def test_another_gateways_word_says_nothing(gateway: ScriptedGateway) -> None:
+    storage = MemoryStorage()
+    async with ScriptedGateway() as staging, proxy_to(staging, storage=storage) as trying:
+        token = staging.issue("u_ada", "t_1")
+        assert (await request(trying, token)).status == 200
+        await eventually(lambda: len(storage._tokens) == 1)
+        async with proxy_to(gateway, storage=storage) as proxy:
+            assert (await request(proxy, token)).status == 401
+            assert gateway.asked == [token]
+
+
 class Broken(MemoryStorage):
     """Fails as no protocol says."""
 
@@ -239,11 +250,14 @@ async def test_what_nobody_could_have_known_is_not_believed(gateway: ScriptedGat
         from hashlib import sha256
 
         mark = sha256(token.encode()).digest()
+        keeper = proxy.decider._fetcher.keeper
+        assert keeper is not None
+        own = keeper.gateway
         await write(
             storage,
             Batch(
-                {"user:u_eve": StoredFact(document, ahead), "revocations": StoredFact({}, ahead)},
-                {mark: StoredToken(ahead, "u_eve", "t_1")},
+                {"user:u_eve": StoredFact(document, ahead, own), "revocations": StoredFact({}, ahead, own)},
+                {mark: StoredToken(ahead, "u_eve", "t_1", gateway=own)},
             ),
         )
         assert (await request(proxy, token)).status == 503
