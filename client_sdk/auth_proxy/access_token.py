@@ -36,11 +36,14 @@ _TEXTS = ("sub", "sid", "jti", "client_id")
 
 
 class BadToken(ValueError):
-    """It is not an access token that one of the keys signed for this audience, or has ended (`expired`)."""
+    """It is not an access token that one of the keys signed for this audience, or has ended (`expired`), or all is well
+    with it but its issuer or audience (`foreign`).
+    """
 
-    def __init__(self, text: str, *, expired: bool = False) -> None:
+    def __init__(self, text: str, *, expired: bool = False, foreign: bool = False) -> None:
         super().__init__(text)
         self.expired = expired
+        self.foreign = foreign
 
 
 class Claims(NamedTuple):
@@ -138,8 +141,8 @@ def _check(payload: dict[str, Any], issuer: str, audience: str, now_ms: int) -> 
         if not isinstance(payload[name], str) or not payload[name]:
             raise BadToken("an identifier is no text")
         payload[name].encode()  # a lone surrogate is a ValueError
-    if payload["aud"] != audience:
-        raise BadToken("the audience is another, or an array")
+    if payload["aud"] != audience or payload["iss"] != issuer:
+        raise BadToken("the issuer or the audience is another, or an array", foreign=True)
     rules: dict[str, Any] = {name: {"essential": True} for name in ("aud", "iat", *_TEXTS)}
     rules["iss"] = {"essential": True, "value": issuer}
     # The end is compared below, to the millisecond; whether it has come is told apart from every other fault.

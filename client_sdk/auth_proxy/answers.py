@@ -15,6 +15,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Problem = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, header fields and body of a refusal."""
 
 # Those of the gateway's own channel, so that one table serves the clients of both.
 CLOSE_CODES = {Reason.REVOKED: 4500, Reason.EXPIRED: 4100, Reason.INVALID: 4102, Reason.NO_TOKEN: 4102}

@@ -99,6 +99,7 @@ class Decider:
         self._storage = storage
         self._begun = False
         self._beginning = asyncio.Lock()
+        self._warned = False
         self._was_live = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._swept_at = self._stamped_at = self._ended_at = clock()
@@ -210,6 +211,15 @@ class Decider:
     def _tend(self) -> None:
         """What decisions left to be done afterwards; not only this one's."""
         judge, link = self.judge, self.link
+        if judge.foreign and not self._warned:
+            self._warned = True
+            rules = self.rules
+            logger.warning(
+                "a token that the gateway signed is not for issuer %r and audience %r: do they stand in its "
+                "auth.issuer and auth.audience?",
+                rules.issuer,
+                rules.audience,
+            )
         if not (judge.wishes or judge.due or judge.evicted):
             return
         wishes, judge.wishes = judge.wishes, []

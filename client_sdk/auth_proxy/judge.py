@@ -62,7 +62,8 @@ class Judge(Evidence):
     """Decides. Times are `now`, seconds of a monotonic clock, and `wall`, milliseconds since 1970 UTC.
 
     `wishes` are users whose document should be watched, `due` tokens to ask about again, each with its hash, `evicted`
-    users that were forgotten: whoever drives it takes them from there.
+    users that were forgotten: whoever drives it takes them from there. `foreign`: a token was signed by a key in force
+    and has another issuer or audience than the rules say.
     """
 
     def __init__(self, world: World, rules: Rules) -> None:
@@ -71,6 +72,7 @@ class Judge(Evidence):
         self.wishes: list[str] = []
         self.due: list[tuple[str, bytes]] = []
         self.evicted: list[str] = []
+        self.foreign = False
         self._passports: OrderedDict[bytes, Passport] = OrderedDict()
         self._negatives: OrderedDict[bytes, float] = OrderedDict()
         self._users: OrderedDict[str, _Known] = OrderedDict()
@@ -139,6 +141,7 @@ class Judge(Evidence):
             rules = self.rules
             claims = verify(token, kid, keys[kid], issuer=rules.issuer, audience=rules.audience, now_ms=wall)
         except BadToken as bad:
+            self.foreign = self.foreign or bad.foreign
             return EXPIRED if bad.expired else INVALID
         passport = Passport(claims.user, f"user:{claims.user}", claims.session, claims.expires_at, kid)
         _put(self._passports, mark, passport, self.rules.max_tokens)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from http.cookies import CookieError, SimpleCookie
 from types import TracebackType
 from typing import Any, Self
 
 from client_sdk.auth_proxy.answers import (
+    FORBIDDEN,
+    FORBIDDEN_ANSWER,
     GuardedSocket,
     Message,
+    Problem,
     Receive,
     Scope,
     Send,
@@ -27,7 +30,7 @@ from client_sdk.auth_proxy.decision import Decision, User
 from client_sdk.auth_proxy.known import UNAVAILABLE, Rules
 from client_sdk.auth_proxy.modes import Comparison, Difference, Mode, OwnCheck, own_decision
 from client_sdk.auth_proxy.storage import Storage
-from client_sdk.config import ConfigError, ServerConfig
+from client_sdk.config import ConfigError, ServerConfig, http_url
 from client_sdk.instance_key import InstanceKeys, InstanceSettings, KeySource
 
 logger = logging.getLogger("client_sdk.auth_proxy")
@@ -40,7 +43,7 @@ FORGED = b"x-user-"
 
 def token_of(scope: Scope, cookie: str | None = None) -> str | None:
     """The bearer token of the Authorization field, else the value of a cookie; an empty text for a field that is no
-    bearer token, or is there twice.
+    bearer token, and for a field or a cookie that is there twice.
     """
     fields = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
     if fields:
@@ -49,11 +52,27 @@ def token_of(scope: Scope, cookie: str | None = None) -> str | None:
     if cookie is None:
         return None
     crumbs = "; ".join(value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"cookie")
+    if sum(crumb.partition("=")[0].strip() == cookie for crumb in crumbs.split(";")) > 1:
+        return ""
     try:
         found = SimpleCookie(crumbs).get(cookie)
     except CookieError:
         return None
     return None if found is None or not found.value else found.value
+
+
+def is_from_here(scope: Scope, origins: Collection[str] = ()) -> bool:
+    """Whether a page of this very origin, or of one of `origins`, sends this; or it is no socket, and a method that
+    changes nothing. A browser sends cookies for other pages too.
+    """
+    if scope["type"] == "http" and scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        return True
+    fields = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    origin = fields.get(b"origin")
+    if origin is None:
+        return fields.get(b"sec-fetch-site") == "same-origin"
+    scheme = {"ws": "http", "wss": "https"}.get(scope.get("scheme", ""), scope.get("scheme", "http"))
+    return origin in origins or origin == f"{scheme}://{fields.get(b'host', '')}"
 
 
 class AuthProxy:
@@ -64,7 +83,8 @@ class AuthProxy:
     `gateway` is an address, or the whole `InstanceSettings`, with the keys. The application finds ``scope["user"]``, a
     `User`. Paths that `public` names (exactly, or all below one that ends with ``/``) are let through also without a
     token; there ``scope["user"]`` may be None. The token comes from the Authorization field, else from the `cookie` of
-    that name, or from wherever `token` finds it in a scope.
+    that name, or from wherever `token` finds it in a scope. By a cookie nothing is changed and no socket opened but
+    from a page of the application's own origin or of one of `origins` (``https://shop.example.org``).
 
     `mode`: ``remote`` asks the gateway; ``local`` the application's `own_check` alone; ``both`` answers with the own
     check, asks the gateway beside it, and tells `on_difference` of every `Difference`.
@@ -83,6 +103,7 @@ class AuthProxy:
         on_difference: Callable[[Difference], object] | None = None,
         public: Iterable[str] = (),
         cookie: str | None = None,
+        origins: Iterable[str] = (),
         token: Token | None = None,
         storage: Storage | None = None,
         fetch_s: float = 2.0,
@@ -101,7 +122,10 @@ class AuthProxy:
         self._mode = mode
         self._own_check = own_check
         self._public = frozenset(public)
+        self._cookie = cookie if token is None else None
+        self._origins = frozenset(origins)
         self._token = token or (lambda scope: token_of(scope, cookie))
+        rules.setdefault("issuer", http_url(gateway)[0])
         self.decider = decider or Decider(
             gateway, keys, Rules(**rules), storage=storage, fetch_s=fetch_s, idle_s=idle_s, ssl=ssl
         )
@@ -142,6 +166,11 @@ class AuthProxy:
             await self.decider.start()
         scope = {**scope, "headers": [field for field in scope["headers"] if not _is_forged(field[0])]}
         token = self._token(scope)
+        if token and self._cookie is not None and token_of(scope) is None and not is_from_here(scope, self._origins):
+            if not self._is_public(scope["path"]):
+                await _answer(scope, send, FORBIDDEN_ANSWER, FORBIDDEN)
+                return
+            token = None
         decision = await self._decide(token, scope)
         if not decision.allowed and not self._is_public(scope["path"]):
             await _refuse(scope, send, decision)
@@ -220,10 +249,14 @@ class AuthProxy:
 
 
 async def _refuse(scope: Scope, send: Send, decision: Decision) -> None:
+    await _answer(scope, send, refusal(decision), close_code(decision))
+
+
+async def _answer(scope: Scope, send: Send, answer: Problem, code: int) -> None:
     if scope["type"] == "http":
-        await answer_http(send, refusal(decision))
+        await answer_http(send, answer)
     else:
-        await refuse_socket(scope, send, refusal(decision), close_code(decision))
+        await refuse_socket(scope, send, answer, code)
 
 
 def _is_forged(name: bytes) -> bool:

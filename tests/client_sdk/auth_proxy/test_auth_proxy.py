@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from client_sdk.auth_proxy import AuthProxy
-from tests.client_sdk.support.asgi import Socket, request
-from tests.client_sdk.support.scripted_gateway import ScriptedGateway, own_app, proxy_to
+from tests.client_sdk.support.asgi import Socket, fields, request
+from tests.client_sdk.support.scripted_gateway import KEY, ScriptedGateway, own_app, proxy_to
 from tests.client_sdk.support.tokens import access_token, api_token, jwks
 from tests.support.waiting import eventually
 
@@ -204,6 +204,53 @@ async def test_a_token_in_a_cookie(gateway: ScriptedGateway) -> None:
         assert (await request(proxy, Cookie=f"a=b; session={token}")).json["user"] == "u_ada"
         assert (await request(proxy, Cookie="a=b")).status == 401
         assert (await request(proxy, "nonsense", Cookie=f"session={token}")).status == 401
+
+
+@pytest.mark.parametrize("kind", ["POST", "socket"])
+async def test_a_cookie_changes_nothing_for_another_page(gateway: ScriptedGateway, kind: str) -> None:
+    async with proxy_to(gateway, cookie="session", origins=["https://own.example"]) as proxy:
+        token = access_token("u_ada", "s_1", soon())
+
+        async def status(origin: str | None, *, bearer: bool = False, crumbs: int = 1) -> Any:
+            cookie = "; ".join([f"session={token}"] * crumbs)
+            given = {"host": "shop.example", "cookie": cookie}
+            if origin is not None:
+                given["origin"] = origin
+            if bearer:
+                given = given | {"authorization": f"Bearer {token}"}
+            scope = {"path": "/", "query_string": b"", "headers": fields(None, given), "scheme": "https"}
+            scope |= {"type": "http", "method": "POST"} if kind == "POST" else {"type": "websocket", "extensions": {}}
+            sent: list[Any] = []
+            heard = iter([{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}])
+
+            async def receive() -> Any:
+                return next(heard)
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            await proxy(scope, receive, send)
+            return sent[0].get("status") or sent[0].get("code") or 200
+
+        assert [await status(origin) for origin in ("https://shop.example", "https://own.example")] == [200, 200]
+        no = 403 if kind == "POST" else 4505
+        assert [await status(origin) for origin in ("https://evil.example", "http://shop.example", "null", None)] == [
+            no
+        ] * 4
+        assert await status("https://evil.example", bearer=True) == 200
+        assert await status("https://shop.example", crumbs=2) == (401 if kind == "POST" else 4102)
+
+
+async def test_the_issuer_is_the_gateway_unless_it_is_told(
+    gateway: ScriptedGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = f"http://127.0.0.1:{gateway.port}"
+    async with AuthProxy(own_app, address, KEY) as proxy:
+        assert (await request(proxy, access_token("u_ada", "s_1", soon(), iss=address))).status == 200
+        assert caplog.records == []
+        for _ in range(2):
+            assert (await request(proxy, access_token("u_ada", "s_1", soon()))).status == 401
+        assert [address in record.getMessage() for record in caplog.records] == [True]
 
 
 async def test_it_begins_and_ends_with_the_lifespan(gateway: ScriptedGateway) -> None:

@@ -12,7 +12,7 @@ from client_sdk.auth_proxy import AuthProxy, InstanceKey, MemoryStorage
 from client_sdk.faults import FaultProxy
 from tests.client_sdk.support.asgi import Socket, request
 from tests.client_sdk.support.scripted_gateway import ScriptedGateway, own_app, proxy_to
-from tests.client_sdk.support.tokens import access_token, api_token
+from tests.client_sdk.support.tokens import ISSUER, access_token, api_token
 from tests.support.waiting import eventually
 
 
@@ -158,7 +158,9 @@ async def test_a_network_that_swallows_everything(gateway: ScriptedGateway) -> N
     await faults.open()
     token = access_token("u_ada", "s_1", soon())
     try:
-        proxy = AuthProxy(proxy_to(gateway)._app, faults.url, proxy_to(gateway).decider.keys, fetch_s=0.3)
+        proxy = AuthProxy(
+            proxy_to(gateway)._app, faults.url, proxy_to(gateway).decider.keys, fetch_s=0.3, issuer=ISSUER
+        )
         async with proxy:
             assert (await request(proxy, token)).status == 200
             faults.freeze()
@@ -197,7 +199,7 @@ async def test_an_instance_that_is_sent_away_believes_no_storage_either(gateway:
 
 async def test_a_key_that_is_deleted_gives_way_to_another_at_once(gateway: ScriptedGateway) -> None:
     keys = [InstanceKey("ik_first", bytes(range(32))), InstanceKey("ik_second", bytes(range(32)))]
-    async with AuthProxy(own_app, f"http://127.0.0.1:{gateway.port}", keys) as proxy:
+    async with AuthProxy(own_app, f"http://127.0.0.1:{gateway.port}", keys, issuer=ISSUER) as proxy:
         token = access_token("u_ada", "s_1", soon())
         socket = Socket(proxy, token)
         await socket.hear()

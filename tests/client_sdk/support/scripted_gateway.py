@@ -12,7 +12,7 @@ from websockets.http11 import Request, Response
 
 from client_sdk.auth_proxy import AuthProxy, InstanceKey
 from tests.client_sdk.support.scripted_server import ScriptedServer
-from tests.client_sdk.support.tokens import api_token, jwks
+from tests.client_sdk.support.tokens import ISSUER, api_token, jwks
 
 KEY = InstanceKey("ik_first", bytes(range(32)))
 LATER = "2030-01-01T00:00:00.000Z"
@@ -126,4 +126,4 @@ async def own_app(scope: Any, receive: Any, send: Any) -> None:
 
 
 def proxy_to(server: ScriptedServer, app: Any = own_app, **options: Any) -> AuthProxy:
-    return AuthProxy(app, f"http://127.0.0.1:{server.port}", KEY, **options)
+    return AuthProxy(app, f"http://127.0.0.1:{server.port}", KEY, **{"issuer": ISSUER, **options})
