@@ -281,7 +281,7 @@ class Decider:
             # Deleted, most likely. What was known is no answer any more; the gateway says what is.
             self.judge.doubt(change.doc.removeprefix(USER))
             if keeper is not None:
-                keeper.keep_gone(change.doc)
+                keeper.keep_gone(change.doc, now)
             self.sockets.recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
 
     def _freshness_changed(self, freshness: Freshness) -> None:

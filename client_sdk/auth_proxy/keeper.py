@@ -67,7 +67,7 @@ class Keeper:
 
     def keep_fact(self, doc: str, data: Mapping[str, Any], known_at: float) -> None:
         """A document as it was known at a moment of the clock."""
-        self._batch.gone.discard(doc)
+        self._batch.gone.pop(doc, None)
         self._batch.facts[doc] = StoredFact(data, self._outside(known_at), self.gateway)
         self._wake()
 
@@ -88,10 +88,10 @@ class Keeper:
         self._batch.revoked.update(revoked)
         self._wake()
 
-    def keep_gone(self, doc: str) -> None:
+    def keep_gone(self, doc: str, known_at: float) -> None:
         """There is no such document any more."""
         self._batch.facts.pop(doc, None)
-        self._batch.gone.add(doc)
+        self._batch.gone[doc] = StoredFact({}, self._outside(known_at), self.gateway, gone=True)
         self._wake()
 
     def _wake(self) -> None:
@@ -192,5 +192,5 @@ def _merged(earlier: Batch, later: Batch) -> Batch:
         {**facts, **later.facts},
         {**earlier.tokens, **later.tokens},
         {**earlier.revoked, **later.revoked},
-        (earlier.gone - later.facts.keys()) | later.gone,
+        {**{doc: fact for doc, fact in earlier.gone.items() if doc not in later.facts}, **later.gone},
     )

@@ -17,6 +17,14 @@ Command = tuple[str | bytes | int, ...]
 
 _FACT = msgspec.json.Decoder(StoredFact)
 _TOKEN = msgspec.json.Decoder(StoredToken)
+_SET_NEWER = """
+local held = redis.call('GET', KEYS[1])
+if held then
+  local ok, fact = pcall(cjson.decode, held)
+  if ok and fact.gateway == ARGV[4] and fact.known_at > tonumber(ARGV[3]) then return 0 end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1"""
 CHUNK = 500
 """Commands sent together."""
 
@@ -58,7 +66,7 @@ class RedisStorage:
         names = list(docs)
         values = await self._do(lambda: self._redis.mget([self._key("doc", doc) for doc in names]))
         found = ((doc, _decoded(_FACT, value)) for doc, value in zip(names, values, strict=True))
-        return {doc: fact for doc, fact in found if fact is not None}
+        return {doc: fact for doc, fact in found if fact is not None and not fact.gone}
 
     async def read_token(self, mark: bytes) -> StoredToken | None:
         """What is stored of a token."""
@@ -77,9 +85,9 @@ class RedisStorage:
         # What forbids goes first.
         commands: list[Command] = [("ZREMRANGEBYSCORE", revoked, "-inf", now)] if batch.revoked else []
         commands += [("ZADD", revoked, "GT", until, id) for id, until in batch.revoked.items()]
-        commands += [("DEL", self._key("doc", doc)) for doc in batch.gone]
-        for doc, fact in batch.facts.items():
-            commands += [("SET", self._key("doc", doc), msgspec.json.encode(fact), "PX", fact_ms)]
+        for doc, fact in (*batch.gone.items(), *batch.facts.items()):
+            key, value = self._key("doc", doc), msgspec.json.encode(fact)
+            commands += [("EVAL", _SET_NEWER, 1, key, value, fact_ms, fact.known_at, fact.gateway)]
         for mark, token in batch.tokens.items():
             commands += [("SET", self._key("token", mark.hex()), msgspec.json.encode(token), "PX", token_ms)]
         for start in range(0, len(commands), CHUNK):

@@ -22,6 +22,7 @@ class StoredFact(msgspec.Struct, frozen=True):
     data: Mapping[str, Any]
     known_at: int
     gateway: str = ""
+    gone: bool = False
 
 
 class StoredToken(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,13 +40,14 @@ class StoredToken(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Batch(msgspec.Struct):
     """What is written together. `facts` by the document's name, `tokens` by the hash of the token, `revoked` ids with
-    the moment (milliseconds since 1970 UTC) after which nothing of them is alive, `gone` documents to be dropped.
+    the moment (milliseconds since 1970 UTC) after which nothing of them is alive, `gone` documents that are no more
+    with the moment of which that is known.
     """
 
     facts: dict[str, StoredFact] = msgspec.field(default_factory=dict)
     tokens: dict[bytes, StoredToken] = msgspec.field(default_factory=dict)
     revoked: dict[str, int] = msgspec.field(default_factory=dict)
-    gone: set[str] = msgspec.field(default_factory=set)
+    gone: dict[str, StoredFact] = msgspec.field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.facts or self.tokens or self.revoked or self.gone)
@@ -64,7 +66,9 @@ class Storage(Protocol):
         """Every id that is revoked, and may be alive yet at `now` (milliseconds since 1970 UTC)."""
 
     async def write(self, batch: Batch, *, fact_ttl_s: float, token_ttl_s: float) -> None:
-        """Store these for so long at most. A fact of an earlier time may take the place of a later one."""
+        """Store these for so long at most. A fact of an earlier time does not take the place of a later one, and what
+        is `gone` stays so for facts of an earlier time than that.
+        """
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -83,7 +87,11 @@ class MemoryStorage:
     async def read(self, docs: Iterable[str]) -> dict[str, StoredFact]:
         """The documents of these names that are stored."""
         now = self._wall()
-        return {doc: found[0] for doc in docs if (found := self._facts.get(doc)) is not None and found[1] > now}
+        return {
+            doc: found[0]
+            for doc in docs
+            if (found := self._facts.get(doc)) is not None and found[1] > now and not found[0].gone
+        }
 
     async def read_token(self, mark: bytes) -> StoredToken | None:
         """What is stored of a token."""
@@ -98,9 +106,10 @@ class MemoryStorage:
     async def write(self, batch: Batch, *, fact_ttl_s: float, token_ttl_s: float) -> None:
         """Store these for so long at most."""
         now = self._wall()
-        for doc in batch.gone:
-            self._facts.pop(doc, None)
-        for doc, fact in batch.facts.items():
+        for doc, fact in (*batch.gone.items(), *batch.facts.items()):
+            earlier = self._facts.get(doc)
+            if earlier is not None and earlier[0].gateway == fact.gateway and earlier[0].known_at > fact.known_at:
+                continue
             self._facts[doc] = (fact, now + fact_ttl_s)
             self._facts.move_to_end(doc)
         for mark, token in batch.tokens.items():

@@ -218,7 +218,8 @@ async def test_a_cookie_changes_nothing_for_another_page(gateway: ScriptedGatewa
                 given["origin"] = origin
             if bearer:
                 given = given | {"authorization": f"Bearer {token}"}
-            scope = {"path": "/", "query_string": b"", "headers": fields(None, given), "scheme": "https"}
+            scope: dict[str, Any] = {"path": "/", "query_string": b"", "scheme": "https"}
+            scope["headers"] = fields(None, given)
             scope |= {"type": "http", "method": "POST"} if kind == "POST" else {"type": "websocket", "extensions": {}}
             sent: list[Any] = []
             heard = iter([{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}])

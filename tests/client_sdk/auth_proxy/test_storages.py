@@ -63,8 +63,21 @@ async def test_what_is_written_is_read(shelf: Storage) -> None:
     assert await shelf.read_token(MARK) == good
     assert await shelf.read_token(bytes(32)) == StoredToken(NOW)
     assert await shelf.read_token(b"\1" * 32) is None
-    await write(shelf, Batch(gone={"user:u_ada"}))
+    await write(shelf, Batch(gone={"user:u_ada": StoredFact({}, NOW + 2, gone=True)}))
     assert await shelf.read(["user:u_ada"]) == {}
+
+
+async def test_what_was_known_earlier_does_not_take_the_place_of_what_is_known_later(shelf: Storage) -> None:
+    active, disabled = ({"identity": {"status": status}} for status in ("active", "disabled"))
+    await write(shelf, Batch({"user:u_ada": StoredFact(disabled, NOW + 5), "user:u_bob": StoredFact(active, NOW)}))
+    await write(shelf, Batch(gone={"user:u_bob": StoredFact({}, NOW + 5, gone=True)}))
+    await write(shelf, Batch({name: StoredFact(active, NOW + 4) for name in ("user:u_ada", "user:u_bob")}))
+    assert await shelf.read(["user:u_ada", "user:u_bob"]) == {"user:u_ada": StoredFact(disabled, NOW + 5)}
+    await write(shelf, Batch({name: StoredFact(active, NOW + 6) for name in ("user:u_ada", "user:u_bob")}))
+    assert len(await shelf.read(["user:u_ada", "user:u_bob"])) == 2
+    another = StoredFact(active, NOW, "another gateway")
+    await write(shelf, Batch({"user:u_ada": another}))
+    assert await shelf.read(["user:u_ada"]) == {"user:u_ada": another}
 
 
 async def test_what_is_revoked_stays_so_until_its_time(shelf: Storage) -> None:
