@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 from collections.abc import Mapping
 from typing import Any
@@ -63,12 +64,15 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class User:
-    """Who sends a request: ``scope["user"]``. Treat what it holds as immutable."""
+    """Who sends a request: ``scope["user"]``. Its `document` is this request's own: whoever changes it changes nobody
+    else's.
+    """
 
-    __slots__ = ("decision",)
+    __slots__ = ("_document", "decision")
 
     def __init__(self, decision: Decision) -> None:
         self.decision = decision
+        self._document: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"User({self.id!r}, source={self.source!s})"
@@ -76,7 +80,9 @@ class User:
     @property
     def document(self) -> Mapping[str, Any]:
         """The user's whole document."""
-        return self.decision.document
+        if self._document is None:
+            self._document = copy.deepcopy(self.decision.document)
+        return self._document
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -87,24 +93,26 @@ class User:
     @property
     def id(self) -> str:
         """The user's id."""
-        return str(self.identity.get("id", ""))
+        return str(self.decision.document.get("identity", {}).get("id", ""))
 
     @property
     def permissions(self) -> frozenset[str]:
         """What the user may do with this token."""
-        granted = frozenset(name for name, held in self.document.get("permissions", {}).items() if held is True)
+        granted = frozenset(
+            name for name, held in self.decision.document.get("permissions", {}).items() if held is True
+        )
         return granted if self.decision.scopes is None else granted & self.decision.scopes
 
     def can(self, permission: str) -> bool:
         """Whether the user may do this with this token."""
-        if self.document.get("permissions", {}).get(permission) is not True:
+        if self.decision.document.get("permissions", {}).get(permission) is not True:
             return False
         return self.decision.scopes is None or permission in self.decision.scopes
 
     @property
     def quotas(self) -> dict[str, Quota]:
         """The user's quotas by name."""
-        return quotas_of(self.document)
+        return quotas_of(self.decision.document)
 
     @property
     def source(self) -> Source | None:

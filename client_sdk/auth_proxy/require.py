@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from client_sdk.auth_proxy.answers import (
+    CLOSE_CODES,
     FORBIDDEN,
     FORBIDDEN_ANSWER,
     Receive,
@@ -17,7 +18,7 @@ from client_sdk.auth_proxy.answers import (
     refusal,
     refuse_socket,
 )
-from client_sdk.auth_proxy.decision import User
+from client_sdk.auth_proxy.decision import Reason, User
 from client_sdk.auth_proxy.known import NO_TOKEN
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,17 +28,24 @@ def user_of(connection: Any, *permissions: str) -> User:
     """The user of a request or socket of Starlette's or FastAPI's, or of an ASGI scope, who has all of these
     permissions.
 
-    Raises Starlette's `HTTPException`: 401 without a user, 403 without a permission.
+    Raises Starlette's `HTTPException`: 401 without a user, 403 without a permission; for a socket whose server can only
+    close it, `WebSocketException` with 4102 or 4505.
     """
-    from starlette.exceptions import HTTPException
-
     scope = connection if isinstance(connection, dict) else connection.scope
     user = scope.get("user")
     if not isinstance(user, User):
-        raise HTTPException(401, "A token is needed.", {"WWW-Authenticate": "Bearer"})
+        raise _refused(scope, 401, CLOSE_CODES[Reason.NO_TOKEN], "A token is needed.", {"WWW-Authenticate": "Bearer"})
     if not all(map(user.can, permissions)):
-        raise HTTPException(403, "You may not do this.")
+        raise _refused(scope, 403, FORBIDDEN, "You may not do this.")
     return user
+
+
+def _refused(scope: Scope, status: int, code: int, detail: str, headers: dict[str, str] | None = None) -> Exception:
+    from starlette.exceptions import HTTPException, WebSocketException
+
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        return WebSocketException(code, detail)
+    return HTTPException(status, detail, headers)
 
 
 def require(*permissions: str) -> Callable[[F], F]:
@@ -52,16 +60,16 @@ def require(*permissions: str) -> Callable[[F], F]:
         if inspect.iscoroutinefunction(endpoint):
 
             @functools.wraps(endpoint)
-            async def guarded(connection: Any, *arguments: Any, **named: Any) -> Any:
-                user_of(connection, *permissions)
-                return await endpoint(connection, *arguments, **named)
+            async def guarded(*arguments: Any, **named: Any) -> Any:
+                user_of(_connection(arguments, named), *permissions)
+                return await endpoint(*arguments, **named)
 
         else:
 
             @functools.wraps(endpoint)
-            def guarded(connection: Any, *arguments: Any, **named: Any) -> Any:
-                user_of(connection, *permissions)
-                return endpoint(connection, *arguments, **named)
+            def guarded(*arguments: Any, **named: Any) -> Any:
+                user_of(_connection(arguments, named), *permissions)
+                return endpoint(*arguments, **named)
 
         return guarded  # type: ignore[return-value]
 
@@ -87,6 +95,14 @@ class _Required:
             await answer_http(send, answer)
         else:
             await refuse_socket(scope, send, answer, FORBIDDEN)
+
+
+def _connection(arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """The request or socket; FastAPI gives it by its name."""
+    found = next((value for value in (*arguments, *named.values()) if hasattr(value, "scope")), None)
+    if found is None:
+        raise TypeError("an endpoint that requires something takes the request or the socket")
+    return found
 
 
 def _takes_connection(endpoint: Callable[..., Any]) -> bool:

@@ -153,3 +153,37 @@ async def test_everything_counted_is_told_to_prometheus(gateway: ScriptedGateway
         assert 'auth_proxy_decisions_total{what="live"} 5.0' in text
         assert "auth_proxy_users 1.0" in text
         assert "u_ada" not in text
+
+
+async def test_a_socket_without_the_permission_is_closed_where_the_server_can_do_no_more(
+    gateway: ScriptedGateway,
+) -> None:
+    app = Starlette(routes=[WebSocketRoute("/talk", talk)])
+    async with proxy_to(gateway, app) as proxy:
+        assert await Socket(proxy, token_for("u_bob"), "/talk").closed() == 4505
+        refused = Socket(proxy, token_for("u_bob"), "/talk", extensions={"websocket.http.response": {}})
+        start = await refused.message()
+        assert (start["type"], start["status"]) == ("websocket.http.response.start", 403)
+
+
+async def test_an_endpoint_that_is_called_by_names(gateway: ScriptedGateway) -> None:
+    """As FastAPI does."""
+
+    async def calling(scope: Any, receive: Any, send: Any) -> None:
+        await (await voice(request=Request(scope)))(scope, receive, send)
+
+    async with proxy_to(gateway, Starlette(routes=[Mount("/", calling)])) as proxy:
+        assert (await request(proxy, token_for("u_ada"))).body == b"u_ada"
+        assert (await request(proxy, token_for("u_bob"))).status == 403
+
+
+async def test_a_document_is_a_requests_own(gateway: ScriptedGateway) -> None:
+    async def promoting(scope: Any, receive: Any, send: Any) -> None:
+        permissions = scope["user"].document["permissions"]
+        permissions["can_do_all"] = True
+        assert scope["user"].document["permissions"] is permissions
+        await PlainTextResponse(" ".join(sorted(scope["user"].permissions)))(scope, receive, send)
+
+    async with proxy_to(gateway, promoting) as proxy:
+        token = token_for("u_ada")
+        assert [(await request(proxy, token)).body for _ in range(3)] == [b"can_use_voice"] * 3
