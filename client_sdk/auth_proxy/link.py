@@ -72,6 +72,7 @@ class Link(Channel):
         """What this client does not watch any more by its own will."""
         self._awaited: dict[str, asyncio.Future[None]] = {}
         self._looking: asyncio.Task[None] | None = None
+        self._first: asyncio.Task[None] | None = None
         self._batches: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -81,9 +82,19 @@ class Link(Channel):
 
     async def first_word(self) -> None:
         """Wait until the first connection is there, with what is always watched, or failed."""
+        if self._has_word():
+            return
+        if self._first is None:  # one looks for all that wait
+            self._first = asyncio.ensure_future(self._look_for_word())
+        await asyncio.shield(self._first)
+
+    def _has_word(self) -> bool:
+        opened = self._runner.opened
+        return opened is None or opened.done() or self.trouble is not None
+
+    async def _look_for_word(self) -> None:
         for _ in range(int(self._session.options.connect_timeout_s / POLL_S)):
-            opened = self._runner.opened
-            if opened is None or opened.done() or self.trouble is not None:
+            if self._has_word():
                 return
             await asyncio.sleep(POLL_S)
 
@@ -216,7 +227,7 @@ class Link(Channel):
 
     async def close(self) -> None:
         """Close it; whoever waits for a document is told."""
-        for task in (self._flushing, self._looking):
+        for task in (self._flushing, self._looking, self._first):
             if task is not None:
                 task.cancel()
         await super().close()

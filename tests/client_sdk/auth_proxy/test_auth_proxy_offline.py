@@ -11,7 +11,7 @@ import pytest
 from client_sdk.auth_proxy import AuthProxy, InstanceKey, MemoryStorage
 from client_sdk.faults import FaultProxy
 from tests.client_sdk.support.asgi import Socket, request
-from tests.client_sdk.support.scripted_gateway import ScriptedGateway, own_app, proxy_to
+from tests.client_sdk.support.scripted_gateway import KEY, ScriptedGateway, own_app, proxy_to
 from tests.client_sdk.support.tokens import ISSUER, access_token, api_token
 from tests.support.waiting import eventually
 
@@ -115,7 +115,8 @@ async def test_a_request_waits_for_what_is_on_its_way(gateway: ScriptedGateway) 
         token = access_token("u_ada", "s_1", soon())
         assert (await request(proxy, token)).status == 200
         await gone(gateway, proxy)
-        await asyncio.sleep(1.1)  # older than what nobody waits for
+        since = time.monotonic()
+        await eventually(lambda: time.monotonic() > since + 1.1)  # older than what nobody waits for
         gateway.documents["user:u_ada"]["identity"]["status"] = "disabled"
         gateway.delay_s = 0.2
         await gateway.start()
@@ -219,8 +220,27 @@ async def test_a_gateway_that_refuses_the_instance_makes_no_token_bad(gateway: S
         token = gateway.issue("u_ada", "t_1")
         assert (await request(proxy, token)).status == 503
         gateway.away = False
-        await asyncio.sleep(1.0)  # it is not asked more often
+        proxy.decider._fetcher.gateway_is_back()  # until then it is not asked again for a moment
         assert (await request(proxy, token)).status == 200
+
+
+async def test_one_looks_for_all_that_wait_for_the_first_connection(gateway: ScriptedGateway) -> None:
+    faults = FaultProxy("127.0.0.1", gateway.port)
+    await faults.open()
+    faults.freeze()
+    try:
+        async with AuthProxy(own_app, faults.url, KEY, issuer=ISSUER) as proxy:
+            token = access_token("u_ada", "s_1", soon())
+            asking = [asyncio.ensure_future(request(proxy, token)) for _ in range(50)]
+            link = proxy.decider.link
+            assert link is not None
+            await eventually(lambda: link._first is not None)
+            looking = [task for task in asyncio.all_tasks() if "_look_for_word" in repr(task)]
+            assert len(looking) == 1
+            faults.heal()
+            assert {answer.status for answer in await asyncio.gather(*asking)} <= {200, 503}
+    finally:
+        await faults.close()
 
 
 async def test_a_silent_network_is_noticed_by_the_clock(gateway: ScriptedGateway) -> None:
