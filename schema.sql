@@ -1185,3 +1185,9 @@ CREATE TRIGGER revocations_noted_again AFTER UPDATE OF kind, user_id, expires_at
   UPDATE revocations SET noted_at = CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)
     WHERE id = NEW.id;
 END;
+
+-- What an instance spends has keys and leases of that instance's own, named ``instance:ID``, U+001F and what it named
+-- them: nobody else's name has such a character. So the ledger says which instance it was.
+ALTER TABLE quota_ledger ADD COLUMN instance TEXT AS (
+  iif(coalesce(lease, key) GLOB 'instance:?*' || char(31) || '*',
+    substr(coalesce(lease, key), 10, instr(coalesce(lease, key), char(31)) - 10), NULL)) VIRTUAL;

@@ -16,7 +16,16 @@ from starlette.responses import Response
 
 from gateway.core.access import SPEND, may_spend
 from gateway.core.quotas import Period
-from gateway.core.spending import LEASE_TTL_S, MOST, Balance, Order, balance_fields, lease_fields, owner_of
+from gateway.core.spending import (
+    LEASE_TTL_S,
+    MOST,
+    Balance,
+    Order,
+    balance_fields,
+    lease_fields,
+    name_of_instance,
+    owner_of,
+)
 from gateway.core.text import check_id, check_quota
 from gateway.errors import (
     BadRequest,
@@ -198,7 +207,7 @@ class Spending:
         """All of the amount, or nothing."""
         asked: Consumption = call.body
         quota, spender = path_name(check_quota, call.path["quota"]), _spender(call, asked.user)
-        owner, key = _owner(spender, asked.org), required_key(call.request, asked.key)
+        owner, key = _owner(spender, asked.org), _name(call, required_key(call.request, asked.key))
         spent = await self._quotas.spender.consume(Order(spender, owner, quota, asked.amount, key))
         return answer(balance_shown(owner, quota, spent.balance, spent.seq), seq=spent.seq)
 
@@ -211,7 +220,7 @@ class Spending:
             raise Unprocessable("The name of a lease that is used over HTTP stands in paths: it has no / in it.")
         if lease in (".", ".."):
             raise Unprocessable("The name of a lease that is used over HTTP stands in paths: it is not . or ..")
-        held = await self._quotas.leases.reserve(spender, owner, quota, asked.amount, lease, asked.ttl_s)
+        held = await self._quotas.leases.reserve(spender, owner, quota, asked.amount, _name(call, lease), asked.ttl_s)
         place = f"{self._api_base}/quotas/{quote(quota, safe='')}/leases/{quote(lease, safe='')}"
         status, headers = (201, {"Location": place}) if held.new else (200, {})
         return answer(_lease_shown(held), status=status, seq=held.seq, headers=headers)
@@ -227,7 +236,7 @@ class Spending:
         return await self._change(
             call,
             lambda spender, lease: self._quotas.leases.extend(
-                spender, lease, asked.ttl_s, amount=asked.amount, key=key if asked.amount else None
+                spender, lease, asked.ttl_s, amount=asked.amount, key=_name(call, key) if key and asked.amount else None
             ),
         )
 
@@ -249,7 +258,7 @@ class Spending:
 
     async def _named(self, call: Call, spender: str) -> Held:
         """The lease that the path names. Raises LeaseNotFound, also for one of another quota."""
-        held = await self._quotas.leases.find(spender, call.path["lease"])
+        held = await self._quotas.leases.find(spender, _name(call, call.path["lease"]))
         if held.lease.quota != call.path["quota"]:
             raise LeaseNotFound("No such lease.")
         return held
@@ -262,6 +271,11 @@ def balance_shown(owner: str, quota: str, balance: Balance, seq: int) -> Balance
 
 def _lease_shown(held: Held) -> LeaseShown:
     return LeaseShown(**lease_fields(held.lease, held.balance), seq=held.seq)
+
+
+def _name(call: Call, name: str) -> str:
+    """A key, or the name of a lease, as it is stored: an instance's are its own."""
+    return name if call.instance is None else name_of_instance(call.instance.id, name)
 
 
 def _spender(call: Call, named: str | None) -> str:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
 from gateway.store.instances import Instance, add_instance
+from gateway.store.ledger import list_ledger
 from tests.support.api_caller import rows
 from tests.support.gateway_process import wait_for
 from tests.support.signed_in import bearer, cheap_hash, signed_in
@@ -173,6 +175,37 @@ def test_leases_of_a_named_user(shop: Deployment) -> None:
     assert spend(shop, {"ttl_s": 90, "user": "u_ada"}, f"{leases}/call/extend").status_code == 200
     assert spend(shop, {"amount": 1, "user": "u_ada"}, f"{leases}/call/commit").json()["state"] == "committed"
     assert spend(shop, {"user": "u_ada"}, f"{leases}/call/release").status_code == 409
+
+
+def test_an_instances_keys_and_leases_are_its_own(site: Any, shop: Deployment) -> None:
+    """Who is metered neither takes a key that the instance is going to use nor gives back what it holds."""
+    ada, leases = site.bearer("u_ada"), "/api/quotas/voice_minutes/leases"
+    call = {"amount": 2, "ttl_s": 60, "lease": "call", "user": "u_ada"}
+    assert site.client.post(CONSUME, json={"amount": 1, "key": "order"}, headers=ada).status_code == 200
+    assert spend(shop, {"amount": 3, "key": "order", "user": "u_ada"}).status_code == 200
+    assert spend(shop, {"amount": 3, "key": "order"}, **ada).json()["used"] == 4, "also with her token: it is one order"
+    held = spend(shop, call, leases)
+    assert (held.status_code, held.json()["lease"]) == (201, "call")
+    stored = "instance:i_shop%1Fcall"
+    for name in ("call", stored):
+        assert site.client.get(f"{leases}/{name}", headers=ada).status_code == 404
+        released = site.client.post(f"{leases}/{name}/release", json={}, headers=ada)
+        assert released.status_code == 404
+    assert (
+        spend(shop, {"user": "u_ada", "ttl_s": 60, "amount": 1, "key": "more"}, f"{leases}/call/extend").status_code
+        == 200
+    )
+    assert spend(shop, {"amount": 1, "user": "u_ada"}, f"{leases}/call/commit").json()["state"] == "committed"
+    taken = rows(site, "SELECT kind, instance FROM quota_ledger WHERE spender = 'user:u_ada' ORDER BY id DESC LIMIT 5")
+    shops = [(kind, "i_shop") for kind in ("commit", "extend", "reserve", "consume")]
+    assert taken == [*shops, ("consume", None)]
+    told = site.call(partial(list_ledger, limit=5), site.node.database, "user:u_ada")
+    assert [(each.key, each.lease, each.instance) for each in told][:4] == [
+        (None, "call", "i_shop"),
+        ("more", "call", "i_shop"),
+        (None, "call", "i_shop"),
+        ("order", None, "i_shop"),
+    ]
 
 
 def test_a_large_body_of_nobody_is_not_read(site: Any, shop: Deployment) -> None:
