@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 from gateway.core.instant import Instant
-from gateway.core.networks import Networks
+from gateway.core.networks import lets_in
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.core.rate import Allowed, Rates
 from gateway.core.sealing import NONCE_BYTES, Sealer
@@ -188,7 +188,7 @@ class Instances:
             raise _Refused("disabled", AuthFailed("The instance is disabled."))
         if signing.expires_at is not None and signing.expires_at <= self._wall():
             raise _Refused("key_ended", AuthFailed("The key has ended."))
-        if not _let_in(instance.networks, address):
+        if not lets_in(instance.networks, address):
             if self._told.charge(instance.id, TOLD_PER_MINUTE, self._mono()).retry_after_s is None:
                 told = {"instance": instance.id, "kid": signature.keyid, "address": address}
                 log.warning("an instance's key was used from a foreign address", extra=told)
@@ -234,16 +234,6 @@ class _Refused(Exception):
 
 def _principal(signing: SigningInstance, kid: str) -> Principal:
     return Principal(PrincipalKind.INSTANCE, signing.instance.id, CredentialKind.INSTANCE_KEY, kid, signing.expires_at)
-
-
-def _let_in(networks: list[str] | None, address: str) -> bool:
-    """Whether an instance may ask from here; a list that can not be read lets nobody in, an empty one everybody."""
-    if networks is None:
-        return False
-    try:
-        return not networks or address in Networks(networks)
-    except ValueError:
-        return False
 
 
 def _seal(sealer: Sealer, kid: str, secret: bytes) -> SealedKey:

@@ -27,6 +27,17 @@ class Networks:
         )
 
 
+def lets_in(networks: list[str] | None, address: str) -> bool:
+    """Whether a list of networks lets an address in; one that can not be read (None) lets in nobody, an empty one
+    everybody."""
+    if networks is None:
+        return False
+    try:
+        return not networks or address in Networks(networks)
+    except ValueError:
+        return False
+
+
 def parse_network(text: str) -> Network:
     """A network, unmapped as `parse_address` does; raises ValueError for anything else."""
     network = ip_network(text, strict=False)

@@ -17,6 +17,7 @@ from gateway.core.instance_documents import (
     keys_document,
     revocations_document,
 )
+from gateway.core.networks import lets_in
 from gateway.errors import Ending, StoreError
 from gateway.live.clock import Clock
 from gateway.live.entry import KEYS, REVOCATIONS, InstanceEntry, SharedEntry
@@ -80,9 +81,10 @@ class InstanceDocuments:
         hub.counters.built += 1
         if entry.fault is not None:
             hub.mend(entry)
-        if isinstance(made, InstanceFacts) and isinstance(entry, InstanceEntry) and not made.active:
+        if isinstance(made, InstanceFacts) and isinstance(entry, InstanceEntry):
             for connection in tuple(entry.sessions):
-                connection.end(Ending.REVOKED)
+                if not made.active or not lets_in(made.networks, connection.address):
+                    connection.end(Ending.REVOKED)
         hub.schedule(entry)
         hub.deliver(entry, changed)
         return changed

@@ -96,6 +96,17 @@ async def test_the_bound_of_documents_is_an_instances_own(shop: Database) -> Non
         assert ops(peer.take()).count("snapshot") == 3
 
 
+async def test_networks_that_are_narrowed_end_the_sessions_outside(shop: Database) -> None:
+    async with Rig(shop) as rig:
+        peer = await rig.connect(principal=SHOP)
+        address = peer.connection.address
+        peer.take()
+        await rig.write(Statement("UPDATE instances SET networks = ?", (f'["{address}"]',)))
+        assert "ended" not in ops(peer.take()), "it is inside"
+        await rig.write(Statement("UPDATE instances SET networks = '[\"203.0.113.0/24\"]'"))
+        assert peer.take()[-1]["code"] == "revoked"
+
+
 async def test_so_many_sessions_and_no_more(shop: Database) -> None:
     async with Rig(shop) as rig:
         peers = [await rig.connect(principal=SHOP, settle=False) for _ in range(INSTANCE_SESSIONS + 1)]
