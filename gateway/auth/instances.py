@@ -107,6 +107,7 @@ class Instances:
         self._wall = wall
         self._mono = mono
         self._rates = Rates()
+        self._handshakes = Rates()
         self._told = Rates()
         self._looked: list[Instant] = []
         self._nobody = new_key(sealer).sealed
@@ -122,15 +123,18 @@ class Instances:
         address: str,
         body: Callable[[], Awaitable[bytes]],
         told: Callable[[Allowed], None],
+        *,
+        handshake: bool = False,
     ) -> Signed:
         """Who signed a request that comes from `address`. `body` reads what follows the head, of whoever may send one;
-        `told` hears how much the instance may still ask, also when that is nothing.
+        `told` hears how much the instance may still ask, also when that is nothing. A `handshake` is charged apart, by
+        the same rate: whatever an instance is made to ask, it gets its channel.
 
         Raises `AuthFailed`, `Forbidden` from a foreign address, `RateLimited`, `Unavailable` when it can not be found
         out, and whatever `body` does.
         """
         try:
-            signed = await self._verified(message, address, body, told)
+            signed = await self._verified(message, address, body, told, self._handshakes if handshake else self._rates)
         except _Refused as refused:
             self.outcomes[refused.outcome] += 1
             raise refused.error from None
@@ -146,6 +150,7 @@ class Instances:
         address: str,
         body: Callable[[], Awaitable[bytes]],
         told: Callable[[Allowed], None],
+        rates: Rates,
     ) -> Signed:
         try:
             signature = read_signature(message)
@@ -156,7 +161,7 @@ class Instances:
         self._require_allowed(signing, signature, address)
         if signing.again:
             raise _Refused("replayed", AuthFailed(_USED_BEFORE))
-        self._charge(signing, told)
+        self._charge(signing, rates, told)
         content = await body()
         if bool(content) is not (signature.digest is not None):
             raise _Refused("digest", AuthFailed("Content-Digest belongs to a body, and a body has to have it."))
@@ -194,9 +199,9 @@ class Instances:
                 log.warning("an instance's key was used from a foreign address", extra=told)
             raise _Refused("address", Forbidden("The instance may not ask from this address."))
 
-    def _charge(self, signing: SigningInstance, told: Callable[[Allowed], None]) -> None:
+    def _charge(self, signing: SigningInstance, rates: Rates, told: Callable[[Allowed], None]) -> None:
         instance = signing.instance
-        allowed = self._rates.charge(instance.id, instance.requests_per_minute, self._mono())
+        allowed = rates.charge(instance.id, instance.requests_per_minute, self._mono())
         told(allowed)
         if allowed.retry_after_s is not None:
             error = RateLimited("The instance asks too often.", retry_after_s=round(allowed.retry_after_s, 3))

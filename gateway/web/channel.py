@@ -87,7 +87,7 @@ class Channel:
             fields.update(rate_fields(allowed))
 
         address = client_address(handshake, self._proxies)
-        principal = (await self._signing.signer(handshake, address, _no_body, told)).principal
+        principal = (await self._signing.signer(handshake, address, _no_body, told, handshake=True)).principal
         self._admit(handshake)
         return principal
 

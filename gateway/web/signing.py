@@ -36,10 +36,13 @@ class Signing:
         address: str,
         body: Callable[[], Awaitable[bytes]],
         told: Callable[[Allowed], None],
+        *,
+        handshake: bool = False,
     ) -> Signed:
         """The instance, and the body that it signed. Raises as `Instances.verify`."""
         try:
-            return await self._instances.verify(signed_message(connection, self._proxies), address, body, told)
+            message = signed_message(connection, self._proxies)
+            return await self._instances.verify(message, address, body, told, handshake=handshake)
         except AuthFailed as refused:
             raise AuthFailed(refused.message, credential=BY_SIGNATURE) from None
 

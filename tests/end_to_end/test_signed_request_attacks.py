@@ -361,6 +361,15 @@ def test_a_cookie_says_nothing_beside_a_signature(shop: Deployment, ada: Person)
     assert answer.status == 400, "whose quota it is was not signed"
 
 
+async def test_an_instance_that_asked_too_often_gets_its_channel(
+    gateway: GatewayProcess, foreign: ForeignWriter, connect: Connect, ada: Person
+) -> None:
+    slow = Deployment(gateway, foreign, requests_per_minute=2)
+    assert [slow.validate(ada.token).status for _ in range(3)] == [200, 200, 429]
+    await slow.connect(connect, ["revocations"])
+    assert slow.validate(ada.token).status == 429
+
+
 async def test_the_handshake_obeys_the_same_rules(shop: Deployment, connect: Connect) -> None:
     for how in ({"created": int(time.time()) - 3600}, {"tag": "x"}, {"covered": []}, {"key": Key("k_x", "A" * 43)}):
         with pytest.raises(Refused) as answer:
