@@ -12,6 +12,8 @@ WINDOW_S = 60
 _SPARE = 1_000
 """So many are remembered before those are looked for whose allowance is whole again."""
 
+_FORGET_EVERY_S = 1.0
+
 
 class Allowed(NamedTuple):
     """What was found: `retry_after_s` None: the request is allowed. `remaining` requests are left at once, and after
@@ -29,6 +31,7 @@ class Rates:
 
     def __init__(self) -> None:
         self._whole_at: dict[str, float] = {}
+        self._forgets_at = 0.0
 
     def __len__(self) -> int:
         return len(self._whole_at)
@@ -42,10 +45,11 @@ class Rates:
         if used + step > WINDOW_S + 1e-9:
             return Allowed(per_minute, 0, math.ceil(used), max(used + step - WINDOW_S, 0.001))
         self._whole_at[name] = now + used + step
-        if len(self._whole_at) > _SPARE:
+        if len(self._whole_at) > _SPARE and now >= self._forgets_at:
             self._forget(now)
         left = int((WINDOW_S - used - step) / step + 1e-6)
         return Allowed(per_minute, left, math.ceil(used + step))
 
     def _forget(self, now: float) -> None:
+        self._forgets_at = now + _FORGET_EVERY_S
         self._whole_at = {name: at for name, at in self._whole_at.items() if at > now}

@@ -50,3 +50,13 @@ def test_no_minute_has_more_than_twice_the_limit_and_a_wait_is_exact(per_minute:
             now += allowed.retry_after_s + 0.001
     for start in taken:
         assert sum(start <= at < start + 60 for at in taken) <= 2 * per_minute
+
+
+def test_what_is_forgotten_is_looked_for_once_in_a_second() -> None:
+    """Not at each charge while more are active than are spared."""
+    rates, looks = Rates(), []
+    forget = rates._forget
+    rates._forget = lambda now: (looks.append(now), forget(now))[0]  # type: ignore[method-assign, func-returns-value]
+    for number in range(3_000):
+        rates.charge(str(number), 6_000, 100.0 + number / 1_000)
+    assert 1 <= len(looks) <= 3
