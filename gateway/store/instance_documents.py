@@ -10,7 +10,7 @@ from gateway.core.clock import CLOCK_SKEW_MS, DAY_MS
 from gateway.core.instance_documents import InstanceFacts, KeyFacts, Revoked
 from gateway.store.database import Reader, Row, Statement
 from gateway.store.documents import BadDocument, by_first_column
-from gateway.store.instances import end_of
+from gateway.store.instances import end_of, networks_of
 
 MAX_REVOCATIONS = 20_000
 """Entries of the document of what is revoked: with more the newest are named, and of the others is said how old."""
@@ -71,12 +71,5 @@ async def load_revocations(reader: Reader, now: int, token_life_ms: int) -> list
 def _facts(row: Row, keys: list[Row]) -> InstanceFacts:
     id, name, status, networks, requests_per_minute, created_at, updated_at = row
     shown = tuple(KeyFacts(kid, created, end_of(expires)) for _, kid, created, expires in keys)
-    listed = _networks(networks)
+    listed = networks_of(networks)
     return InstanceFacts(id, name, status, listed, requests_per_minute, created_at, updated_at, shown)
-
-
-def _networks(text: str) -> list[str] | None:
-    try:
-        return msgspec.json.decode(text, type=list[str])
-    except (ValueError, RecursionError):
-        return None

@@ -281,14 +281,15 @@ def _instance(row: Row) -> Instance:
         id=instance_id,
         name=name,
         status=status,
-        networks=_networks(networks),
+        networks=networks_of(networks),
         requests_per_minute=requests_per_minute,
         created_at=created_at,
         updated_at=updated_at,
     )
 
 
-def _networks(text: str) -> list[str] | None:
+def networks_of(text: str) -> list[str] | None:
+    """A list of networks as it is stored; None for one that can not be read."""
     try:
         return msgspec.json.decode(text, type=list[str])
     except (ValueError, RecursionError):
