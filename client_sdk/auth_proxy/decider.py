@@ -95,12 +95,9 @@ class Decider:
         )
         self._server, self._ssl, self._link_options = server, ssl, link_options or {}
         self._idle_s = idle_s
-        self._wall, self._clock = wall, clock
-        self._storage = storage
-        self._begun = False
+        self._wall, self._clock, self._storage = wall, clock, storage
+        self._begun = self._warned = self._was_live = False
         self._beginning = asyncio.Lock()
-        self._warned = False
-        self._was_live = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._swept_at = self._stamped_at = self._ended_at = clock()
 

@@ -170,7 +170,8 @@ def test_a_digest_that_proves_nothing_is_refused(shop: Deployment, digest: str) 
 def test_two_digests_are_one_too_many(shop: Deployment) -> None:
     both = f"{content_digest(b'token=x')}, {content_digest(b'token=y', 'sha-512')}"
     refused(shop.ask("POST", INTROSPECT, b"token=x", FORM | {"content-digest": both}))
-    assert shop.ask("POST", INTROSPECT, b"token=x", FORM | {"content-digest": content_digest(b"token=x", "sha-512")})
+    one = content_digest(b"token=x", "sha-512")
+    assert shop.ask("POST", INTROSPECT, b"token=x", FORM | {"content-digest": one}).status == 200
 
 
 COVERED = [
