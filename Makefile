@@ -19,7 +19,7 @@ run: $(VENV)/installed
 WORKERS ?= 3
 
 ## Runs the whole suite; make test ARGS="-k plans" runs a part.
-test: $(VENV)/installed-test $(VENV)/nginx $(VENV)/chromium $(VENV)/node-tools
+test: $(VENV)/installed-test $(VENV)/nginx $(VENV)/chromium $(VENV)/node-tools $(VENV)/redis
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 ## Style, types, and the rules of the house: what the documents name, who imports whom.
@@ -48,6 +48,10 @@ $(VENV)/chromium: | $(BIN)/python
 # What checks JavaScript.
 $(VENV)/node-tools: .ci/fetch-node-tools | $(BIN)/python
 	@.ci/fetch-node-tools $@
+
+# What workers of an application share, in others.
+$(VENV)/redis: | $(BIN)/python
+	@.ci/fetch-redis $@
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1080,3 +1080,114 @@ CREATE TRIGGER organizations_leases_end BEFORE DELETE ON organizations BEGIN
   DELETE FROM leases WHERE owner = 'org:' || OLD.id;
   DELETE FROM member_usage WHERE org_id = OLD.id;
 END;
+
+-- migration 5: server instances, their keys, and the nonces of what they signed
+
+-- Servers that trust this gateway. `networks` are the addresses that one may ask from (CIDR; none: any); a list that can
+-- not be read lets nobody in.
+CREATE TABLE instances(
+  id TEXT NOT NULL PRIMARY KEY CHECK (id <> ''),
+  name TEXT NOT NULL DEFAULT '',
+  status TEXT NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'disabled')),
+  networks TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(networks) AND json_type(networks) = 'array'),
+  requests_per_minute INTEGER NOT NULL DEFAULT 6000 CHECK (requests_per_minute BETWEEN 1 AND 100000),
+  created_at INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)),
+  updated_at INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER))
+) STRICT;
+
+-- The keys that an instance signs with (RFC 9421), by their `kid`. `secret` is sealed with the master key: nobody adds a
+-- key by SQL, and anybody ends one.
+CREATE TABLE instance_keys(
+  id TEXT NOT NULL PRIMARY KEY CHECK (id <> ''),
+  instance_id TEXT NOT NULL REFERENCES instances(id) ON DELETE CASCADE ON UPDATE CASCADE,
+  secret BLOB NOT NULL,
+  created_at INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)),
+  expires_at INTEGER
+) STRICT;
+CREATE INDEX instance_keys_by_instance ON instance_keys(instance_id);
+
+-- Private: what was signed once, until no node takes it any more by its age. No foreign key: a nonce outlives its key.
+CREATE TABLE nonces(
+  kid TEXT NOT NULL,
+  nonce TEXT NOT NULL,
+  expires_at INTEGER NOT NULL,
+  PRIMARY KEY (kid, nonce)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX nonces_by_end ON nonces(kid, expires_at);
+
+-- Private: of a key, how many nonces are remembered, so that one key can not fill the store for the others; the latest
+-- end that one had; and the latest end of one that was forgotten: what ends no later is never taken again, whatever
+-- clocks say.
+CREATE TABLE nonce_counts(
+  kid TEXT NOT NULL PRIMARY KEY,
+  remembered INTEGER NOT NULL,
+  newest INTEGER NOT NULL,
+  forgotten INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER nonces_insert AFTER INSERT ON nonces BEGIN
+  INSERT INTO nonce_counts(kid, remembered, newest) VALUES (NEW.kid, 1, NEW.expires_at)
+    ON CONFLICT(kid) DO UPDATE SET remembered = remembered + 1, newest = max(newest, excluded.newest);
+END;
+CREATE TRIGGER nonces_delete AFTER DELETE ON nonces BEGIN
+  UPDATE nonce_counts SET remembered = remembered - 1, forgotten = max(forgotten, OLD.expires_at)
+    WHERE kid = OLD.kid;
+END;
+
+CREATE TRIGGER instances_children BEFORE DELETE ON instances BEGIN
+  DELETE FROM instance_keys WHERE instance_id = OLD.id;
+END;
+CREATE TRIGGER instances_insert AFTER INSERT ON instances BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('instance:' || NEW.id, 'profile');
+END;
+CREATE TRIGGER instances_delete AFTER DELETE ON instances BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('instance:' || OLD.id, 'revocation');
+END;
+CREATE TRIGGER instances_update AFTER UPDATE ON instances
+WHEN (NEW.id, NEW.name, NEW.status, NEW.networks, NEW.requests_per_minute, NEW.created_at, NEW.updated_at)
+  IS NOT (OLD.id, OLD.name, OLD.status, OLD.networks, OLD.requests_per_minute, OLD.created_at, OLD.updated_at) BEGIN
+  INSERT INTO change_log(doc, cause) SELECT 'instance:' || NEW.id, 'status' WHERE NEW.status IS NOT OLD.status;
+  INSERT INTO change_log(doc, cause) SELECT 'instance:' || NEW.id, 'profile'
+    WHERE (NEW.id, NEW.name, NEW.networks, NEW.requests_per_minute, NEW.created_at, NEW.updated_at)
+      IS NOT (OLD.id, OLD.name, OLD.networks, OLD.requests_per_minute, OLD.created_at, OLD.updated_at);
+  INSERT INTO change_log(doc, cause) SELECT 'instance:' || OLD.id, 'revocation' WHERE OLD.id IS NOT NEW.id;
+  UPDATE instance_keys SET instance_id = NEW.id WHERE instance_id = OLD.id AND OLD.id IS NOT NEW.id;
+  UPDATE instances SET updated_at = CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)
+    WHERE id = NEW.id AND NEW.updated_at IS OLD.updated_at;
+END;
+
+CREATE TRIGGER instance_keys_insert AFTER INSERT ON instance_keys BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('instance:' || NEW.instance_id, 'keys');
+END;
+CREATE TRIGGER instance_keys_delete AFTER DELETE ON instance_keys BEGIN
+  INSERT INTO change_log(doc, cause) VALUES ('instance:' || OLD.instance_id, 'revocation');
+END;
+CREATE TRIGGER instance_keys_update AFTER UPDATE ON instance_keys BEGIN
+  INSERT INTO change_log(doc, cause) SELECT 'instance:' || NEW.instance_id, 'revocation'
+    WHERE (NEW.id, NEW.instance_id, NEW.expires_at) IS NOT (OLD.id, OLD.instance_id, OLD.expires_at);
+  INSERT INTO change_log(doc, cause) SELECT 'instance:' || OLD.instance_id, 'revocation'
+    WHERE OLD.instance_id IS NOT NEW.instance_id;
+  INSERT INTO change_log(doc, cause) SELECT 'instance:' || NEW.instance_id, 'keys'
+    WHERE (NEW.secret, NEW.created_at) IS NOT (OLD.secret, OLD.created_at);
+END;
+
+-- When a credential came among the revocations: instances are told of it for as long as something that was made or
+-- remembered before may live, and no longer.
+ALTER TABLE revocations ADD COLUMN noted_at INTEGER;
+UPDATE revocations SET noted_at = CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER);
+CREATE INDEX revocations_by_noting ON revocations(kind, noted_at);
+CREATE TRIGGER revocations_noted AFTER INSERT ON revocations WHEN NEW.noted_at IS NULL BEGIN
+  UPDATE revocations SET noted_at = CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)
+    WHERE id = NEW.id;
+END;
+-- One that is among them already, and revoked once more, is news again.
+CREATE TRIGGER revocations_noted_again AFTER UPDATE OF kind, user_id, expires_at ON revocations BEGIN
+  UPDATE revocations SET noted_at = CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)
+    WHERE id = NEW.id;
+END;
+
+-- What an instance spends has keys and leases of that instance's own, named ``instance:ID``, U+001F and what it named
+-- them: nobody else's name has such a character. So the ledger says which instance it was.
+ALTER TABLE quota_ledger ADD COLUMN instance TEXT AS (
+  iif(coalesce(lease, key) GLOB 'instance:?*' || char(31) || '*',
+    substr(coalesce(lease, key), 10, instr(coalesce(lease, key), char(31)) - 10), NULL)) VIRTUAL;

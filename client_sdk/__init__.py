@@ -1,7 +1,8 @@
 """The client SDK of the session gateway: identity, permissions and quotas that stay true over one WebSocket.
 
 `Channel` is for asyncio, `SyncChannel` for programs without an event loop, `ServerClient` for single HTTP requests.
-`Channel.consume`, `Channel.lease` and `Meter` spend quotas.
+`Channel.consume`, `Channel.lease` and `Meter` spend quotas. `InstanceClient` is for an application's server; what lets
+it trust the gateway is in `client_sdk.auth_proxy`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ from client_sdk.errors import (
 from client_sdk.events import Change, Watched
 from client_sdk.freshness import Freshness, FreshnessState
 from client_sdk.http import Authentication, Identity, Readiness, ServerClient
+from client_sdk.instance import InstanceClient, Validation
+from client_sdk.instance_key import InstanceKey, InstanceKeys, instance_key, keys_of_file, load_instance
 from client_sdk.lease import Lease
 from client_sdk.listeners import Changes
 from client_sdk.login import LoginProvider
@@ -69,6 +72,9 @@ __all__ = [
     "Freshness",
     "FreshnessState",
     "Identity",
+    "InstanceClient",
+    "InstanceKey",
+    "InstanceKeys",
     "Lease",
     "LeaseExpired",
     "LeaseNotFound",
@@ -97,7 +103,11 @@ __all__ = [
     "TooManyDocuments",
     "Unavailable",
     "UnknownOp",
+    "Validation",
     "Watched",
+    "instance_key",
+    "keys_of_file",
     "load_config",
+    "load_instance",
     "load_token",
 ]

@@ -10,6 +10,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
 
+import msgspec
+
 from client_sdk import events, wire
 from client_sdk.clock import Clock
 from client_sdk.config import ServerConfig, channel_url, load_token
@@ -17,6 +19,7 @@ from client_sdk.connection import Endpoint
 from client_sdk.errors import ChannelError, Disconnected
 from client_sdk.events import NOTHING, Change, Watched
 from client_sdk.freshness import Freshness
+from client_sdk.instance_key import InstanceKeys
 from client_sdk.keys import checked_amount, checked_key, checked_name, checked_seconds
 from client_sdk.lease import Lease
 from client_sdk.listeners import Changes, Listeners
@@ -37,7 +40,8 @@ class Channel:
 
     `server` is an ``http(s)`` or ``ws(s)`` URL, or a `ServerConfig`; None reads config.toml. `token` is a string, or a
     function (coroutine functions too) that is asked before every connection and when the token is about to end; None
-    reads the environment. The other keyword arguments are the fields of `Options`.
+    reads the environment. With the `InstanceKeys` of an application's server each handshake is signed instead. The
+    other keyword arguments are the fields of `Options`.
 
     Entering waits until every watched document is there, at most `open_timeout_s` seconds (None: for ever), and raises
     `AuthFailed`, `Disconnected`, or whatever else ends a channel for good. From then on the channel reconnects by
@@ -58,7 +62,10 @@ class Channel:
         chance: Callable[[], float] = random.random,
         **options: Unpack[SessionOptions],
     ) -> None:
-        self._session = Session(make_options(options))
+        chosen = make_options(options)
+        if isinstance(token, InstanceKeys):
+            chosen = msgspec.structs.replace(chosen, credential="signature")
+        self._session = Session(chosen)
         self._listeners = Listeners()
         self._open_timeout_s = open_timeout_s
         endpoint = Endpoint(
@@ -69,6 +76,7 @@ class Channel:
             user_agent=f"gateway-client-sdk/{VERSION}",
             max_message_bytes=max_message_bytes,
             close_timeout_s=close_timeout_s,
+            sign=token.sign_handshake if isinstance(token, InstanceKeys) else None,
         )
         provider = usable(load_token() if token is None else token)
         self._runner = Runner(self._session, endpoint, provider, self._listeners, clock, chance)

@@ -30,7 +30,8 @@ _silenced.setLevel(logging.INFO)
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where to connect and how. `proxy`: True means what the environment says. `max_message_bytes` bounds what one
-    message from the gateway may take, `close_timeout_s` how long a goodbye may.
+    message from the gateway may take, `close_timeout_s` how long a goodbye may. `sign` gives the header fields that
+    sign one handshake: of a key's id, and the address that is asked for.
     """
 
     url: str
@@ -40,6 +41,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     user_agent: str
     max_message_bytes: int
     close_timeout_s: float
+    sign: Callable[[str, str], dict[str, str]] | None = None
 
 
 class Connection:
@@ -102,7 +104,7 @@ class Connection:
         return await connect(
             url,
             subprotocols=[Subprotocol(endpoint.subprotocol)],
-            additional_headers={} if request.token is None else {"Authorization": f"Bearer {request.token}"},
+            additional_headers=self._credential(request.token, url),
             user_agent_header=endpoint.user_agent,
             compression=None,  # the gateway never negotiates it
             proxy=endpoint.proxy,
@@ -113,6 +115,11 @@ class Connection:
             logger=_silenced,
             ssl=endpoint.ssl or (True if url.startswith("wss:") else None),
         )
+
+    def _credential(self, token: str | None, url: str) -> dict[str, str]:
+        if token is None:
+            return {}
+        return {"Authorization": f"Bearer {token}"} if self._endpoint.sign is None else self._endpoint.sign(token, url)
 
     async def _read(self, socket: ClientConnection) -> None:
         try:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any
 
+import msgspec
+
 from client_sdk import events, wire
 from client_sdk.errors import (
     ChannelError,
@@ -32,6 +34,8 @@ DEFAULT_FRAME_BYTES = 16_384
 ENTRY_OVERHEAD = 8
 # What a message takes besides its entries.
 ENVELOPE_BYTES = 256
+# What an auth message takes besides its token and its watch entries.
+AUTH_BYTES = 512
 # Errors that say nothing of the document: asking again helps.
 PASSING = frozenset(("unavailable", "rate_limited", "internal"))
 
@@ -65,6 +69,12 @@ class Conversation:
         self._asked = tuple(self._wishes)[:taken]
         return tuple(entries[:taken])
 
+    def authenticate(self, token: str, client: wire.ClientInfo | None, last_end: str | None) -> None:
+        """Show the token in the first message, with what to watch: as much of it as a frame takes."""
+        watch = self.entries(self.max_frame_bytes - len(token) - AUTH_BYTES)
+        absent = msgspec.UNSET
+        self.send(wire.Auth(token=token, watch=watch, client=client or absent, last_end=last_end or absent))
+
     def begin(self, principal: str) -> None:
         """The session is live."""
         self.principal = principal
@@ -79,10 +89,10 @@ class Conversation:
         self._waiters.begin(self.now)
         self.spending.begin(self.now)
 
-    def lose(self, error: ChannelError) -> None:
+    def lose(self, error: ChannelError, known_at: float | None = None) -> None:
         """The connection is gone: requests fail, except that what is not wanted any more will not be asked for."""
         self.live = False
-        self.replica.disconnect()
+        self.replica.disconnect(known_at)
         self.spending.lose()
         for pending in self.requests.clear():
             if pending.own:

@@ -137,7 +137,8 @@ class AskToken(NamedTuple):
 class Connect(NamedTuple):
     """Open a socket and answer with `Opened`, `Refused` or `Lost`.
 
-    `token` goes into the Authorization header unless it is None, `watch` into the query.
+    `token` goes into the Authorization header unless it is None, or names the key that signs; `watch` goes into the
+    query.
     """
 
     token: str | None

@@ -32,19 +32,21 @@ class Freshness(NamedTuple):
 class FreshnessMeter:
     """Remembers when everything held was last known to be true."""
 
-    __slots__ = ("_exact_at", "_reported", "_store_is_stale")
+    __slots__ = ("_exact_at", "_heard_at", "_reported", "store_is_stale")
 
     def __init__(self) -> None:
         self._exact_at: float | None = None
+        self._heard_at: float | None = None
         self._reported = FreshnessState.OFFLINE
-        self._store_is_stale = False
+        self.store_is_stale = False
 
     def connected(self) -> None:
         """A session begins; the gateway says at once if its database is away."""
-        self._store_is_stale = False
+        self.store_is_stale = False
 
     def heard(self, now: float) -> None:
         """Something came from the gateway: what was true until now was true."""
+        self._heard_at = now
         if self._reported is FreshnessState.LIVE:
             self._exact_at = now
 
@@ -53,9 +55,14 @@ class FreshnessMeter:
         known = now - max(0.0, age_s)
         self._exact_at = known if self._exact_at is None else min(self._exact_at, known)
 
+    @property
+    def known_at(self) -> float | None:
+        """When documents that are exact on this connection were last known to be true; None when never."""
+        return self._exact_at if self.store_is_stale else self._heard_at
+
     def store(self, *, is_stale: bool) -> None:
         """The gateway can not reach its database, or can again."""
-        self._store_is_stale = is_stale
+        self.store_is_stale = is_stale
 
     def read(self, offline: str | None, amiss: str | None, now: float) -> Freshness:
         """How true everything is.
@@ -64,7 +71,7 @@ class FreshnessMeter:
         """
         if offline is not None:
             state, reason = FreshnessState.OFFLINE, offline
-        elif self._store_is_stale:
+        elif self.store_is_stale:
             state, reason = FreshnessState.STALE, "store"
         elif amiss is not None:
             state, reason = FreshnessState.STALE, amiss

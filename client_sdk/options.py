@@ -21,14 +21,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How a session behaves. Times in seconds.
 
     `watch`: the documents to watch from the start. `credential`: the token travels in the handshake's Authorization
-    header, or in the first message. `client`: what to say of oneself in the first message. `verify`: compute the
-    revision of every copy. `backoff_base_s` and `backoff_cap_s`: see `Backoff`; `stable_s`: how long a session must
-    have been live to count as healthy. `ping_interval_s`: None means as often as the gateway's own heartbeat.
+    header, or in the first message; ``signature``: it is the id of the key that signs the handshake, and nothing
+    renews it but another handshake, when the key has ended. `client`: what to say of oneself in the first message.
+    `verify`: compute the revision of every copy. `backoff_base_s` and `backoff_cap_s`: see `Backoff`; `stable_s`:
+    how long a session must have been live to count as healthy. `ping_interval_s`: None means as often as the
+    gateway's own heartbeat.
     """
 
     watch: tuple[str, ...] = ("self",)
     subprotocol: Subprotocol = "gateway.v1+json"
-    credential: Literal["header", "message"] = "header"
+    credential: Literal["header", "message", "signature"] = "header"
     client: ClientInfo | None = None
     verify: bool = True
     backoff_base_s: Seconds = 0.25

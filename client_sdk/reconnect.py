@@ -35,6 +35,11 @@ class End(NamedTuple):
             retry_after_s=self.retry_after_s or None,
         )
 
+    def lost(self) -> Disconnected:
+        """The error of a request that was under way."""
+        error = self.error()
+        return error if isinstance(error, Disconnected) else Disconnected(self.message, code=self.code)
+
 
 # The table of ends: what a close code says when the message before it was lost (protocol §5; RFC 6455 §7.4.1 and the
 # IANA registry for 1011 to 1014).

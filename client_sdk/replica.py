@@ -25,9 +25,13 @@ class Standing(enum.Enum):
 
 
 class Held:
-    """One document as it is held; `rev` is None until it was held once. `verified`: it is what its revision says."""
+    """One document as it is held; `rev` is None until it was held once.
 
-    __slots__ = ("answers", "data", "rev", "seq", "stale", "standing", "verified")
+    `verified`: it is what its revision says. `known_at`: for one that is not exact now, when it was last known to be
+    (None: never, or not on record).
+    """
+
+    __slots__ = ("answers", "data", "known_at", "rev", "seq", "stale", "standing", "verified")
 
     def __init__(self) -> None:
         self.data: Mapping[str, Any] = NOTHING
@@ -37,6 +41,12 @@ class Held:
         self.stale = False
         self.verified = True
         self.answers = 0
+        self.known_at: float | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether this is a true copy of what the gateway has, as far as the gateway itself knows."""
+        return self.standing is Standing.EXACT and not self.stale
 
 
 class Outcome(NamedTuple):
@@ -78,6 +88,11 @@ class Replica:
     def get(self, doc: str) -> Held | None:
         """The document if it is watched."""
         return self._held.get(doc)
+
+    @property
+    def copies(self) -> Mapping[str, Held]:
+        """Every document that is watched, as it is at any moment: for readers in the same thread."""
+        return self._held
 
     def documents(self) -> dict[str, Mapping[str, Any]]:
         """Every document that is held."""
@@ -128,18 +143,24 @@ class Replica:
             return None
         return Change(doc, "gone", held.data, NOTHING, held.rev, held.seq, ())
 
-    def disconnect(self) -> None:
-        """The connection is gone: nothing is known to be exact any more, but everything is kept."""
+    def disconnect(self, known_at: float | None = None) -> None:
+        """The connection is gone: nothing is known to be exact any more, but everything is kept. What was exact was so
+        at `known_at`.
+        """
         for held in self._held.values():
+            if held.exact:
+                held.known_at = known_at
             held.standing = Standing.AWAITED
             held.stale = False
             held.answers = 0
         self._unsure.update(self._held)
 
-    def mark_stale(self, doc: str, *, is_stale: bool) -> None:
-        """The gateway says that it can not, or can again, know how this document is."""
+    def mark_stale(self, doc: str, *, is_stale: bool, known_at: float | None = None) -> None:
+        """The gateway says that it can not, or can again, know how this document is; it knew at `known_at`."""
         held = self._held.get(doc)
         if held is not None:
+            if is_stale and held.exact:
+                held.known_at = known_at
             held.stale = is_stale
             self._judge(doc, held)
 
@@ -148,6 +169,8 @@ class Replica:
         held = self._held.get(doc)
         if held is None or held.standing is Standing.SUSPECT:
             return False
+        if held.exact:
+            held.known_at = None
         held.standing = Standing.SUSPECT
         self._unsure.add(doc)
         return True

@@ -192,7 +192,9 @@ class Runner:
     def _note(self, error: ChannelError) -> None:
         self.trouble = error
         logger.info("%s: %s", error.code, error.message)
-        if isinstance(error, AuthFailed | TokenExpired) and self.opened is not None and not self.opened.done():
+        refused = isinstance(error, AuthFailed | TokenExpired)
+        another_key = self.session.options.credential == "signature"  # may be the right one
+        if refused and not another_key and self.opened is not None and not self.opened.done():
             self.opened.set_exception(error)
 
     def _fail(self, error: BaseException) -> None:

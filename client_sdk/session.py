@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import enum
 
-import msgspec
-
 from client_sdk import events, wire
 from client_sdk.conversation import Conversation
 from client_sdk.credential import Credential, Renewal
@@ -46,8 +44,6 @@ from client_sdk.replica import Held, Replica
 NEVER = float("inf")
 # What fits into the request line that every proxy takes, next to a path.
 QUERY_BYTES = 4096
-# What an auth message takes besides its token and its watch entries.
-AUTH_BYTES = 512
 NORMAL_CLOSURE, PROTOCOL_ERROR, GOING_AWAY = 1000, 1002, 1001  # RFC 6455 §7.4.1
 PROTOCOL = 1
 
@@ -123,6 +119,11 @@ class Session:
         if self.condition is not Condition.LIVE:
             return self._meter.read(self._last_end or "connecting", None, now)
         return self._meter.read(None, "silence" if self._pulse.doubts(now) else self._talk.replica.amiss(), now)
+
+    def known_at(self, now: float) -> float | None:
+        """When documents that are held exactly were last known to be true: now, while the gateway vouches for them."""
+        doubted = self.condition is not Condition.LIVE or self._meter.store_is_stale or self._pulse.doubts(now)
+        return self._meter.known_at if doubted else now
 
     @property
     def deadline(self) -> float:
@@ -227,8 +228,8 @@ class Session:
         self._credential.token = token
         self.condition = Condition.CONNECTING
         self._until = self._now + self.options.connect_timeout_s
-        in_header = self.options.credential == "header"
-        self._effects.append(events.Connect(*((token, self._talk.entries(QUERY_BYTES)) if in_header else (None, ()))))
+        in_message = self.options.credential == "message"
+        self._effects.append(events.Connect(*((None, ()) if in_message else (token, self._talk.entries(QUERY_BYTES)))))
 
     def _opened(self, subprotocol: str | None) -> None:
         if self.condition is not Condition.CONNECTING:
@@ -281,7 +282,7 @@ class Session:
             case wire.Ended():
                 self._leave(end_of_message(message), NORMAL_CLOSURE)
             case wire.Expiring(expires_at=expires_at):
-                if self._credential.expiring(self._now):
+                if self.options.credential != "signature" and self._credential.expiring(self._now):
                     self._effects.append(events.AskToken())
             case wire.Status():
                 self._receive_status(message)
@@ -302,15 +303,8 @@ class Session:
         self.epoch = hello.epoch
         self._pulse.greeted(hello.heartbeat_s)
         self._talk.max_frame_bytes = hello.max_frame_bytes
-        token = self._credential.token
-        if self.options.credential == "message" and token is not None:
-            auth = wire.Auth(
-                token=token,
-                watch=self._talk.entries(hello.max_frame_bytes - len(token) - AUTH_BYTES),
-                client=self.options.client or msgspec.UNSET,
-                last_end=self._last_end or msgspec.UNSET,
-            )
-            self._talk.send(auth)
+        if self.options.credential == "message" and self._credential.token is not None:
+            self._talk.authenticate(self._credential.token, self.options.client, self._last_end)
 
     def _become_live(self, ready: wire.Ready) -> None:
         if self.principal not in (None, ready.principal):
@@ -330,7 +324,7 @@ class Session:
         if status.doc is None:
             self._meter.store(is_stale=is_stale)
         else:
-            self._talk.replica.mark_stale(status.doc, is_stale=is_stale)
+            self._talk.replica.mark_stale(status.doc, is_stale=is_stale, known_at=self._now - max(0.0, status.age_s))
         if is_stale:
             self._meter.stale(status.age_s, self._now)
 
@@ -375,7 +369,7 @@ class Session:
         if end.reconnect is Reconnect.NEVER:
             self._stop(error)
             return
-        self._talk.lose(error if isinstance(error, Disconnected) else Disconnected(end.message, code=end.code))
+        self._talk.lose(end.lost(), self._meter.known_at)
         self._effects.append(events.Trouble(error))
         self._credential.settle()
         if end.reconnect is Reconnect.NEW_CREDENTIAL:

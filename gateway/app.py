@@ -75,7 +75,7 @@ def create_app(
     async def lifespan(app: Gateway) -> AsyncIterator[None]:
         async with running_node(config, clock or SystemClock(), shared_metrics) as (node, accounts):
             app.state.node, app.state.accounts = node, accounts
-            app.channel = channel(node, config)
+            app.channel = channel(node, accounts, config)
             app.router.routes[:] = routes(node, accounts, config)
             yield
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from gateway.auth.access_tokens import AccessTokens
 from gateway.auth.keyring import Keyring
 from gateway.auth.void_logins import VoidLogins
+from gateway.core.clock import LAST_MOMENT_MS
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.core.tokens import hash_token, is_api_token
 from gateway.errors import AuthFailed, StoreError, Unavailable
@@ -30,6 +31,7 @@ from gateway.store.authentication import (
 )
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Reader
+from gateway.store.instances import KeyInForce, keys_in_force
 
 if TYPE_CHECKING:
     from gateway.auth.tickets import Tickets
@@ -40,8 +42,6 @@ BATCH = 256
 USE_RESOLUTION_MS = 3_600_000
 RETRY_AFTER_S = 1.0
 MARK_LENGTH = 16
-LAST_MOMENT_MS = 253_402_300_799_999
-"""The end of the year 9999; RFC 3339 has no words for anything later."""
 
 
 class _Scopes(msgspec.Struct, forbid_unknown_fields=True):
@@ -117,6 +117,17 @@ class Authenticator:
             raise AuthFailed("The ticket is not valid.")
         return principal
 
+    # --- what servers that check tokens by themselves are told ---
+
+    @property
+    def token_life_ms(self) -> int:
+        """How long the longest access token lives, and what two clocks may differ by: milliseconds."""
+        return self._revocations.life_ms
+
+    def published_keys(self, now: int) -> tuple[Mapping[str, Any], int | None]:
+        """The key set (RFC 7517 §5) at `now`, and when it changes by the clock (milliseconds since 1970 UTC)."""
+        return self._keyring.jwks(now), self._keyring.next_end(now)
+
     # --- what stops being good ---
 
     def holds(self, principal: Principal) -> bool:
@@ -167,14 +178,20 @@ class Authenticator:
     async def _verdicts(self, reader: Reader, asked: Collection[Principal]) -> dict[Principal, Principal | None]:
         tokens = {p.credential_id for p in asked if p.credential_kind is CredentialKind.API_TOKEN}
         sessions = {p.credential_id for p in asked if p.credential_kind is CredentialKind.LOGIN_SESSION}
+        kids = {p.credential_id for p in asked if p.credential_kind is CredentialKind.INSTANCE_KEY}
+        keys = await keys_in_force(reader, kids) if kids else {}
         token_rows = await tokens_by_id(reader, tokens) if tokens else {}
         session_rows = await sessions_by_id(reader, sessions) if sessions else {}
-        return {
-            principal: _principal(token_rows.get(principal.credential_id))
-            if principal.credential_kind is CredentialKind.API_TOKEN
-            else self._still(principal, session_rows.get(principal.credential_id))
-            for principal in asked
-        }
+        found: dict[Principal, Principal | None] = {}
+        for principal in asked:
+            credential = principal.credential_id
+            if principal.credential_kind is CredentialKind.API_TOKEN:
+                found[principal] = _principal(token_rows.get(credential))
+            elif principal.credential_kind is CredentialKind.INSTANCE_KEY:
+                found[principal] = _still_signs(principal, keys.get(credential))
+            else:
+                found[principal] = self._still(principal, session_rows.get(credential))
+        return found
 
     def _still(self, principal: Principal, row: SessionRow | None) -> Principal | None:
         if row is None or not row.in_force or row.user_id != principal.id or not self.signed(principal):
@@ -242,6 +259,12 @@ class Authenticator:
                 future.set_result(principal)
         if principal is not None and row is not None and now - (row.last_used_at or 0) > USE_RESOLUTION_MS:
             self._used[row.id] = now
+
+
+def _still_signs(principal: Principal, key: KeyInForce | None) -> Principal | None:
+    if key is None or key.instance != principal.id:
+        return None
+    return msgspec.structs.replace(principal, expires_at=key.expires_at)
 
 
 def token_principal(row: TokenRow) -> Principal:

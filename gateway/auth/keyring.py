@@ -142,6 +142,11 @@ class Keyring:
         """The key set (RFC 7517 §5) with every key that verifies at `now` or is going to sign; public parts only."""
         return {"keys": [public_jwk(key.public) for key in self._keys.values() if in_force(key, now)]}
 
+    def next_end(self, now: int) -> int | None:
+        """When the next of these keys ends; None where none does."""
+        ends = (key.verifies_until for key in self._keys.values() if in_force(key, now))
+        return min((end for end in ends if end is not None), default=None)
+
     # --- rows ---
 
     async def load(self, reader: Reader) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from gateway.auth.access_tokens import AccessTokens
 from gateway.auth.authenticator import Authenticator
+from gateway.auth.instances import Instances
 from gateway.auth.keyring import Keyring
 from gateway.auth.lockout import Lockout
 from gateway.auth.logins import Logins
@@ -20,7 +21,7 @@ from gateway.core.instant import Instant
 from gateway.core.sealing import Sealer
 from gateway.store.audit import prune_audit
 from gateway.store.database import Database
-from gateway.store.keys import list_keys
+from gateway.store.keys import anything_sealed
 from gateway.store.logins import prune_logins
 from gateway.store.tickets import prune_tickets
 
@@ -43,6 +44,7 @@ class Accounts:
         self.authenticator = Authenticator(
             database, wall, self.access_tokens, self.revocations, self.tickets, self.keyring
         )
+        self.instances = Instances(database, sealer, wall)
         self.revoker = Revoker(database, self.revocations, wall)
         self.passwords = Passwords(settings)
         lockout = Lockout(database, settings, wall)
@@ -54,7 +56,7 @@ class Accounts:
     async def open(cls, config: Config, database: Database, wall: Callable[[], int]) -> Accounts:
         """Those of a database that is up to date, with a key to sign with; a master key is made beside a database file
         that has no signing keys yet. Raises `ConfigError` when there is none that can be used, `StoreError`."""
-        services = cls(config, database, load_sealer(config, make=not await list_keys(database)), wall)
+        services = cls(config, database, load_sealer(config, make=not await anything_sealed(database)), wall)
         try:
             await services.start()
         except BaseException:
@@ -71,6 +73,7 @@ class Accounts:
         Raises `StoreError`."""
         await prune_logins(self._database, at.wall)
         await prune_tickets(self._database, at.wall)
+        await self.instances.keep_house(at)
         if at.mono >= self._prune_audit_at:
             await prune_audit(self._database, self.settings.audit_keep_s * 1000, at.wall)
             self._prune_audit_at = at.mono + AUDIT_PRUNED_EVERY_S

@@ -47,7 +47,7 @@ class VoidLogins:
 
     def __init__(self, wall: Callable[[], int], token_life_s: int) -> None:
         self._wall = wall
-        self._life_ms = token_life_s * 1000 + CLOCK_SKEW_MS
+        self.life_ms = token_life_s * 1000 + CLOCK_SKEW_MS
         self._users: dict[str, Standing] = {}
         self._noted: dict[str, _Noted] = {}
         self._loading: list[set[str]] = []
@@ -87,7 +87,7 @@ class VoidLogins:
         """Read these users again, whose credentials the log has news of. `reader` shows the moment `seq`."""
         names = list(users)
         for group in (names[start : start + GROUP] for start in range(0, len(names), GROUP)):
-            voids = await read_voids(reader, group, self._wall(), self._life_ms)
+            voids = await read_voids(reader, group, self._wall(), self.life_ms)
             for user, standing in _standings(group, voids).items():
                 self._install(user, standing, seq)
             for meanwhile in self._loading:
@@ -120,13 +120,13 @@ class VoidLogins:
     async def _read_all(self, reader: Reader) -> dict[str, Standing]:
         now = self._wall()
         found: set[str] = set()
-        async for page in users_with_voids(reader, now, self._life_ms):
+        async for page in users_with_voids(reader, now, self.life_ms):
             found.update(page)
             await asyncio.sleep(0)
         wanted = list(found)
         loaded: dict[str, Standing] = {}
         for group in (wanted[start : start + GROUP] for start in range(0, len(wanted), GROUP)):
-            loaded |= _standings(group, await read_voids(reader, group, now, self._life_ms))
+            loaded |= _standings(group, await read_voids(reader, group, now, self.life_ms))
             await asyncio.sleep(0)
         return loaded
 

@@ -27,6 +27,7 @@ from gateway.bench.workloads.renew import renew
 from gateway.bench.workloads.revoke import revoke
 from gateway.bench.workloads.slow import slow
 from gateway.bench.workloads.storm import storm
+from gateway.bench.workloads.validate import validate
 
 BROKEN = 1
 """Exit code of a run that can not be trusted. A missed target is a figure, not a failure: its exit code is 0."""
@@ -257,6 +258,22 @@ def renew_command(rate: float, seconds: float, logins: int, login_connections: i
 def consume_command(rate: float, seconds: float, **size: Any) -> int:
     """Units taken from quotas, durably, with an answer."""
     return _run(lambda rig: consume(rig, seconds=seconds, rate=rate), size, settings=CONSUME_SETTINGS)
+
+
+@bench.command("validate")
+@click.option("--users", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Users, a token each.")
+@_seconds(5)
+def validate_command(users: int, seconds: float) -> int:
+    """Decisions of an application's AuthProxy from its cache, on one core."""
+    display = Display()
+    try:
+        result = validate(users, seconds)
+    except BenchBroken as error:
+        display.console.print(f"bench: {error}", style="red", highlight=False, soft_wrap=True)
+        return BROKEN
+    click.echo(result.line())
+    display.table([result])
+    return 0
 
 
 class _Stopped(BaseException):

@@ -8,6 +8,7 @@ import os
 import click
 from rich.console import Console
 
+from gateway.auth.instances import unopened
 from gateway.auth.keyring import Keyring
 from gateway.auth.master_key import load_sealer
 from gateway.cli.exits import ExitCode
@@ -18,7 +19,7 @@ from gateway.errors import ConfigError, StoreError
 from gateway.store.address import FileAddress, ServerAddress, parse_address
 from gateway.store.database import Database
 from gateway.store.inspection import Finding, Note, inspect
-from gateway.store.keys import list_keys
+from gateway.store.keys import anything_sealed, list_keys
 
 
 @click.command()
@@ -28,8 +29,9 @@ def doctor(context: click.Context) -> int:
     """Look for what is wrong.
 
     Checks the configuration, the database (damage, triggers, rows that no document can be built from, balances that
-    the ledger and the open leases do not add up to), whether the master key opens the signing keys, and the clock; of a
-    libSQL server also its writes, its stream of changes and the replica. Exit code 1 when something is wrong.
+    the ledger and the open leases do not add up to), whether the master key opens the signing keys and those of
+    instances, and the clock; of a libSQL server also its writes, its stream of changes and the replica. Exit code 1
+    when something is wrong.
     """
     config = invocation().config
     findings = [*_configuration(config), *on_database(_database, migrated=False)()]
@@ -53,18 +55,24 @@ async def _database(db: Database) -> list[Finding]:
 async def _keys(db: Database) -> list[Finding]:
     """Whether the master key is the one that the signing keys are sealed with. Makes none, as starting would."""
     try:
-        if not await list_keys(db):
+        if not await anything_sealed(db):
             return []
     except StoreError:
         return []  # not migrated, or damaged: others say so
-    config = invocation().config
+    config, findings = invocation().config, list[Finding]()
     try:
-        keyring = Keyring(load_sealer(config, make=False), config.auth.access_ttl_s)
-        await keyring.load(db)
-        keyring.require_opened(db.clock())
+        sealer = load_sealer(config, make=False)
+        findings += [
+            Finding("keys", f"the key {kid} of an instance is not opened by the master key: add another, delete this")
+            for kid in await unopened(sealer, db)
+        ]
+        if await list_keys(db):
+            keyring = Keyring(sealer, config.auth.access_ttl_s)
+            await keyring.load(db)
+            keyring.require_opened(db.clock())
     except ConfigError as error:
-        return [Finding("keys", str(error))]
-    return []
+        findings.append(Finding("keys", str(error)))
+    return findings
 
 
 async def _server(settings: DatabaseConfig) -> list[Finding | Note]:

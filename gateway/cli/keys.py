@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from gateway.auth.instances import resealed
 from gateway.auth.keyring import LEAD_MS, Keyring, in_force, open_key, signer
 from gateway.auth.master_key import load_sealer
 from gateway.cli.audit import audited
@@ -13,7 +14,8 @@ from gateway.core.clock import rfc3339
 from gateway.core.sealing import Sealer
 from gateway.errors import ConfigError
 from gateway.store.database import Database
-from gateway.store.keys import SigningKeyRow, list_keys
+from gateway.store.instances import list_sealed
+from gateway.store.keys import SigningKeyRow, anything_sealed, list_keys
 
 _LONGEST_LEAD_S = 2_592_000
 
@@ -73,16 +75,19 @@ def _state(key: SigningKeyRow, signing: SigningKeyRow | None, now: int) -> str:
 async def rotate(db: Database, lead_s: int | None, discard: bool) -> None:
     """Make a new key and let the older ones end when nothing that they signed is in force any more.
 
-    Private parts that are sealed under an older master key are sealed under the newest. --discard is for a key that
+    Private parts, and secrets of instances, that are sealed under an older master key are sealed under the newest.
+    --discard is for a key that
     somebody else may have, and for a master key that is lost; logins stay, their next access tokens are good.
     """
     if discard and lead_s is not None:
         raise click.UsageError("--discard lets the new key sign at once: there is no --lead")
     config = invocation().config
-    sealer = load_sealer(config, make=discard or not await list_keys(db))
+    sealer = load_sealer(config, make=discard or not await anything_sealed(db))
     keyring = Keyring(sealer, config.auth.access_ttl_s)
     lead_ms = LEAD_MS if lead_s is None else lead_s * 1000
     changing = audited(db, "keys.rotate", "keys", after={"discard": discard, "lead_ms": 0 if discard else lead_ms})
     rotated = await keyring.rotate(changing, db.clock(), lead_ms=lead_ms, discard=discard)
+    if under_newest := resealed(sealer, await list_sealed(db)):
+        await db.write(*under_newest)
     signs_from = rfc3339(rotated.signs_from)
     show_done(f"{rotated.kid} signs from {signs_from}.", kid=rotated.kid, signs_from=signs_from, seq=rotated.seq)

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "user": "gateway.cli.users:user",
     "token": "gateway.cli.tokens:token",
     "session": "gateway.cli.sessions:session",
+    "instance": "gateway.cli.instances:instance",
     "keys": "gateway.cli.keys:keys",
     "org": "gateway.cli.organizations:org",
     "plan": "gateway.cli.plans:plan",

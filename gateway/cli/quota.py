@@ -195,7 +195,10 @@ async def ledger(db: Database, who: str, quota: str | None, since: int | None, l
             raise
     found = await list_ledger(db, owner, quota=quota, since=since, limit=limit)
     columns = ["id", "at", "kind", "quota", "used", "reserved", "used_after", "reserved_after"]
-    show_table([_shown_periods(entry._asdict()) for entry in found], [*columns, "spender", "key", "lease", "reason"])
+    show_table(
+        [_shown_periods(entry._asdict()) for entry in found],
+        [*columns, "spender", "instance", "key", "lease", "reason"],
+    )
 
 
 async def _quotas(db: Database) -> Quotas:

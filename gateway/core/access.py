@@ -55,6 +55,13 @@ def access_to_organization(
     return Access.NONE
 
 
+def access_of_instance(doc: str) -> Access:
+    """What a server instance may watch beside its own document: users, organizations, what is revoked, the keys."""
+    kind, _, id = doc.partition(":")
+    may = doc in ("revocations", "keys") or (kind in ("user", "org") and id != "")
+    return Access.FULL if may else Access.NONE
+
+
 def may_spend(principal: Principal) -> bool:
     """Whether the credential spends its owner's quotas, and pools that its owner is a member of: each does that was not
     narrowed, and one whose scopes name ``quotas.spend``.

@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo
 SECOND_MS = 1_000
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
+LAST_MOMENT_MS = 253_402_300_799_999
+"""The end of the year 9999; RFC 3339 has no words for anything later."""
 CLOCK_SKEW_MS = 60_000
 """How far apart the clocks of two nodes may be, when a moment that one wrote is judged by the other."""
 

@@ -19,6 +19,7 @@ class CredentialKind(enum.StrEnum):
 
     API_TOKEN = "api_token"  # noqa: S105 - the name of a kind, not a secret
     LOGIN_SESSION = "login_session"
+    INSTANCE_KEY = "instance_key"
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -41,7 +42,7 @@ class Principal(msgspec.Struct, frozen=True):
 
     @property
     def document(self) -> str:
-        """The name of the principal's own document, as frames and ``ready`` write it: ``user:ID``."""
+        """The name of the principal's own document, as frames and ``ready`` write it: ``user:ID``, ``instance:ID``."""
         return f"{self.kind.value}:{self.id}"
 
     def same_credential(self, other: Principal) -> bool:

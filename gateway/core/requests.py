@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.core.access import SPEND, may_spend
 from gateway.core.effects import Spend, UseLease
-from gateway.core.principal import Principal
+from gateway.core.principal import Principal, PrincipalKind
 from gateway.core.spending import Order, owner_of
 from gateway.core.text import is_plain
 from gateway.core.wire import Consume, Extend, LeaseMessage, Reserve
@@ -13,6 +13,8 @@ from gateway.errors import BadRequest, Forbidden
 
 def ask(principal: Principal, request: Consume | LeaseMessage) -> Spend | UseLease:
     """What a request comes to. Raises `Forbidden` and `BadRequest`."""
+    if principal.kind is not PrincipalKind.USER:
+        raise Forbidden("An instance spends by signed requests, for the users it names.")
     if not may_spend(principal):
         raise Forbidden(f"The credential is narrowed to scopes without {SPEND}.")
     if isinstance(request, Consume):

@@ -37,7 +37,7 @@ from gateway.core.effects import (
     parse_document_names,
 )
 from gateway.core.instant import Instant
-from gateway.core.principal import Principal
+from gateway.core.principal import Principal, PrincipalKind
 from gateway.core.wire import (
     FEATURES,
     PROTOCOL_VERSION,
@@ -64,6 +64,7 @@ from gateway.core.wire import (
 from gateway.errors import AuthFailed, Ending, GatewayError, RateLimited
 
 NEVER = float("inf")
+INSTANCE_MESSAGES = 100  # an instance may send so many times as many: it watches the documents of many users
 
 
 class SessionLimits(NamedTuple):
@@ -136,7 +137,7 @@ class Session:
             max_frame_bytes=limits.max_frame_bytes,
             features=FEATURES,
         )
-        return [self._send(hello)]
+        return [self.send(hello)]
 
     def begin(self, principal: Principal, watch: Sequence[str], at: Instant) -> list[Effect]:
         """Open a session whose credential came with the handshake; `watch` is that of the query string."""
@@ -174,6 +175,8 @@ class Session:
         self, principal: Principal, watch: tuple[DocumentRequest, ...], request_id: str | None, at: Instant
     ) -> list[Effect]:
         self.condition = Condition.LIVE
+        if principal.kind is PrincipalKind.INSTANCE:
+            self._allowance = Allowance(self._limits.messages_per_minute * INSTANCE_MESSAGES, at.mono)
         self._take_credential(principal, at)
         effects: list[Effect] = [self._ready(request_id)]
         effects += self._check_credential(at)
@@ -204,7 +207,7 @@ class Session:
         principal = self.principal
         assert principal is not None
         expires_at = UNSET if principal.expires_at is None else rfc3339(principal.expires_at)
-        return self._send(Ready(self.id, principal.document, expires_at, UNSET if request_id is None else request_id))
+        return self.send(Ready(self.id, principal.document, expires_at, UNSET if request_id is None else request_id))
 
     # --- messages of the client ---
 
@@ -351,20 +354,20 @@ class Session:
             return self.end(Ending.TOKEN_EXPIRED)
         if left_ms <= self._limits.expiring_s * 1000 and not self._expiring_sent:
             self._expiring_sent = True
-            return [self._send(Expiring(rfc3339(principal.expires_at)))]
+            return [self.send(Expiring(rfc3339(principal.expires_at)))]
         return []
 
     # --- what is sent ---
 
     def pong(self, ping: Ping, revs: dict[str, str], at: Instant) -> Send:
         """The answer to a ping; `revs` are the revisions sent last."""
-        return self._send(
+        return self.send(
             Pong(rfc3339(at.wall), revs, UNSET if ping.id is None else ping.id, UNSET if ping.t is None else ping.t)
         )
 
     def error(self, error: GatewayError, request_id: str | None, doc: str | None = None) -> Send:
         """The answer to a request that failed."""
-        return self._send(error_message(error, request_id, doc))
+        return self.send(error_message(error, request_id, doc))
 
     def answer(self, outcome: ServerMessage | GatewayError, request_id: str, at: Instant) -> list[Effect]:
         """The outcome of a request that took its time: for nobody once the session or its credential is over."""
@@ -374,11 +377,7 @@ class Session:
             return self.tick(at)
         if isinstance(outcome, GatewayError):
             return [self.error(outcome, request_id)]
-        return [self._send(outcome)]
-
-    def send(self, message: ServerMessage) -> Send:
-        """Any message that carries no document."""
-        return self._send(message)
+        return [self.send(outcome)]
 
     def end(self, ending: Ending, *, retry_after_s: float | None = None, message: str = "") -> list[Effect]:
         """End the session; later calls do nothing. A `message` stands for the ending's own."""
@@ -393,5 +392,6 @@ class Session:
         """The client went away by itself."""
         self.condition = Condition.ENDED
 
-    def _send(self, message: ServerMessage) -> Send:
+    def send(self, message: ServerMessage) -> Send:
+        """Any message that carries no document."""
         return Send(self.codec.encode(message))

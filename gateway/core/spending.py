@@ -13,11 +13,24 @@ KEY_LENGTH = 128
 """Characters in a key or in the name of a lease, at the most."""
 LEASE_TTL_S = 3600
 """The longest time, in seconds, that a lease is held without being extended."""
+_INSTANCE, _ENDS = "instance:", "\x1f"
 
 
 def owner_of(spender: str, organization: str | None) -> str:
     """Whose quota is asked for: the spender's own, or the pool of an organization."""
     return spender if organization is None else f"org:{organization}"
+
+
+def name_of_instance(instance: str, name: str) -> str:
+    """A key or the name of a lease as it is stored where an instance asks, for whomever: who is metered neither takes
+    nor ends what the instance named. U+001F is in no name that is taken from anybody."""
+    return f"{_INSTANCE}{instance}{_ENDS}{name}"
+
+
+def split_name(stored: str) -> tuple[str | None, str]:
+    """The instance that asked, None for a user's own asking, and the name as it was given."""
+    instance, ends, name = stored.partition(_ENDS)
+    return (instance.removeprefix(_INSTANCE), name) if ends and instance.startswith(_INSTANCE) else (None, stored)
 
 
 class Order(NamedTuple):
@@ -114,7 +127,7 @@ def lease_fields(lease: LeaseFacts, balance: Balance) -> dict[str, Any]:
     if lease.state == "committed":
         fields["committed"] = lease.committed
     return fields | {
-        "lease": lease.id,
+        "lease": split_name(lease.id)[1],
         "state": lease.state,
         "held": lease.held,
         "expires_at": rfc3339(lease.expires_at),

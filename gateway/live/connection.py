@@ -8,7 +8,8 @@ the node's ticker when its deadline is due.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
@@ -44,6 +45,8 @@ log = logging.getLogger("gateway.session")
 
 REVOKED_LINGER_S = 1.0
 LINGER_S = 5.0
+REPORTED = 1_000
+"""Documents whose revisions stand in one answer to a ping."""
 
 
 class Pending:
@@ -330,7 +333,7 @@ class Connection:
                 case Subscribe(documents, request_id):
                     self._subscribe(documents, request_id)
                 case Report(ping):
-                    revs = {doc: w.sent.rev for doc, w in self.watchers.items() if w.sent is not None}
+                    revs = {w.entry.doc: w.sent.rev for w in self._reported() if w.sent is not None}
                     self.send_frame(self.session.pong(ping, revs, self._node.clock.now()).payload)
                 case SendPing():
                     self.transport.ping()
@@ -345,6 +348,11 @@ class Connection:
                     self.tell(Reply(request_id, docs=docs))
                 case Resend(name, request_id):
                     self._resend(name, request_id)
+
+    def _reported(self) -> Iterable[Watcher]:
+        """Whose revisions a ping is answered with: all; of more than `REPORTED` some, others each time."""
+        watchers = self.watchers.values()
+        return watchers if len(watchers) <= REPORTED else random.sample(tuple(watchers), REPORTED)
 
     def _subscribe(self, documents: tuple[DocumentRequest, ...], request_id: str | None) -> None:
         hub = self._node.hub

@@ -13,7 +13,7 @@ from gateway.auth.authenticator import Authenticator
 from gateway.errors import Ending
 from gateway.live.clock import Clock
 from gateway.live.connection import Connection
-from gateway.live.entry import UserEntry
+from gateway.live.entry import PrincipalEntry
 from gateway.live.hub import Hub
 from gateway.metrics import Metrics
 from gateway.store.database import Reader, Snapshot
@@ -44,6 +44,15 @@ class CredentialCheck:
         self._hub.work.recent.add(doc)
         self._users.add(doc[5:])
         return True
+
+    def note_instance(self, doc: str, cause: str, at: int) -> None:
+        """A row about an instance, committed `at` (milliseconds since 1970 UTC)."""
+        if cause not in CAUSES:
+            return
+        self._hub.work.recent.add(doc)
+        entry = self._hub.entries.get(doc)
+        if isinstance(entry, PrincipalEntry) and entry.sessions:
+            self._hub.work.credentials.setdefault(doc, at)
 
     def note_keys(self) -> None:
         """The keys that sign access tokens changed."""
@@ -96,7 +105,7 @@ class CredentialCheck:
 
     def _connections(self) -> Iterator[Connection]:
         for entry in self._hub.entries.values():
-            if isinstance(entry, UserEntry):
+            if isinstance(entry, PrincipalEntry):
                 yield from entry.sessions
 
     async def _check_sessions(self, snapshot: Snapshot) -> None:
@@ -104,7 +113,7 @@ class CredentialCheck:
         connections: dict[Connection, int | None] = {}
         for doc, since in docs.items():
             entry = self._hub.entries.get(doc)
-            if isinstance(entry, UserEntry):
+            if isinstance(entry, PrincipalEntry):
                 connections.update(dict.fromkeys(entry.sessions, since))
         asked = {c: c.session.principal for c in connections if c.session.principal is not None}
         verdicts = await self._authenticator.recheck(snapshot, asked.values())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway.core.document import Document, canonical
 from gateway.core.facts import NOBODY, Catalog, OrganizationFacts, Plan, UserFacts, UserSections
+from gateway.core.instance_documents import Timed
 from gateway.core.publication import Publication
 from gateway.core.sections import members_section, pool_quotas, user_sections
 from gateway.errors import Unavailable
@@ -75,12 +76,23 @@ class Entry:
         return True
 
 
-class UserEntry(Entry):
-    """A user's document; `sessions` are the connections of that user, oldest first; `readers` wait for the first
-    state.
-    """
+class PrincipalEntry(Entry):
+    """The document of somebody who may be connected; `sessions` are the connections, oldest first."""
 
-    __slots__ = ("catalog", "facts", "plan", "readers", "sections", "sessions")
+    __slots__ = ("sessions",)
+
+    def __init__(self, doc: str, id: str) -> None:
+        super().__init__(doc, id)
+        self.sessions: dict[Connection, None] = {}
+
+    def idle(self) -> bool:
+        return not self.watchers and not self.sessions
+
+
+class UserEntry(PrincipalEntry):
+    """A user's document; `readers` wait for the first state."""
+
+    __slots__ = ("catalog", "facts", "plan", "readers", "sections")
 
     def __init__(self, doc: str, id: str) -> None:
         super().__init__(doc, id)
@@ -88,7 +100,6 @@ class UserEntry(Entry):
         self.catalog: Catalog | None = None
         self.plan: Plan | None = None
         self.sections: UserSections | None = None
-        self.sessions: dict[Connection, None] = {}
         self.readers: list[asyncio.Future[UserEntry | None]] | None = None
 
     @property
@@ -97,7 +108,7 @@ class UserEntry(Entry):
         return self.sections.permissions if self.sections is not None else NOBODY
 
     def idle(self) -> bool:
-        return not self.watchers and not self.sessions and not self.readers
+        return super().idle() and not self.readers
 
     def pools(self) -> Sequence[str]:
         return self.facts.pools() if self.facts is not None else ()
@@ -181,6 +192,30 @@ class OrganizationEntry(Entry):
         return self._publish(whole, seq, causes) or changed
 
 
+class InstanceEntry(PrincipalEntry):
+    """A server instance's document."""
+
+    __slots__ = ()
+
+    def take(self, made: Timed, seq: int, causes: frozenset[str]) -> bool:
+        """Take over what was read. True when it changed."""
+        self.changes_at = made.changes_at
+        return self._publish(made.document, seq, causes)
+
+
+class SharedEntry(Entry):
+    """A document of instances that is about nobody: `revocations` or `keys`."""
+
+    __slots__ = ()
+
+    def take(self, made: Timed, seq: int, causes: frozenset[str]) -> bool:
+        """Take over what was read. True when it changed; without a cause that is the document's own."""
+        self.changes_at = made.changes_at
+        return self._publish(made.document, seq, causes or _OWN_CAUSES[self.doc])
+
+
+REVOCATIONS, KEYS = "revocations", "keys"
+_OWN_CAUSES = {REVOCATIONS: frozenset(("revocation",)), KEYS: frozenset(("keys",))}
 _SECTION_CAUSES = {
     "identity": "profile",
     "permissions": "permissions",
@@ -188,6 +223,8 @@ _SECTION_CAUSES = {
     "organizations": "organization",
     "organization": "organization",
     "members": "organization",
+    "limits": "profile",
+    "keys": "keys",
 }
 
 

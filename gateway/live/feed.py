@@ -21,8 +21,9 @@ from gateway.errors import SnapshotLost, StoreError
 from gateway.live.catalog_changes import replace_catalog
 from gateway.live.clock import Clock
 from gateway.live.credentials import CredentialCheck
-from gateway.live.entry import UserEntry
+from gateway.live.entry import InstanceEntry, UserEntry
 from gateway.live.hub import Hub
+from gateway.live.instance_documents import InstanceDocuments
 from gateway.live.newcomers import newer_than_read
 from gateway.live.notes import Notes
 from gateway.live.task import READ_AGAIN, Task, causes_of
@@ -69,6 +70,7 @@ class Feed:
         self._database = database
         self._hub = hub
         self.credentials = CredentialCheck(hub, authenticator, clock, metrics)
+        self.shared = InstanceDocuments(database, hub, authenticator, clock)
         self.notes = Notes(hub, self.credentials)
         self._clock = clock
         self._on_stale, self._on_fresh, self._on_replaced = on_stale, on_fresh, on_replaced
@@ -149,6 +151,7 @@ class Feed:
             end, news = await read_news(snapshot, self.position)
             await self._follow(snapshot, end, news)
             await self.credentials.check(snapshot, end.last)
+            self._count_drift(await self.shared.publish(snapshot, end.last))
             before, tasks = hub.catalog, work.catalog
             if tasks:
                 await self._read_catalog(snapshot, tasks)
@@ -350,7 +353,7 @@ class Feed:
             if isinstance(entry, UserEntry):
                 hub.work.user(doc, Task(Part.NONE, CLOCK))
             else:
-                hub.work.organization(entry.id, Task(Part.ALL, CLOCK))
+                self._read_again((doc,), Task(Part.ALL, CLOCK))
 
     def clock_jumped(self) -> None:
         """The wall clock was set: everything that depends on it is built again."""
@@ -358,7 +361,7 @@ class Feed:
             if isinstance(entry, UserEntry):
                 self._hub.work.user(doc, Task(Part.USAGES, CLOCK))
             else:
-                self._hub.work.organization(entry.id, Task(Part.ALL, CLOCK))
+                self._read_again((doc,), Task(Part.ALL, CLOCK))
 
     def to_sweep(self) -> list[str]:
         """What a sweep has to go through: the documents held, and the organizations that they mention."""
@@ -380,6 +383,10 @@ class Feed:
                 self.notes.read_user(entry, task, credentials=True)
             elif doc.startswith("org:"):
                 self._hub.work.organization(doc[4:], task)
+            elif entry is not None:
+                self._hub.work.share(doc, task)
+                if isinstance(entry, InstanceEntry) and entry.sessions:
+                    self._hub.work.credentials.setdefault(doc, None)
 
 
 def _differ(before: OrganizationFacts | None, after: OrganizationFacts | BadDocument | None) -> bool:

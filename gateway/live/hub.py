@@ -17,7 +17,15 @@ from gateway.core.facts import Catalog, OrganizationFacts, UserFacts
 from gateway.errors import Ending
 from gateway.live.connection import Connection
 from gateway.live.counters import HubCounters
-from gateway.live.entry import Entry, OrganizationEntry, UserEntry, unbuildable
+from gateway.live.entry import (
+    Entry,
+    InstanceEntry,
+    OrganizationEntry,
+    PrincipalEntry,
+    SharedEntry,
+    UserEntry,
+    unbuildable,
+)
 from gateway.live.followers import Followers
 from gateway.live.outbox import Outbox
 from gateway.live.pending import PendingWork
@@ -31,6 +39,8 @@ from gateway.store.documents import BadDocument, LoadedUser, Part
 log = logging.getLogger("gateway.hub")
 
 DUE_SPARE = 1_000
+INSTANCE_SESSIONS = 100
+"""Of one instance on one node: a process of the application has one."""
 
 
 class Hub:
@@ -53,13 +63,16 @@ class Hub:
 
     # --- sessions come and go ---
 
-    def join(self, connection: Connection) -> UserEntry:
+    def join(self, connection: Connection) -> PrincipalEntry:
         """Bind a live session to its principal's entry, which is loaded and kept as long as it lives."""
-        entry = self._user_entry(principal_of(connection).document)
-        self.resting.discard(entry.doc)
+        entry = self.entry(principal_of(connection).document)
+        assert isinstance(entry, PrincipalEntry)
         entry.sessions[connection] = None
         self.recheck(connection)
-        self.presence.joined(entry)
+        if isinstance(entry, UserEntry):
+            self.presence.joined(entry)
+        elif len(entry.sessions) > INSTANCE_SESSIONS:
+            next(iter(entry.sessions)).end(Ending.REPLACED)
         return entry
 
     def recheck(self, connection: Connection) -> None:
@@ -79,14 +92,16 @@ class Hub:
             self.presence.left(connection.session.id)
             self.watching.leave(entry, connection)
             entry.sessions.pop(connection, None)
-            if self.work.concerns(entry.doc) or not self.resting.add(entry, len(self.entries)):
+            if self.work.concerns(entry.doc) or not (
+                isinstance(entry, UserEntry) and self.resting.add(entry, len(self.entries))
+            ):
                 self.forget_if_idle(entry)
 
-    def entry_of(self, connection: Connection) -> UserEntry | None:
+    def entry_of(self, connection: Connection) -> PrincipalEntry | None:
         """The entry of the session's principal, if it has joined."""
         principal = connection.session.principal
         entry = self.entries.get(principal.document) if principal is not None else None
-        return entry if isinstance(entry, UserEntry) and connection in entry.sessions else None
+        return entry if isinstance(entry, PrincipalEntry) and connection in entry.sessions else None
 
     # --- entries ---
 
@@ -106,15 +121,20 @@ class Hub:
         return hurried
 
     def entry(self, doc: str) -> Entry:
-        """A document that somebody begins to watch: ``user:ID`` or ``org:ID``."""
+        """A document that somebody begins to watch: ``user:ID``, ``org:ID``, ``instance:ID``, or one of all."""
         self.resting.discard(doc)
         entry = self.entries.get(doc)
         if entry is not None:
             return entry
         if doc.startswith("user:"):
             return self._user_entry(doc)
-        self.entries[doc] = entry = OrganizationEntry(doc, doc[4:])
-        self.work.organization(entry.id, READ_AGAIN)
+        if doc.startswith("org:"):
+            self.entries[doc] = entry = OrganizationEntry(doc, doc[4:])
+            self.work.organization(entry.id, READ_AGAIN)
+            return entry
+        instance = doc.startswith("instance:")
+        self.entries[doc] = entry = InstanceEntry(doc, doc[9:]) if instance else SharedEntry(doc, "")
+        self.work.share(doc, READ_AGAIN)
         return entry
 
     def _user_entry(self, doc: str) -> UserEntry:
@@ -136,7 +156,7 @@ class Hub:
             self.related.update(entry, entry.facts, None)
             for membership in entry.facts.memberships if entry.facts else ():
                 self._forget_organization(membership.organization)
-        else:
+        elif isinstance(entry, OrganizationEntry):
             self._forget_organization(entry.id)
 
     @contextmanager
@@ -199,10 +219,10 @@ class Hub:
         if not isinstance(entry, UserEntry):
             return False
         if loaded is None:
-            self._remove(entry)
+            self.remove(entry)
             return True
         if isinstance(loaded, BadDocument):
-            self._fault(entry, loaded.reason, seq, now)
+            self.fault(entry, loaded.reason, seq, now)
             self.watching.published(entry, changed=False)
             return False
         if loaded.identity is None and entry.publication is None:
@@ -212,12 +232,12 @@ class Hub:
         try:
             changed = entry.build(loaded, catalog or self.catalog, seq, causes, now)
         except Exception as exc:
-            self._fault(entry, _described(exc), seq, now)
+            self.fault(entry, described(exc), seq, now)
             self.watching.published(entry, changed=False)
             return False
         self.counters.built += 1
         self._settle(entry, before)
-        self._deliver(entry, changed)
+        self.deliver(entry, changed)
         if entry.sessions:
             self.watching.published(entry, changed=changed)
         return changed
@@ -226,7 +246,7 @@ class Hub:
         """A user's document was built: whatever hangs on its facts follows."""
         facts = entry.facts
         if entry.fault is not None:
-            self._mend(entry)
+            self.mend(entry)
         if before is not facts and facts is not None:
             self.related.update(entry, before, facts)
             if before is not None and before.memberships != facts.memberships:
@@ -236,7 +256,7 @@ class Hub:
                 for connection in tuple(entry.sessions):
                     connection.end(Ending.REVOKED)
         if entry.changes_at != entry.scheduled_at:
-            self._schedule(entry)
+            self.schedule(entry)
         if entry.readers:
             entry.answer(entry)
 
@@ -262,13 +282,13 @@ class Hub:
             if organization not in self.catalog.organizations:
                 self.catalog.bad_organizations.add(organization)
             if isinstance(entry, OrganizationEntry):
-                self._fault(entry, loaded.reason, seq, now)
+                self.fault(entry, loaded.reason, seq, now)
             return False
         self._know_organization(organization, loaded)
         if not isinstance(entry, OrganizationEntry):
             return False
         if loaded is None:
-            self._remove(entry)
+            self.remove(entry)
             return True
         if loaded.members is None:
             # Somebody began to watch it while it was read for others.
@@ -277,13 +297,13 @@ class Hub:
         try:
             changed = entry.build(loaded, self.catalog, seq, causes, now)
         except Exception as exc:
-            self._fault(entry, _described(exc), seq, now)
+            self.fault(entry, described(exc), seq, now)
             return False
         self.counters.built += 1
         if entry.fault is not None:
-            self._mend(entry)
-        self._schedule(entry)
-        self._deliver(entry, changed)
+            self.mend(entry)
+        self.schedule(entry)
+        self.deliver(entry, changed)
         return changed
 
     def _know_organization(self, organization: str, loaded: OrganizationFacts | None) -> None:
@@ -299,7 +319,8 @@ class Hub:
 
     # --- telling watchers ---
 
-    def _deliver(self, entry: Entry, changed: bool) -> None:
+    def deliver(self, entry: Entry, changed: bool) -> None:
+        """Send watchers what leads them to what is published."""
         if not changed:
             self.counters.suppressed += 1
         watchers = tuple(entry.watchers)
@@ -317,7 +338,8 @@ class Hub:
         if shared:
             entry.forget_frames()
 
-    def _schedule(self, entry: Entry) -> None:
+    def schedule(self, entry: Entry) -> None:
+        """Have the entry built again when the clock changes it."""
         if entry.changes_at is not None and entry.changes_at != entry.scheduled_at:
             entry.scheduled_at = entry.changes_at
             self.work.due(entry.doc, entry.changes_at)
@@ -325,7 +347,8 @@ class Hub:
                 held = self.entries.values()
                 self.work.replace_due((e.scheduled_at, e.doc) for e in held if e.scheduled_at is not None)
 
-    def _remove(self, entry: Entry) -> None:
+    def remove(self, entry: Entry) -> None:
+        """What the entry shows is deleted: watchers are told, and sessions of a principal end."""
         for watcher in tuple(entry.watchers):
             entry.watchers.pop(watcher, None)
             if entry.publication is None:
@@ -334,11 +357,13 @@ class Hub:
                 watcher.connection.drop(watcher, "deleted")
         if isinstance(entry, UserEntry):
             entry.answer(None)
+        if isinstance(entry, PrincipalEntry):
             for connection in tuple(entry.sessions):
                 connection.end(Ending.REVOKED)
         self.forget_if_idle(entry)
 
-    def _fault(self, entry: Entry, reason: str, seq: int, now: int) -> None:
+    def fault(self, entry: Entry, reason: str, seq: int, now: int) -> None:
+        """The entry can not be built: watchers keep what they hold, and are told."""
         self.counters.faults += 1
         log.error("document can not be built", extra={"doc": entry.doc, "seq": seq, "error": reason})
         if entry.fault is None:
@@ -350,7 +375,8 @@ class Hub:
             watcher.connection.tell_status("stale", entry.fault_since, entry.doc)
             watcher.connection.decided(watcher, accepted=True)
 
-    def _mend(self, entry: Entry) -> None:
+    def mend(self, entry: Entry) -> None:
+        """The entry can be built again."""
         entry.fault = None
         for watcher in tuple(entry.watchers):
             watcher.connection.tell_status("fresh", entry.fault_since, entry.doc)
@@ -363,7 +389,7 @@ class Hub:
         return entry.facts if isinstance(entry, UserEntry) and entry.fault is None else None
 
 
-def _described(exc: Exception) -> str:
+def described(exc: Exception) -> str:
     """For the log: a value that a document can not hold, or, where it is our fault, what failed where."""
     ours = not isinstance(exc, ValueError | OverflowError)
     return "".join(traceback.format_exception(exc)) if ours else f"{type(exc).__name__}: {exc}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gateway.live.entry import UserEntry
+from gateway.live.entry import KEYS, InstanceEntry, SharedEntry, UserEntry
 from gateway.live.task import Task, shared_task, user_task
 from gateway.store.changes import Change
 
@@ -69,8 +69,17 @@ class Notes:
             work.plan_or_role(doc, shared_task(cause, at))
         elif doc.startswith("sessions:"):
             hub.presence.heard(doc[9:])
-        elif doc == "keys":
-            self._credentials.note_keys()
+        elif doc.startswith("instance:"):
+            self._credentials.note_instance(doc, cause, at)
+            self._read_shared(doc, shared_task(cause, at))
+        else:
+            if doc == KEYS:
+                self._credentials.note_keys()
+            self._read_shared(doc, shared_task(cause, at))
+
+    def _read_shared(self, doc: str, task: Task) -> None:
+        if isinstance(self._hub.entries.get(doc), InstanceEntry | SharedEntry):
+            self._hub.work.share(doc, task)
 
     def _knows(self, doc: str) -> bool:
         """Whether an organization is in a document that somebody on this node watches."""

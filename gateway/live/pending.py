@@ -47,6 +47,9 @@ class PendingWork:
         self.organizations: dict[str, Task] = {}
         self.catalog: dict[str, Task] = {}
         self.credentials: dict[str, int | None] = {}
+        self.shared: dict[str, Task] = {}
+        """What instances watch beside users and organizations."""
+        self._postponed: dict[str, Task] = {}
         self.pacing = Pacing(self._put, busy, every_s=show_every_s)
         self.recent = RecentChanges()
         self.taken: set[str] = set()
@@ -55,7 +58,7 @@ class PendingWork:
         self._due: list[tuple[int, str]] = []
 
     def __bool__(self) -> bool:
-        return bool(self.users or self.organizations or self.catalog or self.credentials)
+        return bool(self.users or self.organizations or self.catalog or self.credentials or self.shared)
 
     def user(self, doc: str, task: Task) -> None:
         """Read the task's parts of a user's document again; no parts: build it again from facts."""
@@ -112,9 +115,27 @@ class PendingWork:
         self.catalog[doc] = task if known is None else known.join(task)
         self.wake()
 
+    def share(self, doc: str, task: Task) -> None:
+        """Read a document again that instances watch."""
+        listed = self._postponed if doc in self._postponed else self.shared
+        known = listed.get(doc)
+        listed[doc] = task if known is None else known.join(task)
+        self.wake()
+
+    def postpone(self, doc: str) -> None:
+        """Take such a document off the list until `resume`."""
+        self._postponed[doc] = self.shared.pop(doc)
+
+    def resume(self, doc: str) -> None:
+        """Put it on the list again."""
+        if (task := self._postponed.pop(doc, None)) is not None:
+            self.share(doc, task)
+
     def is_listed(self, doc: str) -> bool:
         """Whether a document is on the list itself, for whatever reason, and does not only wait."""
-        return doc in self.users or (doc.startswith("org:") and doc[4:] in self.organizations)
+        if doc.startswith("org:"):
+            return doc[4:] in self.organizations
+        return doc in self.users or doc in self.shared
 
     def reaches(self, doc: str) -> bool:
         """Whether the next rounds may change this document, or one is reading for it."""
@@ -122,7 +143,7 @@ class PendingWork:
 
     def concerns(self, doc: str) -> bool:
         """Whether something that is known may change this document, now or soon."""
-        return self.reaches(doc) or doc in self.pacing
+        return self.reaches(doc) or doc in self.pacing or doc in self._postponed
 
     def next_users(self, limit: int) -> list[str]:
         """The first users on the list, which stay there."""
@@ -152,6 +173,8 @@ class PendingWork:
         show them too.
         """
         self.users.pop(doc, None)
+        self.shared.pop(doc, None)
+        self._postponed.pop(doc, None)
         if doc.startswith("user:"):
             self.pacing.take(doc)
 

@@ -23,6 +23,8 @@ def node_metrics(node: Node, accounts: Accounts) -> Iterator[Metric]:
     yield _labelled_gauge("gateway_sessions", "Sessions connected now, by kind of principal.", "kind", kinds)
     yield _labelled("gateway_handshakes", "WebSocket handshakes, by outcome.", "outcome", node.handshakes)
     yield _labelled("gateway_sessions_ended", "Sessions that ended, by the code of their end.", "code", node.ended_by)
+    text = "Requests that somebody signed as an instance, by outcome."
+    yield _labelled("gateway_signed_requests", text, "outcome", accounts.instances.outcomes)
     yield from _counters(node)
     yield from _spending(node)
     yield from _levels(node, accounts)

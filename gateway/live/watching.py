@@ -10,23 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from gateway.core.access import Access, access_to_organization, access_to_user
+from gateway.core.access import Access, access_of_instance, access_to_organization, access_to_user
 from gateway.core.effects import DocumentRequest
-from gateway.core.principal import Principal
+from gateway.core.principal import Principal, PrincipalKind
 from gateway.core.publication import Publication
 from gateway.core.wire import Reply
 from gateway.errors import NotFound, TooManyDocuments
 from gateway.live.connection import Connection, Pending, Watcher
-from gateway.live.entry import UserEntry
+from gateway.live.entry import PrincipalEntry, UserEntry
 
 if TYPE_CHECKING:
     from gateway.live.hub import Hub
+
+
+INSTANCE_DOCUMENTS = 10_000
+"""Of one session of an instance."""
 
 
 class Watching:
     """The requests of a hub's sessions."""
 
     def __init__(self, hub: Hub, max_documents: int) -> None:
+        """`max_documents`: of one session of a user."""
         self._hub = hub
         self._max_documents = max_documents
         self._deferred: dict[str, list[tuple[Connection, DocumentRequest, Pending]]] = {}
@@ -38,11 +43,14 @@ class Watching:
         """Start watching. Each document is answered by `snapshot`, `current` or an error; then the request by a
         reply.
         """
-        own = principal_of(connection).document
+        principal = principal_of(connection)
+        own = principal.document
         named = {own if request.name == "self" else request.name: request for request in documents}
         waiting = {request.name for waiter, request, _ in self._deferred.get(own, ()) if waiter is connection}
-        if len(named.keys() | connection.watchers.keys() | waiting) > self._max_documents:
-            connection.fail(TooManyDocuments(f"At most {self._max_documents} documents a session."), request_id)
+        most = self._max_documents if principal.kind is PrincipalKind.USER else INSTANCE_DOCUMENTS
+        new = sum(name not in connection.watchers for name in named.keys() | waiting)
+        if new and len(connection.watchers) + new > most:
+            connection.fail(TooManyDocuments(f"At most {most} documents a session."), request_id)
             return
         if not named and request_id is not None:
             connection.tell(Reply(request_id, docs=()))
@@ -55,7 +63,7 @@ class Watching:
         if entry is None:
             return
         own = request.name == entry.doc
-        if not own and entry.facts is None:
+        if not own and isinstance(entry, UserEntry) and entry.facts is None:
             self._deferred.setdefault(entry.doc, []).append((connection, request, pending))
             return
         access = Access.FULL if own else self._access(connection, entry, request.name)
@@ -86,7 +94,7 @@ class Watching:
         connection.fail(NotFound("No such document."), pending.request_id, request.name)
         connection.settle(pending, None)
 
-    def leave(self, entry: UserEntry, connection: Connection) -> None:
+    def leave(self, entry: PrincipalEntry, connection: Connection) -> None:
         """A session is gone: what it asked for is not decided any more."""
         deferred = self._deferred.get(entry.doc)
         if deferred:
@@ -136,7 +144,7 @@ class Watching:
         is sent anew.
         """
         entry = self._hub.entry_of(connection)
-        if entry is None or entry.facts is None:
+        if not isinstance(entry, UserEntry) or entry.facts is None:
             return
         for watcher in tuple(connection.watchers.values()):
             if watcher.own:
@@ -157,9 +165,11 @@ class Watching:
                     connection.deliver(watcher, publication)
 
     def holds(self, watcher: Watcher, publication: Publication) -> bool:
-        """Whether another one's document has to wait until the session's own one is published; remembers it then."""
-        own = principal_of(watcher.connection).document
-        if not self._hub.work.reaches(own):
+        """Whether another one's document has to wait until the session's own one is published; remembers it then. What
+        an instance may see hangs on nothing that its own one says."""
+        principal = principal_of(watcher.connection)
+        own = principal.document
+        if principal.kind is not PrincipalKind.USER or not self._hub.work.reaches(own):
             return False
         watcher.skip(publication.causes)
         self._held.setdefault(own, {})[watcher] = None
@@ -170,7 +180,9 @@ class Watching:
         self._deferred.pop(doc, None)
         self._held.pop(doc, None)
 
-    def _access(self, connection: Connection, entry: UserEntry, doc: str) -> Access:
+    def _access(self, connection: Connection, entry: PrincipalEntry, doc: str) -> Access:
+        if not isinstance(entry, UserEntry):
+            return access_of_instance(doc)
         kind, _, id = doc.partition(":")
         principal, facts = principal_of(connection), entry.facts
         if facts is None or not id:

@@ -46,6 +46,10 @@ Action = Literal[
     "org.update",
     "org.delete",
     "org.member",
+    "instance.create",
+    "instance.update",
+    "instance.delete",
+    "instance.key",
     "keys.rotate",
     "revoke.before",
     "import",
@@ -102,10 +106,10 @@ class Lookup(NamedTuple):
 class Entry(NamedTuple):
     """One line of the trail.
 
-    `actor` is ``user:ID``, ``command:NAME`` (somebody at the command line), ``stranger`` or ``gateway``; `target` is
-    what it was done to: ``user:ID`` (of a session or token, too, whose id is then in `after`), ``org:ID``,
-    ``plan:ID``, ``role:ID`` or ``keys``. `address` is the client's. `before` is looked up in the same write as the
-    change, ahead of it; `after` is what the change left, of JSON's types, without secrets.
+    `actor` is ``user:ID``, ``instance:ID``, ``command:NAME`` (somebody at the command line), ``stranger`` or
+    ``gateway``; `target` is what it was done to: ``user:ID`` (of a session or token, too, whose id is then in `after`),
+    ``org:ID``, ``plan:ID``, ``role:ID``, ``instance:ID`` or ``keys``. `address` is the client's. `before` is looked up
+    in the same write as the change, ahead of it; `after` is what the change left, of JSON's types, without secrets.
     """
 
     actor: str

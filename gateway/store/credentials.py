@@ -10,14 +10,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from gateway.core.clock import DAY_MS
 from gateway.core.principal import CredentialKind, Principal
-from gateway.errors import AuthFailed, Conflict, GatewayError, NotFound
+from gateway.errors import AuthFailed, Conflict, GatewayError, NotFound, RateLimited
 from gateway.store.audit import Store
 from gateway.store.database import Reader, Row, Statement
 from gateway.store.driver import Value
 from gateway.store.foreign_text import place_after, read_shown, scopes_of
 from gateway.store.guards import Guard, guard, guarded_write
 from gateway.store.refusals import refusals
+
+TOO_MANY_RETRY_AFTER_S = 3600.0
 
 
 class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,17 +126,34 @@ async def add_token(db: Store, token: ApiToken, token_hash: str) -> int:
         return (await db.write(insert_token(token, token_hash))).seq
 
 
-async def add_token_for(db: Store, caller: Principal, token: ApiToken, token_hash: str, most: int, now: int) -> int:
+class TokenBounds(NamedTuple):
+    """How many API tokens a user may have in force, and have made within a day, the revoked ones too: instances are
+    told of each that is revoked, and what one user revokes must not crowd out what others do."""
+
+    in_force: int
+    made_in_a_day: int
+
+
+async def add_token_for(
+    db: Store, caller: Principal, token: ApiToken, token_hash: str, bounds: TokenBounds, now: int
+) -> int:
     """As `add_token`, for a caller whose credential holds at `now` (milliseconds since 1970 UTC), else AuthFailed; and
-    unless the token's user has `most` tokens in force: Conflict."""
+    unless the token's user has too many in force, Conflict, or made too many within a day, RateLimited."""
+    of_user = "id = ?1 AND (SELECT count(*) FROM api_tokens AS t WHERE t.user_id = ?1 AND"
     room = guard(
         "users",
-        "id = ?1 AND (SELECT count(*) FROM api_tokens AS t WHERE t.user_id = ?1 AND t.revoked_at IS NULL"
-        " AND (t.expires_at IS NULL OR t.expires_at > ?2)) < ?3",
-        (token.user_id, now, most),
-        Conflict(f"There are {most} tokens already; revoke one that is not needed."),
+        f"{of_user} t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > ?2)) < ?3",
+        (token.user_id, now, bounds.in_force),
+        Conflict(f"There are {bounds.in_force} tokens already; revoke one that is not needed."),
     )
-    guards = [credential_holds(caller, now), room]
+    text = f"{bounds.made_in_a_day} tokens were made within a day; that is enough."
+    calm = guard(
+        "users",
+        f"{of_user} t.created_at > ?2) < ?3",
+        (token.user_id, now - DAY_MS, bounds.made_in_a_day),
+        RateLimited(text, retry_after_s=TOO_MANY_RETRY_AFTER_S),
+    )
+    guards = [credential_holds(caller, now), room, calm]
     with refusals(missing=f"There is no user {token.user_id}.", taken="There is such a token already."):
         return (await guarded_write(db, guards, insert_token(token, token_hash))).seq
 

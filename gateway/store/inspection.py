@@ -12,6 +12,7 @@ import msgspec
 from gateway.core.clock import rfc3339
 from gateway.core.document import parse_object
 from gateway.core.facts import Catalog
+from gateway.core.networks import Networks
 from gateway.core.sections import quotas_section, user_permissions
 from gateway.core.text import check_permission, check_quota
 from gateway.errors import StoreCorrupt, StoreError, StoreUnavailable
@@ -19,6 +20,7 @@ from gateway.store.catalog import load_catalog
 from gateway.store.changes import read_position
 from gateway.store.database import Database, Row, Statement, Value
 from gateway.store.documents import BadDocument, LoadedUser, Part, load_organizations, load_users
+from gateway.store.instances import list_instances
 from gateway.store.ledger import unbalanced
 from gateway.store.migrate import migrate, parse_migrations, pending, schema_text
 from gateway.store.tables import Table, exact_row
@@ -68,7 +70,19 @@ async def inspect(db: Database, now: int) -> AsyncIterator[Finding]:
     if missing:
         yield Finding("schema", missing)
         return
-    checks = (_schema, _references, _owners, _ledger, _revocations, _scopes, _names, _organizations, _users, _clock)
+    checks = (
+        _schema,
+        _references,
+        _owners,
+        _ledger,
+        _revocations,
+        _scopes,
+        _instances,
+        _names,
+        _organizations,
+        _users,
+        _clock,
+    )
     for check in checks:
         async for finding in _looked(check, db, now):
             yield finding
@@ -203,6 +217,18 @@ def _unreadable(scopes: Value) -> str | None:
 
 def _shown(id: Value) -> str:
     return repr(id) if isinstance(id, bytes) else str(id)
+
+
+async def _instances(db: Database, now: int) -> AsyncIterator[Finding]:
+    """An instance whose networks can not be read gets in from nowhere."""
+    after = ""
+    while found := await list_instances(db, after=after, limit=PAGE):
+        for instance in found:
+            try:
+                Networks([""] if instance.networks is None else instance.networks)
+            except ValueError:
+                yield Finding("instances", f"the networks of {instance.id} can not be read: it gets in from nowhere")
+        after = found[-1].id
 
 
 _NAMES: tuple[tuple[str, str, Callable[[str], str]], ...] = (

@@ -45,6 +45,13 @@ async def list_keys(reader: Reader) -> list[SigningKeyRow]:
     return [SigningKeyRow(*row) for row in rows]
 
 
+async def anything_sealed(reader: Reader) -> bool:
+    """Whether there is a key that only the right master key opens, of this gateway or of an instance."""
+    sql = "SELECT EXISTS (SELECT 1 FROM signing_keys) OR EXISTS (SELECT 1 FROM instance_keys)"
+    [[(sealed,)]] = await reader.read(Statement(sql))
+    return bool(sealed)
+
+
 def add_key(key: SigningKeyRow) -> Statement:
     """Add a key."""
     return Statement(_INSERT, tuple(key))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.core.clock import DAY_MS, HOUR_MS
+from gateway.core.spending import split_name
 from gateway.store.audit import Store
 from gateway.store.driver import Statement, Value
 from gateway.store.foreign_text import read_shown
@@ -44,7 +45,7 @@ class LedgerEntry(NamedTuple):
 
     `kind`: ``consume``, ``reserve``, ``extend``, ``commit``, ``release``, ``expire``, ``adjust``, ``sql`` (a write that
     was not the gateway's) or ``opening`` (what stood when the ledger began); the last two have neither `spender` nor
-    `period`. Moments are milliseconds since 1970 UTC.
+    `period`. `instance` asked for it, for the `spender`; None: the spender. Moments are milliseconds since 1970 UTC.
     """
 
     id: int
@@ -63,6 +64,14 @@ class LedgerEntry(NamedTuple):
     key: str | None
     lease: str | None
     reason: str | None
+    instance: str | None = None
+
+
+def _entry(row: LedgerEntry) -> LedgerEntry:
+    """With the names that were given, and the instance that gave them."""
+    key, lease = (None if name is None else split_name(name) for name in (row.key, row.lease))
+    named = lease or key
+    return row._replace(key=key and key[1], lease=lease and lease[1], instance=named and named[0])
 
 
 class Difference(NamedTuple):
@@ -106,7 +115,7 @@ async def list_ledger(
     while end > (oldest or 0) and len(entries) < limit:
         page = Statement(f"{sql} ORDER BY id DESC LIMIT ?", (end, end - STEP, *values, limit - len(entries)))
         [rows] = await read_shown(db.scan, page)
-        entries += [LedgerEntry(*row) for row in rows]
+        entries += [_entry(LedgerEntry(*row)) for row in rows]
         if since is not None:
             [[(youngest,)]] = await db.scan(Statement(_LATEST, (end, end - STEP)))
             # The clocks of several nodes do not agree, so an entry with a lower id may be a little younger.

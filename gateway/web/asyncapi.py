@@ -36,6 +36,13 @@ DESCRIPTION = (
 )
 SECURITY_SCHEMES: Json = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A token on the handshake; 401 if it is not good."},
+    "signature": {
+        "type": "httpApiKey",
+        "in": "header",
+        "name": "Signature",
+        "description": "The signature of a server instance (RFC 9421), which `Signature-Input` describes; 401 if it is"
+        " not good.",
+    },
     "ticket": {
         "type": "httpApiKey",
         "in": "query",
@@ -65,6 +72,8 @@ _HANDSHAKE: Json = {
         "type": "object",
         "properties": {
             "Authorization": {"type": "string"},
+            "Signature-Input": {"type": "string"},
+            "Signature": {"type": "string"},
             "Sec-WebSocket-Protocol": {"type": "string", "description": "One or more of `x-subprotocols`."},
         },
     },

@@ -17,6 +17,7 @@ from gateway.store.credentials import credential_holds
 from gateway.store.guards import Guard
 from gateway.web.cookies import READING, Cookies
 from gateway.web.problem import bearer_token
+from gateway.web.signing import BY_BEARER, Signing
 
 
 class Caller(NamedTuple):
@@ -73,7 +74,8 @@ class Rights(NamedTuple):
 class Callers:
     """Finds out who makes a request."""
 
-    def __init__(self, node: Node, authenticator: Authenticator, cookies: Cookies) -> None:
+    def __init__(self, node: Node, authenticator: Authenticator, cookies: Cookies, signing: Signing) -> None:
+        self.signing = signing
         self._node = node
         self._authenticator = authenticator
         self._cookies = cookies
@@ -93,6 +95,16 @@ class Callers:
         if request.method not in READING:
             self._cookies.check_write(request, principal.credential_id)
         return Caller(principal, by_cookie=True)
+
+    async def behind(self, request: Request) -> Caller | None:
+        """The user whose token a signed request shows, which its signature covers; cookies are not looked at. None
+        without a token. Raises `AuthFailed`, and `Unavailable` when it can not be found out.
+        """
+        try:
+            token = bearer_token(request)
+            return None if token is None else Caller(await self._authenticator.authenticate(token))
+        except AuthFailed as refused:
+            raise AuthFailed(refused.message, credential=BY_BEARER) from None
 
     async def rights(self, caller: Caller) -> Rights:
         """What the caller may do now. Raises `AuthFailed` when there is no such user any more, `Unavailable`."""

@@ -10,6 +10,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.core.principal import Principal
+from gateway.core.rate import Allowed
+from gateway.core.signatures import SIGNATURE
 from gateway.core.wire import CODECS, JSON, Codec
 from gateway.errors import BadRequest, Ending, Forbidden, GatewayError, Unavailable
 from gateway.live.connection import Connection
@@ -18,6 +20,7 @@ from gateway.live.transport import AsgiTransport
 from gateway.web.origins import Origins
 from gateway.web.peer import Networks, client_address
 from gateway.web.problem import bearer_token, problem
+from gateway.web.signing import Signing, rate_fields
 from gateway.web.websocket import EXTENSION, ChannelProtocol
 
 RETRY_AFTER_S = 2.0
@@ -27,9 +30,16 @@ class Channel:
     """The ASGI application behind ``/ws``."""
 
     def __init__(
-        self, node: Node, *, allowed_origins: Iterable[str], proxies: Networks, send_buffer_bytes: int
+        self,
+        node: Node,
+        signing: Signing,
+        *,
+        allowed_origins: Iterable[str],
+        proxies: Networks,
+        send_buffer_bytes: int,
     ) -> None:
         self._node = node
+        self._signing = signing
         self._origins = Origins(allowed_origins, proxies)
         self._proxies = proxies
         self._send_buffer_bytes = send_buffer_bytes
@@ -37,17 +47,24 @@ class Channel:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         handshake = HTTPConnection(scope)
         await receive()
+        fields: dict[str, str] = {}
         try:
             self._admit(handshake)
             codec, subprotocol = choose_codec(scope["subprotocols"])
-            credential = shown(handshake)
-            principal = None if credential is None else await self._authenticate(handshake, credential)
+            if self._signing.is_signed(handshake):
+                principal: Principal | None = await self._signer(handshake, fields)
+            else:
+                credential = shown(handshake)
+                principal = None if credential is None else await self._authenticate(handshake, credential)
         except GatewayError as error:
             self._node.handshakes[error.code] += 1
-            await refuse(problem(error), scope, receive, send)
+            response = problem(error)
+            response.headers.update(fields)
+            await refuse(response, scope, receive, send)
             return
         watch = handshake.query_params.getlist("watch")
-        await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+        headers = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
+        await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers})
         self._node.handshakes["accepted"] += 1
         await self._run(scope, receive, send, codec, principal, watch)
 
@@ -57,6 +74,20 @@ class Channel:
             return await self._node.authenticator.redeem(credential.text)
         principal = await self._node.authenticator.authenticate(credential.text)
         # Meanwhile the node may have begun to drain, or filled up.
+        self._admit(handshake)
+        return principal
+
+    async def _signer(self, handshake: HTTPConnection, fields: dict[str, str]) -> Principal:
+        """The instance that signed the handshake, whose nonce is used up by this; `fields` takes what the answer says
+        of its rate."""
+        if "authorization" in handshake.headers or "ticket" in handshake.query_params:
+            raise BadRequest("One credential is enough: a signature.")
+
+        def told(allowed: Allowed) -> None:
+            fields.update(rate_fields(allowed))
+
+        address = client_address(handshake, self._proxies)
+        principal = (await self._signing.signer(handshake, address, _no_body, told, handshake=True)).principal
         self._admit(handshake)
         return principal
 
@@ -83,13 +114,18 @@ class Channel:
             connection.end(Ending.REVOKED)
 
     def _admit(self, handshake: HTTPConnection) -> None:
-        stranger = "authorization" not in handshake.headers and "ticket" not in handshake.query_params
+        shows = "authorization" in handshake.headers or SIGNATURE in handshake.headers
+        stranger = not shows and "ticket" not in handshake.query_params
         if self._node.draining:
             raise Unavailable("This node is shutting down.", retry_after_s=RETRY_AFTER_S)
         if self._node.full(stranger=stranger):
             raise Unavailable("This node is full.", retry_after_s=RETRY_AFTER_S)
         if handshake.headers.getlist("origin") and not self._origins.trusts(handshake):
             raise Forbidden("This origin may not open a channel.")
+
+
+async def _no_body() -> bytes:
+    return b""
 
 
 class Shown(NamedTuple):

@@ -22,12 +22,13 @@ from gateway.core.administration import WRITE_USERS
 from gateway.core.principal import CredentialKind
 from gateway.core.text import MAX_LABEL, check_permission, check_text, make_id
 from gateway.core.tokens import hash_token, new_api_token
-from gateway.errors import BadRequest, Conflict, Forbidden, NotFound, Unprocessable
+from gateway.errors import BadRequest, Conflict, Forbidden, NotFound, RateLimited, Unprocessable
 from gateway.store.audit import Action, Audited, Entry
 from gateway.store.credentials import (
     ApiToken,
     LoginSession,
     Place,
+    TokenBounds,
     add_token_for,
     in_force,
     list_sessions,
@@ -45,6 +46,8 @@ from gateway.web.users import Seq, subject
 
 MAX_TOKENS = 100
 """API tokens in force that one user may have made here: more than anybody has programs for."""
+MAX_TOKENS_A_DAY = 200
+"""API tokens that one user may make here within a day, those that were revoked again too."""
 MAX_SCOPES = 100
 _ID_BYTES = 10
 _SECRET_BYTES = 32
@@ -133,7 +136,7 @@ class Credentials:
                 "Make an API token, whose secret is shown this once",
                 {201: IssuedToken},
                 body=TokenRequest,
-                errors=(Conflict, Forbidden),
+                errors=(Conflict, Forbidden, RateLimited),
                 writes=True,
             ),
             Operation(
@@ -175,7 +178,7 @@ class Credentials:
 
     async def issue_token(self, call: Call) -> Response:
         """A new API token of the caller's, as long as the caller's own credential holds. Conflict when there are
-        `MAX_TOKENS` in force."""
+        `MAX_TOKENS` in force, RateLimited when `MAX_TOKENS_A_DAY` were made within a day."""
         caller, asked = call.caller, call.body
         caller.require_whole()
         name = checked(_token_name, asked.name)
@@ -190,8 +193,8 @@ class Credentials:
         secret = new_api_token(secrets.token_bytes(_SECRET_BYTES))
         after = {"id": token.id, "name": name, "scopes": token.scopes, "expires_at": expires_at}
         entry = Entry(caller.actor, "token.issue", caller.actor, call.address, after=after)
-        database = Audited(self._database, entry)
-        seq = await add_token_for(database, caller.principal, token, hash_token(secret), MAX_TOKENS, self._wall())
+        database, bounds = Audited(self._database, entry), TokenBounds(MAX_TOKENS, MAX_TOKENS_A_DAY)
+        seq = await add_token_for(database, caller.principal, token, hash_token(secret), bounds, self._wall())
         end = moment_or_null(expires_at)
         issued = IssuedToken(token=secret, id=token.id, name=name, scopes=scopes, expires_at=end, seq=seq)
         return answer(issued, status=201, seq=seq)

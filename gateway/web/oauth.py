@@ -99,8 +99,9 @@ class OAuth:
         return [
             Operation(
                 *("POST", INTROSPECTION_PATH, self.introspect),
-                summary=f"What a token stands for; for administrators and holders of `{INTROSPECT_TOKENS}`",
+                summary=f"What a token stands for; for instances, administrators and holders of `{INTROSPECT_TOKENS}`",
                 answers={200: Introspection},
+                who=Who.USER_OR_INSTANCE,
                 body=Shown,
                 form=True,
                 errors=(Forbidden,),
@@ -109,7 +110,7 @@ class OAuth:
                 *("POST", REVOCATION_PATH, self.revoke),
                 summary="Void a token, by whoever holds it",
                 answers={200: Done},
-                who=Who.ALL,
+                who=Who.ALL_OR_INSTANCE,
                 body=Shown,
                 form=True,
             ),
@@ -120,7 +121,8 @@ class OAuth:
     async def introspect(self, call: Call) -> Response:
         """What the token stands for, by the database and not by what this node has heard. It is no use of the token:
         nothing is written down, and nothing used up. Tickets are not told of."""
-        (await call.rights()).require(INTROSPECT_TOKENS)
+        if call.instance is None:
+            (await call.rights()).require(INTROSPECT_TOKENS)
         return answer(await self._introspection(call.body.token))
 
     async def _introspection(self, token: str) -> Introspection:
@@ -190,7 +192,7 @@ class OAuth:
             target, user = named
             session = isinstance(target, SessionEnded)
             entry = Entry(
-                actor=f"user:{user}",
+                actor=f"user:{user}" if call.instance is None else call.instance.document,
                 action="session.revoke" if session else "token.revoke",
                 target=f"user:{user}",
                 address=call.address,

@@ -33,12 +33,14 @@ from gateway.errors import (
 from gateway.web.answer import SEQ_HEADER
 from gateway.web.cookies import ACCESS, CSRF_HEADER, READING
 from gateway.web.idempotency import KEY_HEADER, KEY_PATTERN
-from gateway.web.operation import JSON_TYPE, Call, Operation, Who, media_types, segment
+from gateway.web.operation import JSON_TYPE, SIGNED, Call, Operation, Who, media_types, segment
 from gateway.web.problem import MEDIA_TYPE
 from gateway.web.published import published
 
 Json = dict[str, Any]
 
+COOKIES = frozenset((Who.USER, Who.USER_OR_INSTANCE))
+"""Where a browser's cookie is looked at."""
 PATH = "/openapi.json"
 _SCHEMAS = "#/components/schemas/{name}"
 _PART = re.compile(r"{(\w+)}")
@@ -61,6 +63,13 @@ SECURITY_SCHEMES: Json = {
         "name": ACCESS,
         "description": "A browser's login session. A write needs the CSRF token and a trusted `Origin` besides.",
     },
+    "signature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Signature",
+        "description": "The signature of a server instance (RFC 9421), which `Signature-Input` describes; the user's"
+        " token beside it, where there is one, is covered.",
+    },
     "csrf": {
         "type": "apiKey",
         "in": "header",
@@ -78,6 +87,10 @@ PROBLEM: Json = {
         "detail": {"type": "string", "description": "one sentence about this very failure"},
         "code": {"type": "string", "description": "stable: what programs decide by"},
         "retry_after_s": {"type": "number", "minimum": 0, "description": "when trying again can help"},
+        "credential": {
+            "enum": ["signature", "bearer"],
+            "description": "with `auth_failed`, of a request that may be signed: which credential was not good",
+        },
         "quota": {"type": "string", "description": "with `quota_exceeded`: the quota"},
         "remaining": {"type": "integer", "minimum": 0, "description": "with `quota_exceeded`: what it leaves"},
         "resets_at": {
@@ -158,8 +171,11 @@ def failures(operation: Operation) -> list[type[GatewayError]]:
     found: set[type[GatewayError]] = {GatewayError, *operation.errors}
     if operation.who is not Who.ALL:
         found |= {AuthFailed, Unavailable}
-        if operation.method not in READING:
-            found.add(Forbidden)  # a cookie without its CSRF token, or from a foreign origin
+    if operation.who in COOKIES and operation.method not in READING:
+        found.add(Forbidden)  # a cookie without its CSRF token, or from a foreign origin
+    if operation.who in SIGNED:
+        # An instance from a foreign address, or that asks too often; a body that nobody reads is signed all the same.
+        found |= {Forbidden, RateLimited, BadRequest, TooLarge}
     if _PART.search(operation.path):
         found.add(NotFound)
     if operation.query is not None:
@@ -263,10 +279,11 @@ def _id(operation: Operation) -> str:
 
 
 def _security(operation: Operation) -> list[Json]:
-    if operation.who is Who.ALL:
-        return []
     cookie: Json = {"cookie": []} if operation.method in READING else {"cookie": [], "csrf": []}
-    return [{"bearer": []}, cookie]
+    signed: list[Json] = [{"signature": []}] if operation.who in SIGNED else []
+    if operation.who in COOKIES:
+        return [{"bearer": []}, cookie, *signed]
+    return [{}, *signed] if operation.who is Who.ALL_OR_INSTANCE else signed
 
 
 def _query(operation: Operation, schemas: _Schemas) -> list[Json]:

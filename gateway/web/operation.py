@@ -18,8 +18,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.core.principal import Principal
+from gateway.core.rate import Allowed
 from gateway.core.spending import KEY_LENGTH
 from gateway.errors import (
+    AuthFailed,
     BadRequest,
     GatewayError,
     NotFound,
@@ -36,8 +39,10 @@ from gateway.store.audit import Store
 from gateway.store.guarded import Guarded
 from gateway.store.guards import Guard
 from gateway.web.caller import Caller, Callers, Rights
+from gateway.web.idempotency import KEY_HEADER
 from gateway.web.peer import Networks, client_address
 from gateway.web.problem import problem
+from gateway.web.signing import BY_SIGNATURE, rate_fields
 
 MAX_BODY_BYTES = 65_536
 BODY_TIMEOUT_S = 10.0
@@ -64,30 +69,49 @@ class Who(enum.Enum):
     """Who may ask at all; what they may do there is the endpoint's to decide."""
 
     ALL = "everybody"
+    ALL_OR_INSTANCE = "everybody; where there is a signature, it has to be good"
     USER = "whoever shows a bearer token, or a browser's cookie"
+    USER_OR_INSTANCE = "a user, or a server instance that signs, for itself or for a user whose token it shows"
+    INSTANCE = "a server instance that signs"
+
+
+SIGNED = frozenset((Who.ALL_OR_INSTANCE, Who.USER_OR_INSTANCE, Who.INSTANCE))
+"""Where signatures are looked at; elsewhere they are not."""
+_KNOWN = frozenset((Who.USER, Who.USER_OR_INSTANCE))
 
 
 class Call:
     """One request, read and checked: what an endpoint works with.
 
     `path` has the path's parts by name, `query` and `body` are of the operation's types (None where it has none).
+    `instance` is who signed the request, `user` who shows a token; both where an instance asks for a user.
     """
 
-    __slots__ = ("_callers", "_judged", "address", "body", "path", "query", "request", "user")
+    __slots__ = ("_callers", "_judged", "address", "body", "instance", "path", "query", "request", "user")
 
-    def __init__(self, request: Request, callers: Callers, address: str, user: Caller | None) -> None:
+    def __init__(
+        self, request: Request, callers: Callers, address: str, user: Caller | None, instance: Principal | None = None
+    ) -> None:
         self.request = request
         self.address = address
         self.path: Mapping[str, str] = request.path_params
         self.query: Any = None
         self.body: Any = None
         self.user = user
+        self.instance = instance
         self._callers = callers
         self._judged: Rights | None = None
 
     @property
+    def actor(self) -> str:
+        """As the audit trail names whoever asks; ``stranger`` without a credential."""
+        if self.instance is not None:
+            return self.instance.document
+        return "stranger" if self.user is None else self.user.actor
+
+    @property
     def caller(self) -> Caller:
-        """Who asks. For operations that need a credential."""
+        """Who asks. For operations that need a user's credential."""
         assert self.user is not None
         return self.user
 
@@ -194,31 +218,55 @@ def _endpoint(
 
 async def _settled(operation: Operation, request: Request, callers: Callers, address: str) -> Response:
     """The answer, or what an expected failure is answered with; a fault of ours passes."""
+    allowed: list[Allowed] = []
     try:
-        return await _answer(operation, request, callers, address)
+        response = await _answer(operation, request, callers, address, allowed.append)
     except GatewayError as error:
-        return problem(error)
+        response = problem(error)
     except ClientDisconnect:
-        return Response(status_code=CLIENT_LEFT)
+        response = Response(status_code=CLIENT_LEFT)
     except StoreUnavailable:
-        return problem(Unavailable("The database can not be reached now.", retry_after_s=RETRY_AFTER_S))
+        response = problem(Unavailable("The database can not be reached now.", retry_after_s=RETRY_AFTER_S))
     except StoreUncertain:
-        return problem(Uncertain("It is not known whether this was done: look before you repeat it."))
+        response = problem(Uncertain("It is not known whether this was done: look before you repeat it."))
+    for each in allowed:
+        response.headers.update(rate_fields(each))
+    return response
 
 
-async def _answer(operation: Operation, request: Request, callers: Callers, address: str) -> Response:
-    user = await callers.caller(request) if operation.who is Who.USER else None
-    call = Call(request, callers, address, user)
+async def _answer(
+    operation: Operation, request: Request, callers: Callers, address: str, told: Callable[[Allowed], None]
+) -> Response:
+    content: bytes | None = None
+    user = instance = None
+    if operation.who in SIGNED and callers.signing.is_signed(request):
+        instance, content = await callers.signing.signer(request, address, lambda: _read(request), told)
+        user = await _behind(operation, request, callers)
+    elif operation.who is Who.INSTANCE:
+        raise AuthFailed("A signature is needed.", credential=BY_SIGNATURE)
+    elif operation.who in _KNOWN:
+        user = await callers.caller(request)
+    call = Call(request, callers, address, user, instance)
     for name, part in call.path.items():
         if not segment(name).fullmatch(part):
             raise NotFound("No such resource.")
     if operation.query is not None:
         call.query = _query(request, operation.query)
     if operation.body is not None:
-        call.body = await _body(request, operation.body, media_types(operation))
-        if user is not None:  # the body may come slowly
+        if content is None:
+            content = await _read(request)
+        call.body = _body(request, content, operation.body, media_types(operation))
+        if user is not None and instance is None:  # the body may come slowly
             await call.renew()
     return await operation.endpoint(call)
+
+
+async def _behind(operation: Operation, request: Request, callers: Callers) -> Caller | None:
+    """The user for whom an instance asks. What is not signed must not say what is asked: no cookie, and no key in a
+    field."""
+    if operation.keyed and KEY_HEADER in request.headers:
+        raise BadRequest(f"{KEY_HEADER} is not signed: a signed request says its key in the body.")
+    return await callers.behind(request) if operation.who is Who.USER_OR_INSTANCE else None
 
 
 def _query(request: Request, kind: type[msgspec.Struct]) -> Any:
@@ -246,8 +294,7 @@ def media_types(operation: Operation) -> tuple[str, ...]:
     return (JSON_TYPE, MERGE_PATCH_TYPE) if operation.method == "PATCH" else (JSON_TYPE,)
 
 
-async def _body(request: Request, kind: type[msgspec.Struct], accepted: tuple[str, ...]) -> Any:
-    content = await _read(request)
+def _body(request: Request, content: bytes, kind: type[msgspec.Struct], accepted: tuple[str, ...]) -> Any:
     optional = all(not field.required for field in msgspec.structs.fields(kind))
     if not content and optional:
         return kind()

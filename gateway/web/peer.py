@@ -2,46 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-
 from starlette.requests import HTTPConnection
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+from gateway.core.networks import Networks, parse_address
 
-
-class Networks:
-    """A set of networks, given as CIDR; an IPv4 address or network in IPv6 clothes counts as the IPv4 one."""
-
-    def __init__(self, networks: Iterable[str]) -> None:
-        self._networks = tuple(map(parse_network, networks))
-
-    def __contains__(self, address: str) -> bool:
-        if not self._networks:
-            return False
-        parsed = parse_address(address)
-        return parsed is not None and any(
-            parsed.version == network.version and parsed in network for network in self._networks
-        )
-
-
-def parse_network(text: str) -> Network:
-    """A network, unmapped as `parse_address` does; raises ValueError for anything else."""
-    network = ip_network(text, strict=False)
-    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
-    return network if mapped is None or network.prefixlen < 96 else ip_network((mapped, network.prefixlen - 96))
-
-
-def parse_address(text: str) -> Address | None:
-    """An address, unmapped (RFC 4291 §2.5.5.2) and without a zone; None for anything else."""
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+__all__ = ["Networks", "client_address", "parse_address", "public_scheme"]
 
 
 def client_address(request: HTTPConnection, proxies: Networks) -> str:

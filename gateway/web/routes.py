@@ -21,6 +21,7 @@ from gateway.web.grants import UserGrants
 from gateway.web.health import Health
 from gateway.web.identity import Identity
 from gateway.web.insight import Insight
+from gateway.web.instances import InstanceRoutes
 from gateway.web.login import Login
 from gateway.web.members import Members
 from gateway.web.oauth import OAuth
@@ -34,19 +35,23 @@ from gateway.web.previews import Previews
 from gateway.web.quotas import Spending
 from gateway.web.registration import Registrations
 from gateway.web.roles import Roles
+from gateway.web.signing import Signing
 from gateway.web.turns import Turns
 from gateway.web.users import Users
+from gateway.web.validation import Validation
 from gateway.web.well_known import WellKnown
 
 CHANNEL_PATH = "/ws"
 
 
-def channel(node: Node, config: Config) -> Channel:
+def channel(node: Node, accounts: Accounts, config: Config) -> Channel:
     """The application behind the channel's path."""
+    proxies = Networks(config.server.trusted_proxies)
     return Channel(
         node,
+        Signing(accounts.instances, proxies),
         allowed_origins=config.server.allowed_origins,
-        proxies=Networks(config.server.trusted_proxies),
+        proxies=proxies,
         send_buffer_bytes=config.channel.send_buffer_bytes,
     )
 
@@ -60,9 +65,9 @@ def routes(node: Node, accounts: Accounts, config: Config) -> list[BaseRoute]:
         access_ttl_s=config.auth.access_ttl_s,
         refresh_ttl_s=config.auth.refresh_ttl_s,
     )
-    callers = Callers(node, accounts.authenticator, cookies)
+    callers = Callers(node, accounts.authenticator, cookies, Signing(accounts.instances, proxies))
     return [
-        WebSocketRoute(CHANNEL_PATH, channel(node, config)),
+        WebSocketRoute(CHANNEL_PATH, channel(node, accounts, config)),
         *operation_routes(operations(node, accounts, config, callers, cookies), callers, node.metrics, proxies),
     ]
 
@@ -80,6 +85,7 @@ def operations(node: Node, accounts: Accounts, config: Config, callers: Callers,
         Spending(node.quotas, config.server.api_base),
         Login(accounts, cookies, wall),
         Registrations(node.database, accounts),
+        Validation(node),
         Credentials(node.database, accounts.revocations, cookies, wall),
         Users(node.database, accounts.revocations, turns),
         UserGrants(node.database, turns),
@@ -89,6 +95,7 @@ def operations(node: Node, accounts: Accounts, config: Config, callers: Callers,
         Roles(node.database, turns),
         Organizations(node.database, turns),
         Members(node.database, turns),
+        InstanceRoutes(node.database, accounts.instances, turns),
         AuditTrail(node.database),
         Administration(accounts.revoker, wall),
         Insight(node),

@@ -19,12 +19,14 @@ import pytest
 from client_sdk import Channel, Freshness, ServerClient
 from tests.end_to_end.conftest import Connect
 from tests.support.client import Refused
+from tests.support.deployment import Deployment
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
 from tests.support.nginx import Nginx, nginx_program, self_signed
 from tests.support.oracle import user_document
 from tests.support.raw_websocket import handshake
 from tests.support.seed import GROW, Person, Seed, growth
+from tests.support.signing import sign
 from tests.support.waiting import eventually
 
 DRAIN_S = 2.0
@@ -128,6 +130,26 @@ async def test_a_refusal_comes_through_as_it_is(site: Site, seed: Seed, connect:
         await connect(seed.unknown_token(), at=site.proxy)
     assert refused.value.answer.status == 401
     assert refused.value.answer.json()["code"] == "auth_failed"
+
+
+async def test_signed_requests_come_through_as_they_were_signed(
+    site: Site, seed: Seed, foreign: ForeignWriter, connect: Connect
+) -> None:
+    """Host, path and query; the address is the client's, whatever it forges, and a nonce is good at one node only."""
+    shop = Deployment(site.nodes[0], foreign, networks='["127.0.0.1"]')
+    bearer = {"authorization": f"Bearer {seed.person().token}", "x-forwarded-for": "10.1.2.3"}
+    url = f"{site.url}/auth/validate?a=%2F%20&&b"
+    async with httpx2.AsyncClient(verify=site.proxy.tls) as client:
+        for _ in range(4):  # both nodes
+            headers = sign(shop.key, "GET", url, headers=bearer)
+            assert (await client.get(url, headers=headers)).json()["active"] is True
+            assert (await client.get(url, headers=headers)).status_code == 401
+        foreign.execute("UPDATE instances SET networks = '[\"10.1.2.3\"]' WHERE id = ?", shop.id)
+        assert (await client.get(url, headers=sign(shop.key, "GET", url, headers=bearer))).status_code == 403
+    foreign.execute("UPDATE instances SET networks = '[]' WHERE id = ?", shop.id)
+    channel = await connect(headers=list(sign(shop.key, "GET", f"{site.url}/ws").items()), at=site.proxy)
+    await channel.until(lambda: channel.replica.ready)
+    assert channel.own == shop.doc
 
 
 async def test_the_own_origin_is_the_public_one(site: Site, seed: Seed, connect: Connect) -> None:

@@ -54,6 +54,8 @@ PARTS: dict[str, list[str]] = {
     "members": ["u_grace", "u_ada"],
     "dashboard": ["app.js", "styles/tokens.css"],
     "sdk": ["gateway.js"],
+    "instances": ["i_shop"],
+    "keys": ["k_shop"],
 }
 """By the part of a path that they stand behind: chance alone would never name them."""
 FIELDS: dict[str, list[Any]] = {
@@ -78,6 +80,9 @@ FIELDS: dict[str, list[Any]] = {
     "reason": ["seats counted"],
 }
 """By the name of a field: what is right there, which its schema alone does not tell."""
+NETWORKS: list[list[str]] = [[], ["10.0.0.0/8", "::1"]]
+SPENDING = {"Consumption", "Reservation", "Extension", "Commitment", "Release"}
+"""Bodies in which only an instance names a user."""
 SIGN_IN: dict[str, list[Any]] = {"username": ["ada"], "email": [None], "password": [PASSWORD]}
 NOT_SENT = {"created_at", "updated_at", "instance", "refresh_token", "used"}
 IN_HEADER = {"key", "lease"}
@@ -108,6 +113,9 @@ MENDING = [
         " 'start of month') * 1000, 9000000000000, 7, 7, 1, 9000000000000 FROM users"
         for name, quota in zip(PARTS["leases"], PARTS["quotas"], strict=True)
     ),
+    "DELETE FROM instances",
+    "INSERT INTO instances(id, name) VALUES ('i_shop', 'Shop')",
+    "INSERT INTO instance_keys(id, instance_id, secret) VALUES ('k_shop', 'i_shop', x'00')",
     "DELETE FROM login_sessions",
     "DELETE FROM api_tokens",
     "DELETE FROM login_failures",
@@ -150,16 +158,18 @@ class World:
         document: Json = self.gateway.request("GET", "/openapi.json").json()
         for parameter, known in parts(document):
             parameter["schema"] = {"enum": known or ["unknown"]}
-        for item in document["paths"].values():
+        for path, item in document["paths"].items():
+            unwanted = {"cursor", "If-Match", *(["user"] if "/leases" in path else [])}
             for operation in (operation for method, operation in item.items() if method != "parameters"):
                 parameters = operation.get("parameters", [])
-                parameters[:] = [one for one in parameters if one["name"] not in ("cursor", "If-Match")]
+                parameters[:] = [one for one in parameters if one["name"] not in unwanted]
                 for key in (one for one in parameters if one["name"] == "Idempotency-Key"):
                     key["required"] = True
                 for media in operation.get("requestBody", {}).get("content", {}).values():
                     name = media["schema"]["$ref"].rpartition("/")[2]
                     media["schema"] = copy.deepcopy(document["components"]["schemas"][name])
-                    narrow(media["schema"], SIGN_IN if name == "SignIn" else FIELDS, with_id=name.startswith("New"))
+                    fields = SIGN_IN if name == "SignIn" else FIELDS | ({"user": [None]} if name in SPENDING else {})
+                    narrow(media["schema"], fields, with_id=name.startswith("New"))
         return document
 
 
@@ -177,6 +187,8 @@ def narrow(schema: Json, fields: Mapping[str, list[Any]], *, with_id: bool) -> N
     for name in list(properties):
         if name in NOT_SENT | IN_HEADER or (name == "id" and not with_id):
             del properties[name]
+        elif name == "networks":
+            properties[name] = {"enum": NETWORKS}
         elif name in fields and properties[name].get("type") != "array":
             properties[name] = {"enum": fields[name]}
         elif name == "quotas" and "additionalProperties" in properties[name]:
@@ -265,8 +277,8 @@ def test_whatever_is_asked_is_answered_as_described(world: World, user: str, sub
     assert sum(found.statuses.total() for found in every.values()) > 20 * len(every)
 
 
-NEVER_SUCCEEDS = {"POST /auth/refresh", "GET /auth/csrf"}
-"""For them a login has to be there: by a cookie, or with a refresh token."""
+NEVER_SUCCEEDS = {"POST /auth/refresh", "GET /auth/csrf", "GET /auth/validate"}
+"""For them a login has to be there, by a cookie or with a refresh token, or a signature."""
 
 
 @pytest.mark.timeout(240)

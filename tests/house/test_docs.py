@@ -44,6 +44,7 @@ def test_every_setting_is_described_with_its_default() -> None:
 def test_no_setting_is_described_that_does_not_exist() -> None:
     known = {environment_name(section, field.name) for section, field in SETTINGS}
     known |= {"GATEWAY_CONFIG", "GATEWAY_AUTH_TOKEN", "GATEWAY_REQUIRE_ALL", "GATEWAY_SECTION_NAME"}
+    known |= {"GATEWAY_URL", "GATEWAY_INSTANCE", "GATEWAY_INSTANCE_KID", "GATEWAY_INSTANCE_SECRET"}
     assert set(re.findall(r"GATEWAY_[A-Z0-9_]+[A-Z]", TEXT)) <= known
 
 

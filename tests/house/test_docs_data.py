@@ -40,7 +40,7 @@ PRIVATE = {
     "node_sessions",
     "writers",
     *("signing_keys", "refresh_tokens", "used_tickets", "login_failures", "audit"),
-    *("quota_ledger", "leases", "member_usage"),
+    *("quota_ledger", "leases", "member_usage", "nonces", "nonce_counts"),
 }
 TABLES = {
     str(name)
@@ -101,6 +101,7 @@ def allowed(table: str, column: str) -> list[str]:
     ("table", "column"),
     [
         ("users", "status"),
+        ("instances", "status"),
         ("plan_quotas", "period"),
         ("user_permissions", "effect"),
         ("memberships", "role"),
@@ -124,6 +125,7 @@ DOCUMENTS |= {
     "'revocations'": "revocations",
     "'keys'": "keys",
     "'sessions:'": "sessions:ID",
+    "'instance:'": "instance:ID",
     "NEW.owner": "OWNER",
     "OLD.owner": "OWNER",
 }

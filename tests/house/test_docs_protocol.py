@@ -12,18 +12,23 @@ import rfc8785
 
 from gateway.config import ChannelConfig
 from gateway.core import wire
+from gateway.core.clock import parse_rfc3339, rfc3339
 from gateway.core.document import apply, canonical, revision
 from gateway.core.facts import OrganizationFacts
+from gateway.core.instance_documents import InstanceFacts, KeyFacts, Revoked, instance_document, revocations_document
+from gateway.core.session import INSTANCE_MESSAGES
 from gateway.errors import Ending, GatewayError
+from gateway.live.connection import REPORTED
 from gateway.live.entry import OrganizationEntry, UserEntry
+from gateway.live.hub import INSTANCE_SESSIONS
+from gateway.live.watching import INSTANCE_DOCUMENTS
 from gateway.store.catalog import load_catalog
 from gateway.store.database import Database
 from gateway.store.documents import CAUSE_PARTS, LoadedUser, Part, load_organizations, load_users
+from gateway.store.instance_documents import MAX_REVOCATIONS, TOKEN_TOLD_MS
 from gateway.store.migrate import schema_text
 from gateway.web.websocket import MAX_FRAGMENTS
 from tests.support.markdown import Markdown
-from tests.support.node_rig import Rig
-from tests.support.people import add_plan, add_token, add_user, token_text
 
 PROTOCOL = Markdown("protocol.md")
 NOVEMBER_MS = 1_795_302_000_000
@@ -229,17 +234,21 @@ def test_the_limits_are_the_defaults() -> None:
     assert int(fragments[1]) == MAX_FRAGMENTS + 1
 
 
-async def test_what_is_not_there_yet_is_refused_as_written(database: Database) -> None:
-    [row] = [row for row in PROTOCOL.rows("Not there yet") if row[0].startswith("documents")]
-    documents = re.findall(r"`([\w:]+)`", row[0])
-    assert len(documents) == 3
-    token = token_text("ada")
-    await database.write(*add_plan("free"), add_user("ada", is_admin=1), add_token("ada", token))
-    async with Rig(database) as rig:
-        ada = await rig.connect(token)
-        ada.take()
-        ada.say(op="watch", id="1", docs=documents)
-        await rig.settle()
-        refused = [(error["op"], error["code"], error["doc"]) for error in ada.take()]
-    assert [("`error` `not_found`", doc) for doc in documents] == [(row[1], doc) for _, _, doc in refused]
-    assert {(op, code) for op, code, _ in refused} == {("error", "not_found")}
+def test_the_examples_of_what_instances_watch_are_what_is_built() -> None:
+    own, revoked = (json.loads(block.text) for block in PROTOCOL.blocks_of("json example"))
+    made, ends = (parse_rfc3339(own["keys"]["k_7f3k9q2m"][name]) for name in ("created_at", "expires_at"))
+    keys = (KeyFacts("k_7f3k9q2m", made, ends),)
+    facts = InstanceFacts("i_shop", "Shop", "active", own["limits"]["networks"], 6000, made, made, keys)
+    assert instance_document(facts).document.data() == own
+    rows = [Revoked(credential, made, parse_rfc3339(until) - 1) for credential, until in revoked.items()]
+    assert revocations_document(rows, 2).document.data() == revoked
+    assert revocations_document(rows, 1).document.data() == {rows[0].id: revoked[rows[0].id], "*": rfc3339(made + 1)}
+
+
+def test_the_bounds_of_instances_are_named() -> None:
+    text = PROTOCOL.section("What instances watch") + PROTOCOL.section("What is revoked") + PROTOCOL.section("Limits")
+    for bound in (INSTANCE_DOCUMENTS, MAX_REVOCATIONS, REPORTED):
+        assert f"{bound:,}" in text
+    for bound in (INSTANCE_SESSIONS, INSTANCE_MESSAGES):
+        assert f" {bound} " in text
+    assert TOKEN_TOLD_MS == 24 * 3_600_000

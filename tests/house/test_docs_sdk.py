@@ -20,6 +20,7 @@ from client_sdk import (
     ChannelError,
     Freshness,
     FreshnessState,
+    InstanceClient,
     Lease,
     Meter,
     Quota,
@@ -27,6 +28,7 @@ from client_sdk import (
     SyncChannel,
     SyncLease,
     SyncMeter,
+    Validation,
     Watched,
 )
 from client_sdk.config import TOKEN_VARIABLES
@@ -60,7 +62,9 @@ def public(kind: type) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("kind", [Channel, SyncChannel, ServerClient, Lease, SyncLease, Meter, SyncMeter])
+@pytest.mark.parametrize(
+    "kind", [Channel, SyncChannel, ServerClient, InstanceClient, Lease, SyncLease, Meter, SyncMeter]
+)
 def test_every_method_and_property_is_described(kind: type) -> None:
     assert public(kind) - {"open", "close"} - NAMED == set()
 
@@ -74,7 +78,7 @@ def test_every_field_of_a_tuple_is_described(kind: Any) -> None:
     assert set(kind._fields) - NAMED == set()
 
 
-@pytest.mark.parametrize("kind", [Quota, Balance, Authentication])
+@pytest.mark.parametrize("kind", [Quota, Balance, Authentication, Validation])
 def test_every_field_of_a_struct_is_described(kind: type[msgspec.Struct]) -> None:
     assert set(kind.__struct_fields__) - NAMED == set()
 
@@ -248,6 +252,31 @@ def test_a_program_asks_over_http(tmp_path: Path, demo: RunningGateway) -> None:
     assert ready == "ready: True"
     assert re.fullmatch(r"ada True 500 [0-9a-f]{16}", identity)
     assert refusal == "auth_failed The token is not valid."
+
+
+def test_a_program_of_an_applications_server(tmp_path: Path, demo: RunningGateway) -> None:
+    added = subprocess.run(
+        [sys.executable, "-m", "gateway", "instance", "add", "shop"],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "GATEWAY_DATABASE_URL": (tmp_path / "data" / "gateway.db").as_uri(),
+            "GATEWAY_AUTH_ISSUER": demo.url,
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert added.returncode == 0, added.stderr
+    (tmp_path / "gateway.toml").write_text(added.stdout.partition("\n\n")[0])
+    (tmp_path / "data" / "token").write_text(demo.token("u_ada"))
+    assert run("An application's server", tmp_path, demo) == [
+        "True ada True",
+        "498 minutes left",
+        "['revocations', 'user:u_ada']",
+    ]
 
 
 def test_a_test_with_a_gateway_of_its_own(tmp_path: Path) -> None:

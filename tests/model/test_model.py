@@ -330,7 +330,7 @@ class GatewayAgainstModel(RuleBasedStateMachine):
         rest = (Metrics(), services.keep_house, quotas)
         self.node = Node("n", self.store, services.authenticator, self.clock, *settings, *rest)  # type: ignore[arg-type]
         self.loop.run_until_complete(self.node.feed.start())
-        self.application = channel(self.node, config)
+        self.application = channel(self.node, services, config)
         self.tasks = [self.loop.create_task(work) for work in (self.node.feed.run(), self.node.tick())]
 
     def stop(self, tasks: Collection[asyncio.Task[Any]]) -> None:

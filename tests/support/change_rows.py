@@ -16,6 +16,7 @@ INSERT INTO plans(id) VALUES ('p1'), ('p2');
 INSERT INTO roles(id) VALUES ('r1'), ('r2');
 INSERT INTO users(id, username, plan, updated_at) VALUES ('u1', 'one', 'p1', 5), ('u2', 'two', 'p1', 5);
 INSERT INTO organizations(id, plan, updated_at) VALUES ('o1', 'p1', 5), ('o2', 'p1', 5);
+INSERT INTO instances(id, updated_at) VALUES ('i1', 5), ('i2', 5);
 """
 
 

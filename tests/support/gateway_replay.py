@@ -246,10 +246,10 @@ class GatewayReplay:
         await self._stop_node()
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
-        await channel(self.node, self.config)(scope, receive, send)
+        await channel(self.node, self.services, self.config)(scope, receive, send)
 
     async def _start_node(self, name: str) -> None:
-        services = accounts(self.store, self.clock)
+        self.services = services = accounts(self.store, self.clock)
         self.node = Node(
             name,
             self.store,

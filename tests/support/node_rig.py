@@ -12,6 +12,7 @@ import msgspec
 from gateway.config import ChangesConfig, ChannelConfig
 from gateway.core.document import apply, canonical, revision
 from gateway.core.instant import Instant
+from gateway.core.principal import Principal
 from gateway.core.wire import JSON, Codec
 from gateway.live.connection import Connection
 from gateway.live.node import Node
@@ -205,10 +206,17 @@ class Rig:
             self.advance(REST_MS / 1000)
 
     async def connect(
-        self, token: str | None = None, *, watch: list[str] | None = None, codec: Codec = JSON, settle: bool = True
+        self,
+        token: str | None = None,
+        *,
+        watch: list[str] | None = None,
+        codec: Codec = JSON,
+        settle: bool = True,
+        principal: Principal | None = None,
     ) -> Peer:
-        """A client that shows a token on the handshake, or none."""
-        principal = None if token is None else await self.node.authenticator.authenticate(token)
+        """A client that shows a token on the handshake, or none; `principal` is one that shows something else."""
+        if token is not None:
+            principal = await self.node.authenticator.authenticate(token)
         transport = FrameList()
         connection = self.node.connection(codec, transport, "192.0.2.1")
         connection.greet(principal, watch or [])

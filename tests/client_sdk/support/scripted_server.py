@@ -27,6 +27,7 @@ class Peer:
         self.socket = socket
         self.path = socket.request.path
         self.authorization = socket.request.headers.get("Authorization")
+        self.signature = socket.request.headers.get("Signature")
         self.watch = parse_qs(urlsplit(self.path).query).get("watch", [])
         self.received: list[dict[str, Any]] = []
         self.closed = asyncio.Event()
@@ -172,7 +173,7 @@ class ScriptedServer:
 
     async def _greet(self, peer: Peer) -> None:
         await self._send(peer, self.hello)
-        if peer.authorization is not None:
+        if peer.authorization is not None or peer.signature is not None:
             await self._let_in(peer, peer.watch)
 
     async def _let_in(self, peer: Peer, watch: list[str]) -> None:

@@ -245,3 +245,13 @@ def test_a_replica_is_one_of_a_server(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 2
     assert "--replica needs --database" in errors
+
+
+def test_validate(tmp_path: Path) -> None:
+    with bench(tmp_path, "validate", "--users", "50", "--seconds", "1") as process:
+        lines, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, errors
+    result = json.loads(lines)
+    assert (result["workload"], result["parameters"]["users"], result["faults"]) == ("validate", 50, [])
+    assert result["values"]["decisions_per_cpu_s"] > 0
+    assert "validate" in errors

@@ -37,7 +37,8 @@ def test_every_command_says_what_it_does(cli: Cli, path: tuple[str, ...]) -> Non
     answer = cli(*path, "--help")
     assert "Usage: gateway" in answer.out
     if path[0] not in ("serve", "bench") and path not in {
-        (name,) for name in ("user", "token", "session", "keys", "org", "plan", "quota")
+        *((name,) for name in ("user", "token", "session", "instance", "keys", "org", "plan", "quota")),
+        ("instance", "key"),
     }:
         assert "--json" in answer.out
 

@@ -376,7 +376,7 @@ def test_json_has_these_members(demo: Cli) -> None:
     assert shown.keys() == {"owner", "quotas", "leases"}
     assert shown["quotas"]["voice_minutes"].keys() == limited
     times = {"period_start", "created_at", "expires_at"}
-    assert shown["leases"][0].keys() == {"id", "quota", "spender", "held"} | times
+    assert shown["leases"][0].keys() == {"id", "quota", "spender", "held", "instance"} | times
     taken = demo.json("quota", "consume", "alan", "voice_minutes")
     assert taken.keys() == {"spender", "owner", "quota", "amount", "key", "seq"} | limited
     unlimited = demo.json("quota", "consume", "alan", "sms_messages")

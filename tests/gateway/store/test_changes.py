@@ -120,7 +120,7 @@ class TestPruning:
         assert await prune(database, 0, 10**9) == 0
 
     async def test_revocations_that_can_not_matter_any_more(self, database: Database) -> None:
-        insert = Statement("INSERT INTO revocations VALUES (?, 'api_token', 'u', ?)")
+        insert = Statement("INSERT INTO revocations(id, kind, user_id, expires_at) VALUES (?, 'api_token', 'u', ?)")
         await database.write(*(insert._replace(args=(f"t{ends}", ends)) for ends in (None, 10, 20, 30)))
         await prune(database, 5, 25)
         rows = await database.read(Statement("SELECT id FROM revocations ORDER BY id"))

@@ -152,6 +152,7 @@ class Undone:
     async def __aenter__(self) -> list[Difference]:
         await self._database.script(
             "".join(f"CREATE TABLE kept_{table} AS SELECT * FROM {table};" for table in self.TABLES)
+            + "ALTER TABLE kept_quota_ledger DROP COLUMN instance;"  # it is generated
             + "CREATE TABLE kept_usage AS SELECT * FROM quota_usage;"
         )
         await self._database.write(Statement(self._sql))

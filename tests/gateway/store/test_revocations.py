@@ -67,7 +67,7 @@ class TestRevocations:
         self, db: apsw.Connection, table: str, kind: str
     ) -> None:
         """SQLite applies ``OR IGNORE`` of a statement to what its triggers do; an upsert there keeps its own rule."""
-        db.execute(f"INSERT INTO revocations VALUES ('c1', '{kind}', 'u1', 1)")
+        db.execute(f"INSERT INTO revocations(id, kind, user_id, expires_at) VALUES ('c1', '{kind}', 'u1', 1)")
         db.execute(f"UPDATE OR IGNORE {table} SET revoked_at = 7")
         assert self.revocations(db) == [("c1", kind, "u1", 50)]
 

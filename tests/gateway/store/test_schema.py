@@ -33,7 +33,9 @@ PUBLIC = {
     "api_tokens": "id user_id name token_hash scopes created_at expires_at revoked_at last_used_at",
     "change_log": "seq doc cause at",
     "meta": "key value",
-    "revocations": "id kind user_id expires_at",
+    "revocations": "id kind user_id expires_at noted_at",
+    "instances": "id name status networks requests_per_minute created_at updated_at",
+    "instance_keys": "id instance_id secret created_at expires_at",
 }
 
 CARELESS = [

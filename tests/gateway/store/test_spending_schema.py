@@ -159,7 +159,7 @@ class Spending(RuleBasedStateMachine):
             return
         [entry] = after[1][len(before[1]) :]
         assert self.taken(owner, quota, start) == (balance[0] + used, balance[1] + reserved)
-        columns = [row[1] for row in self.db.execute("PRAGMA table_info(quota_ledger)")]
+        columns = [row[1] for row in self.db.execute("PRAGMA table_xinfo(quota_ledger)")]
         told = dict(zip(columns, entry, strict=True))
         assert told["used_after"] + told["carried_used"] == balance[0] + used
         assert told["reserved_after"] + told["carried_reserved"] == balance[1] + reserved
@@ -208,7 +208,7 @@ class Spending(RuleBasedStateMachine):
             for entry in self.image()[1][len(entries) :]:
                 docs = self.db.execute("SELECT seq FROM change_log WHERE seq > ? AND doc = ?", (log, owner)).fetchall()
                 moved = entry[6] or entry[7]
-                assert entry[-3] == (docs[0][0] if moved else log)
+                assert entry[-4] == (docs[0][0] if moved else log)
 
     @rule(
         owner=st.sampled_from(["user:u1", "user:u2", "org:o1"]),

@@ -16,7 +16,7 @@ Row: TypeAlias = Mapping[str, Any]
 PRIVATE = {
     *("meta", "migrations", "change_log", "revocations", "nodes", "node_sessions", "writers"),
     *("signing_keys", "refresh_tokens", "used_tickets", "login_failures", "audit"),
-    *("quota_ledger", "leases", "member_usage"),
+    *("quota_ledger", "leases", "member_usage", "nonces", "nonce_counts"),
 }
 
 # One row of each public table that no other row refers to.
@@ -37,11 +37,14 @@ ROWS = {
     "member_caps": "INSERT INTO member_caps VALUES ('o1', 'u1', 'calls', 5)",
     "login_sessions": "INSERT INTO login_sessions(id, user_id, created_at, expires_at) VALUES ('s1', 'u1', 5, 9)",
     "api_tokens": "INSERT INTO api_tokens(id, user_id, token_hash, created_at) VALUES ('t1', 'u1', 'hash', 5)",
+    "instances": "INSERT INTO instances(id, updated_at) VALUES ('i9', 5)",
+    "instance_keys": "INSERT INTO instance_keys VALUES ('k9', 'i1', x'00', 5, NULL)",
 }
 
 # What some column of some table accepts; the first that is accepted and differs is the change that is tried.
 CANDIDATES = (
-    "p2", "r2", "u2", "o2", "user:u2", "admin", "deny", "disabled", "hour", 7, 1, 0, '{"a":1}', "other",
+    "p2", "r2", "u2", "o2", "user:u2", "admin", "deny", "disabled", "hour", "i2", 7, 1, 0, '{"a":1}', "[1]",
+    "other", b"x",
 )  # fmt: skip
 
 DOCUMENTS: Mapping[str, list[Callable[[Row], str]]] = {
@@ -55,6 +58,8 @@ DOCUMENTS: Mapping[str, list[Callable[[Row], str]]] = {
     "organizations": [lambda row: f"org:{row['id']}"],
     "memberships": [lambda row: f"user:{row['user_id']}", lambda row: f"org:{row['org_id']}"],
     "org_role_permissions": [lambda row: f"role:org.{row['role']}"],
+    "instances": [lambda row: f"instance:{row['id']}"],
+    "instance_keys": [lambda row: f"instance:{row['instance_id']}"],
 }  # every other: its user
 
 CAUSES = {
@@ -62,8 +67,10 @@ CAUSES = {
     "roles": "roles", "role_permissions": "permissions", "user_roles": "roles", "user_permissions": "permissions",
     "user_quotas": "quota_limit", "quota_usage": "quota_usage", "organizations": "organization",
     "memberships": "organization", "org_role_permissions": "permissions", "member_caps": "quota_limit",
-    "login_sessions": "revocation", "api_tokens": "revocation",
+    "login_sessions": "revocation", "api_tokens": "revocation", "instances": "profile", "instance_keys": "keys",
 }  # fmt: skip
+DELETED = {"instances": "revocation", "instance_keys": "revocation"}
+"""What a deletion is told as where that is another cause."""
 
 DECIDING = {"id", "user_id", "expires_at", "revoked_at", "scopes", "token_hash"}
 """Columns of a credential that decide what it may do."""
@@ -92,7 +99,11 @@ def columns(*, nullable: bool = False) -> list[tuple[str, str]]:
 
 def the_row(db: apsw.Connection, table: str) -> dict[str, Any]:
     """The row that `ROWS` made: the last one."""
-    order = "rowid" if table in ("users", "plans", "roles", "organizations", "login_sessions", "api_tokens") else "1"
+    order = (
+        "rowid"
+        if table in ("users", "plans", "roles", "organizations", "login_sessions", "api_tokens", "instances")
+        else "1"
+    )
     names = [name for (name,) in db.execute("SELECT name FROM pragma_table_info(?)", (table,))]
     [values] = db.execute(f"SELECT * FROM {table} ORDER BY {order} DESC LIMIT 1").fetchall()
     return dict(zip(names, values, strict=True))
@@ -130,6 +141,12 @@ def expected(table: str, column: str, old: Row, new: Row) -> Logged:
     cause = CAUSES[table]
     if table == "users" and column in ("plan", "status"):
         cause = column
+    if (table, column) == ("instances", "status"):
+        cause = column
+    if (table, column) == ("instances", "id"):
+        return sorted([(documents(table, new)[0], "profile"), (documents(table, old)[0], "revocation")])
+    if table == "instance_keys" and column in ("id", "instance_id", "expires_at"):
+        cause = "revocation"
     if table in ("login_sessions", "api_tokens") and column not in DECIDING:
         cause = "use" if column in USE else "profile"
     result = [(document, cause) for document in documents(table, old, new)]
@@ -153,6 +170,7 @@ def test_insert_and_delete(db: apsw.Connection, table: str) -> None:
     assert sorted(inserted) == wanted
     condition, values = where(row)
     deleted = logged(db, lambda: db.execute(f"DELETE FROM {table} WHERE {condition}", values))
+    wanted = [(document, DELETED.get(table, cause)) for document, cause in wanted]
     if table in ("login_sessions", "api_tokens"):
         wanted.append(("revocations", "revocation"))
     assert sorted(deleted) == sorted(wanted)

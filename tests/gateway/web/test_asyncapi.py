@@ -119,7 +119,7 @@ def test_where_and_how_to_connect(made: Description) -> None:
     assert set(channel["x-subprotocols"]) == set(wire.CODECS)
     assert made.document["defaultContentType"] == "application/json"
     assert [made.at(one["$ref"]) for one in server["security"]] == list(SECURITY_SCHEMES.values())
-    assert set(SECURITY_SCHEMES) == {"bearer", "ticket", "message"}
+    assert set(SECURITY_SCHEMES) == {"bearer", "signature", "ticket", "message"}
 
 
 # --- frames are as described ---

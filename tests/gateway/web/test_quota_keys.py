@@ -150,7 +150,7 @@ BAD_BODIES = {
     '{"amount": 1, "quota": "sms_messages"}': 422,
     '{"amount": 1, "spender": "user:u_grace"}': 422,
     '{"amount": 1, "owner": "user:u_grace"}': 422,
-    '{"amount": 1, "user": "u_grace"}': 422,
+    '{"amount": 1, "user": "u_grace"}': 403,
     '{"Amount": 1}': 422,
     "[]": 422,
     "null": 422,

@@ -11,7 +11,7 @@ from gateway.core.clock import parse_rfc3339, rfc3339
 from gateway.core.tokens import hash_token, is_api_token
 from gateway.store.audit import AuditRow, list_audit
 from gateway.store.database import Database, Statement, Written
-from gateway.web.credentials import MAX_TOKENS
+from gateway.web.credentials import MAX_TOKENS, MAX_TOKENS_A_DAY
 from gateway.web.paging import write_cursor
 from tests.gateway.web.conftest import Json, Site, StartSite, one, opened
 from tests.support.api_caller import rows
@@ -265,6 +265,25 @@ def test_a_user_has_so_many_tokens_and_no_more(site: Site) -> None:
     ada.delete(f"/auth/tokens/{tokens[0]}")
     site.run("UPDATE api_tokens SET expires_at = 1 WHERE id = ?", tokens[1])
     assert [ada.post("/auth/tokens", {"name": "x"}).status_code for _ in range(3)] == [201, 201, 409]
+
+
+def test_a_user_makes_and_revokes_so_many_tokens_in_a_day_and_no_more(site: Site) -> None:
+    """Each that is revoked is told to every instance, for a day: one user must not fill that list."""
+    ada, _ = signed_in(site)
+    first = ada.post("/auth/tokens", {"name": "x"}).json()["id"]
+    assert ada.delete(f"/auth/tokens/{first}").status_code == 200
+    made = (
+        "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
+        " INSERT INTO api_tokens(id, user_id, token_hash, revoked_at)"
+        " SELECT 'more' || i, (SELECT user_id FROM api_tokens), 'hash' || i, 1 FROM n"
+    )
+    site.run(made, MAX_TOKENS_A_DAY - 2)
+    assert ada.post("/auth/tokens", {"name": "x"}).status_code == 201
+    answer = ada.post("/auth/tokens", {"name": "x"})
+    assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+    assert int(answer.headers["retry-after"]) > 0
+    site.run("UPDATE api_tokens SET created_at = created_at - 86400000 WHERE id = ?", first)
+    assert ada.post("/auth/tokens", {"name": "x"}).status_code == 201
 
 
 # --- credentials with scopes ---

@@ -86,7 +86,7 @@ def test_every_endpoint_of_the_metadata_is_one(site: Site, name: str) -> None:
     paths = site.client.get("/openapi.json").json()["paths"]
     assert path in paths
     secured = next(iter(paths[path].values()))["security"]
-    assert bool(secured) == (name == "introspection_endpoint")
+    assert (bool(secured) and {} not in secured) == (name == "introspection_endpoint")
 
 
 @pytest.mark.parametrize("issuer", ["https://id.example.org", "https://id.example.org/"])

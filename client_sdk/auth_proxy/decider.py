@@ -1,0 +1,365 @@
+"""Decides about tokens: the judge with all that it needs around it. No ASGI here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from client_sdk.auth_proxy.counters import Counters
+from client_sdk.auth_proxy.decision import Decision
+from client_sdk.auth_proxy.fetcher import USER, Fetcher
+from client_sdk.auth_proxy.judge import Judge
+from client_sdk.auth_proxy.keeper import Keeper
+from client_sdk.auth_proxy.known import EVERYTHING, KEYS, NO_TOKEN, REVOCATIONS, Rules, Want, milliseconds, unnamed
+from client_sdk.auth_proxy.link import Link
+from client_sdk.auth_proxy.socket_watch import SocketWatch
+from client_sdk.auth_proxy.storage import Storage
+from client_sdk.config import ServerConfig, http_url
+from client_sdk.errors import NotFound
+from client_sdk.events import Change
+from client_sdk.freshness import Freshness, FreshnessState
+from client_sdk.instance import InstanceClient
+from client_sdk.instance_key import InstanceKeys, KeySource
+from client_sdk.replica import Held
+
+logger = logging.getLogger("client_sdk.auth_proxy")
+TICK_S = 1.0
+SWEEP_S = 30.0
+STAMP_S = 15.0
+"""How often the storage is told that the list of revocations is up to date."""
+AGAIN_S = 30.0
+"""How long after the gateway sent this instance away to try once more."""
+FAR_MS = 253_402_300_799_000
+
+
+class _Nowhere:
+    """The world before there is a channel."""
+
+    live = False
+
+    def known_at(self, now: float) -> float | None:
+        return None
+
+    @property
+    def copies(self) -> Mapping[str, Held]:
+        return {}
+
+
+class Decider:
+    """Whose a token is, and whether it is good: `decide`. Use it as an async context manager, or `start` and `stop`.
+
+    A request waits at most `fetch_s` seconds for the gateway. A user is forgotten after `idle_s` without a request.
+    `wall` gives seconds since 1970 UTC, `clock` is monotonic.
+    """
+
+    def __init__(
+        self,
+        server: str | ServerConfig | None,
+        keys: InstanceKeys | KeySource,
+        rules: Rules,
+        *,
+        storage: Storage | None = None,
+        fetch_s: float = 2.0,
+        idle_s: float = 900.0,
+        ssl: ssl.SSLContext | None = None,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+        link_options: dict[str, Any] | None = None,
+    ) -> None:
+        self.keys = keys if isinstance(keys, InstanceKeys) else InstanceKeys(keys, wall=wall)
+        self.rules = rules
+        self.counters = Counters()
+        self.judge = Judge(_Nowhere(), rules)
+        self.sockets = SocketWatch(
+            self.judge, self.decide, self._tend, self.counters, clock=clock, wall_ms=self._wall_ms
+        )
+        self.link: Link | None = None
+        self._new_client = partial(InstanceClient, server, self.keys, timeout_s=fetch_s, attempts=2, ssl=ssl, wall=wall)
+        self._fetcher = Fetcher(
+            self.judge,
+            self._new_client(),
+            self.counters,
+            fetch_s=fetch_s,
+            wall_ms=self._wall_ms,
+            clock=clock,
+            chance=chance,
+        )
+        self._server, self._ssl, self._link_options = server, ssl, link_options or {}
+        self._idle_s = idle_s
+        self._wall, self._clock, self._storage = wall, clock, storage
+        self._begun = self._warned = self._was_live = False
+        self._beginning = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._swept_at = self._stamped_at = self._ended_at = clock()
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Connect, and go on without waiting for the gateway; a second time does nothing, before `stop`."""
+        if self._begun:
+            return
+        async with self._beginning:
+            if not self._begun:
+                await self._begin()
+                self._begun = True
+
+    async def _begin(self) -> None:
+        if self._fetcher.client.closed:
+            self._fetcher.client = self._new_client()
+        self._connect()
+        if self._storage is not None:
+            self._fetcher.keeper = keeper = Keeper(
+                self._storage,
+                self.rules,
+                http_url(self._server)[0],
+                self.counters,
+                self._wall_ms,
+                self._clock,
+                self._store_everything,
+            )
+            keeper.start()
+            await self._recall(keeper)
+        self._spawn(self._tend_always())
+
+    async def stop(self) -> None:
+        """Close every connection; `start` begins anew."""
+        self._begun = False
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self.sockets.close()
+        await self._fetcher.close()
+        if self.link is not None:
+            await self.link.close()
+            self.link = None
+        if self._keeper is not None:
+            await self._keeper.close()
+        await self._fetcher.client.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @property
+    def _keeper(self) -> Keeper | None:
+        return self._fetcher.keeper
+
+    def _wall_ms(self) -> int:
+        return int(self._wall() * 1000)
+
+    def _connect(self) -> None:
+        # The clock of the channel is that of the judge, so that their times can be compared.
+        self._was_live = False
+        self.link = link = Link(self._server, self.keys, ssl=self._ssl, **self._link_options)
+        self._fetcher.link = link
+        self.judge.enter(link)
+        link.on_change(self._changed)
+        link.on_freshness(self._freshness_changed)
+        link.start()
+
+    async def _recall(self, keeper: Keeper) -> set[str]:
+        """What every decision rests on, as the storage knows it; the ids that are revoked."""
+        revoked = await keeper.read_revoked() or set()
+        self.judge.revoke(revoked)
+        for doc, fact in (await keeper.read_facts([REVOCATIONS, KEYS])).items():
+            self.judge.remember(doc, fact)
+        return revoked
+
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def sizes(self) -> dict[str, float]:
+        """How much is held, and whether the channel is live."""
+        return {
+            "users": self.judge.users,
+            "tokens": self.judge.tokens,
+            "sockets": len(self.sockets),
+            "live": float(self.link is not None and self.link.live),
+        }
+
+    # --- decisions ---
+
+    async def decide(self, token: str | None) -> Decision:
+        """What is known of a token; what is not is fetched."""
+        outcome = NO_TOKEN if token is None else self.judge.decide(token, self._clock(), self._wall_ms())
+        decision = await self._fetcher.fetch(str(token)) if isinstance(outcome, Want) else outcome
+        self._tend()
+        self.counters.add("decisions", decision.reason or decision.source or "")
+        return decision
+
+    def _tend(self) -> None:
+        """What decisions left to be done afterwards; not only this one's."""
+        judge, link = self.judge, self.link
+        if judge.foreign and not self._warned:
+            self._warned = True
+            rules = self.rules
+            logger.warning(
+                "a token that the gateway signed is not for issuer %r and audience %r: do they stand in its "
+                "auth.issuer and auth.audience?",
+                rules.issuer,
+                rules.audience,
+            )
+        if not (judge.wishes or judge.due or judge.evicted):
+            return
+        wishes, judge.wishes = judge.wishes, []
+        evicted, judge.evicted = judge.evicted, []
+        due, judge.due = judge.due, []
+        for token, mark in due:
+            self._spawn(self._ask_again(token, mark))
+        if evicted:
+            self.counters.add("evicted", amount=len(evicted))
+        if link is None or not link.live:
+            for user in wishes:
+                judge.unwatched(user)
+            return
+        for user in wishes:
+            if not link.keep(USER + user):
+                link.want(USER + user).add_done_callback(partial(self._wished, user))
+        link.unwant(USER + user for user in evicted)
+
+    async def _ask_again(self, token: str, mark: bytes) -> None:
+        session = self.judge.session(mark)
+        await self._fetcher.ask_again(token, mark)
+        if session is not None and self.judge.session(mark) is None:
+            self.sockets.recheck(self.sockets.of_sessions([session]))
+
+    def _wished(self, user: str, done: asyncio.Future[None]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self.judge.unwatched(user)
+            if not done.cancelled() and isinstance(done.exception(), NotFound):
+                self.judge.lose_user(user, self._clock())
+                self.sockets.recheck(self.sockets.of_user(user))
+
+    # --- what happens ---
+
+    def _changed(self, change: Change) -> None:
+        link, keeper, now = self.link, self._keeper, self._clock()
+        if link is None or link.ended:  # what is held is dropped then; that is no news of any document
+            if change.doc == REVOCATIONS:
+                self.judge.revoke(change.before)
+        elif change.doc == REVOCATIONS:
+            added = change.data.keys() - change.before.keys()
+            self.sockets.recheck(self.sockets.of_sessions(added))
+            if change.data.get(EVERYTHING) != change.before.get(EVERYTHING):
+                self.sockets.look_at_all()
+            if keeper is not None:
+                self._keep_revoked(keeper, {id: change.data[id] for id in added})
+                keeper.keep_fact(REVOCATIONS, unnamed(change.data), now)
+        elif change.kind != "gone":
+            if keeper is not None:
+                keeper.keep_fact(change.doc, change.data, now)
+            if change.doc == KEYS and change.before.keys() - change.data.keys():
+                self.sockets.look_at_all()  # a key was withdrawn
+            if change.doc.startswith(USER):
+                self.judge.find_user(change.doc.removeprefix(USER))
+                self.sockets.recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
+        elif change.doc in link.dropping:
+            self.judge.unwatched(change.doc.removeprefix(USER))
+            self.sockets.recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
+        elif change.doc.startswith(USER):
+            # Deleted, most likely. What was known is no answer any more; the gateway says what is.
+            self.judge.doubt(change.doc.removeprefix(USER))
+            if keeper is not None:
+                keeper.keep_gone(change.doc, now)
+            self.sockets.recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
+
+    def _freshness_changed(self, freshness: Freshness) -> None:
+        self.counters.add("links", freshness.state)
+        if freshness.state is FreshnessState.OFFLINE:
+            self._ended_at = self._clock()
+            if self.link is not None and self.link.ended:
+                self.judge.distrust()
+                self._fetcher.sent_away = True
+                if self._was_live and self.keys.refuse(self.keys.present.kid):
+                    self._ended_at -= AGAIN_S  # another key is at hand
+                    self._spawn(self._come_back())
+            else:
+                self._store_everything()
+        else:
+            self._was_live = True
+            self._fetcher.gateway_is_back()
+
+    def _store_everything(self) -> None:
+        """All that is held, as it is known now: what another worker needs when the gateway is away."""
+        link, keeper, now = self.link, self._keeper, self._clock()
+        if link is None or keeper is None:
+            return
+        for doc, data in link.documents.items():
+            held = link.held(doc)
+            known_at = None if held is None else link.known_at(now) if held.exact else held.known_at
+            if known_at is not None:
+                keeper.keep_fact(doc, unnamed(data) if doc == REVOCATIONS else data, known_at)
+            if doc == REVOCATIONS:
+                self._keep_revoked(keeper, data)
+
+    @staticmethod
+    def _keep_revoked(keeper: Keeper, revoked: Mapping[str, Any]) -> None:
+        keeper.keep_revoked({id: milliseconds(end) or FAR_MS for id, end in revoked.items() if id != EVERYTHING})
+
+    # --- time ---
+
+    async def _tend_always(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                await self._tend_all()
+            except Exception:
+                self.counters.add("faults")
+                logger.exception("looking after what is known failed")
+
+    async def _tend_all(self) -> None:
+        await self._come_back()
+        now, link = self._clock(), self.link
+        if link is None:
+            return
+        await self._tend_storage(link, now)
+        if link.known_at(now) != now:  # while the gateway vouches for nothing, what is known gets old
+            await self.sockets.look()
+        if now - self._swept_at >= SWEEP_S:
+            self._sweep(link, now)
+
+    async def _come_back(self) -> None:
+        """Try once more, now and then, after the gateway sent this instance away."""
+        link, now = self.link, self._clock()
+        if link is not None and link.ended and now - self._ended_at >= AGAIN_S:
+            self.counters.add("links", "again")
+            self._ended_at = now
+            await link.close()
+            self._connect()
+
+    async def _tend_storage(self, link: Link, now: float) -> None:
+        revocations = link.held(REVOCATIONS)
+        if revocations is not None and revocations.exact and link.known_at(now) == now:
+            self.judge.caught_up()
+            if self._keeper is not None and now - self._stamped_at >= STAMP_S:
+                self._stamped_at = now
+                self._keeper.keep_fact(REVOCATIONS, unnamed(revocations.data), now)
+        elif self._keeper is not None and not self._fetcher.sent_away:
+            self.sockets.recheck(self.sockets.of_sessions(await self._recall(self._keeper)))
+
+    def _sweep(self, link: Link, now: float) -> None:
+        self._swept_at = now
+        self.judge.forget_idle(now - self._idle_s)
+        with contextlib.suppress(RuntimeError):
+            stray = [doc for doc in link.documents if doc.startswith(USER)]
+            link.unwant(doc for doc in stray if not self.judge.knows(doc.removeprefix(USER)))
+        self.sockets.look_at_all()
+        self._tend()

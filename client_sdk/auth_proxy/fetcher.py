@@ -1,0 +1,254 @@
+"""Fetches what a decision needs: from the channel, from the storage, from the gateway; each thing once at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from client_sdk.auth_proxy.access_token import BadToken, is_access_token, key_id
+from client_sdk.auth_proxy.counters import Counters
+from client_sdk.auth_proxy.decision import Decision
+from client_sdk.auth_proxy.judge import Judge
+from client_sdk.auth_proxy.keeper import Keeper
+from client_sdk.auth_proxy.known import (
+    KEYS,
+    REVOCATIONS,
+    UNAVAILABLE,
+    Fact,
+    Need,
+    Passport,
+    Want,
+    mark_of,
+    milliseconds,
+)
+from client_sdk.auth_proxy.link import Link
+from client_sdk.errors import ChannelError, Disconnected, MalformedMessage, NotFound, RateLimited, Unavailable
+from client_sdk.instance import InstanceClient, Validation
+
+logger = logging.getLogger("client_sdk.auth_proxy")
+
+ROUNDS = 4
+"""What is fetched may lead to something else to fetch; so often at most."""
+AT_ONCE = 32
+"""Questions to the gateway under way."""
+MOST_WAITING = 1_000
+"""Questions under way, with those that wait for their turn; what comes on top of that is told to come later."""
+WITNESS_S = 2.0
+"""How old the storage's list of what is revoked may be where it has to do."""
+WARN_S = 30.0
+USER = "user:"
+
+
+class Away(Exception):
+    """The gateway can not be asked now."""
+
+
+class Fetcher:
+    """Brings a judge what it wants. A request waits at most `fetch_s` seconds for it. `link` and `keeper` are set by
+    whoever makes them.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        client: InstanceClient,
+        counters: Counters,
+        *,
+        fetch_s: float,
+        wall_ms: Callable[[], int],
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+    ) -> None:
+        self.link: Link | None = None
+        self.keeper: Keeper | None = None
+        self._judge = judge
+        self.client = client
+        self.sent_away = False
+        """Whether the gateway took this instance for none of its own, and did not take it back since."""
+        self._counters = counters
+        self._fetch_s = fetch_s
+        self._wall_ms = wall_ms
+        self._clock = clock
+        self._chance = chance
+        self._flights: dict[tuple[Need, object], asyncio.Task[None]] = {}
+        self._waiting: Counter[tuple[Need, object]] = Counter()
+        self._asking: set[bytes] = set()
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._away_until = 0.0
+        self._warned_at = -WARN_S
+
+    def gateway_is_back(self) -> None:
+        """There is a connection again: ask at once."""
+        self.sent_away = False
+        self._away_until = 0.0
+
+    async def close(self) -> None:
+        """Stop asking."""
+        if flights := list(self._flights.values()):
+            for flight in flights:
+                flight.cancel()
+            await asyncio.wait(flights)
+
+    def _decide(self, token: str, *, impatient: bool = False) -> Decision | Want:
+        return self._judge.decide(token, self._clock(), self._wall_ms(), impatient=impatient)
+
+    async def fetch(self, token: str) -> Decision:
+        """The decision, once what is wanted was fetched; or without it."""
+        with contextlib.suppress(TimeoutError, Away):
+            async with asyncio.timeout(self._fetch_s):
+                if self.link is not None:
+                    await self.link.first_word()
+                for turn in range(ROUNDS):
+                    outcome = self._decide(token)
+                    if isinstance(outcome, Decision):
+                        return outcome
+                    await self._get(token, outcome, first=turn == 0)
+        outcome = self._decide(token, impatient=True)
+        return outcome if isinstance(outcome, Decision) else UNAVAILABLE
+
+    async def _get(self, token: str, want: Want, *, first: bool) -> None:
+        """Fetch what is wanted, together with whoever else wants it. Raises `Away`."""
+        if want.need is Need.WATCH and want.user is not None:
+            with contextlib.suppress(Away):
+                await self._join((Need.WATCH, want.user), lambda: self._watch(str(want.user)))
+                return
+        if first and self.keeper is not None and not self.sent_away:
+            before = self._decide(token)
+            await self._recall(self.keeper, want)
+            if self._decide(token) != before:
+                return
+        await self._join((Need.VALIDATE, want.mark), lambda: self._validate(token, want.mark))
+
+    async def ask_again(self, token: str, mark: bytes) -> None:
+        """Have the judge told what the gateway says of a token now, if it says anything."""
+        with contextlib.suppress(Away):
+            await self._join((Need.VALIDATE, mark), lambda: self._validate(token, mark))
+
+    async def _join(self, key: tuple[Need, object], work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        flight = self._flights.get(key)
+        if flight is None:
+            if len(self._flights) >= MOST_WAITING:
+                raise Away
+            flight = self._flights[key] = asyncio.ensure_future(work())
+            flight.add_done_callback(lambda done: self._landed(key, done))
+        else:
+            self._counters.add("joined", key[0].name.lower())
+        self._waiting[key] += 1
+        try:
+            await asyncio.shield(flight)
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
+                if key[1] not in self._asking and self._flights.get(key) is flight:
+                    del self._flights[key]  # nobody wants it any more, and it was not asked yet
+                    flight.cancel()
+
+    def _landed(self, key: tuple[Need, object], done: asyncio.Task[None]) -> None:
+        if self._flights.get(key) is done:
+            del self._flights[key]
+        if not done.cancelled() and (error := done.exception()) is not None and not isinstance(error, Away):
+            logger.error("a question to the gateway failed", exc_info=error)
+
+    async def _watch(self, user: str) -> None:
+        link = self.link
+        if link is None or not link.live:
+            raise Away
+        try:
+            await link.exact((REVOCATIONS, KEYS))
+        except ChannelError as error:
+            self._counters.add("watches", "failed")
+            raise Away from error
+        try:
+            await link.exact((USER + user,))
+        except NotFound:
+            self._counters.add("watches", "unknown")
+            self._judge.lose_user(user, self._clock())
+        except ChannelError as error:
+            self._counters.add("watches", "failed")
+            self._judge.unwatched(user)
+            raise Away from error
+        else:
+            self._counters.add("watches", "held")
+
+    async def _validate(self, token: str, mark: bytes) -> None:
+        """Have the judge told what the gateway says of a token. Raises `Away`."""
+        if mark_of(token) != mark:  # one user's answer would be another's
+            raise AssertionError("this is the hash of another token")
+        if self._clock() < self._away_until:
+            raise Away
+        async with self._slots:
+            asked_at = self._clock()
+            if asked_at < self._away_until:
+                raise Away
+            self._asking.add(mark)
+            try:
+                answer = await self.client.validate(token)
+            except ChannelError as error:
+                self._failed(error)
+                raise Away from error
+            finally:
+                self._asking.discard(mark)
+        if not answer.active:
+            self._counters.add("validations", "void")
+            self._judge.refuse(mark, self._clock())
+            if self.keeper is not None:
+                self.keeper.keep_token(mark, None, asked_at)
+            return
+        self._counters.add("validations", "good")
+        self._learn(token, mark, answer, asked_at)
+
+    def _learn(self, token: str, mark: bytes, answer: Validation, asked_at: float) -> None:
+        user = answer.document.get("identity", {}).get("id")
+        if not isinstance(user, str) or answer.session is None:
+            raise Away
+        kid = None
+        if is_access_token(token):
+            with contextlib.suppress(BadToken):
+                kid = key_id(token)
+        recheck_at = asked_at + self._judge.rules.recheck_s
+        scopes = None if answer.scopes is None else frozenset(answer.scopes)
+        passport = Passport(
+            user, USER + user, answer.session, milliseconds(answer.expires_at), kid, scopes, asked_at, recheck_at
+        )
+        self._judge.learn(mark, passport, Fact(answer.document, asked_at))
+        if self.keeper is not None:
+            if kid is None:
+                self.keeper.keep_token(mark, passport, asked_at)
+            self.keeper.keep_fact(USER + user, answer.document, asked_at)
+
+    def _failed(self, error: ChannelError) -> None:
+        """The gateway did not say anything of a token: not for long, or an operator has to know."""
+        self._counters.add("validations", "failed")
+        pause_s = max(error.retry_after_s or 0.0, 0.4 + 0.4 * self._chance())
+        self._away_until = self._clock() + pause_s
+        passing = isinstance(error, Disconnected | Unavailable | RateLimited | MalformedMessage)
+        if not passing and self._clock() - self._warned_at >= WARN_S:
+            self._warned_at = self._clock()
+            logger.warning("the gateway does not answer this instance: %s: %s", error.code, error.message)
+
+    async def _recall(self, keeper: Keeper, want: Want) -> None:
+        """What the storage knows of it; without a word on what is revoked, that is nothing."""
+        if self.link is None or not self.link.live:
+            if self._clock() - keeper.witness_at >= WITNESS_S:
+                self._judge.revoke(await keeper.read_revoked() or ())
+            if self._clock() - keeper.witness_at >= WITNESS_S:
+                return
+        user = want.user
+        if user is None and (stored := await keeper.read_token(want.mark)) is not None:
+            passport, good_at = stored
+            if passport is None:
+                self._judge.refuse(want.mark, good_at)
+                self._counters.add("stored", "void")
+                return
+            self._judge.remember_passport(want.mark, passport)
+            self._counters.add("stored", "token")
+            user = passport.user
+        if user is not None:
+            for fact in (await keeper.read_facts([USER + user])).values():
+                self._judge.remember_user(user, fact, self._clock())
+                self._counters.add("stored", "user")

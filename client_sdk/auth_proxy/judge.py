@@ -1,0 +1,345 @@
+"""What is decided about a token from what is known, without input or output: no clock, no network, no storage.
+
+Known are the documents that the instance's channel holds (`World`), facts of an earlier time (from storage, or from an
+answer of the gateway), the tokens that were verified, and those that the gateway called void a moment ago. Where that
+does not do, `Judge.decide` says what has to be fetched (`Want`); whoever fetches it tells, and asks again.
+
+    yes      the token was verified, has not ended and is not revoked, its user is active, and all of that was true at
+             most `max_stale_s` ago
+    no, 401  the token ended, is revoked, is none, or the gateway said so: never because the gateway is away
+    Want     everything else; when it can not be fetched, 503
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from client_sdk.auth_proxy.access_token import BadToken, is_access_token, is_api_token, key_id, verify
+from client_sdk.auth_proxy.decision import Decision, Source
+from client_sdk.auth_proxy.evidence import Evidence
+from client_sdk.auth_proxy.known import (
+    EVERYTHING,
+    EXPIRED,
+    INFINITE,
+    INVALID,
+    KEYS,
+    REVOCATIONS,
+    REVOKED,
+    Fact,
+    Need,
+    Passport,
+    Rules,
+    Want,
+    World,
+    mark_of,
+)
+from client_sdk.replica import Held, Standing
+
+FRESH_S = 1.0
+"""Nobody waits for a newer answer than this."""
+LOOK_S = 1.0
+"""How often a token in use is looked at whole, for what is forgotten when it is not used."""
+EXACT = Standing.EXACT
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Known(msgspec.Struct):
+    """A user of whom something is known or about to be. `sockets` are open and keep it from being forgotten."""
+
+    used_at: float
+    fact: Fact | None = None
+    wished: bool = False
+    sockets: int = 0
+
+
+class Judge(Evidence):
+    """Decides. Times are `now`, seconds of a monotonic clock, and `wall`, milliseconds since 1970 UTC.
+
+    `wishes` are users whose document should be watched, `due` tokens to ask about again, each with its hash, `evicted`
+    users that were forgotten: whoever drives it takes them from there. `foreign`: a token was signed by a key in force
+    and has another issuer or audience than the rules say.
+    """
+
+    def __init__(self, world: World, rules: Rules) -> None:
+        super().__init__(world)
+        self.rules = rules
+        self.wishes: list[str] = []
+        self.due: list[tuple[str, bytes]] = []
+        self.evicted: list[str] = []
+        self.foreign = False
+        self._passports: OrderedDict[bytes, Passport] = OrderedDict()
+        self._negatives: OrderedDict[bytes, float] = OrderedDict()
+        self._users: OrderedDict[str, _Known] = OrderedDict()
+        self._holding: dict[str, _Known] = {}  # those with a socket
+        self._gone: OrderedDict[str, float] = OrderedDict()
+
+    @property
+    def users(self) -> int:
+        """How many are remembered."""
+        return len(self._users) + len(self._holding)
+
+    @property
+    def tokens(self) -> int:
+        """How many are remembered."""
+        return len(self._passports)
+
+    # --- decisions ---
+
+    def decide(self, token: str, now: float, wall: int, *, impatient: bool = False) -> Decision | Want:
+        """What is known of a token, or what has to be known. `impatient`: what is on its way took too long, so what is
+        held has to do, if it may.
+        """
+        mark = mark_of(token)
+        passport = self._passports.get(mark)
+        if passport is None:
+            met = self._meet(token, mark, now, wall)
+            if not isinstance(met, Passport):
+                return met
+            passport = met
+        elif wall < passport.good_until and now < passport.look_at and self._is_unchanged(passport, now):
+            return passport.decision
+        return self._judge(token, mark, passport, now, wall, impatient=impatient)
+
+    def _is_unchanged(self, passport: Passport, now: float) -> bool:
+        """Whether the last decision, which was live, rests on what is still held, exact and vouched for."""
+        copies = self._copies
+        held, revocations = copies.get(passport.doc), copies.get(REVOCATIONS)
+        if held is None or revocations is None or held.data is not passport.document:
+            return False
+        if held.standing is not EXACT or revocations.standing is not EXACT or held.stale or revocations.stale:
+            return False
+        revoked = revocations.data
+        if revoked is not passport.revoked and (passport.session in revoked or EVERYTHING in revoked):
+            return False
+        if passport.kid is not None:
+            keys = copies.get(KEYS)
+            if keys is None or keys.data is not passport.keys or keys.standing is not EXACT or keys.stale:
+                return False
+        return self.world.known_at(now) == now
+
+    def _meet(self, token: str, mark: bytes, now: float, wall: int) -> Passport | Decision | Want:
+        """A token that was not verified, or too long ago to be remembered."""
+        until = self._negatives.get(mark)
+        if until is not None and until > now:
+            return INVALID
+        if is_api_token(token):
+            return Want(Need.VALIDATE, mark, None)
+        if not is_access_token(token):
+            return INVALID
+        try:
+            kid = key_id(token)
+            keys = self._read_keys()
+            if kid not in keys:
+                exact = self._age(KEYS, now) == 0
+                return INVALID if exact else Want(Need.VALIDATE, mark, None)
+            rules = self.rules
+            claims = verify(token, kid, keys[kid], issuer=rules.issuer, audience=rules.audience, now_ms=wall)
+        except BadToken as bad:
+            self.foreign = self.foreign or bad.foreign
+            return EXPIRED if bad.expired else INVALID
+        passport = Passport(claims.user, f"user:{claims.user}", claims.session, claims.expires_at, kid)
+        _put(self._passports, mark, passport, self.rules.max_tokens)
+        return passport
+
+    def _judge(
+        self, token: str, mark: bytes, passport: Passport, now: float, wall: int, *, impatient: bool
+    ) -> Decision | Want:
+        """Whether the token is good."""
+        if passport.expires_at is not None and passport.expires_at <= wall:
+            return EXPIRED
+        revocations = self._copies.get(REVOCATIONS)
+        if self._is_revoked(passport, revocations, now):
+            return REVOKED
+        if passport.good_at < self._believed_since(revocations, passport, now, wall):
+            return Want(Need.VALIDATE, mark, passport.user)
+        if self._is_withdrawn(passport, now):
+            del self._passports[mark]
+            return Want(Need.VALIDATE, mark, None)
+        self._passports.move_to_end(mark)
+        if now >= passport.recheck_at and self.world.live:
+            passport.recheck_at = now + self.rules.recheck_s
+            self.due.append((token, mark))
+        return self._judge_user(mark, passport, revocations, now, impatient=impatient)
+
+    def _judge_user(
+        self, mark: bytes, passport: Passport, revocations: Held | None, now: float, *, impatient: bool
+    ) -> Decision | Want:
+        """Whether its user is, and how sure all of that is."""
+        world, held, known = self.world, self._copies.get(passport.doc), self._touch(passport.user, now)
+        if passport.user in self._gone and not (held is not None and held.rev is not None):
+            asked_lately = now - self._gone[passport.user] <= self.rules.negative_s
+            return REVOKED if asked_lately or not world.live else Want(Need.WATCH, mark, passport.user)
+        data, age = self._document(held, known.fact, now)
+        if held is None and not known.wished:
+            known.wished = True
+            self.wishes.append(passport.user)
+        if data is None:
+            return Want(Need.WATCH if world.live else Need.VALIDATE, mark, passport.user)
+        if _status(data) != "active":
+            return REVOKED
+        age = max(age, self._token_age(passport, revocations, now))
+        held_exactly = world.live and _exact(held, revocations)
+        if age > FRESH_S and world.live and not held_exactly and not impatient:
+            return Want(Need.WATCH, mark, passport.user)  # the truth is on its way
+        if age > self.rules.max_stale_s:
+            return Want(Need.VALIDATE, mark, passport.user)
+        kept_true = held_exactly and age == 0 and world.known_at(now) == now
+        source = Source.LIVE if kept_true else Source.CACHE if world.live else Source.OFFLINE
+        decision = Decision(None, data, source, age, passport.session, passport.expires_at, passport.scopes)
+        passport.look_at = -INFINITE
+        if source is Source.LIVE and held is not None and revocations is not None:
+            self._note(passport, decision, revocations, now)
+        return decision
+
+    def _note(self, passport: Passport, decision: Decision, revocations: Held, now: float) -> None:
+        """Remember what a live decision rests on; it is looked at again when that changed, and now and then."""
+        keys = self._copies.get(KEYS)
+        passport.decision, passport.document = decision, decision.document
+        passport.revoked, passport.keys = revocations.data, None if keys is None else keys.data
+        passport.good_until = INFINITE if passport.expires_at is None else passport.expires_at
+        passport.look_at = min(now + LOOK_S, passport.recheck_at)
+
+    def _is_withdrawn(self, passport: Passport, now: float) -> bool:
+        """Whether the key that signed it is in force no more; unless the gateway just said that the token is good."""
+        if passport.kid is None or now - passport.good_at <= self.rules.negative_s:
+            return False
+        return passport.kid not in self._read_keys()
+
+    def _document(self, held: Held | None, fact: Fact | None, now: float) -> tuple[Mapping[str, Any] | None, float]:
+        """The newest that is known of a user, and its age."""
+        if held is not None and held.rev is not None:
+            age = self._age_of(held, now)
+            # A copy of an unknown time is used for one thing: that the user was disabled is not forgotten.
+            if fact is None or age <= now - fact.known_at or (age == INFINITE and _status(held.data) != "active"):
+                return held.data, age
+        return (None, INFINITE) if fact is None else (fact.data, max(0.0, now - fact.known_at))
+
+    # --- users ---
+
+    def _touch(self, user: str, now: float) -> _Known:
+        known = self._known(user)
+        if known is None:
+            known = self._users[user] = _Known(now)
+            while self.users > self.rules.max_users and len(self._users) > 1:
+                self._evict(next(iter(self._users)))
+        known.used_at = now
+        if not known.sockets:
+            self._users.move_to_end(user)
+        return known
+
+    def _known(self, user: str) -> _Known | None:
+        return self._users.get(user) or self._holding.get(user)
+
+    def _evict(self, user: str) -> None:
+        del self._users[user]
+        self.evicted.append(user)
+
+    def forget_idle(self, before: float) -> None:
+        """Forget users whom nobody asked about since `before`, and who have no socket open."""
+        for user, known in list(self._users.items()):
+            if known.used_at >= before:
+                break
+            self._evict(user)
+
+    def hold(self, user: str, now: float) -> bool:
+        """A socket of this user opened: remember the user until it closes. False: there are too many with one."""
+        if user not in self._holding and len(self._holding) >= self.rules.max_socket_users:
+            return False
+        known = self._touch(user, now)
+        known.sockets += 1
+        self._users.pop(user, None)
+        self._holding[user] = known
+        return True
+
+    def release(self, user: str) -> None:
+        """A socket of this user closed."""
+        if (known := self._holding.get(user)) is not None:
+            known.sockets -= 1
+            if not known.sockets:
+                del self._holding[user]
+                self._users[user] = known
+
+    def unwatched(self, user: str) -> None:
+        """The document could not be watched; the next request may wish for it again."""
+        if (known := self._known(user)) is not None:
+            known.wished = False
+
+    # --- what is told ---
+
+    def learn(self, mark: bytes, passport: Passport, fact: Fact) -> None:
+        """The gateway said that a token is good, and what its user is; both as of the moment at which it was asked."""
+        self._negatives.pop(mark, None)
+        if self._gone.get(passport.user, -INFINITE) < fact.known_at:
+            self._gone.pop(passport.user, None)
+        _put(self._passports, mark, passport, self.rules.max_tokens)
+        self.remember_user(passport.user, fact, fact.known_at)
+
+    def refuse(self, mark: bytes, now: float) -> None:
+        """The gateway said that a token stands for nothing."""
+        self._passports.pop(mark, None)
+        _put(self._negatives, mark, now + self.rules.negative_s, self.rules.max_negatives)
+
+    def lose_user(self, user: str, now: float) -> None:
+        """There is no such user any more."""
+        self.doubt(user)
+        _put(self._gone, user, now, self.rules.max_negatives)
+
+    def doubt(self, user: str) -> None:
+        """What was known of a user is no answer any more."""
+        if (known := self._known(user)) is not None:
+            known.fact, known.wished = None, False
+
+    def knows(self, user: str) -> bool:
+        """Whether this user is remembered."""
+        return self._known(user) is not None
+
+    def find_user(self, user: str) -> None:
+        """The channel holds this user's document."""
+        self._gone.pop(user, None)
+
+    def session(self, mark: bytes) -> str | None:
+        """By which credential a token that is remembered is good."""
+        passport = self._passports.get(mark)
+        return None if passport is None else passport.session
+
+    def remember_passport(self, mark: bytes, passport: Passport) -> None:
+        """A token that somebody verified earlier."""
+        if mark not in self._passports:
+            _put(self._passports, mark, passport, self.rules.max_tokens)
+
+    def remember_user(self, user: str, fact: Fact, now: float) -> None:
+        """A user as they were known earlier; what is known of a later moment stays."""
+        known = self._touch(user, now)
+        if fact.known_at > self._gone.get(user, -INFINITE) and (
+            known.fact is None or known.fact.known_at <= fact.known_at
+        ):
+            known.fact = fact
+
+    def distrust(self) -> None:
+        """The gateway takes this instance for none of its own any more: nothing that it said may be used."""
+        for known in (*self._users.values(), *self._holding.values()):
+            known.fact, known.wished = None, False
+        self._passports.clear()
+        self._facts.clear()
+
+
+def _exact(*documents: Held | None) -> bool:
+    return all(held is not None and held.exact for held in documents)
+
+
+def _status(document: Mapping[str, Any]) -> Any:
+    identity = document.get("identity")
+    return identity.get("status") if isinstance(identity, dict) else None
+
+
+def _put(held: OrderedDict[K, V], key: K, value: V, most: int) -> None:
+    held[key] = value
+    held.move_to_end(key)
+    if len(held) > most:
+        held.popitem(last=False)

@@ -1,0 +1,196 @@
+"""What an `AuthProxy` tells its storage and hears from it; a storage that is away costs nothing but what it would have
+known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from client_sdk.auth_proxy.counters import Counters
+from client_sdk.auth_proxy.known import Fact, Passport, Rules
+from client_sdk.auth_proxy.storage import Batch, Storage, StorageUnavailable, StoredFact, StoredToken
+
+T = TypeVar("T")
+logger = logging.getLogger("client_sdk.auth_proxy")
+
+FUTURE_MS = 30_000
+"""What claims to be known so much later than now is not believed: clocks differ, but not so."""
+RETRY_S = 1.0
+MOST_WAITING = 50_000
+
+
+class Keeper:
+    """Writes behind, in batches, and reads. Times of the outside are milliseconds since 1970 UTC (`wall`), of the
+    inside seconds of the monotonic `clock`. `resync` is called when a storage that was away is back.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        rules: Rules,
+        gateway: str,
+        counters: Counters,
+        wall: Callable[[], int],
+        clock: Callable[[], float],
+        resync: Callable[[], None],
+    ) -> None:
+        self._storage = storage
+        self._rules = rules
+        self.gateway = f"{gateway} {rules.issuer} {rules.audience}"
+        """Whose word is stored and believed."""
+        self._counters = counters
+        self._wall = wall
+        self._clock = clock
+        self._resync = resync
+        self.witness_at = -float("inf")
+        self._batch = Batch()
+        self._filled = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Write from now on."""
+        self._writing = asyncio.ensure_future(self._write())
+
+    async def close(self) -> None:
+        """Write what waits, once, and let go."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait([self._writing])
+        if self._batch:
+            await self._try(self._put(self._batch))
+        await self._storage.close()
+
+    # --- writing ---
+
+    def keep_fact(self, doc: str, data: Mapping[str, Any], known_at: float) -> None:
+        """A document as it was known at a moment of the clock."""
+        self._batch.gone.pop(doc, None)
+        self._batch.facts[doc] = StoredFact(data, self._outside(known_at), self.gateway)
+        self._wake()
+
+    def keep_token(self, mark: bytes, passport: Passport | None, good_at: float) -> None:
+        """What the gateway said of a token; None: it stands for nothing."""
+        at = self._outside(good_at)
+        if passport is None:
+            self._batch.tokens[mark] = StoredToken(at, gateway=self.gateway)
+        else:
+            scopes = None if passport.scopes is None else tuple(sorted(passport.scopes))
+            self._batch.tokens[mark] = StoredToken(
+                at, passport.user, passport.session, passport.expires_at, scopes, self.gateway
+            )
+        self._wake()
+
+    def keep_revoked(self, revoked: Mapping[str, int]) -> None:
+        """These ids are revoked; until when each may be alive."""
+        self._batch.revoked.update(revoked)
+        self._wake()
+
+    def keep_gone(self, doc: str, known_at: float) -> None:
+        """There is no such document any more."""
+        self._batch.facts.pop(doc, None)
+        self._batch.gone[doc] = StoredFact({}, self._outside(known_at), self.gateway, gone=True)
+        self._wake()
+
+    def _wake(self) -> None:
+        if len(self._batch.facts) + len(self._batch.tokens) > MOST_WAITING:
+            self._batch.facts.clear()
+            self._batch.tokens.clear()
+        self._filled.set()
+
+    async def _write(self) -> None:
+        while True:
+            await self._filled.wait()
+            batch, self._batch = self._batch, Batch()
+            self._filled.clear()
+            try:
+                await self._put(batch)
+            except Exception as error:  # a storage is anybody's
+                self._failed(error)
+                self._batch = _merged(batch, self._batch)
+                await self._until_back()
+                self._resync()
+                self._filled.set()
+
+    async def _until_back(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_S)
+            try:
+                await self._storage.read([])
+                await self._storage.read(["keys"])
+                return
+            except Exception as error:
+                self._failed(error)
+
+    async def _put(self, batch: Batch) -> None:
+        rules = self._rules
+        await self._storage.write(
+            batch, fact_ttl_s=rules.max_stale_s, token_ttl_s=max(rules.recheck_s, rules.max_stale_s)
+        )
+
+    # --- reading ---
+
+    async def read_facts(self, docs: Iterable[str]) -> dict[str, Fact]:
+        """What is stored of these documents, and was true not too long ago."""
+        found = await self._try(self._storage.read(docs))
+        facts = {
+            doc: Fact(fact.data, self._inside(fact.known_at))
+            for doc, fact in (found or {}).items()
+            if fact.gateway == self.gateway
+        }
+        now = self._clock()
+        return {doc: fact for doc, fact in facts.items() if fact.known_at >= now - self._rules.max_stale_s}
+
+    async def read_token(self, mark: bytes) -> tuple[Passport | None, float] | None:
+        """What the gateway said of a token, and when; the passport is None for one that stands for nothing."""
+        stored = await self._try(self._storage.read_token(mark))
+        if stored is None or stored.gateway != self.gateway or stored.good_at > self._wall() + FUTURE_MS:
+            return None
+        good_at = self._inside(stored.good_at)
+        if stored.user is None:
+            return (None, good_at) if good_at >= self._clock() - self._rules.negative_s else None
+        scopes = None if stored.scopes is None else frozenset(stored.scopes)
+        recheck_at = good_at + self._rules.recheck_s
+        return Passport(
+            stored.user, f"user:{stored.user}", stored.session, stored.expires_at, None, scopes, good_at, recheck_at
+        ), good_at
+
+    async def read_revoked(self) -> set[str] | None:
+        """Ids that are revoked; None when that is not to be had. `witness_at` is when it last was."""
+        asked_at = self._clock()
+        revoked: set[str] | None = await self._try(self._storage.read_revoked(self._wall()))
+        if revoked is not None:
+            self.witness_at = asked_at
+        return revoked
+
+    async def _try(self, work: Any) -> Any:
+        try:
+            return await work
+        except Exception as error:
+            self._failed(error)
+            return None
+
+    def _failed(self, error: Exception) -> None:
+        if self._counters.total("storage_errors") == 0:
+            fault = None if isinstance(error, StorageUnavailable) else error
+            logger.warning("the storage is not to be had: %s", error, exc_info=fault)
+        self._counters.add("storage_errors")
+
+    def _outside(self, moment: float) -> int:
+        return self._wall() - int((self._clock() - moment) * 1000)
+
+    def _inside(self, known_at: int) -> float:
+        behind_ms = self._wall() - known_at
+        return -float("inf") if behind_ms < -FUTURE_MS else self._clock() - max(0, behind_ms) / 1000
+
+
+def _merged(earlier: Batch, later: Batch) -> Batch:
+    facts = {doc: fact for doc, fact in earlier.facts.items() if doc not in later.gone}
+    return Batch(
+        {**facts, **later.facts},
+        {**earlier.tokens, **later.tokens},
+        {**earlier.revoked, **later.revoked},
+        {**{doc: fact for doc, fact in earlier.gone.items() if doc not in later.facts}, **later.gone},
+    )

@@ -1,0 +1,264 @@
+"""The ASGI middleware: who sends a request is known before the application sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from http.cookies import CookieError, SimpleCookie
+from types import TracebackType
+from typing import Any, Self
+
+from client_sdk.auth_proxy.answers import (
+    FORBIDDEN,
+    FORBIDDEN_ANSWER,
+    GuardedSocket,
+    Message,
+    Problem,
+    Receive,
+    Scope,
+    Send,
+    answer_http,
+    close_code,
+    refusal,
+    refuse_socket,
+)
+from client_sdk.auth_proxy.counters import Counters, PrometheusCollector
+from client_sdk.auth_proxy.decider import Decider
+from client_sdk.auth_proxy.decision import Decision, User
+from client_sdk.auth_proxy.known import UNAVAILABLE, Rules
+from client_sdk.auth_proxy.modes import Comparison, Difference, Mode, OwnCheck, own_decision
+from client_sdk.auth_proxy.storage import Storage
+from client_sdk.config import ConfigError, ServerConfig, http_url
+from client_sdk.instance_key import InstanceKeys, InstanceSettings, KeySource
+
+logger = logging.getLogger("client_sdk.auth_proxy")
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Token = Callable[[Scope], str | None]
+FORGED = b"x-user-"
+"""Header fields of requests that begin so come from nobody but a client that wants to be somebody else."""
+
+
+def token_of(scope: Scope, cookie: str | None = None) -> str | None:
+    """The bearer token of the Authorization field, else the value of a cookie; an empty text for a field that is no
+    bearer token, and for a field or a cookie that is there twice.
+    """
+    fields = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
+    if fields:
+        kind, _, token = fields[0].decode("latin-1").strip(" \t").partition(" ")
+        return token.strip(" ") if len(fields) == 1 and kind.lower() == "bearer" else ""
+    if cookie is None:
+        return None
+    crumbs = "; ".join(value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"cookie")
+    if sum(crumb.partition("=")[0].strip() == cookie for crumb in crumbs.split(";")) > 1:
+        return ""
+    try:
+        found = SimpleCookie(crumbs).get(cookie)
+    except CookieError:
+        return None
+    return None if found is None or not found.value else found.value
+
+
+def is_from_here(scope: Scope, origins: Collection[str] = ()) -> bool:
+    """Whether a page of this very origin, or of one of `origins`, sends this; or it is no socket, and a method that
+    changes nothing. A browser sends cookies for other pages too.
+    """
+    if scope["type"] == "http" and scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        return True
+    fields = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    origin = fields.get(b"origin")
+    if origin is None:
+        return fields.get(b"sec-fetch-site") == "same-origin"
+    scheme = {"ws": "http", "wss": "https"}.get(scope.get("scheme", ""), scope.get("scheme", "http"))
+    return origin in origins or origin == f"{scheme}://{fields.get(b'host', '')}"
+
+
+class AuthProxy:
+    """Lets requests through to `app` whose sender the gateway vouches for; see docs/auth-proxy.md.
+
+    app = AuthProxy(app, "https://gateway.example.org", InstanceKeys(keys_of_file("gateway.toml")))
+
+    `gateway` is an address, or the whole `InstanceSettings`, with the keys. The application finds ``scope["user"]``, a
+    `User`. Paths that `public` names (exactly, or all below one that ends with ``/``) are let through also without a
+    token; there ``scope["user"]`` may be None. The token comes from the Authorization field, else from the `cookie` of
+    that name, or from wherever `token` finds it in a scope. By a cookie nothing is changed and no socket opened but
+    from a page of the application's own origin or of one of `origins` (``https://shop.example.org``).
+
+    `mode`: ``remote`` asks the gateway; ``local`` the application's `own_check` alone; ``both`` answers with the own
+    check, asks the gateway beside it, and tells `on_difference` of every `Difference`.
+
+    It starts and ends with the application's lifespan, or with ``async with``. `rules` are the fields of `Rules`.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        gateway: str | ServerConfig | InstanceSettings | None,
+        keys: InstanceKeys | KeySource | None = None,
+        *,
+        mode: Mode = "remote",
+        own_check: OwnCheck | None = None,
+        on_difference: Callable[[Difference], object] | None = None,
+        public: Iterable[str] = (),
+        cookie: str | None = None,
+        origins: Iterable[str] = (),
+        token: Token | None = None,
+        storage: Storage | None = None,
+        fetch_s: float = 2.0,
+        idle_s: float = 900.0,
+        ssl: ssl.SSLContext | None = None,
+        decider: Decider | None = None,
+        **rules: Any,
+    ) -> None:
+        if mode != "remote" and own_check is None:
+            raise ConfigError(f"own_check: mode {mode} needs the application's own check")
+        if isinstance(gateway, InstanceSettings):
+            keys, gateway = keys or gateway.keys, gateway.url
+        if keys is None:
+            raise ConfigError("keys: an AuthProxy needs the keys of its instance")
+        self._app = app
+        self._mode = mode
+        self._own_check = own_check
+        self._public = frozenset(public)
+        self._cookie = cookie if token is None else None
+        self._origins = frozenset(origins)
+        self._token = token or (lambda scope: token_of(scope, cookie))
+        rules.setdefault("issuer", http_url(gateway)[0])
+        self.decider = decider or Decider(
+            gateway, keys, Rules(**rules), storage=storage, fetch_s=fetch_s, idle_s=idle_s, ssl=ssl
+        )
+        self._comparison = Comparison(self.decider, self.decider.counters, on_difference)
+
+    # --- life ---
+
+    async def __aenter__(self) -> Self:
+        if self._mode != "local":
+            await self.decider.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._comparison.close()
+        await self.decider.stop()
+
+    @property
+    def counters(self) -> Counters:
+        """What was done, counted."""
+        return self.decider.counters
+
+    def collector(self) -> PrometheusCollector:
+        """For ``prometheus_client.REGISTRY.register``."""
+        return PrometheusCollector(self.counters, self.decider.sizes)
+
+    # --- requests ---
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+            return
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        if self._mode != "local":
+            await self.decider.start()
+        scope = {**scope, "headers": [field for field in scope["headers"] if not _is_forged(field[0])]}
+        token = self._token(scope)
+        if token and self._cookie is not None and token_of(scope) is None and not is_from_here(scope, self._origins):
+            if not self._is_public(scope["path"]):
+                await _answer(scope, send, FORBIDDEN_ANSWER, FORBIDDEN)
+                return
+            token = None
+        decision = await self._decide(token, scope)
+        if not decision.allowed and not self._is_public(scope["path"]):
+            await _refuse(scope, send, decision)
+            return
+        scope["user"] = User(decision) if decision.allowed else None
+        if scope["type"] == "websocket" and decision.allowed and self._mode == "remote" and token is not None:
+            await self._guard(scope, receive, send, token, decision)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Begin and end with the application; where it knows nothing of that, answer in its place."""
+        heard: set[str] = set()
+        told: set[str] = set()
+
+        async def hear() -> Message:
+            message = await receive()
+            heard.add(message["type"])
+            return message
+
+        async def tell(message: Message) -> None:
+            told.add(message["type"])
+            await send(message)
+
+        await self.__aenter__()
+        try:
+            await self._app(scope, hear, tell)
+        except asyncio.CancelledError:
+            await self.__aexit__(None, None, None)
+            raise
+        except Exception as error:
+            if told:
+                raise
+            logger.info("the application knows no lifespan: %s", error)
+        finally:
+            if "lifespan.shutdown" in heard or "lifespan.startup.failed" in told:
+                await self.__aexit__(None, None, None)
+        if not told:
+            if not heard:
+                await receive()
+            await send({"type": "lifespan.startup.complete"})
+            while "lifespan.shutdown" not in heard:
+                await hear()
+            await self.__aexit__(None, None, None)
+            await send({"type": "lifespan.shutdown.complete"})
+
+    async def _decide(self, token: str | None, scope: Scope) -> Decision:
+        if self._mode == "remote" or self._own_check is None:
+            return await self.decider.decide(token)
+        own = own_decision(await self._own_check(token, scope), token=token)
+        if self._mode == "both":
+            self._comparison.begin(own, token, scope["path"])
+        return own
+
+    def _is_public(self, path: str) -> bool:
+        if path in self._public:
+            return True
+        if "\\" in path or not {"", ".", ".."}.isdisjoint(path.removesuffix("/").split("/")[1:]):
+            return False  # what is behind this may take it for another path
+        return any(path.startswith(prefix) for prefix in self._public if prefix.endswith("/"))
+
+    async def _guard(self, scope: Scope, receive: Receive, send: Send, token: str, decision: Decision) -> None:
+        """Run the application on a socket that is closed as soon as its token is not good any more."""
+        guarded = GuardedSocket(receive, send)
+        socket = self.decider.sockets.open(
+            token, decision, lambda ended: guarded.end(close_code(ended), str(ended.reason))
+        )
+        if socket is None:
+            await _refuse(scope, send, UNAVAILABLE)
+            return
+        try:
+            await self._app(scope, guarded.receive, guarded.send)
+        finally:
+            self.decider.sockets.shut(socket)
+            await guarded.finish()
+
+
+async def _refuse(scope: Scope, send: Send, decision: Decision) -> None:
+    await _answer(scope, send, refusal(decision), close_code(decision))
+
+
+async def _answer(scope: Scope, send: Send, answer: Problem, code: int) -> None:
+    if scope["type"] == "http":
+        await answer_http(send, answer)
+    else:
+        await refuse_socket(scope, send, answer, code)
+
+
+def _is_forged(name: bytes) -> bool:
+    # Servers behind gateways of the old kind take a line for a hyphen.
+    return name.lower().replace(b"_", b"-").startswith(FORGED)

@@ -1,0 +1,192 @@
+"""Requests of an application's server to the gateway, each signed with a key of the instance."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+import httpx2
+import msgspec
+
+from client_sdk.config import ConfigError, ServerConfig, http_url
+from client_sdk.errors import AuthFailed, ChannelError, Disconnected, RateLimited, Unavailable
+from client_sdk.http import failures_named, parse_answer, raise_for_status
+from client_sdk.instance_key import InstanceKeys, KeySource
+from client_sdk.keys import checked_amount, checked_key, checked_name
+from client_sdk.provider import checked
+from client_sdk.quota import Balance
+from client_sdk.version import VERSION
+
+SKEW_S = 25.0
+"""A clock that is further off than this is named in the error: the gateway takes 30 s, and 60 s of age."""
+
+
+class Validation(msgspec.Struct, frozen=True):
+    """What the gateway says of a user's token. `active` false: the token is not good, and nothing else is told.
+
+    `session` is the id of the login session or API token, `expires_at` (RFC 3339, UTC) None for one without end.
+    `document` is the user's, at revision `rev`, exact up to `seq`.
+    """
+
+    active: bool
+    session: str | None = None
+    expires_at: str | None = None
+    document: Mapping[str, Any] = {}
+    rev: str | None = None
+    seq: int = 0
+    scopes: tuple[str, ...] | None = None
+
+
+class InstanceClient:
+    """Requests to the gateway as an instance.
+
+    async with InstanceClient("https://gateway.example.org", keys) as gateway: await gateway.validate(token)
+
+    `keys` are those of the instance: `InstanceKeys`, or what makes them. `ssl` may be a context, as `pinned` gives.
+    Requests that may be made twice are made up to `attempts` times within `timeout_s` seconds, each time signed anew,
+    when the gateway is away or asks to wait. A key that is not taken gives way to the next one.
+
+    Errors are those of `ServerClient`: `Disconnected` without an answer, `Unavailable`, `RateLimited`, `AuthFailed`
+    when the gateway takes no key of this instance or not from this address, and so on.
+    """
+
+    def __init__(
+        self,
+        server: str | ServerConfig | None,
+        keys: InstanceKeys | KeySource,
+        *,
+        timeout_s: float = 5.0,
+        attempts: int = 3,
+        ssl: ssl.SSLContext | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        wall: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.keys = keys if isinstance(keys, InstanceKeys) else InstanceKeys(keys, wall=wall)
+        self._url, self._api = http_url(server)
+        self._timeout_s = timeout_s
+        self._attempts = attempts
+        self._wall = wall
+        self._chance = chance
+        self.requests = 0
+        """How many requests went out, with those that were made again."""
+        try:
+            self._http = httpx2.AsyncClient(
+                timeout=timeout_s,
+                transport=transport,
+                verify=True if ssl is None else ssl,
+                headers={"User-Agent": f"gateway-client-sdk/{VERSION}"},
+            )
+        except httpx2.InvalidURL as exc:
+            raise ConfigError(f"{self._url!r} is no address of a gateway: {exc}") from exc
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._http.is_closed
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    # --- requests ---
+
+    async def validate(self, token: str) -> Validation:
+        """What a user's access token or API token stands for now, with the user's document."""
+        headers = {"Authorization": f"Bearer {checked(token)}"}
+        return parse_answer(await self._send("GET", "/auth/validate", headers), Validation)
+
+    async def introspect(self, token: str) -> Mapping[str, Any]:
+        """The members of RFC 7662 for a token; ``{"active": False}`` for one that stands for nothing."""
+        return parse_answer(await self._form("/oauth/introspect", token), dict[str, Any])
+
+    async def revoke(self, token: str) -> None:
+        """End what a token stands for (RFC 7009); one that stands for nothing is no error."""
+        await self._form("/oauth/revoke", token)
+
+    async def consume(
+        self, quota_name: str, amount: int = 1, *, user: str, key: str | None = None, org: str | None = None
+    ) -> Balance:
+        """Take `amount` units of a user's quota, or of the pool of the organization `org` in that user's name: all of
+        them, or none. The same `key` is the same request, charged once; give one to ask again after an error.
+
+        Raises `QuotaExceeded`, `NotFound`, `Conflict`, and with the `key` set in it an error that says nothing of
+        whether the units were taken.
+        """
+        fields = {"amount": checked_amount(amount), "key": checked_key(key), "user": checked_name("a user", user)}
+        if org is not None:
+            fields["org"] = checked_name("an organization", org)
+        path = f"{self._api}/quotas/{quote(checked_name('a quota', quota_name), safe='')}/consume"
+        try:
+            return parse_answer(await self._json(path, fields), Balance)
+        except (Disconnected, Unavailable) as error:
+            error.key = str(fields["key"])
+            raise
+
+    async def _form(self, path: str, token: str) -> httpx2.Response:
+        body = urlencode({"token": checked(token)}).encode()
+        return await self._send("POST", path, {"Content-Type": "application/x-www-form-urlencoded"}, body)
+
+    async def _json(self, path: str, fields: Mapping[str, Any]) -> httpx2.Response:
+        return await self._send("POST", path, {"Content-Type": "application/json"}, msgspec.json.encode(fields))
+
+    # --- attempts ---
+
+    async def _send(self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> httpx2.Response:
+        """One request that may be made twice; the answer of the attempt that succeeded, or the last error."""
+        until = time.monotonic() + self._timeout_s
+        left = self._attempts
+        while True:
+            left -= 1
+            key = self.keys.present
+            try:
+                return await self._once(method, path, headers, body, key.kid)
+            except AuthFailed as error:
+                if not self.keys.refuse(key.kid) or left <= 0:
+                    raise error
+                pause_s = 0.0
+            except (Disconnected, Unavailable, RateLimited) as error:
+                pause_s = (error.retry_after_s or 0.0) + 0.1 * 2 ** (self._attempts - left) * self._chance()
+                if left <= 0 or time.monotonic() + pause_s >= until:
+                    raise
+            await asyncio.sleep(pause_s)
+
+    async def _once(self, method: str, path: str, headers: Mapping[str, str], body: bytes, kid: str) -> httpx2.Response:
+        url = self._url + path
+        signed = self.keys.headers(method, url, authorization=headers.get("Authorization"), body=body, kid=kid)
+        self.requests += 1
+        try:
+            with failures_named():
+                response = await self._http.request(method, url, content=body, headers={**headers, **signed})
+        except httpx2.InvalidURL as exc:
+            raise ConfigError(f"{url!r} is no address of a gateway: {exc}") from exc
+        try:
+            return raise_for_status(response)
+        except AuthFailed as error:
+            raise self._explained(error, response) from None
+
+    def _explained(self, error: AuthFailed, response: httpx2.Response) -> ChannelError:
+        """A refusal, with a word about the clock where that may be why."""
+        try:
+            off_s = self._wall() - parsedate_to_datetime(response.headers["Date"]).timestamp()
+        except (KeyError, ValueError):
+            return error
+        if abs(off_s) < SKEW_S:
+            return error
+        side = "ahead of" if off_s > 0 else "behind"
+        return AuthFailed(f"{error.message} The clock here is {abs(off_s):.0f} s {side} the gateway's.")

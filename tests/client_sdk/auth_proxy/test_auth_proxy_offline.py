@@ -1,0 +1,254 @@
+"""The gateway goes away and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from client_sdk.auth_proxy import AuthProxy, InstanceKey, MemoryStorage
+from client_sdk.faults import FaultProxy
+from tests.client_sdk.support.asgi import Socket, request
+from tests.client_sdk.support.scripted_gateway import KEY, ScriptedGateway, own_app, proxy_to
+from tests.client_sdk.support.tokens import ISSUER, access_token, api_token
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[ScriptedGateway]:
+    async with ScriptedGateway() as listening:
+        yield listening
+
+
+def soon(seconds: float = 600.0) -> int:
+    return int(time.time() + seconds)
+
+
+def is_live(proxy: AuthProxy) -> bool:
+    return proxy.decider.link is not None and proxy.decider.link.live
+
+
+async def gone(gateway: ScriptedGateway, *proxies: AuthProxy) -> None:
+    await gateway.stop()
+    await eventually(lambda: not any(map(is_live, proxies)))
+
+
+async def test_who_is_known_goes_on_and_who_is_not_is_told_to_come_later(gateway: ScriptedGateway) -> None:
+    async with proxy_to(gateway) as proxy:
+        token, other = access_token("u_ada", "s_1", soon()), gateway.issue("u_bob", "t_1")
+        for known in (token, other):
+            assert (await request(proxy, known)).status == 200
+        await eventually(lambda: gateway.watched() == ["user:u_ada", "user:u_bob"])
+        await gone(gateway, proxy)
+        for known in (token, other, access_token("u_ada", "s_new", soon())):
+            answer = await request(proxy, known)
+            assert (answer.status, answer.json["source"]) == (200, "offline")
+            assert 0 <= answer.json["age_s"] < 5
+        for unknown in (api_token(), access_token("u_carol", "s_2", soon())):
+            answer = await request(proxy, unknown)
+            assert (answer.status, answer.json["code"]) == (503, "unavailable")
+            assert answer.headers["retry-after"] == "1"
+        for bad in ("gw_nonsense", access_token("u_ada", "s_1", soon(-5))):
+            assert (await request(proxy, bad)).status == 401
+
+
+async def test_what_is_revoked_stays_so(gateway: ScriptedGateway) -> None:
+    async with proxy_to(gateway) as proxy:
+        token, same_user = access_token("u_ada", "s_1", soon()), access_token("u_ada", "s_2", soon())
+        disabled = access_token("u_bob", "s_3", soon())
+        for known in (token, same_user, disabled):
+            assert (await request(proxy, known)).status == 200
+        socket = Socket(proxy, token)
+        await socket.hear()
+        await gateway.revoke("s_1")
+        await gateway.set_status("u_bob", "disabled")
+        assert await socket.closed() == 4500
+        await gone(gateway, proxy)
+        assert [(await request(proxy, known)).status for known in (token, same_user, disabled)] == [401, 200, 401]
+
+
+async def test_nothing_is_believed_for_longer_than_it_may_be(gateway: ScriptedGateway) -> None:
+    async with proxy_to(gateway, max_stale_s=1.0) as proxy:
+        token = access_token("u_ada", "s_1", soon())
+        socket = Socket(proxy, token)
+        await socket.hear()
+        await gone(gateway, proxy)
+        assert (await request(proxy, token)).json["source"] == "offline"
+        assert await socket.closed() == 1013
+        assert (await request(proxy, token)).status == 503
+
+
+async def test_a_gateway_that_is_back_is_believed_within_a_second(gateway: ScriptedGateway) -> None:
+    proxies = [proxy_to(gateway) for _ in range(3)]
+    for proxy in proxies:
+        await proxy.__aenter__()
+    token, other = access_token("u_ada", "s_1", soon()), gateway.issue("u_bob", "t_1")
+    for proxy in proxies:
+        assert [(await request(proxy, known)).status for known in (token, other)] == [200, 200]
+        link = proxy.decider.link
+        assert link is not None
+        await eventually(lambda link=link: link._is_exact("user:u_bob"))  # type: ignore[misc]
+    await gone(gateway, *proxies)
+    questions = len(gateway.asked)
+    gateway.documents["revocations"] = {"s_1": "2030-01-01T00:00:00.000Z"}
+    assert (await request(proxies[0], token)).status == 200
+    await gateway.start()
+    started = time.monotonic()
+    for proxy in proxies:
+        await eventually(lambda proxy=proxy: is_live(proxy))  # type: ignore[misc]
+        assert (await request(proxy, token)).status == 401
+        assert (await request(proxy, other)).json["source"] == "live"
+    assert time.monotonic() - started < 1.5
+    assert len(gateway.asked) == questions
+    resumed = [entry for peer in gateway.peers[3:] for entry in peer.watch if entry.startswith("user:")]
+    assert len(resumed) == 6
+    assert all("@" in entry for entry in resumed)
+    for proxy in proxies:
+        await proxy.__aexit__(None, None, None)
+
+
+async def test_a_request_waits_for_what_is_on_its_way(gateway: ScriptedGateway) -> None:
+    """A user's document that was held before a cut is not used until it is confirmed, when that is soon."""
+    async with proxy_to(gateway) as proxy:
+        token = access_token("u_ada", "s_1", soon())
+        assert (await request(proxy, token)).status == 200
+        await gone(gateway, proxy)
+        since = time.monotonic()
+        await eventually(lambda: time.monotonic() > since + 1.1)  # older than what nobody waits for
+        gateway.documents["user:u_ada"]["identity"]["status"] = "disabled"
+        gateway.delay_s = 0.2
+        await gateway.start()
+        await eventually(lambda: is_live(proxy))
+        assert (await request(proxy, token)).status == 401
+
+
+async def test_a_new_worker_begins_with_what_others_stored(gateway: ScriptedGateway) -> None:
+    storage = MemoryStorage()
+    token, revoked, other = (
+        access_token("u_ada", "s_1", soon()),
+        access_token("u_ada", "s_2", soon()),
+        gateway.issue("u_bob", "t_1"),
+    )
+    async with proxy_to(gateway, storage=storage) as first:
+        for known in (token, revoked, other):
+            assert (await request(first, known)).status == 200
+        await gateway.revoke("s_2")
+        await eventually(lambda: "s_2" in storage._revoked)
+        await gone(gateway, first)
+        await eventually(lambda: {"user:u_ada", "user:u_bob", "keys", "revocations"} <= storage._facts.keys())
+        async with proxy_to(gateway, storage=storage) as second:
+            assert [(await request(second, known)).status for known in (token, revoked, other)] == [200, 401, 200]
+            assert (await request(second, api_token())).status == 503
+            assert second.counters["stored", "token"] == 1
+
+
+async def test_workers_share_what_the_gateway_said_of_a_token(gateway: ScriptedGateway) -> None:
+    storage = MemoryStorage()
+    async with proxy_to(gateway, storage=storage) as first, proxy_to(gateway, storage=storage) as second:
+        good, bad = gateway.issue("u_ada", "t_1"), api_token()
+        assert [(await request(first, token)).status for token in (good, bad)] == [200, 401]
+        await eventually(lambda: len(storage._tokens) == 2)
+        assert [(await request(second, token)).status for token in (good, bad)] == [200, 401]
+        assert gateway.asked == [good, bad]
+
+
+async def test_a_network_that_swallows_everything(gateway: ScriptedGateway) -> None:
+    faults = FaultProxy("127.0.0.1", gateway.port)
+    await faults.open()
+    token = access_token("u_ada", "s_1", soon())
+    try:
+        proxy = AuthProxy(
+            proxy_to(gateway)._app, faults.url, proxy_to(gateway).decider.keys, fetch_s=0.3, issuer=ISSUER
+        )
+        async with proxy:
+            assert (await request(proxy, token)).status == 200
+            faults.freeze()
+            started = time.monotonic()
+            assert (await request(proxy, token)).status == 200
+            assert (await request(proxy, api_token())).status == 503
+            assert time.monotonic() - started < 1.0
+            faults.heal()
+    finally:
+        await faults.close()
+
+
+async def test_an_instance_that_is_sent_away_trusts_nothing_any_more(gateway: ScriptedGateway) -> None:
+    async with proxy_to(gateway) as proxy:
+        token = access_token("u_ada", "s_1", soon())
+        socket = Socket(proxy, token)
+        await socket.hear()
+        gateway.away = True
+        await (await gateway.peer()).end("revoked", "never", 4500)
+        await eventually(lambda: not is_live(proxy))
+        assert (await request(proxy, token)).status == 503
+        assert await socket.closed() == 1013
+
+
+async def test_an_instance_that_is_sent_away_believes_no_storage_either(gateway: ScriptedGateway) -> None:
+    storage = MemoryStorage()
+    async with proxy_to(gateway, storage=storage) as proxy:
+        token = gateway.issue("u_ada", "t_1")
+        assert (await request(proxy, token)).status == 200
+        await eventually(lambda: len(storage._tokens) == 1 and "user:u_ada" in storage._facts)
+        gateway.away = True
+        await (await gateway.peer()).end("revoked", "never", 4500)
+        await eventually(lambda: not is_live(proxy))
+        assert (await request(proxy, token)).status == 503
+
+
+async def test_a_key_that_is_deleted_gives_way_to_another_at_once(gateway: ScriptedGateway) -> None:
+    keys = [InstanceKey("ik_first", bytes(range(32))), InstanceKey("ik_second", bytes(range(32)))]
+    async with AuthProxy(own_app, f"http://127.0.0.1:{gateway.port}", keys, issuer=ISSUER) as proxy:
+        token = access_token("u_ada", "s_1", soon())
+        socket = Socket(proxy, token)
+        await socket.hear()
+        await (await gateway.peer()).end("revoked", "never", 4500)
+        await eventually(lambda: gateway.handshakes == 2 and is_live(proxy), 5.0)
+        assert proxy.decider.keys.present.kid == "ik_second"
+        assert (await request(proxy, token)).status == 200
+        socket.say("still here")
+        assert await socket.hear() == "still here"
+        await socket.leave()
+
+
+async def test_a_gateway_that_refuses_the_instance_makes_no_token_bad(gateway: ScriptedGateway) -> None:
+    async with proxy_to(gateway) as proxy:
+        await eventually(lambda: is_live(proxy))
+        gateway.away = True
+        token = gateway.issue("u_ada", "t_1")
+        assert (await request(proxy, token)).status == 503
+        gateway.away = False
+        proxy.decider._fetcher.gateway_is_back()  # until then it is not asked again for a moment
+        assert (await request(proxy, token)).status == 200
+
+
+async def test_one_looks_for_all_that_wait_for_the_first_connection(gateway: ScriptedGateway) -> None:
+    faults = FaultProxy("127.0.0.1", gateway.port)
+    await faults.open()
+    faults.freeze()
+    try:
+        async with AuthProxy(own_app, faults.url, KEY, issuer=ISSUER) as proxy:
+            token = access_token("u_ada", "s_1", soon())
+            asking = [asyncio.ensure_future(request(proxy, token)) for _ in range(50)]
+            link = proxy.decider.link
+            assert link is not None
+            await eventually(lambda: link._first is not None)
+            looking = [task for task in asyncio.all_tasks() if "_look_for_word" in repr(task)]
+            assert len(looking) == 1
+            faults.heal()
+            assert {answer.status for answer in await asyncio.gather(*asking)} <= {200, 503}
+    finally:
+        await faults.close()
+
+
+async def test_a_silent_network_is_noticed_by_the_clock(gateway: ScriptedGateway) -> None:
+    """Within 19 s: pings go out every 10 s, spread by a tenth, and are waited for for 8."""
+    async with proxy_to(gateway) as proxy:
+        await eventually(lambda: is_live(proxy))
+        link = proxy.decider.link
+        assert link is not None
+        now = asyncio.get_running_loop().time()
+        assert link._session.deadline - now <= 11.0
+        assert link._session.options.pong_timeout_s == 8.0

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+import tomllib
+
+import pytest
+
+from gateway.auth.instances import open_secret
+from gateway.auth.master_key import load_sealer
+from gateway.config import load_config
+from gateway.store.database import Database, Statement
+from gateway.store.instances import list_sealed
+from tests.gateway.cli.conftest import Cli
+
+
+def opened(cli: Cli) -> dict[str, str | None]:
+    """The secrets that the master key of now opens, as their instances have them."""
+
+    async def read() -> dict[str, str | None]:
+        sealer = load_sealer(load_config(), make=False)
+        async with await Database.open(str(cli.database), create=False) as database:
+            plain = {key.id: open_secret(sealer, key.id, key.secret) for key in await list_sealed(database)}
+        return {
+            kid: None if secret is None else base64.urlsafe_b64encode(secret).decode().rstrip("=")
+            for kid, secret in plain.items()
+        }
+
+    return asyncio.run(read())
+
+
+def test_what_is_printed_is_what_the_application_needs(demo: Cli) -> None:
+    answer = demo("instance", "add", "Shop", "--network", "10.0.0.0/8", "--network", "::1", "--id", "i_shop")
+    table, _, lines = answer.out.partition("\n\n")
+    section = tomllib.loads(table)["gateway"]
+    assert section["url"] == "http://127.0.0.1:8787"
+    assert section["instance"] == "i_shop"
+    assert opened(demo) == {section["kid"]: section["secret"]}
+    assert dict(line.split("=", 1) for line in lines.split()) == {
+        "GATEWAY_URL": section["url"],
+        "GATEWAY_INSTANCE": "i_shop",
+        "GATEWAY_INSTANCE_KID": section["kid"],
+        "GATEWAY_INSTANCE_SECRET": section["secret"],
+    }
+    shown = demo.json("instance", "show", "i_shop")
+    assert (shown["name"], shown["networks"], shown["requests_per_minute"]) == ("Shop", ["10.0.0.0/8", "::1"], 6000)
+    assert [key["kid"] for key in shown["keys"]] == [section["kid"]]
+    rest = demo("instance", "show", "i_shop").out + demo("instance", "list").out + demo("audit").out
+    assert section["secret"] not in rest
+
+
+def test_an_instance_changes_and_goes(demo: Cli) -> None:
+    added = demo.json("instance", "add", "Shop", "--requests-per-minute", "50")
+    id = added["instance"]
+    demo("instance", "change", id, "--name", "Kiosk", "--network", "127.0.0.1")
+    demo("instance", "change", id, "--requests-per-minute", "7")
+    shown = demo.json("instance", "show", id)
+    assert (shown["name"], shown["networks"], shown["requests_per_minute"]) == ("Kiosk", ["127.0.0.1"], 7)
+    demo("instance", "change", id, "--anywhere")
+    demo("instance", "disable", id)
+    assert [(row["id"], row["networks"], row["status"]) for row in demo.json("instance", "list")] == [
+        (id, [], "disabled")
+    ]
+    demo("instance", "enable", id)
+    assert demo.json("instance", "show", id)["status"] == "active"
+    assert demo.json("instance", "list", "--after", id) == []
+    demo("instance", "delete", id, "--yes")
+    for command in (["show", id], ["disable", id], ["delete", id, "--yes"], ["key", "list", id], ["key", "add", id]):
+        demo("instance", *command, code=4)
+    told = [row["action"] for row in demo.json("audit", "--limit", "10") if row["target"] == f"instance:{id}"]
+    assert told == ["instance.delete", *["instance.update"] * 5, "instance.create"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["add", "Shop", "--network", "10.0.0.1/8"],
+        ["add", "Shop", "--network", "x"],
+        ["add", "Shop", "--requests-per-minute", "0"],
+        ["add", "Shop", "--id", "../x"],
+        ["add", "a\nb"],
+        ["change", "i_shop"],
+        ["change", "i_shop", "--network", "::1", "--anywhere"],
+        ["key", "add", "i_shop", "--until", "2001-01-01"],
+        ["key", "add", "i_shop", "--overlap", "-1"],
+    ],
+)
+def test_what_can_not_be_is_a_usage_error(demo: Cli, arguments: list[str]) -> None:
+    demo("instance", "add", "Shop", "--id", "i_shop")
+    demo("instance", *arguments, code=2)
+
+
+def test_an_id_is_there_once(demo: Cli) -> None:
+    demo("instance", "add", "Shop", "--id", "i_shop")
+    demo("instance", "add", "Shop", "--id", "i_shop", code=5)
+
+
+def test_a_key_takes_the_place_of_another(demo: Cli) -> None:
+    first = demo.json("instance", "add", "Shop", "--id", "i_shop")
+    second = demo.json("instance", "key", "add", "i_shop")
+    assert [key["expires_at"] for key in demo.json("instance", "key", "list", "i_shop")] == [None, None]
+    third = demo.json("instance", "key", "add", "i_shop", "--overlap", "3600", "--until", "30d")
+    ends = {key["kid"]: key["expires_at"] for key in demo.json("instance", "key", "list", "i_shop")}
+    assert ends[first["kid"]] == ends[second["kid"]] < ends[third["kid"]]
+    assert opened(demo) == {key["kid"]: key["secret"] for key in (first, second, third)}
+    demo("instance", "key", "delete", "i_shop", first["kid"])
+    demo("instance", "key", "delete", "i_shop", first["kid"], code=4)
+    assert {key["kid"] for key in demo.json("instance", "key", "list", "i_shop")} == {second["kid"], third["kid"]}
+
+
+def test_another_master_key_takes_the_secrets_along(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = (base64.b64encode(secrets.token_bytes(32)).decode() for _ in range(2))
+    monkeypatch.setenv("GATEWAY_AUTH_MASTER_KEY", old)
+    cli("init", "--demo")
+    key = cli.json("instance", "add", "Shop")
+    monkeypatch.setenv("GATEWAY_AUTH_MASTER_KEY", f"{new},{old}")
+    cli("keys", "rotate")
+    monkeypatch.setenv("GATEWAY_AUTH_MASTER_KEY", new)
+    assert opened(cli) == {key["kid"]: key["secret"]}
+    assert cli("doctor").out == "Nothing is wrong.\n"
+    monkeypatch.setenv("GATEWAY_AUTH_MASTER_KEY", old)
+    assert key["kid"] in cli("doctor", code=1).out
+
+
+def test_networks_that_let_nobody_in_are_found(demo: Cli) -> None:
+    for number, networks in enumerate(("[1]", '["nonsense"]', '["10.0.0.0/8"]', "[]")):
+        id = f"i_{number}"
+        demo("instance", "add", "Shop", "--id", id)
+
+        async def write(id: str = id, networks: str = networks) -> None:
+            async with await Database.open(str(demo.database), create=False) as database:
+                await database.write(Statement("UPDATE instances SET networks = ? WHERE id = ?", (networks, id)))
+
+        asyncio.run(write())
+    found = demo.json("doctor", code=1)["findings"]
+    assert [(finding["check"], finding["message"].split()[3]) for finding in found] == [
+        ("instances", "i_0"),
+        ("instances", "i_1"),
+    ]
+
+
+def test_a_lost_master_key_is_not_replaced_behind_the_secrets(demo: Cli) -> None:
+    """Also where no signing key is left that would show it."""
+    demo("instance", "add", "Shop")
+
+    async def lose() -> None:
+        async with await Database.open(str(demo.database), create=False) as database:
+            await database.write(Statement("DELETE FROM signing_keys"))
+
+    asyncio.run(lose())
+    demo.database.with_name("gateway.db.key").unlink()
+    demo("instance", "add", "Kiosk", code=3)
+    assert not demo.database.with_name("gateway.db.key").exists()
