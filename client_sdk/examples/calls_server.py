@@ -1,6 +1,6 @@
 """An application's server that hands sign-in to the gateway: two routes and one socket behind an `AuthProxy`.
 
-    gateway instance add calls | sed '/^$/q' > gateway.toml
+    gateway instance add calls > gateway.toml
     python -m client_sdk.examples.calls_server --config gateway.toml
 
 Any number of copies may run; with ``--redis`` those on one machine share what they know. Then, with a user's token:

@@ -170,9 +170,12 @@ class Keyring:
         self.require_opened(now)
         self._tell_of_closed()
 
-    async def rotate(self, db: Store, now: int, *, lead_ms: int = LEAD_MS, discard: bool = False) -> Rotated:
+    async def rotate(
+        self, db: Store, now: int, *, lead_ms: int = LEAD_MS, discard: bool = False, also: Iterable[Statement] = ()
+    ) -> Rotated:
         """Make a new key, which signs after `lead_ms`. The older ones verify until all they signed has ended, their
-        private parts are sealed under the newest master key, and those that have ended are removed.
+        private parts are sealed under the newest master key, and those that have ended are removed. `also` is a part
+        of the same write.
 
         With `discard` the older ones are removed at once, and every access token with them: the new key signs from now
         on. Without it ConfigError when the master key does not open the present keys, for then it would not be the one
@@ -189,7 +192,7 @@ class Keyring:
         else:
             last_end = row.signs_from + self._access_ttl_ms + CLOCK_SKEW_MS
             older = [delete_ended(now), end_keys(row.kid, last_end), *self._resealed(rows)]
-        written = await db.write(add_key(row), *older)
+        written = await db.write(add_key(row), *older, *also)
         await self.load(db)
         return Rotated(row.kid, row.signs_from, written.seq)
 

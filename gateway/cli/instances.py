@@ -18,12 +18,21 @@ from gateway.core.networks import check_networks
 from gateway.store import instances
 from gateway.store.accounts import Status
 from gateway.store.database import Database
-from gateway.store.instances import REQUESTS_PER_MINUTE, Instance
+from gateway.store.instances import OVERLAP_S, REQUESTS_PER_MINUTE, Instance
 from gateway.store.keys import anything_sealed
 
 _INSTANCE = click.argument("instance_id", metavar="INSTANCE", type=ID)
 _PER_MINUTE = click.IntRange(1, 100_000)
 _ONCE = "The secret is shown this once."
+_VARIABLES = {
+    "url": "GATEWAY_URL",
+    "instance": "GATEWAY_INSTANCE",
+    "kid": "GATEWAY_INSTANCE_KID",
+    "secret": "GATEWAY_INSTANCE_SECRET",
+}
+_ENVIRONMENT = click.option(
+    "--env", "environment", is_flag=True, help="Print variables of an environment in place of TOML."
+)
 
 
 def _networks(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> list[str]:
@@ -59,10 +68,18 @@ def instance() -> None:
     help="How often it may ask, of each node.",
 )
 @click.option("--id", "instance_id", type=ID, help="The id; without it, a new one.")
+@_ENVIRONMENT
 @json_option
 @on_database
-async def add(db: Database, name: str, networks: list[str], requests_per_minute: int, instance_id: str | None) -> None:
-    """Add an instance and print what its application has to be told, this once.
+async def add(
+    db: Database,
+    name: str,
+    networks: list[str],
+    requests_per_minute: int,
+    instance_id: str | None,
+    environment: bool,
+) -> None:
+    """Add an instance and print what its application has to be told, this once: the file that it reads.
 
     Without --network it may ask from anywhere.
     """
@@ -73,7 +90,7 @@ async def add(db: Database, name: str, networks: list[str], requests_per_minute:
     told = {"name": name, "networks": networks, "requests_per_minute": requests_per_minute, "kid": key.kid}
     changing = audited(db, "instance.create", _target(new.id), after=told)
     seq = await instances.add_instance(changing, new, key.sealed)
-    _show_key(new.id, key, seq)
+    _show_key(new.id, key, seq, environment)
 
 
 @instance.command("list")
@@ -175,48 +192,52 @@ async def delete(db: Database, instance_id: str, yes: bool) -> None:
 # --- keys ---
 
 
-@instance.group("key")
-def key_group() -> None:
-    """The keys of an instance. To replace one: add another, give it to the application, let the older one end."""
-
-
-@key_group.command("add")
-@_INSTANCE
-@click.option(
-    "--overlap", metavar="SECONDS", type=click.IntRange(0, 31_536_000), help="Let the older keys end so soon."
-)
-@click.option("--until", type=MOMENT, help="When the new key ends; without it, never.")
-@json_option
-@on_database
-async def key_add(db: Database, instance_id: str, overlap: int | None, until: int | None) -> None:
-    """Add a key and print what the application has to be told, this once. Without --overlap the older keys stay."""
-    key, now = await _key(db), db.clock()
-    older_until = None if overlap is None else now + overlap * 1000
-    left = {"kid": key.kid, "expires_at": until, "older_until": older_until}
-    changing = audited(db, "instance.key", _target(instance_id), after=left)
-    sealed = key.sealed._replace(expires_at=until)
-    seq = await instances.add_instance_key(changing, instance_id, sealed, now, older_until=older_until)
-    _show_key(instance_id, key, seq)
-
-
-@key_group.command("list")
+@instance.command("keys")
 @_INSTANCE
 @json_option
 @on_database
-async def key_list(db: Database, instance_id: str) -> None:
+async def keys(db: Database, instance_id: str) -> None:
     """List the keys of an instance, never their secrets."""
     await instances.find_instance(db, instance_id)
     rows = [_shown(key) for key in await instances.list_instance_keys(db, instance_id)]
     show_table(rows, ["kid", "created_at", "expires_at"])
 
 
-@key_group.command("delete")
+@instance.command("rotate")
+@_INSTANCE
+@click.option(
+    "--overlap",
+    metavar="SECONDS",
+    type=click.IntRange(0, 31_536_000),
+    help=f"How soon the older keys end; without it, after {OVERLAP_S}.",
+)
+@click.option("--keep", is_flag=True, help="Let the older keys stay as they are.")
+@click.option("--until", type=MOMENT, help="When the new key ends; without it, never.")
+@_ENVIRONMENT
+@json_option
+@on_database
+async def rotate(
+    db: Database, instance_id: str, overlap: int | None, keep: bool, until: int | None, environment: bool
+) -> None:
+    """Add a key, let the older ones end, and print what the application has to be told, this once."""
+    if keep and overlap is not None:
+        raise click.UsageError("--keep lets the older keys stay: there is no --overlap")
+    key, now = await _key(db), db.clock()
+    older_until = None if keep else now + (OVERLAP_S if overlap is None else overlap) * 1000
+    left = {"kid": key.kid, "expires_at": until, "older_until": older_until}
+    changing = audited(db, "instance.key", _target(instance_id), after=left)
+    sealed = key.sealed._replace(expires_at=until)
+    seq = await instances.add_instance_key(changing, instance_id, sealed, now, older_until=older_until)
+    _show_key(instance_id, key, seq, environment)
+
+
+@instance.command("revoke")
 @_INSTANCE
 @click.argument("kid", type=ID)
 @json_option
 @on_database
-async def key_delete(db: Database, instance_id: str, kid: str) -> None:
-    """Remove a key: whatever it opened closes at once."""
+async def revoke(db: Database, instance_id: str, kid: str) -> None:
+    """Remove a key of an instance: whatever it opened closes at once."""
     before = instances.key_before(instance_id, kid)
     left = {"kid": kid, "removed": True}
     changing = audited(db, "instance.key", _target(instance_id), before=before, after=left)
@@ -237,19 +258,15 @@ async def _key(db: Database) -> NewKey:
     return new_key(load_sealer(invocation().config, make=not await anything_sealed(db)))
 
 
-def _show_key(instance_id: str, key: NewKey, seq: int) -> None:
-    """What the application needs: as a section of its settings, and for its environment."""
-    url = invocation().config.auth.issuer
+def _show_key(instance_id: str, key: NewKey, seq: int, environment: bool) -> None:
+    """What the application needs: a section of its settings, or variables of its environment."""
+    fields = {"url": invocation().config.auth.issuer, "instance": instance_id, "kid": key.kid, "secret": key.secret}
     if invocation().as_json:
-        show_json({"url": url, "instance": instance_id, "kid": key.kid, "secret": key.secret, "seq": seq})
+        show_json({**fields, "seq": seq})
         return
-    fields = {"url": url, "instance": instance_id, "kid": key.kid, "secret": key.secret}
-    names = {"url": "GATEWAY_URL", "instance": "GATEWAY_INSTANCE"}
-    names |= {"kid": "GATEWAY_INSTANCE_KID", "secret": "GATEWAY_INSTANCE_SECRET"}
-    click.echo("[gateway]")
-    for name, value in fields.items():
-        click.echo(f'{name} = "{value}"')
-    click.echo()
-    for name, value in fields.items():
-        click.echo(f"{names[name]}={value}")
+    if environment:
+        lines = [f"{_VARIABLES[name]}={value}" for name, value in fields.items()]
+    else:
+        lines = ["[gateway]", *(f'{name} = "{value}"' for name, value in fields.items())]
+    click.echo("\n".join(lines))
     click.echo(_ONCE, err=True)

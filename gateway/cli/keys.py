@@ -76,8 +76,8 @@ async def rotate(db: Database, lead_s: int | None, discard: bool) -> None:
     """Make a new key and let the older ones end when nothing that they signed is in force any more.
 
     Private parts, and secrets of instances, that are sealed under an older master key are sealed under the newest.
-    --discard is for a key that
-    somebody else may have, and for a master key that is lost; logins stay, their next access tokens are good.
+    --discard is for a key that somebody else may have, and for a master key that is lost; logins stay, their next
+    access tokens are good.
     """
     if discard and lead_s is not None:
         raise click.UsageError("--discard lets the new key sign at once: there is no --lead")
@@ -86,8 +86,7 @@ async def rotate(db: Database, lead_s: int | None, discard: bool) -> None:
     keyring = Keyring(sealer, config.auth.access_ttl_s)
     lead_ms = LEAD_MS if lead_s is None else lead_s * 1000
     changing = audited(db, "keys.rotate", "keys", after={"discard": discard, "lead_ms": 0 if discard else lead_ms})
-    rotated = await keyring.rotate(changing, db.clock(), lead_ms=lead_ms, discard=discard)
-    if under_newest := resealed(sealer, await list_sealed(db)):
-        await db.write(*under_newest)
+    of_instances = resealed(sealer, await list_sealed(db))
+    rotated = await keyring.rotate(changing, db.clock(), lead_ms=lead_ms, discard=discard, also=of_instances)
     signs_from = rfc3339(rotated.signs_from)
     show_done(f"{rotated.kid} signs from {signs_from}.", kid=rotated.kid, signs_from=signs_from, seq=rotated.seq)

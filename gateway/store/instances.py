@@ -22,6 +22,8 @@ from gateway.store.guards import guard, guarded_write
 from gateway.store.refusals import refusals
 
 REQUESTS_PER_MINUTE = 6_000
+OVERLAP_S = 86_400
+"""How long the older keys go on when a new one is made, unless somebody wants it otherwise."""
 MAX_KEYS = 10
 """Keys of one instance."""
 

@@ -18,7 +18,7 @@ from gateway.store import instances as store
 from gateway.store.accounts import Status
 from gateway.store.audit import Audited, Entry, Lookup
 from gateway.store.database import Database
-from gateway.store.instances import REQUESTS_PER_MINUTE, Instance, InstanceKey
+from gateway.store.instances import OVERLAP_S, REQUESTS_PER_MINUTE, Instance, InstanceKey
 from gateway.web.answer import answer
 from gateway.web.fields import checked, checked_fields, given, moment, moment_or_null, stored_moment
 from gateway.web.operation import Call, Operation
@@ -29,8 +29,6 @@ from gateway.web.users import Seq
 
 NO_SUCH_INSTANCE = "No such instance."
 NO_SUCH_KEY = "No such key."
-OVERLAP_S = 86_400
-"""How long the older keys go on when a new one is made, unless somebody wants it otherwise."""
 _ID_BYTES = 10
 
 PerMinute = Annotated[int, Meta(ge=1, le=100_000)]

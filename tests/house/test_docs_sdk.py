@@ -270,7 +270,7 @@ def test_a_program_of_an_applications_server(tmp_path: Path, demo: RunningGatewa
         check=False,
     )
     assert added.returncode == 0, added.stderr
-    (tmp_path / "gateway.toml").write_text(added.stdout.partition("\n\n")[0])
+    (tmp_path / "gateway.toml").write_text(added.stdout)
     (tmp_path / "data" / "token").write_text(demo.token("u_ada"))
     assert run("An application's server", tmp_path, demo) == [
         "True ada True",

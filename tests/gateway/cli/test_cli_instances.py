@@ -3,15 +3,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
+import time
 import tomllib
 
 import pytest
 
+from client_sdk.instance_key import keys_of_file, load_instance
 from gateway.auth.instances import open_secret
 from gateway.auth.master_key import load_sealer
 from gateway.config import load_config
+from gateway.core.clock import parse_rfc3339
 from gateway.store.database import Database, Statement
 from gateway.store.instances import list_sealed
+from gateway.web.instances import KeyWanted
 from tests.gateway.cli.conftest import Cli
 
 
@@ -30,24 +34,51 @@ def opened(cli: Cli) -> dict[str, str | None]:
     return asyncio.run(read())
 
 
+def last_seq(cli: Cli) -> int:
+    """Of the last change of the database."""
+
+    async def read() -> int:
+        async with await Database.open(str(cli.database), create=False) as database:
+            [[(seq,)]] = await database.read(Statement("SELECT max(seq) FROM change_log"))
+            return int(str(seq))
+
+    return asyncio.run(read())
+
+
 def test_what_is_printed_is_what_the_application_needs(demo: Cli) -> None:
     answer = demo("instance", "add", "Shop", "--network", "10.0.0.0/8", "--network", "::1", "--id", "i_shop")
-    table, _, lines = answer.out.partition("\n\n")
-    section = tomllib.loads(table)["gateway"]
+    section = tomllib.loads(answer.out)["gateway"]
     assert section["url"] == "http://127.0.0.1:8787"
     assert section["instance"] == "i_shop"
     assert opened(demo) == {section["kid"]: section["secret"]}
-    assert dict(line.split("=", 1) for line in lines.split()) == {
-        "GATEWAY_URL": section["url"],
-        "GATEWAY_INSTANCE": "i_shop",
-        "GATEWAY_INSTANCE_KID": section["kid"],
-        "GATEWAY_INSTANCE_SECRET": section["secret"],
-    }
+    assert answer.err == "The secret is shown this once.\n"
     shown = demo.json("instance", "show", "i_shop")
     assert (shown["name"], shown["networks"], shown["requests_per_minute"]) == ("Shop", ["10.0.0.0/8", "::1"], 6000)
     assert [key["kid"] for key in shown["keys"]] == [section["kid"]]
     rest = demo("instance", "show", "i_shop").out + demo("instance", "list").out + demo("audit").out
     assert section["secret"] not in rest
+
+
+def test_the_output_is_the_file_that_an_application_reads(demo: Cli) -> None:
+    """As a shell puts it there, of a new instance and of another key, for both ways to read it."""
+    file = demo.database.with_name("gateway.toml")
+    for command in (("add", "Shop", "--id", "i_shop"), ("rotate", "i_shop")):
+        file.write_text(demo("instance", *command).out)
+        settings = load_instance(str(file), {})
+        assert (settings.url, settings.instance) == ("http://127.0.0.1:8787", "i_shop")
+        [key] = settings.keys
+        assert keys_of_file(str(file))() == (key,)
+        assert opened(demo)[key.kid] == tomllib.loads(file.read_text())["gateway"]["secret"]
+
+
+def test_an_environment_can_be_had_in_place_of_it(demo: Cli) -> None:
+    for command in (("add", "Shop", "--id", "i_shop"), ("rotate", "i_shop")):
+        lines = demo("instance", *command, "--env").out.splitlines()
+        variables = dict(line.split("=", 1) for line in lines)
+        settings = load_instance(None, variables)
+        assert (settings.url, settings.instance) == ("http://127.0.0.1:8787", "i_shop")
+        assert opened(demo)[settings.keys[0].kid] == variables["GATEWAY_INSTANCE_SECRET"]
+        assert len(lines) == 4
 
 
 def test_an_instance_changes_and_goes(demo: Cli) -> None:
@@ -66,7 +97,7 @@ def test_an_instance_changes_and_goes(demo: Cli) -> None:
     assert demo.json("instance", "show", id)["status"] == "active"
     assert demo.json("instance", "list", "--after", id) == []
     demo("instance", "delete", id, "--yes")
-    for command in (["show", id], ["disable", id], ["delete", id, "--yes"], ["key", "list", id], ["key", "add", id]):
+    for command in (["show", id], ["disable", id], ["delete", id, "--yes"], ["keys", id], ["rotate", id]):
         demo("instance", *command, code=4)
     told = [row["action"] for row in demo.json("audit", "--limit", "10") if row["target"] == f"instance:{id}"]
     assert told == ["instance.delete", *["instance.update"] * 5, "instance.create"]
@@ -82,8 +113,9 @@ def test_an_instance_changes_and_goes(demo: Cli) -> None:
         ["add", "a\nb"],
         ["change", "i_shop"],
         ["change", "i_shop", "--network", "::1", "--anywhere"],
-        ["key", "add", "i_shop", "--until", "2001-01-01"],
-        ["key", "add", "i_shop", "--overlap", "-1"],
+        ["rotate", "i_shop", "--until", "2001-01-01"],
+        ["rotate", "i_shop", "--overlap", "-1"],
+        ["rotate", "i_shop", "--overlap", "60", "--keep"],
     ],
 )
 def test_what_can_not_be_is_a_usage_error(demo: Cli, arguments: list[str]) -> None:
@@ -96,17 +128,34 @@ def test_an_id_is_there_once(demo: Cli) -> None:
     demo("instance", "add", "Shop", "--id", "i_shop", code=5)
 
 
+def ends(cli: Cli) -> dict[str, int | None]:
+    """When each key of the instance ends, in milliseconds since 1970 UTC."""
+    keys = cli.json("instance", "keys", "i_shop")
+    return {key["kid"]: key["expires_at"] and parse_rfc3339(key["expires_at"]) for key in keys}
+
+
 def test_a_key_takes_the_place_of_another(demo: Cli) -> None:
     first = demo.json("instance", "add", "Shop", "--id", "i_shop")
-    second = demo.json("instance", "key", "add", "i_shop")
-    assert [key["expires_at"] for key in demo.json("instance", "key", "list", "i_shop")] == [None, None]
-    third = demo.json("instance", "key", "add", "i_shop", "--overlap", "3600", "--until", "30d")
-    ends = {key["kid"]: key["expires_at"] for key in demo.json("instance", "key", "list", "i_shop")}
-    assert ends[first["kid"]] == ends[second["kid"]] < ends[third["kid"]]
+    second = demo.json("instance", "rotate", "i_shop", "--keep")
+    assert ends(demo) == {first["kid"]: None, second["kid"]: None}
+    third = demo.json("instance", "rotate", "i_shop", "--overlap", "3600", "--until", "30d")
+    end = ends(demo)
+    assert end[first["kid"]] == end[second["kid"]]
+    assert int(end[first["kid"]] or 0) < int(end[third["kid"]] or 0)
     assert opened(demo) == {key["kid"]: key["secret"] for key in (first, second, third)}
-    demo("instance", "key", "delete", "i_shop", first["kid"])
-    demo("instance", "key", "delete", "i_shop", first["kid"], code=4)
-    assert {key["kid"] for key in demo.json("instance", "key", "list", "i_shop")} == {second["kid"], third["kid"]}
+    demo("instance", "revoke", "i_shop", first["kid"])
+    demo("instance", "revoke", "i_shop", first["kid"], code=4)
+    assert set(ends(demo)) == {second["kid"], third["kid"]}
+
+
+def test_the_older_keys_end_after_a_day_as_over_http(demo: Cli) -> None:
+    first = demo.json("instance", "add", "Shop", "--id", "i_shop")
+    before = time.time() * 1000
+    second = demo.json("instance", "rotate", "i_shop")
+    after = time.time() * 1000
+    found = ends(demo)
+    assert found[second["kid"]] is None
+    assert before - 1000 <= int(found[first["kid"]] or 0) - int(KeyWanted().overlap_s or 0) * 1000 <= after + 1000
 
 
 def test_another_master_key_takes_the_secrets_along(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +164,8 @@ def test_another_master_key_takes_the_secrets_along(cli: Cli, monkeypatch: pytes
     cli("init", "--demo")
     key = cli.json("instance", "add", "Shop")
     monkeypatch.setenv("GATEWAY_AUTH_MASTER_KEY", f"{new},{old}")
-    cli("keys", "rotate")
+    # Of one write: what was put under the newest key is what the trail and the answer speak of.
+    assert cli.json("keys", "rotate")["seq"] == last_seq(cli)
     monkeypatch.setenv("GATEWAY_AUTH_MASTER_KEY", new)
     assert opened(cli) == {key["kid"]: key["secret"]}
     assert cli("doctor").out == "Nothing is wrong.\n"
