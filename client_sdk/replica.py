@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from client_sdk.document import apply, revision
@@ -71,6 +71,9 @@ class Replica:
     was not what it said to be.
 
     One thread changes it; any other may read what is held meanwhile, hence the copies.
+
+    `on_settled` is called with the name of a document that is exact, or is not watched any more: nobody has to wait for
+    it. That must not change anything here.
     """
 
     def __init__(self, *, verify: bool = True) -> None:
@@ -78,6 +81,7 @@ class Replica:
         self._unsure: set[str] = set()  # those not known to be exact
         self._verify = verify
         self.mismatches = 0
+        self.on_settled: Callable[[str], object] = _ignore
 
     def __contains__(self, doc: object) -> bool:
         return doc in self._held
@@ -139,6 +143,7 @@ class Replica:
         """Watch a document no longer."""
         held = self._held.pop(doc, None)
         self._unsure.discard(doc)
+        self.on_settled(doc)
         if held is None or held.rev is None:
             return None
         return Change(doc, "gone", held.data, NOTHING, held.rev, held.seq, ())
@@ -260,6 +265,7 @@ class Replica:
     def _judge(self, doc: str, held: Held) -> None:
         if held.standing is Standing.EXACT and not held.stale and held.verified:
             self._unsure.discard(doc)
+            self.on_settled(doc)
         else:
             self._unsure.add(doc)
 
@@ -288,3 +294,7 @@ class Replica:
         if was == message.rev:
             return None
         return Change(doc, "update" if kind == "update" else "snapshot", before, data, message.rev, message.seq, causes)
+
+
+def _ignore(doc: str) -> None:
+    """Nobody waits."""

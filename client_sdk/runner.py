@@ -27,6 +27,7 @@ class Runner:
     """One session, its connection, its timer, its token provider, and those who wait for answers.
 
     `listeners` are told what changes. `opened` is done when every watched document is there; None before `start`.
+    `on_trouble` is called with whatever goes wrong.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Runner:
         self.session = session
         self.opened: asyncio.Future[None] | None = None
         self.trouble: ChannelError | None = None
+        self.on_trouble: Callable[[ChannelError], object] = _ignore
         self._endpoint = endpoint
         self._token = token
         self._listeners = listeners
@@ -191,6 +193,7 @@ class Runner:
 
     def _note(self, error: ChannelError) -> None:
         self.trouble = error
+        self.on_trouble(error)
         logger.info("%s: %s", error.code, error.message)
         refused = isinstance(error, AuthFailed | TokenExpired)
         another_key = self.session.options.credential == "signature"  # may be the right one
@@ -244,3 +247,7 @@ class Runner:
 
 def _closed(message: str = "The channel is closed.") -> Disconnected:
     return Disconnected(message, code="closed")
+
+
+def _ignore(error: ChannelError) -> None:
+    """Nobody asked."""

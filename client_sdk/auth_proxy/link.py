@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from client_sdk.channel import Channel
+from client_sdk.clock import Timer
 from client_sdk.config import ServerConfig
 from client_sdk.errors import ChannelError, Disconnected, NotFound
+from client_sdk.freshness import Freshness, FreshnessState
 from client_sdk.instance_key import InstanceKeys
 from client_sdk.options import SessionOptions
 from client_sdk.replica import Held
@@ -20,8 +22,6 @@ BATCH_BYTES = 12_000
 BURST = 100
 PER_S = 100.0
 """Messages: half of what the gateway takes from an instance."""
-POLL_S = 0.004
-"""How often to look whether what is on its way has come: that a copy is still the right one is no change."""
 
 OPTIONS: SessionOptions = {
     "watch": ("revocations", "keys"),
@@ -71,32 +71,25 @@ class Link(Channel):
         self.dropping: set[str] = set()
         """What this client does not watch any more by its own will."""
         self._awaited: dict[str, asyncio.Future[None]] = {}
-        self._looking: asyncio.Task[None] | None = None
-        self._first: asyncio.Task[None] | None = None
+        self._word = asyncio.Event()
+        self._patience: Timer | None = None
         self._batches: set[asyncio.Task[None]] = set()
+        self._session.replica.on_settled = self._settled
+        self._runner.on_trouble = lambda error: self._word.set()
+        self.on_freshness(self._freshness_changed)
 
     def start(self) -> None:
         """Connect, and go on without waiting."""
         opened = self._runner.start()
         opened.add_done_callback(lambda done: done.cancelled() or done.exception())
+        opened.add_done_callback(lambda done: self._word.set())
+        clock = self._runner.clock
+        self._patience = clock.call_at(clock.time() + self._session.options.connect_timeout_s, self._word.set)
 
     async def first_word(self) -> None:
-        """Wait until the first connection is there, with what is always watched, or failed."""
-        if self._has_word():
-            return
-        if self._first is None:  # one looks for all that wait
-            self._first = asyncio.ensure_future(self._look_for_word())
-        await asyncio.shield(self._first)
-
-    def _has_word(self) -> bool:
-        opened = self._runner.opened
-        return opened is None or opened.done() or self.trouble is not None
-
-    async def _look_for_word(self) -> None:
-        for _ in range(int(self._session.options.connect_timeout_s / POLL_S)):
-            if self._has_word():
-                return
-            await asyncio.sleep(POLL_S)
+        """Wait until the first connection is there, with what is always watched, or failed, or takes too long."""
+        if self._runner.opened is not None:
+            await self._word.wait()
 
     # --- what is held ---
 
@@ -129,27 +122,32 @@ class Link(Channel):
         """Wait until these documents are held exactly, watching those that are not. Raises `NotFound` for one that
         does not exist, and `Disconnected` when the connection is lost meanwhile.
         """
-        for doc in [doc for doc in docs if not self._is_exact(doc)]:
-            await asyncio.shield(self.want(doc) if self.held(doc) is None else self._await(doc))
+        for doc in docs:
+            if not self._is_exact(doc):
+                await asyncio.shield(self.want(doc) if self.held(doc) is None else self._await(doc))
 
     def _await(self, doc: str) -> asyncio.Future[None]:
         """Done when a document that is on its way has come."""
+        if not self.live:
+            raise _lost()
         if doc not in self._awaited:
             self._awaited[doc] = _quiet_future()
-            if self._looking is None or self._looking.done():
-                self._looking = asyncio.ensure_future(self._look())
         return self._awaited[doc]
 
-    async def _look(self) -> None:
-        while self._awaited:
-            for doc, future in list(self._awaited.items()):
-                if self._is_exact(doc):
-                    future.set_result(None)
-                elif not self.live or self.held(doc) is None:
-                    future.set_exception(Disconnected("The connection was lost."))
-                if future.done():
-                    del self._awaited[doc]
-            await asyncio.sleep(POLL_S)
+    def _settled(self, doc: str) -> None:
+        future = self._awaited.pop(doc, None)
+        if future is None or future.done():
+            return
+        if self._is_exact(doc):
+            future.set_result(None)
+        else:
+            future.set_exception(Disconnected("The document is not watched any more."))
+
+    def _freshness_changed(self, freshness: Freshness) -> None:
+        if freshness.state is FreshnessState.OFFLINE:
+            awaited, self._awaited = self._awaited, {}
+            for future in awaited.values():
+                future.set_exception(_lost())
 
     def _is_exact(self, doc: str) -> bool:
         held = self.held(doc)
@@ -227,9 +225,10 @@ class Link(Channel):
 
     async def close(self) -> None:
         """Close it; whoever waits for a document is told."""
-        for task in (self._flushing, self._looking, self._first):
-            if task is not None:
-                task.cancel()
+        if self._flushing is not None:
+            self._flushing.cancel()
+        if self._patience is not None:
+            self._patience.cancel()
         await super().close()
         if self._batches:
             await asyncio.wait(self._batches)
@@ -239,6 +238,10 @@ class Link(Channel):
         self._wanted.clear()
         self._asked.clear()
         self._awaited.clear()
+
+
+def _lost() -> Disconnected:
+    return Disconnected("The connection was lost.")
 
 
 def _quiet_future() -> asyncio.Future[None]:

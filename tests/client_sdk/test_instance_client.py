@@ -42,9 +42,10 @@ class Script:
         [result] = HTTPMessageVerifier(signature_algorithm=HMAC_SHA256, key_resolver=keys).verify(
             signed, expect_tag="gateway"
         )
-        self.kids.append(result.parameters["keyid"])
-        assert result.parameters["nonce"] not in self.nonces
-        self.nonces.add(result.parameters["nonce"])
+        self.kids.append(str(result.parameters["keyid"]))
+        nonce = str(result.parameters["nonce"])
+        assert nonce not in self.nonces
+        self.nonces.add(nonce)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from client_sdk.auth_proxy import AuthProxy, InstanceKey, MemoryStorage
+from client_sdk import Disconnected
+from client_sdk.auth_proxy import AuthProxy, Decider, InstanceKey, MemoryStorage, Rules
+from client_sdk.clock import Clock
 from client_sdk.faults import FaultProxy
 from tests.client_sdk.support.asgi import Socket, request
+from tests.client_sdk.support.clock import JumpingClock, ManualClock
 from tests.client_sdk.support.scripted_gateway import KEY, ScriptedGateway, own_app, proxy_to
 from tests.client_sdk.support.tokens import ISSUER, access_token, api_token
 from tests.support.waiting import eventually
@@ -28,6 +32,14 @@ def soon(seconds: float = 600.0) -> int:
 
 def is_live(proxy: AuthProxy) -> bool:
     return proxy.decider.link is not None and proxy.decider.link.live
+
+
+def proxy_by(clock: Clock, url: str) -> AuthProxy:
+    """A proxy whose time is this clock's."""
+    decider = Decider(
+        url, KEY, Rules(issuer=ISSUER), clock=clock.time, chance=lambda: 0.5, link_options={"clock": clock}
+    )
+    return AuthProxy(own_app, url, KEY, decider=decider)
 
 
 async def gone(gateway: ScriptedGateway, *proxies: AuthProxy) -> None:
@@ -111,12 +123,12 @@ async def test_a_gateway_that_is_back_is_believed_within_a_second(gateway: Scrip
 
 async def test_a_request_waits_for_what_is_on_its_way(gateway: ScriptedGateway) -> None:
     """A user's document that was held before a cut is not used until it is confirmed, when that is soon."""
-    async with proxy_to(gateway) as proxy:
+    clock = JumpingClock()
+    async with proxy_by(clock, f"http://127.0.0.1:{gateway.port}") as proxy:
         token = access_token("u_ada", "s_1", soon())
         assert (await request(proxy, token)).status == 200
         await gone(gateway, proxy)
-        since = time.monotonic()
-        await eventually(lambda: time.monotonic() > since + 1.1)  # older than what nobody waits for
+        clock.ahead_s += 1.1  # older than what nobody waits for
         gateway.documents["user:u_ada"]["identity"]["status"] = "disabled"
         gateway.delay_s = 0.2
         await gateway.start()
@@ -224,31 +236,88 @@ async def test_a_gateway_that_refuses_the_instance_makes_no_token_bad(gateway: S
         assert (await request(proxy, token)).status == 200
 
 
-async def test_one_looks_for_all_that_wait_for_the_first_connection(gateway: ScriptedGateway) -> None:
+async def test_a_thousand_that_wait_for_the_first_connection_cost_nothing_meanwhile(gateway: ScriptedGateway) -> None:
     faults = FaultProxy("127.0.0.1", gateway.port)
     await faults.open()
     faults.freeze()
     try:
-        async with AuthProxy(own_app, faults.url, KEY, issuer=ISSUER) as proxy:
+        async with AuthProxy(own_app, faults.url, KEY, issuer=ISSUER, fetch_s=20.0) as proxy:
             token = access_token("u_ada", "s_1", soon())
-            asking = [asyncio.ensure_future(request(proxy, token)) for _ in range(50)]
-            link = proxy.decider.link
-            assert link is not None
-            await eventually(lambda: link._first is not None)
-            looking = [task for task in asyncio.all_tasks() if "_look_for_word" in repr(task)]
-            assert len(looking) == 1
+            asking = [asyncio.ensure_future(request(proxy, token)) for _ in range(1_000)]
+            await eventually(lambda: until_next_timer_s() > 0.05)
+            assert not any(task.done() for task in asking)
             faults.heal()
-            assert {answer.status for answer in await asyncio.gather(*asking)} <= {200, 503}
+            assert {answer.status for answer in await asyncio.gather(*asking)} == {200}
+            assert gateway.watched() == ["user:u_ada"]
     finally:
         await faults.close()
 
 
-async def test_a_silent_network_is_noticed_by_the_clock(gateway: ScriptedGateway) -> None:
-    """Within 19 s: pings go out every 10 s, spread by a tenth, and are waited for for 8."""
-    async with proxy_to(gateway) as proxy:
-        await eventually(lambda: is_live(proxy))
+def until_next_timer_s() -> float:
+    """After how long the event loop has something to do, if nothing comes from outside; 0 when it has now."""
+    loop: Any = asyncio.get_running_loop()
+    due = [timer.when() for timer in loop._scheduled if not timer.cancelled()]
+    return 0.0 if loop._ready else min(due, default=float("inf")) - loop.time()
+
+
+async def test_a_document_on_its_way_is_waited_for_without_looking(gateway: ScriptedGateway) -> None:
+    """Many users come again after a cut, and each document is confirmed later."""
+    async with proxy_to(gateway, fetch_s=20.0) as proxy:
         link = proxy.decider.link
         assert link is not None
-        now = asyncio.get_running_loop().time()
-        assert link._session.deadline - now <= 11.0
-        assert link._session.options.pong_timeout_s == 8.0
+        await link.first_word()
+        await link.exact(["user:u_ada", "user:u_bob"])
+        await gone(gateway, proxy)
+        with pytest.raises(Disconnected):
+            await link.exact(["user:u_ada"])
+        gateway.delay_s = 0.5
+        await gateway.start()
+        await eventually(lambda: is_live(proxy))
+        waiting = asyncio.ensure_future(link.exact(["user:u_ada", "user:u_bob"]))
+        await eventually(lambda: until_next_timer_s() > 0.05)
+        assert not waiting.done()
+        await waiting
+        assert link._is_exact("user:u_ada")
+        assert link._is_exact("user:u_bob")
+
+
+async def test_who_waits_for_a_document_hears_of_a_cut(gateway: ScriptedGateway) -> None:
+    async with proxy_to(gateway) as proxy:
+        link = proxy.decider.link
+        assert link is not None
+        await link.first_word()
+        await link.exact(["user:u_ada"])
+        await gone(gateway, proxy)
+        gateway.delay_s = 0.3
+        await gateway.start()
+        await eventually(lambda: is_live(proxy))
+        waiting = asyncio.ensure_future(link.exact(["user:u_ada"]))
+        await eventually(lambda: link._awaited)
+        await gateway.stop()
+        with pytest.raises(Disconnected):
+            await waiting
+    await gateway.start()
+
+
+async def test_a_silent_network_is_noticed_within_19_seconds(gateway: ScriptedGateway) -> None:
+    clock = ManualClock()
+    faults = FaultProxy("127.0.0.1", gateway.port)
+    await faults.open()
+    try:
+        async with proxy_by(clock, faults.url) as proxy:
+            token = access_token("u_ada", "s_1", soon())
+            assert (await request(proxy, token)).json["source"] == "live"
+            began = clock.time()
+            faults.freeze()
+            while is_live(proxy):
+                assert clock.time() - began <= 19.0
+                answer = await request(proxy, token)
+                assert (answer.json["source"], answer.json["age_s"]) == ("live", 0)
+                await clock.advance(0.5)
+            assert clock.time() - began >= 17.0
+            answer = await request(proxy, token)
+            assert answer.json["source"] == "offline"
+            assert answer.json["age_s"] >= 17.0, "it counts from when the gateway was heard last"
+            faults.heal()
+    finally:
+        await faults.close()

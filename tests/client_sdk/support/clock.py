@@ -52,3 +52,16 @@ class ManualClock:
                 timer.callback()
             await asyncio.sleep(0)
         self._now = until
+
+
+class JumpingClock:
+    """The time of the event loop, ahead by what a test made it jump. Calls that were due before are made late."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def time(self) -> float:
+        return asyncio.get_running_loop().time() + self.ahead_s
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_at(when - self.ahead_s, callback)
