@@ -78,10 +78,17 @@ def send(
     gateway: GatewayProcess, method: str, path: str, body: bytes, headers: Any, *, host: str | None = None
 ) -> Answer:
     """One request on a connection of its own, with exactly these headers (pairs, in their order) and a ``Host``."""
-    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)
+    return send_to(gateway.port, gateway.address if host is None else host, method, path, body, headers)
+
+
+def send_to(
+    port: int, host: str, method: str, path: str, body: bytes, headers: Any, *, ip: str = "127.0.0.1"
+) -> Answer:
+    """As `send`, to a port of this machine."""
+    connection = http.client.HTTPConnection(ip, port, timeout=20)
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-        connection.putheader("Host", gateway.address if host is None else host)
+        connection.putheader("Host", host)
         for name, value in headers:
             connection.putheader(name, value)
         if body:

@@ -38,10 +38,12 @@ def new_node() -> str:
     return _without("Node 22 or newer is not installed")
 
 
-def run_node(*arguments: str | Path, timeout_s: float = 50.0, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run Node to its end; `AssertionError` with all it wrote when it fails."""
+def run_node(
+    *arguments: str | Path, timeout_s: float = 50.0, cwd: Path = ROOT, told: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run Node to its end, with `told` as its input; `AssertionError` with all it wrote when it fails."""
     command = [find_node(), *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s)
+    done = subprocess.run(command, cwd=cwd, input=told, capture_output=True, text=True, timeout=timeout_s)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done
 
@@ -59,6 +61,11 @@ def typescript() -> Path:
 def axe() -> Path:
     """The script that finds what is not accessible in a page that runs it."""
     return _tool("axe-core/axe.min.js")
+
+
+def message_signatures() -> Path:
+    """The library that signs requests as RFC 9421 says, a module for Node."""
+    return _tool("http-message-signatures/lib/index.js")
 
 
 def _tool(name: str) -> Path:
