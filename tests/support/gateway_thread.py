@@ -3,6 +3,7 @@ too."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from pathlib import Path
@@ -18,14 +19,29 @@ from tests.support.gateway_process import GatewayProcess, wait_for
 
 
 class ShiftedClock:
-    """The machine's clocks, the wall clock moved by `shift_ms`."""
+    """The machine's clocks: the wall clock moved by `shift_ms`, and by what has passed, as both are, with `pass_by`."""
 
     def __init__(self) -> None:
         self.shift_ms = 0
+        self._passed_s = 0
 
     def now(self) -> Instant:
         mono, wall = SystemClock().now()
-        return Instant(mono, wall + self.shift_ms)
+        return Instant(mono + self._passed_s, wall + self._passed_s * 1000 + self.shift_ms)
+
+    def pass_by(self, seconds: int) -> None:
+        """Time passes, by every clock."""
+        self._passed_s += seconds
+
+
+class _Server(uvicorn.Server):
+    """Says on which loop it runs."""
+
+    loop: asyncio.AbstractEventLoop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        await super().startup(sockets)
 
 
 class GatewayThread(GatewayProcess):
@@ -39,7 +55,8 @@ class GatewayThread(GatewayProcess):
         """Start it and return when ``GET /ready`` says so."""
         config = load_config(environ=self.environment)
         listener = socket.create_server(("127.0.0.1", self.port))
-        self._server = uvicorn.Server(uvicorn_config(config, create_app(config, clock=self.clock)))
+        self._app = create_app(config, clock=self.clock)
+        self._server = _Server(uvicorn_config(config, self._app))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
         self._thread.start()
         if ready:
@@ -50,6 +67,11 @@ class GatewayThread(GatewayProcess):
             return self.request("GET", "/ready", timeout_s=2.0).status == 200
         except OSError:
             return False
+
+    def keep_house(self) -> None:
+        """Do now what it does once a minute."""
+        work = self._app.state.node.housekeeping.keep_house()
+        asyncio.run_coroutine_threadsafe(work, self._server.loop).result(30)
 
     def end(self) -> None:
         """Stop it."""

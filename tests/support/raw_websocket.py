@@ -185,3 +185,10 @@ def handshake(gateway: GatewayProcess, path: str = "/ws", headers: str = "", *, 
         f"GET {path} HTTP/1.1\r\nHost: {host or gateway.address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
     ).encode("latin-1")
+
+
+def handshake_answer(gateway: GatewayProcess, headers: str, path: str = "/ws") -> int:
+    """The status that a handshake is answered with."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as opened:
+        opened.sendall(handshake(gateway, path, headers))
+        return int(opened.recv(65_536).split(b" ", 2)[1])
