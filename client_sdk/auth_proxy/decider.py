@@ -32,7 +32,7 @@ from client_sdk.replica import Held
 
 logger = logging.getLogger("client_sdk.auth_proxy")
 TICK_S = 1.0
-SWEEP_S = 30.0
+SWEEP_S = 10.0
 STAMP_S = 15.0
 """How often the storage is told that the list of revocations is up to date."""
 AGAIN_S = 30.0
@@ -358,6 +358,7 @@ class Decider:
     def _sweep(self, link: Link, now: float) -> None:
         self._swept_at = now
         self.judge.forget_idle(now - self._idle_s)
+        self.judge.reckon()
         with contextlib.suppress(RuntimeError):
             stray = [doc for doc in link.documents if doc.startswith(USER)]
             link.unwant(doc for doc in stray if not self.judge.knows(doc.removeprefix(USER)))

@@ -210,7 +210,7 @@ class Fetcher:
         if is_access_token(token):
             with contextlib.suppress(BadToken):
                 kid = key_id(token)
-        recheck_at = asked_at + self._judge.rules.recheck_s
+        recheck_at = self._judge.recheck_at(mark, asked_at)
         scopes = None if answer.scopes is None else frozenset(answer.scopes)
         passport = Passport(
             user, USER + user, answer.session, milliseconds(answer.expires_at), kid, scopes, asked_at, recheck_at

@@ -43,6 +43,8 @@ FRESH_S = 1.0
 """Nobody waits for a newer answer than this."""
 LOOK_S = 1.0
 """How often a token in use is looked at whole, for what is forgotten when it is not used."""
+RECHECKS_PER_S = 20.0
+"""How often API tokens in use are asked about again, all of them together: an instance has a rate, and copies."""
 EXACT = Standing.EXACT
 
 K = TypeVar("K")
@@ -78,6 +80,7 @@ class Judge(Evidence):
         self._users: OrderedDict[str, _Known] = OrderedDict()
         self._holding: dict[str, _Known] = {}  # those with a socket
         self._gone: OrderedDict[str, float] = OrderedDict()
+        self._recheck_s = rules.recheck_s
 
     @property
     def users(self) -> int:
@@ -163,9 +166,18 @@ class Judge(Evidence):
             return Want(Need.VALIDATE, mark, None)
         self._passports.move_to_end(mark)
         if now >= passport.recheck_at and self.world.live:
-            passport.recheck_at = now + self.rules.recheck_s
+            passport.recheck_at = self.recheck_at(mark, now)
             self.due.append((token, mark))
         return self._judge_user(mark, passport, revocations, now, impatient=impatient)
+
+    def recheck_at(self, mark: bytes, asked_at: float) -> float:
+        """When to ask again about a token that was asked about then: what is asked at once is spread by its hash."""
+        return asked_at + self._recheck_s * (0.75 + mark[0] / 1024)
+
+    def reckon(self) -> None:
+        """See how many API tokens there are to ask about again."""
+        known = sum(passport.kid is None for passport in self._passports.values())
+        self._recheck_s = max(self.rules.recheck_s, known / RECHECKS_PER_S)
 
     def _judge_user(
         self, mark: bytes, passport: Passport, revocations: Held | None, now: float, *, impatient: bool

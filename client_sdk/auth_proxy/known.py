@@ -66,7 +66,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     audience: str = "gateway"
     max_stale_s: float = 300.0
     negative_s: float = 5.0
-    recheck_s: float = 300.0
+    recheck_s: float = 60.0
     max_users: int = 9_000
     max_socket_users: int = 9_900
     max_tokens: int = 20_000

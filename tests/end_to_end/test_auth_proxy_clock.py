@@ -16,7 +16,6 @@ from tests.support.deployment import Deployment
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
 from tests.support.seed import Seed
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.storages("file")
 
@@ -76,17 +75,27 @@ async def test_what_is_revoked_is_refused_soon(gateway: GatewayProcess, foreign:
         )
 
 
-async def test_a_token_that_ends_early_is_noticed(gateway: GatewayProcess, foreign: ForeignWriter, seed: Seed) -> None:
-    """Nobody is told of an end that was moved closer; an API token in use is asked about again."""
-    person = seed.person()
+CHANGES = {
+    "end": ("expires_at = unixepoch() * 1000 + 500", 401),
+    "secret": ("token_hash = 'another'", 401),
+    "scopes": ("scopes = '{\"quotas.spend\": true}'", 200),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+async def test_what_no_list_tells_of_a_token_is_noticed(
+    gateway: GatewayProcess, foreign: ForeignWriter, seed: Seed, what: str
+) -> None:
+    """Nobody is told of an end that was moved closer and the like; an API token in use is asked about again."""
+    person = seed.person(seed.plan(["can_use_voice"]))
     instance = Deployment(gateway, foreign)
     key = instance_key(instance.key.kid, instance.key.secret)
     async with AuthProxy(own_app, f"http://{gateway.address}", key, recheck_s=0.2) as proxy:
-        assert (await request(proxy, person.token)).status == 200
-        ends = int(time.time() * 1000) + 500
-        foreign.execute("UPDATE api_tokens SET expires_at = ? WHERE id = ?", ends, person.token_id)
-        await eventually(lambda: time.time() * 1000 > ends)
+        assert (await request(proxy, person.token)).json["permissions"] == ["can_use_voice"]
+        change, status = CHANGES[what]
+        foreign.execute(f"UPDATE api_tokens SET {change} WHERE id = ?", person.token_id)
         deadline = time.monotonic() + 10
-        while (await request(proxy, person.token)).status == 200:
+        while (answer := await request(proxy, person.token)).json.get("permissions") == ["can_use_voice"]:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
+        assert answer.status == status

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any
 
 from client_sdk.auth_proxy.decision import Decision, Reason, Source
 from client_sdk.auth_proxy.judge import Judge
-from client_sdk.auth_proxy.known import Fact, Need, Passport, Rules, Want
+from client_sdk.auth_proxy.known import Fact, Need, Passport, Rules, Want, mark_of
 from client_sdk.replica import Held, Standing
 from tests.client_sdk.support.tokens import access_token, api_token, jwks
 
@@ -119,6 +120,39 @@ def test_a_token_in_use_is_asked_about_again_now_and_then() -> None:
     assert judge.due == [(TOKEN, MARK)]
     decide(judge, 402.5)
     assert judge.due == [(TOKEN, MARK)]
+
+
+def test_of_many_tokens_no_more_is_asked_again_than_the_gateway_takes() -> None:
+    """2,400 API tokens, each looked at all the time: about 20 a second, and every one of them within two minutes."""
+    judge = Judge(LiveWorld(), Rules())
+    marks = {mark_of(token): token for token in (api_token(number.to_bytes(32, "big")) for number in range(2_400))}
+    for number, mark in enumerate(marks):
+        # They came a hundred a second.
+        passport = Passport("u_ada", "user:u_ada", f"t_{number}", None, good_at=0.0, recheck_at=100.0 + number / 100)
+        judge.learn(mark, passport, Fact(document(), 0.0))
+    asked: dict[bytes, list[float]] = {mark: [] for mark in marks}
+    for step in range(50):
+        judge.reckon()
+        for token in marks.values():
+            decide(judge, 100.0 + 10 * step, token)
+        due, judge.due = judge.due, []
+        for _, mark in due:
+            asked[mark].append(100.0 + 10 * step)
+    gaps = [later - earlier for moments in asked.values() for earlier, later in pairwise(moments)]
+    assert min(gaps) >= 90
+    assert max(gaps) <= 130
+    assert {len(moments) for moments in asked.values()} <= {4, 5, 6}
+
+
+def test_few_tokens_are_asked_about_each_minute() -> None:
+    judge = judge_of(LiveWorld())
+    judge.reckon()
+    for now in (400.0, 445.0, 460.0):
+        decide(judge, now)
+    assert judge.due == [(TOKEN, MARK)] * 2
+    moments = [judge.recheck_at(bytes([first]), 100.0) for first in range(256)]
+    assert (min(moments), max(moments) < 160.0) == (145.0, True)
+    assert len(set(moments)) == 256, "what was asked at once is not asked at once again"
 
 
 def test_a_key_that_is_withdrawn_verifies_nothing_any_more() -> None:
