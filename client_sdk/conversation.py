@@ -185,13 +185,13 @@ class Conversation:
 
     def _ask_watches(self, docs: list[str]) -> None:
         """Ask for documents without anybody waiting, in as many messages as it takes."""
+        entries = list(map(self._entry, docs))
         while docs:
-            entries = list(map(self._entry, docs))
             taken = max(1, _take(entries, self.max_frame_bytes - ENVELOPE_BYTES))
             id = self.requests.own_id()
             self.requests.add(id, Kind.WATCH, self.now, docs[:taken], own=True)
             self.send(wire.Watch(id, entries[:taken]))
-            docs = docs[taken:]
+            docs, entries = docs[taken:], entries[taken:]
 
     def _wait(self, id: str, seq: int) -> None:
         if self.resolve(SELF) not in self._wishes:

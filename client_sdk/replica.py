@@ -78,7 +78,8 @@ class Replica:
 
     def __init__(self, *, verify: bool = True) -> None:
         self._held: dict[str, Held] = {}
-        self._unsure: set[str] = set()  # those not known to be exact
+        self._unsure: set[str] = set()  # those that did not come yet, or of which the gateway does not know how they are
+        self._unverified: set[str] = set()  # those that are not what their revision says, which is all that is amiss
         self._verify = verify
         self.mismatches = 0
         self.on_settled: Callable[[str], object] = _ignore
@@ -112,11 +113,7 @@ class Replica:
 
     def amiss(self) -> str | None:
         """Why not every watched document is known to be a true copy; None when each is."""
-        if not self._unsure:
-            return None
-        held = [self._held.get(doc) for doc in list(self._unsure)]
-        verified = all(one is None or (one.standing is Standing.EXACT and not one.stale) for one in held)
-        return "unverified" if verified else "document"
+        return "document" if self._unsure else "unverified" if self._unverified else None
 
     def awaited(self, docs: Iterable[str] | None = None) -> bool:
         """Whether one of these documents (None: of all) did not come yet on this connection."""
@@ -131,18 +128,19 @@ class Replica:
         """These documents are to come once more; until then nobody knows how they are."""
         for doc in docs:
             self._held[doc].standing = Standing.AWAITED
-            self._unsure.add(doc)
+            self._doubt(doc)
 
     def expect(self, doc: str) -> None:
         """Watch a document; what is held already stays."""
         if doc not in self._held:
             self._held[doc] = Held()
-            self._unsure.add(doc)
+            self._doubt(doc)
 
     def forget(self, doc: str) -> Change | None:
         """Watch a document no longer."""
         held = self._held.pop(doc, None)
         self._unsure.discard(doc)
+        self._unverified.discard(doc)
         self.on_settled(doc)
         if held is None or held.rev is None:
             return None
@@ -159,6 +157,7 @@ class Replica:
             held.stale = False
             held.answers = 0
         self._unsure.update(self._held)
+        self._unverified.clear()
 
     def mark_stale(self, doc: str, *, is_stale: bool, known_at: float | None = None) -> None:
         """The gateway says that it can not, or can again, know how this document is; it knew at `known_at`."""
@@ -177,7 +176,7 @@ class Replica:
         if held.exact:
             held.known_at = None
         held.standing = Standing.SUSPECT
-        self._unsure.add(doc)
+        self._doubt(doc)
         return True
 
     def suspected(self, doc: str) -> bool:
@@ -263,11 +262,19 @@ class Replica:
         self._judge(doc, held)
 
     def _judge(self, doc: str, held: Held) -> None:
-        if held.standing is Standing.EXACT and not held.stale and held.verified:
-            self._unsure.discard(doc)
+        if held.standing is not Standing.EXACT or held.stale:
+            self._doubt(doc)
+            return
+        self._unsure.discard(doc)
+        if held.verified:
+            self._unverified.discard(doc)
             self.on_settled(doc)
         else:
-            self._unsure.add(doc)
+            self._unverified.add(doc)
+
+    def _doubt(self, doc: str) -> None:
+        self._unsure.add(doc)
+        self._unverified.discard(doc)
 
     def _is_true(self, data: Mapping[str, Any], rev: str) -> bool:
         if not self._verify:
