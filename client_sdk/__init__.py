@@ -41,6 +41,7 @@ from client_sdk.freshness import Freshness, FreshnessState
 from client_sdk.http import Authentication, Identity, Readiness, ServerClient
 from client_sdk.instance import InstanceClient, Validation
 from client_sdk.instance_key import InstanceKey, InstanceKeys, instance_key, keys_of_file, load_instance
+from client_sdk.instance_spending import Reservation
 from client_sdk.lease import Lease
 from client_sdk.listeners import Changes
 from client_sdk.login import LoginProvider
@@ -90,6 +91,7 @@ __all__ = [
     "RateLimited",
     "Readiness",
     "RequestTimeout",
+    "Reservation",
     "Revoked",
     "ServerClient",
     "ServerConfig",

@@ -200,7 +200,7 @@ def failures_named() -> Iterator[None]:
 
 def raise_for_status(response: httpx2.Response) -> httpx2.Response:
     """The answer of a request that succeeded; raises the error of one that failed."""
-    if response.status_code == 200:
+    if response.status_code in (200, 201):
         return response
     raise _error_of(response)
 

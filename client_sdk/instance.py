@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import httpx2
 import msgspec
@@ -19,9 +19,8 @@ from client_sdk.config import ConfigError, ServerConfig, http_url
 from client_sdk.errors import AuthFailed, ChannelError, Disconnected, RateLimited, Unavailable
 from client_sdk.http import failures_named, parse_answer, raise_for_status
 from client_sdk.instance_key import InstanceKeys, KeySource
-from client_sdk.keys import checked_amount, checked_key, checked_name
+from client_sdk.instance_spending import InstanceSpending
 from client_sdk.provider import checked
-from client_sdk.quota import Balance
 from client_sdk.version import VERSION
 
 SKEW_S = 25.0
@@ -44,7 +43,7 @@ class Validation(msgspec.Struct, frozen=True):
     scopes: tuple[str, ...] | None = None
 
 
-class InstanceClient:
+class InstanceClient(InstanceSpending):
     """Requests to the gateway as an instance.
 
     async with InstanceClient("https://gateway.example.org", keys) as gateway: await gateway.validate(token)
@@ -118,25 +117,6 @@ class InstanceClient:
     async def revoke(self, token: str) -> None:
         """End what a token stands for (RFC 7009); one that stands for nothing is no error."""
         await self._form("/oauth/revoke", token)
-
-    async def consume(
-        self, quota_name: str, amount: int = 1, *, user: str, key: str | None = None, org: str | None = None
-    ) -> Balance:
-        """Take `amount` units of a user's quota, or of the pool of the organization `org` in that user's name: all of
-        them, or none. The same `key` is the same request, charged once; give one to ask again after an error.
-
-        Raises `QuotaExceeded`, `NotFound`, `Conflict`, and with the `key` set in it an error that says nothing of
-        whether the units were taken.
-        """
-        fields = {"amount": checked_amount(amount), "key": checked_key(key), "user": checked_name("a user", user)}
-        if org is not None:
-            fields["org"] = checked_name("an organization", org)
-        path = f"{self._api}/quotas/{quote(checked_name('a quota', quota_name), safe='')}/consume"
-        try:
-            return parse_answer(await self._json(path, fields), Balance)
-        except (Disconnected, Unavailable) as error:
-            error.key = str(fields["key"])
-            raise
 
     async def _form(self, path: str, token: str) -> httpx2.Response:
         body = urlencode({"token": checked(token)}).encode()

@@ -15,7 +15,16 @@ import pytest
 from http_message_signatures import HTTPMessageVerifier, MappingKeyResolver
 from http_message_signatures.algorithms import HMAC_SHA256
 
-from client_sdk import AuthFailed, ConfigError, Disconnected, Forbidden, QuotaExceeded, Unavailable
+from client_sdk import (
+    AuthFailed,
+    ConfigError,
+    Disconnected,
+    Forbidden,
+    LoginFailed,
+    QuotaExceeded,
+    RateLimited,
+    Unavailable,
+)
 from client_sdk.instance import InstanceClient
 from client_sdk.instance_key import InstanceKey, InstanceKeys, instance_key, keys_of_file, load_instance
 
@@ -112,6 +121,50 @@ async def test_an_error_says_with_which_key_to_ask_again() -> None:
         with pytest.raises(QuotaExceeded) as refused:
             await gateway.consume("q", user="u_ada", key="k1")
         assert refused.value.key is None
+
+
+HELD = {
+    "quota": "voice minutes",
+    "lease": "call 1?",
+    "held": 3,
+    "state": "open",
+    "expires_at": "2030-01-01T00:00:00.000Z",
+}
+
+
+async def test_a_lease_is_named_in_the_path_and_its_user_in_the_body() -> None:
+    script = Script((201, HELD))
+    async with client(script) as gateway:
+        held = await gateway.reserve("voice minutes", 3, user="u_ada", ttl_s=30, name="call 1?", org="o_acme")
+        assert (held.lease, held.held, held.user) == ("call 1?", 3, "u_ada")
+        await gateway.extend(held)
+        await gateway.extend(held, ttl_s=60, amount=2, key="k1")
+        await gateway.commit(held, 0)
+        await gateway.release(held)
+    lease = b"/api/quotas/voice%20minutes/leases/call%201%3F"
+    asked = [(request.url.raw_path, msgspec.json.decode(request.content)) for request in script.requests]
+    assert asked == [
+        (
+            b"/api/quotas/voice%20minutes/leases",
+            {"amount": 3, "ttl_s": 30, "lease": "call 1?", "user": "u_ada", "org": "o_acme"},
+        ),
+        (lease + b"/extend", {"ttl_s": 60.0, "user": "u_ada"}),
+        (lease + b"/extend", {"ttl_s": 60, "user": "u_ada", "amount": 2, "key": "k1"}),
+        (lease + b"/commit", {"amount": 0, "user": "u_ada"}),
+        (lease + b"/release", {"user": "u_ada"}),
+    ]
+
+
+async def test_an_error_says_which_lease_may_be_held() -> None:
+    script = Script(httpx2.ConnectError("no"))
+    async with client(script) as gateway:
+        with pytest.raises(Disconnected) as lost:
+            await gateway.reserve("q", 1, user="u_ada")
+        names = {msgspec.json.decode(request.content)["lease"] for request in script.requests}
+        assert names == {lost.value.key}
+        for name in ("a/b", ".", "..", "", "x" * 129):
+            with pytest.raises(ValueError, match="name of a lease"):
+                await gateway.reserve("q", 1, user="u_ada", name=name)
 
 
 async def test_it_waits_no_longer_than_it_may() -> None:
@@ -233,3 +286,80 @@ def test_a_file_that_is_half_written_changes_no_key(tmp_path: Path, caplog: pyte
     file.write_text(whole.format("ik_2"))
     assert keys.refuse("ik_1")
     assert keys.present.kid == "ik_2"
+
+
+# --- people who sign in at the application ---
+
+SIGNED_IN = {
+    **{"session": "s_1", "access_token": "a.b.c", "token_type": "Bearer", "expires_in": 900, "seq": 9},
+    **{"expires_at": "2026-11-21T19:25:00.000Z", "refresh_expires_at": "2026-11-28T19:10:00.000Z"},
+    **{"refresh_token": "gr_1", "user": {"id": "u_ada"}},
+}
+NO_KEY = (401, {"code": "auth_failed", "detail": "The signature is not valid.", "credential": "signature"})
+
+
+async def test_somebody_is_signed_in_from_where_they_are() -> None:
+    script = Script((200, SIGNED_IN))
+    async with client(script) as gateway:
+        told = await gateway.login("ada", "moons of jupiter", address="203.0.113.9", user_agent="Browser/1")
+        await gateway.login("ada@example.org", "moons of jupiter", address=None)
+        renewed = await gateway.refresh(told.refresh_token, address="203.0.113.9")
+    assert (told.session, told.access_token, told.user["id"], told.expires_in) == ("s_1", "a.b.c", "u_ada", 900)
+    assert "a.b.c" not in repr(renewed)
+    assert "gr_1" not in repr(renewed)
+    assert [(request.url.path, msgspec.json.decode(request.content)) for request in script.requests] == [
+        (
+            "/auth/login",
+            {
+                **{"username": "ada", "password": "moons of jupiter"},
+                "client": {"address": "203.0.113.9", "user_agent": "Browser/1"},
+            },
+        ),
+        ("/auth/login", {"email": "ada@example.org", "password": "moons of jupiter"}),
+        ("/auth/refresh", {"refresh_token": "gr_1", "client": {"address": "203.0.113.9", "user_agent": ""}}),
+    ]
+
+
+async def test_a_wrong_password_is_not_the_keys_fault() -> None:
+    script = Script((401, {"code": "auth_failed", "detail": "The user name or password is wrong."}))
+    async with client(script, FIRST, SECOND) as gateway:
+        with pytest.raises(LoginFailed, match="wrong"):
+            await gateway.login("ada", "x", address="203.0.113.9")
+        with pytest.raises(LoginFailed):
+            await gateway.refresh("gr_1", address="203.0.113.9")
+    assert script.kids == ["ik_first", "ik_first"]
+
+
+async def test_a_login_with_a_key_that_is_not_taken_is_made_with_the_next() -> None:
+    script = Script(NO_KEY, (200, SIGNED_IN))
+    async with client(script, FIRST, SECOND) as gateway:
+        assert (await gateway.login("ada", "x", address="203.0.113.9")).session == "s_1"
+    assert script.kids == ["ik_first", "ik_second"]
+    async with client(Script(NO_KEY), FIRST, SECOND) as gateway:
+        with pytest.raises(AuthFailed, match="signature") as refused:
+            await gateway.login("ada", "x", address="203.0.113.9")
+        assert not isinstance(refused.value, LoginFailed)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "wait_s"),
+    [
+        (httpx2.ConnectError("no"), Disconnected, None),
+        ((503, {"code": "unavailable"}, {"Retry-After": "1"}), Unavailable, 1.0),
+        ((429, {"code": "rate_limited"}, {"Retry-After": "240"}), RateLimited, 240.0),
+    ],
+)
+async def test_a_login_is_tried_once(answer: Any, error: type[Exception], wait_s: float | None) -> None:
+    script = Script(answer)
+    async with client(script) as gateway:
+        with pytest.raises(error) as failed:
+            await gateway.login("ada", "x", address="203.0.113.9")
+    assert failed.value.retry_after_s == wait_s  # type: ignore[attr-defined]
+    assert len(script.requests) == 1
+
+
+async def test_a_renewal_whose_answer_was_lost_is_asked_again() -> None:
+    script = Script(httpx2.ReadError("cut"), (200, SIGNED_IN))
+    async with client(script) as gateway:
+        assert (await gateway.refresh("gr_1", address=None)).refresh_token == "gr_1"
+    assert len(script.requests) == 2
