@@ -6,7 +6,7 @@ The pure half of a `Session` that does not care how connections come and go.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 import msgspec
@@ -64,7 +64,7 @@ class Conversation:
         """What to watch at connecting, ``DOC`` or ``DOC@REV``, in at most `budget` bytes; the rest is asked for when
         live.
         """
-        entries = list(map(self._entry, self._wishes))
+        entries = list(map(self._entry, islice(self._wishes, max(0, budget) // ENTRY_OVERHEAD)))
         taken = _take(entries, budget)
         self._asked = tuple(self._wishes)[:taken]
         return tuple(entries[:taken])
