@@ -1152,6 +1152,7 @@ WHEN (NEW.id, NEW.name, NEW.status, NEW.networks, NEW.requests_per_minute, NEW.c
       IS NOT (OLD.id, OLD.name, OLD.networks, OLD.requests_per_minute, OLD.created_at, OLD.updated_at);
   INSERT INTO change_log(doc, cause) SELECT 'instance:' || OLD.id, 'revocation' WHERE OLD.id IS NOT NEW.id;
   UPDATE instance_keys SET instance_id = NEW.id WHERE instance_id = OLD.id AND OLD.id IS NOT NEW.id;
+  UPDATE login_sessions SET instance_id = NEW.id WHERE instance_id = OLD.id AND OLD.id IS NOT NEW.id;
   UPDATE instances SET updated_at = CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)
     WHERE id = NEW.id AND NEW.updated_at IS OLD.updated_at;
 END;
@@ -1185,6 +1186,16 @@ CREATE TRIGGER revocations_noted_again AFTER UPDATE OF kind, user_id, expires_at
   UPDATE revocations SET noted_at = CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)
     WHERE id = NEW.id;
 END;
+
+-- Private: how long access tokens live that may be in force, each life until the last token of it has ended at the
+-- latest. A setting that is made shorter does not shorten what was issued before.
+CREATE TABLE access_token_lives(
+  life_ms INTEGER NOT NULL PRIMARY KEY,
+  until INTEGER NOT NULL
+) STRICT;
+
+-- The sessions of people who signed in by an instance. No foreign key: they are theirs, and outlive it.
+CREATE INDEX login_sessions_by_instance ON login_sessions(instance_id) WHERE instance_id IS NOT NULL;
 
 -- What an instance spends has keys and leases of that instance's own, named ``instance:ID``, U+001F and what it named
 -- them: nobody else's name has such a character. So the ledger says which instance it was.

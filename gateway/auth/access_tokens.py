@@ -36,7 +36,8 @@ class AccessTokens:
         self._revocations = revocations
         self._issuer = config.issuer
         self._audience = config.audience
-        self._ttl_ms = config.access_ttl_s * 1000
+        self.ttl_ms = config.access_ttl_s * 1000
+        """How long the longest access token of this configuration lives, in milliseconds."""
         self._wall = wall
         self._most_verdicts = verdicts
         self._verdicts: OrderedDict[bytes, Claims] = OrderedDict()
@@ -50,7 +51,7 @@ class AccessTokens:
         now = self._wall()
         key = self._keyring.signing_key(now)
         assert key.private is not None
-        ends = [now + self._ttl_ms, *(end for end in (until, key.verifies_until) if end is not None)]
+        ends = [now + self.ttl_ms, *(end for end in (until, key.verifies_until) if end is not None)]
         expires_at = min(ends) // 1000 * 1000
         token_id = make_id("at_", secrets.token_bytes(_ID_BYTES))
         claims = Claims(user, session, expires_at, now // 1000 * 1000, token_id, client, key.kid)

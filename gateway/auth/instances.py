@@ -40,6 +40,8 @@ RETRY_AFTER_S = 1.0
 FULL_RETRY_AFTER_S = 10.0
 TOLD_PER_MINUTE = 6
 """How often the log is told that an instance's key is used from a foreign address, or can not be opened."""
+BY_SIGNATURE, BY_BEARER = "signature", "bearer"
+"""Which of the two credentials of a signed request was not good: the member `credential` of the problem."""
 _KID_BYTES = 10
 _NOT_VALID = "The signature is not valid."
 _USED_BEFORE = "The nonce was used before."

@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from gateway.auth.access_tokens import AccessTokens
+from gateway.auth.clients import Client, login_failed, outcome
+from gateway.auth.instances import BY_SIGNATURE
 from gateway.auth.lockout import Attempt, Lockout, account_key, known_key, name_key
 from gateway.auth.passwords import Passwords, Verdict, spellings
 from gateway.auth.revoker import OtherSessions, Revoker, SessionEnded
@@ -43,6 +45,7 @@ from gateway.store.audit import Entry, record
 from gateway.store.changes import last_seq
 from gateway.store.credentials import credential_holds
 from gateway.store.database import Database
+from gateway.store.guards import guarded_write
 from gateway.store.logins import (
     GRACE_MS,
     AccountRow,
@@ -50,12 +53,14 @@ from gateway.store.logins import (
     RefreshRow,
     Rotation,
     begin_session,
+    note_life,
     read_account,
     read_account_of,
     read_refresh,
     read_refresh_end,
     replace_password,
     rotate,
+    signs_still,
 )
 
 log = logging.getLogger("gateway.auth")
@@ -122,32 +127,38 @@ class Logins:
         self._sleep = sleep
 
     async def login(
-        self, identifier: str, password: str, *, address: str, user_agent: str = "", device: str | None = None
+        self,
+        identifier: str,
+        password: str,
+        *,
+        address: str,
+        user_agent: str = "",
+        device: str | None = None,
+        instance: Principal | None = None,
     ) -> SessionTokens:
         """Begin a login session for the user with this user name or e-mail address.
 
         `device` is what `SessionTokens.device` was at an earlier login in the same browser; `user_agent` is text that
-        may stand in a row and on a screen. Raises AuthFailed, RateLimited when the address or all failed too often,
-        Unavailable when too many passwords are being checked, StoreError.
+        may stand in a row and on a screen; `instance` signed the request, and the session says so. Raises AuthFailed,
+        RateLimited when the address or all failed too often, Unavailable when too many passwords are being checked,
+        StoreError.
         """
         started = self._monotonic()
         try:
             name = _name(identifier)
             if name is None or not _can_be(password):
                 raise AuthFailed(_NO_LOGIN)
-            return await self._login(name, password, address, user_agent, device)
+            return await self._login(name, password, Client(address, user_agent, device, instance))
         except AuthFailed:
             rest_s = self._failure_s(password) - (self._monotonic() - started)
             if rest_s > 0:
                 await self._sleep(rest_s)
             raise
 
-    async def _login(
-        self, name: str, password: str, address: str, user_agent: str, device_value: str | None
-    ) -> SessionTokens:
-        device, owner = self._device(device_value)
+    async def _login(self, name: str, password: str, client: Client) -> SessionTokens:
+        device, owner = self._device(client.device)
         if device is None:
-            self._lockout.check(address)
+            self._lockout.check(client.address)
         # By what was sent alone, so that who has to wait learns nothing of who has an account.
         lane = name_key(name) if owner is None else known_key(owner)
         async with self._lockout.alone(lane), self._passwords.turn():
@@ -155,15 +166,15 @@ class Logins:
             for _ in range(_TRIES):
                 known = device if account is not None and account.id == owner else None
                 key = name_key(name) if account is None else account_key(account.id)
-                attempt = await self._lockout.begin(key, address, known)
+                attempt = await self._lockout.begin(key, client.address, known)
                 if known is not None and not attempt.allowed:
                     break  # whose browser it is knows of the account: no work that looks alike
                 verdict = await self._verify(password, account, attempt)
                 if account is None or not verdict.ok:
-                    await self._lockout.failed(attempt, _login_failed(account, address))
+                    await self._lockout.failed(attempt, login_failed(account, client))
                     break
                 try:
-                    return await self._begin(account, password, verdict, attempt, address, user_agent, known)
+                    return await self._begin(account, password, verdict, attempt, client._replace(device=known))
                 except (NoRowChanged, NotFound):
                     # Locked, disabled, deleted, or another hash (of the same password, it may be) since it was read.
                     account = await read_account_of(self._database, account.id)
@@ -187,12 +198,10 @@ class Logins:
         password: str,
         verdict: Verdict,
         attempt: Attempt,
-        address: str,
-        user_agent: str,
-        device: str | None,
+        client: Client,
     ) -> SessionTokens:
         """The session of a right password, in one write. All that can fail comes before it. Raises NoRowChanged and
-        NotFound when the account is another one by now, or locked."""
+        NotFound when the account is another one by now, or locked, AuthFailed when the instance is let in no more."""
         assert account.password_hash is not None
         rehashed = await self._passwords.hash(password) if verdict.rehash else None
         user = await find_user(self._database, account.id)
@@ -201,15 +210,20 @@ class Logins:
         session = make_id("s_", secrets.token_bytes(_ID_BYTES))
         access = self._access_tokens.issue(user.id, session, until=end)
         refresh = new_refresh_token(secrets.token_bytes(_RANDOM_BYTES))
-        device = device or make_id("d_", secrets.token_bytes(_ID_BYTES))
+        device = client.device or make_id("d_", secrets.token_bytes(_ID_BYTES))
         device_value = self._signed.dumps("device", [device, user.id])
-        row = NewSession(session, user.id, hash_token(refresh), now, end, address, user_agent)
+        via = client.instance
+        by = None if via is None else via.id
+        row = NewSession(session, user.id, hash_token(refresh), now, end, client.address, client.user_agent, by)
         statements = [self._lockout.still_open(attempt, user.id), *begin_session(row, account.password_hash)]
+        statements.append(note_life(self._access_tokens.ttl_ms, access[1]))
         if rehashed is not None:
             statements.append(replace_password(user.id, account.password_hash, rehashed, must_change=False))
         me = f"user:{user.id}"
-        statements.append(record(Entry(me, "session.login", me, address, after={"id": session}), now))
-        written = await self._database.write(*statements)
+        entry = Entry(me, "session.login", me, client.address, after={"id": session, **client.audited})
+        refusal = AuthFailed("The instance is let in no more.", credential=BY_SIGNATURE)
+        guards = [] if via is None else [signs_still(via, now, refusal)]
+        written = await guarded_write(self._database, guards, *statements, record(entry, now))
         return SessionTokens(user, session, *access, refresh, end, device_value, written.seq)
 
     async def refresh(self, refresh_token: str, *, address: str, user_agent: str = "") -> SessionTokens:
@@ -243,7 +257,8 @@ class Logins:
         salt = secrets.token_bytes(_RANDOM_BYTES)
         successor = refresh_successor(salt, refresh_token)
         user, access = await self._access(row, end)
-        rotation = Rotation(hash_token(refresh_token), salt, hash_token(successor), now, end, address, user_agent)
+        hashes = (hash_token(refresh_token), salt, hash_token(successor))
+        rotation = Rotation(*hashes, now, end, address, user_agent, self._access_tokens.ttl_ms, access[1])
         rotated = await rotate(self._database, rotation)
         return SessionTokens(user, row.session, *access, successor, end, "", rotated.seq)
 
@@ -306,7 +321,7 @@ class Logins:
             if stored is not None and verdict.ok:
                 return await self._replace(principal, stored, await self._passwords.hash(text), attempt, address)
             actor = f"user:{user.id}"
-            entry = Entry(actor, "password.change_failed", actor, address, _outcome(account))
+            entry = Entry(actor, "password.change_failed", actor, address, outcome(account))
             await self._lockout.failed(attempt, entry)
         raise Forbidden("The old password is wrong.")
 
@@ -349,20 +364,6 @@ class Logins:
 
 def _too_many(wait_s: float) -> RateLimited:
     return RateLimited("Too many wrong passwords.", retry_after_s=max(1.0, wait_s))
-
-
-def _login_failed(account: AccountRow | None, address: str) -> Entry:
-    """Names a user, never what was typed: people type their password where the name goes."""
-    target = "unknown" if account is None else f"user:{account.id}"
-    return Entry("stranger", "session.login_failed", target, address, _outcome(account))
-
-
-def _outcome(account: AccountRow | None) -> str:
-    if account is None:
-        return "unknown"
-    if not account.active:
-        return "disabled"
-    return "wrong_password" if account.password_hash is not None else "no_password"
 
 
 def _name(identifier: str) -> str | None:

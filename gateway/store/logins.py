@@ -12,14 +12,19 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.core.clock import CLOCK_SKEW_MS, DAY_MS
+from gateway.core.principal import Principal
+from gateway.errors import GatewayError
 from gateway.store.audit import Entry, Lookup, record
 from gateway.store.database import Database, Reader, Statement
+from gateway.store.guards import Guard, guard
 from gateway.store.pruning import PRUNE_GROUP, in_groups
 
 KEEP_SESSIONS_MS = 30 * DAY_MS
 """How long a login session is kept after its end, for those who ask what was there."""
 KEEP_TOKENS_MS = DAY_MS
 """How long a refresh token is kept after its end: a clock that goes wrong for an hour must not log everybody out."""
+LIFE_STEP_MS = 600_000
+"""How much later than the last access token of its kind its life is kept in mind, at the least."""
 GRACE_MS = 10_000
 """How long a refresh token that was used still leads to its successor: for a lost answer, and for several tabs."""
 
@@ -64,7 +69,8 @@ async def _account(reader: Reader, statement: Statement) -> AccountRow | None:
 
 
 class NewSession(NamedTuple):
-    """A login session as it begins, with its first refresh token; both end at `expires_at`."""
+    """A login session as it begins, with its first refresh token; both end at `expires_at`. `instance`: the id of the
+    server instance by which the user signs in."""
 
     id: str
     user: str
@@ -73,6 +79,7 @@ class NewSession(NamedTuple):
     expires_at: int
     address: str
     user_agent: str
+    instance: str | None = None
 
 
 def begin_session(session: NewSession, password_hash: str) -> list[Statement]:
@@ -80,11 +87,12 @@ def begin_session(session: NewSession, password_hash: str) -> list[Statement]:
     statement changes no row."""
     return [
         Statement(
-            "INSERT INTO login_sessions(id, user_id, created_at, expires_at, ip, user_agent, last_seen_at)"
-            " SELECT ?1, id, ?3, ?4, ?5, ?6, ?3 FROM users WHERE id = ?2 AND status = 'active' AND password_hash = ?7",
+            "INSERT INTO login_sessions(id, user_id, created_at, expires_at, ip, user_agent, last_seen_at, instance_id)"
+            " SELECT ?1, id, ?3, ?4, ?5, ?6, ?3, ?8 FROM users"
+            " WHERE id = ?2 AND status = 'active' AND password_hash = ?7",
             (
                 *(session.id, session.user, session.now, session.expires_at),
-                *(session.address, session.user_agent, password_hash),
+                *(session.address, session.user_agent, password_hash, session.instance),
             ),
             must_change=True,
         ),
@@ -95,6 +103,32 @@ def begin_session(session: NewSession, password_hash: str) -> list[Statement]:
     ]
 
 
+def signs_still(caller: Principal, now: int, refusal: GatewayError) -> Guard:
+    """A guard that holds where the key of an instance is in force at `now`, and the instance is active."""
+    key = "SELECT 1 FROM instance_keys WHERE id = ?2 AND instance_id = ?1 AND coalesce(expires_at > ?3, 1)"
+    condition = f"id = ?1 AND status = 'active' AND EXISTS ({key})"
+    return guard("instances", condition, (caller.id, caller.credential_id, now), refusal)
+
+
+_LIFE = """
+INSERT INTO access_token_lives(life_ms, until) VALUES (?1, ?2 + 2 * ?3)
+ON CONFLICT(life_ms) DO UPDATE SET until = excluded.until WHERE until < ?2 + ?3"""
+
+
+def note_life(life_ms: int, expires_at: int) -> Statement:
+    """Writes down that an access token which may live for `life_ms` ends at `expires_at`, and others like it a little
+    later: so it changes something once in ten minutes."""
+    return Statement(_LIFE, (life_ms, expires_at, LIFE_STEP_MS))
+
+
+async def longest_life(reader: Reader, now: int, own_ms: int) -> int:
+    """How long an access token may live that is in force at `now`, and what two clocks may differ by: `own_ms` by this
+    node's setting, and longer where some are left that were issued by another one."""
+    sql = "SELECT max(?1, coalesce(max(life_ms) + ?3, 0)) FROM access_token_lives WHERE until > ?2 - ?3"
+    [[(life_ms,)]] = await reader.read(Statement(sql, (own_ms, now, CLOCK_SKEW_MS)))
+    return int(life_ms)
+
+
 def replace_password(user_id: str, old: str, new: str, *, must_change: bool = True) -> Statement:
     """Stores another hash for as long as `old` is there."""
     sql = "UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?"
@@ -103,7 +137,8 @@ def replace_password(user_id: str, old: str, new: str, *, must_change: bool = Tr
 
 class Rotation(NamedTuple):
     """One use of a refresh token: `salt` leads from it to its successor, which ends at `expires_at`. `now` is the
-    node's clock; when the token was used is written by the database's."""
+    node's clock; when the token was used is written by the database's. `life_ms` and `access_expires_at` are of the
+    access token that goes with it."""
 
     token_hash: str
     salt: bytes
@@ -112,6 +147,8 @@ class Rotation(NamedTuple):
     expires_at: int
     address: str
     user_agent: str
+    life_ms: int
+    access_expires_at: int
 
 
 class Rotated(NamedTuple):
@@ -146,6 +183,7 @@ async def rotate(db: Database, rotation: Rotation) -> Rotated:
         Statement(_USE, (token, rotation.salt, now), must_change=True),
         Statement(_SUCCEED, (token, rotation.successor_hash, now, rotation.expires_at), must_change=True),
         Statement(_PROLONG, (token, rotation.expires_at, now, rotation.address, rotation.user_agent), must_change=True),
+        note_life(rotation.life_ms, rotation.access_expires_at),
     )
     user, session = written.rows[2][0]
     return Rotated(user, session, written.seq)

@@ -146,8 +146,8 @@ class IssuedEarlier:
         """At most `GROUP` of them, among so many rows at most; the last one looked at says how far it came."""
         target = self._target
         whose = "?4 IS NULL" if target.user is None else "user_id = ?4"
-        where = "?5 IS NULL" if target.instance is None else "instance_id IS ?5"
-        wanted = f"revoked_at IS NULL AND created_at < coalesce(?3, created_at + 1) AND {where}"
+        whose += " AND ?5 IS NULL" if target.instance is None else " AND instance_id = ?5"
+        wanted = "revoked_at IS NULL AND created_at < coalesce(?3, created_at + 1)"
         return Statement(
             f"WITH page AS MATERIALIZED (SELECT rowid AS place, id, {wanted} AS wanted FROM {table}"  # noqa: S608
             f" WHERE rowid > ?1 AND {whose} ORDER BY rowid LIMIT ?2),"

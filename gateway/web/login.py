@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -15,11 +15,12 @@ from gateway.auth.revoker import OtherSessions, SessionEnded
 from gateway.auth.services import Accounts
 from gateway.auth.tickets import TICKET_S
 from gateway.core.clock import rfc3339
+from gateway.core.networks import parse_address
 from gateway.errors import AuthFailed, Conflict, Forbidden, NotFound, RateLimited, Unprocessable
 from gateway.store.audit import Entry
 from gateway.web.answer import answer
 from gateway.web.cookies import Cookies
-from gateway.web.operation import Call, Operation, Who
+from gateway.web.operation import Call, Operation, Who, shown_user_agent
 from gateway.web.problem import bearer_token, problem
 from gateway.web.users import Seq, UserShown, user_shown
 
@@ -27,21 +28,32 @@ BEARER: Literal["Bearer"] = "Bearer"
 """The one type of access token (RFC 6750)."""
 
 
+class Visitor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose form a server instance passes on: the address that failed logins count against, and what their client
+    calls itself. Only what is signed may say so.
+    """
+
+    address: Annotated[str, msgspec.Meta(max_length=64)]
+    user_agent: str = ""
+
+
 class SignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a user shows to sign in: exactly one of `username` and `email`, and the password. With `cookie` the browser
-    keeps the tokens, and no script sees them.
+    keeps the tokens, and no script sees them. `client` is whom a server instance signs in.
     """
 
     password: str
     username: str | None = None
     email: str | None = None
     cookie: bool = False
+    client: Visitor | None = None
 
 
 class Renewal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The refresh token; a browser leaves it out and sends its cookie."""
+    """The refresh token; a browser leaves it out and sends its cookie. `client` is as at login."""
 
     refresh_token: str | None = None
+    client: Visitor | None = None
 
 
 class Leaving(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,9 +113,9 @@ class Login:
         return [
             Operation(
                 *("POST", "/auth/login", self.login),
-                summary="Sign in; with `cookie` the browser keeps the tokens",
+                summary="Sign in; with `cookie` the browser keeps the tokens; an instance signs in whose form it got",
                 answers={200: SignedIn},
-                who=Who.ALL,
+                who=Who.ALL_OR_INSTANCE,
                 body=SignIn,
                 errors=(AuthFailed, Forbidden, RateLimited),
                 writes=True,
@@ -112,7 +124,7 @@ class Login:
                 *("POST", "/auth/refresh", self.refresh),
                 summary="New tokens for a refresh token, or for the cookie; the same again within ten seconds",
                 answers={200: SignedIn},
-                who=Who.ALL,
+                who=Who.ALL_OR_INSTANCE,
                 body=Renewal,
                 errors=(AuthFailed, Forbidden),
                 writes=True,
@@ -157,23 +169,25 @@ class Login:
     async def login(self, call: Call) -> Response:
         """A new login session, with tokens or cookies; whatever is wrong with the credentials, the answer is one 401.
 
-        The device cookie is set with each, so that strangers who guess can not lock this browser out.
+        The device cookie is set with each, so that strangers who guess can not lock this browser out. By an instance
+        there is no browser here: no cookie is read or set.
         """
         body: SignIn = call.body
         identifier = body.username if body.email is None else body.email
         if identifier is None or (body.username is not None and body.email is not None):
             raise Unprocessable("Give one of username and email.")
+        origin, signed = _origin(call, body.client), call.instance is not None
+        if body.cookie and signed:
+            raise Unprocessable("An instance gets tokens; cookies are for browsers.")
         if body.cookie:
             self._cookies.check_login(call.request)
+        device = None if signed else self._cookies.device(call.request)
         tokens = await self._accounts.logins.login(
-            identifier,
-            body.password,
-            address=call.address,
-            user_agent=call.user_agent,
-            device=self._cookies.device(call.request),
+            identifier, body.password, device=device, instance=call.instance, **origin
         )
         response = self._signed_in(tokens, cookie=body.cookie, user=user_shown(tokens.user))
-        self._cookies.set_device(response, tokens.device)
+        if not signed:
+            self._cookies.set_device(response, tokens.device)
         return response
 
     async def refresh(self, call: Call) -> Response:
@@ -184,9 +198,11 @@ class Login:
         another site must not sign anybody out.
         """
         body: Renewal = call.body
-        origin = {"address": call.address, "user_agent": call.user_agent}
+        origin = _origin(call, body.client)
         if body.refresh_token is not None:
             return self._signed_in(await self._accounts.logins.refresh(body.refresh_token, **origin), cookie=False)
+        if call.instance is not None:
+            raise AuthFailed("A refresh token is needed.")
         held = self._cookies.refresh(call.request)
         try:
             if held is None:
@@ -271,3 +287,16 @@ class Login:
             body, access_token=tokens.access_token, token_type=BEARER, refresh_token=tokens.refresh_token
         )
         return answer(body, seq=tokens.seq)
+
+
+def _origin(call: Call, visitor: Visitor | None) -> dict[str, Any]:
+    """From where somebody signs in, and with what: what an instance says of whose form it passes on, else the request's
+    own. Raises Unprocessable."""
+    if visitor is None:
+        return {"address": call.address, "user_agent": call.user_agent}
+    if call.instance is None:
+        raise Unprocessable("Only a server instance says who its client is, in a request that it signs.")
+    address = parse_address(visitor.address)
+    if address is None:
+        raise Unprocessable("client.address has to be an IP address.")
+    return {"address": str(address), "user_agent": shown_user_agent(visitor.user_agent)}

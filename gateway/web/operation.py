@@ -41,7 +41,7 @@ from gateway.store.guards import Guard
 from gateway.web.caller import Caller, Callers, Rights
 from gateway.web.idempotency import KEY_HEADER
 from gateway.web.peer import Networks, client_address
-from gateway.web.problem import problem
+from gateway.web.problem import problem, tell_anyway
 from gateway.web.signing import BY_SIGNATURE, rate_fields
 
 MAX_BODY_BYTES = 65_536
@@ -137,8 +137,12 @@ class Call:
     @property
     def user_agent(self) -> str:
         """What the client calls itself, as it may be stored: printable, 256 characters at most."""
-        shown = self.request.headers.get("user-agent", "")[:MAX_USER_AGENT]
-        return "".join(character if character.isprintable() else "?" for character in shown)
+        return shown_user_agent(self.request.headers.get("user-agent", ""))
+
+
+def shown_user_agent(text: str) -> str:
+    """What a client calls itself, as it may be stored: printable, 256 characters at most."""
+    return "".join(character if character.isprintable() else "?" for character in text[:MAX_USER_AGENT])
 
 
 Endpoint = Callable[[Call], Awaitable[Response]]
@@ -217,10 +221,16 @@ def _endpoint(
 
 
 async def _settled(operation: Operation, request: Request, callers: Callers, address: str) -> Response:
-    """The answer, or what an expected failure is answered with; a fault of ours passes."""
-    allowed: list[Allowed] = []
+    """The answer, or what an expected failure is answered with; a fault of ours passes, and is answered above the
+    router, with what is told here of the rate."""
+    rate: dict[str, str] = {}
+
+    def told(allowed: Allowed) -> None:
+        rate.update(rate_fields(allowed))
+        tell_anyway(request, rate)
+
     try:
-        response = await _answer(operation, request, callers, address, allowed.append)
+        response = await _answer(operation, request, callers, address, told)
     except GatewayError as error:
         response = problem(error)
     except ClientDisconnect:
@@ -229,8 +239,7 @@ async def _settled(operation: Operation, request: Request, callers: Callers, add
         response = problem(Unavailable("The database can not be reached now.", retry_after_s=RETRY_AFTER_S))
     except StoreUncertain:
         response = problem(Uncertain("It is not known whether this was done: look before you repeat it."))
-    for each in allowed:
-        response.headers.update(rate_fields(each))
+    response.headers.update(rate)
     return response
 
 

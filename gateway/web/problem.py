@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ HARMLESS = {
     "X-Content-Type-Options": "nosniff",
 }
 """A problem is data wherever it is opened: in the place of a script or of a page too."""
+_ANYWAY = "gateway_fields"
 
 
 def problem(error: GatewayError) -> Response:
@@ -54,7 +56,14 @@ async def http_problem(request: Request, exc: Exception) -> Response:
 
 async def internal_problem(request: Request, exc: Exception) -> Response:
     """A fault of ours; the server logs it."""
-    return problem(GatewayError("The gateway failed; the fault is logged."))
+    response = problem(GatewayError("The gateway failed; the fault is logged."))
+    response.headers.update(getattr(request.state, _ANYWAY, {}))
+    return response
+
+
+def tell_anyway(request: Request, fields: Mapping[str, str]) -> None:
+    """Fields that the answer has also when answering fails by a fault of ours."""
+    setattr(request.state, _ANYWAY, fields)
 
 
 def bearer_token(request: HTTPConnection) -> str | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 65_536
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)([^#]*)")
 
 
 class RequestProtocol(HttpToolsProtocol):
@@ -39,12 +41,24 @@ class RequestProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self._head_came()
+        self._take_target()
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more will come."""
         self._head_came()
         super().connection_lost(exc)
+
+    def _take_target(self) -> None:
+        """A target in absolute form says which host is asked, and what ``Host`` says does not count (RFC 9112 §3.2.2).
+        So nothing is decided, and no signature verified, by another host than the one that was asked.
+        """
+        absolute = _ABSOLUTE.match(self.url)
+        if absolute is None:
+            return
+        host, path = absolute.groups()
+        self.url = path if path.startswith(b"/") else b"/" + path
+        self.headers[:] = [(b"host", host), *(field for field in self.headers if field[0] != b"host")]
 
     def _await_head(self) -> None:
         self._head_bytes = 0

@@ -7,14 +7,14 @@ from urllib.parse import quote
 
 from starlette.requests import HTTPConnection
 
-from gateway.auth.instances import Instances, Signed
+from gateway.auth.instances import BY_BEARER, BY_SIGNATURE, Instances, Signed
 from gateway.core.rate import WINDOW_S, Allowed
 from gateway.core.signatures import SIGNATURE, SIGNATURE_INPUT, Message
 from gateway.errors import AuthFailed
 from gateway.web.peer import Networks, public_scheme
 
-BY_SIGNATURE, BY_BEARER = "signature", "bearer"
-"""Which of the two credentials of a signed request was not good: the member `credential` of the problem."""
+__all__ = ["BY_BEARER", "BY_SIGNATURE", "Signing", "rate_fields", "signed_message"]
+
 RATE_LIMIT, RATE_LIMIT_POLICY = "RateLimit", "RateLimit-Policy"
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 

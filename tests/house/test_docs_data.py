@@ -40,7 +40,7 @@ PRIVATE = {
     "node_sessions",
     "writers",
     *("signing_keys", "refresh_tokens", "used_tickets", "login_failures", "audit"),
-    *("quota_ledger", "leases", "member_usage", "nonces", "nonce_counts"),
+    *("quota_ledger", "leases", "member_usage", "nonces", "nonce_counts", "access_token_lives"),
 }
 TABLES = {
     str(name)

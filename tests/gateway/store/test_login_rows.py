@@ -16,6 +16,7 @@ from gateway.store.changes import last_seq
 from gateway.store.database import Database, Row, Statement
 from gateway.store.logins import (
     GRACE_MS,
+    LIFE_STEP_MS,
     PRUNE_GROUP,
     AccountRow,
     Counted,
@@ -24,6 +25,8 @@ from gateway.store.logins import (
     Rotation,
     begin_session,
     count_failure,
+    longest_life,
+    note_life,
     prune_logins,
     read_account,
     read_account_of,
@@ -38,6 +41,7 @@ from tests.support.people import add_plan, add_user, insert, run
 
 NOW = 1_764_000_000_000
 SPAN = 300_000
+LIFE = 900_000
 OLD, NEW = hash_token(new_refresh_token(b"o" * 32)), hash_token(new_refresh_token(b"n" * 32))
 SALT = b"s" * 32
 
@@ -116,7 +120,36 @@ async def test_no_session_for_another_password_or_a_disabled_user(
 
 
 def rotation(token: str = OLD, successor: str = NEW, now: int = NOW + 1000) -> Rotation:
-    return Rotation(token, SALT, successor, now, now + DAY_MS, "192.0.2.2", "Browser/2")
+    return Rotation(token, SALT, successor, now, now + DAY_MS, "192.0.2.2", "Browser/2", LIFE, now + LIFE)
+
+
+async def test_tokens_of_an_older_setting_are_kept_in_mind_until_the_last_has_ended(people: Database) -> None:
+    """A life that is made shorter concerns what is issued from then on."""
+    hour, end = 3_600_000, NOW + 3_600_000
+    await people.write(note_life(LIFE, NOW + LIFE))
+    assert await longest_life(people, NOW, LIFE + CLOCK_SKEW_MS) == LIFE + CLOCK_SKEW_MS
+    await people.write(note_life(hour, end))
+    for now in (NOW, end, end + CLOCK_SKEW_MS):
+        assert await longest_life(people, now, LIFE + CLOCK_SKEW_MS) == hour + CLOCK_SKEW_MS
+    assert await longest_life(people, end + 3 * LIFE_STEP_MS, LIFE + CLOCK_SKEW_MS) == LIFE + CLOCK_SKEW_MS
+    assert await longest_life(people, NOW, DAY_MS) == DAY_MS
+
+
+async def test_a_life_is_written_once_in_a_while(people: Database) -> None:
+    await people.write(note_life(LIFE, NOW))
+    [(until,)] = await rows(people, "SELECT until FROM access_token_lives")
+    for later, written in ((1, until), (LIFE_STEP_MS, until), (LIFE_STEP_MS + 1, until + LIFE_STEP_MS + 1)):
+        await people.write(note_life(LIFE, NOW + later))
+        assert await rows(people, "SELECT until FROM access_token_lives") == [(written,)]
+        assert until >= NOW + later + LIFE_STEP_MS or written > until
+    await people.write(note_life(LIFE, NOW))
+    assert await rows(people, "SELECT until FROM access_token_lives") == [(written,)], "a clock that was set back"
+
+
+async def test_a_renewal_says_how_long_its_access_token_lives(people: Database) -> None:
+    await people.write(*begin_session(session(), "h1"))
+    await rotate(people, rotation())
+    assert await longest_life(people, NOW, 0) == LIFE + CLOCK_SKEW_MS
 
 
 async def test_a_use_adds_the_successor_and_prolongs_the_session(people: Database) -> None:

@@ -16,7 +16,7 @@ Row: TypeAlias = Mapping[str, Any]
 PRIVATE = {
     *("meta", "migrations", "change_log", "revocations", "nodes", "node_sessions", "writers"),
     *("signing_keys", "refresh_tokens", "used_tickets", "login_failures", "audit"),
-    *("quota_ledger", "leases", "member_usage", "nonces", "nonce_counts"),
+    *("quota_ledger", "leases", "member_usage", "nonces", "nonce_counts", "access_token_lives"),
 }
 
 # One row of each public table that no other row refers to.

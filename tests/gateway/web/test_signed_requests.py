@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from gateway.store.instances import Instance, add_instance
 from gateway.store.ledger import list_ledger
@@ -214,6 +215,23 @@ def test_a_large_body_of_nobody_is_not_read(site: Any, shop: Deployment) -> None
     assert spend(shop, {"amount": 1, "key": "x" * 70_000, "user": "u_ada"}).status_code == 413
     forged = sign(Key(shop.key.kid, "A" * 43), "POST", URL + CONSUME, body, JSON_BODY)
     assert site.client.post(CONSUME, content=body, headers=forged).status_code == 401
+
+
+def test_a_fault_of_ours_says_how_often_it_may_be_asked_too(
+    site: Any, shop: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(user: str) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(site.node, "user", broken)
+    calm = TestClient(site.client.app, raise_server_exceptions=False)
+    calm.portal, site.client = site.client.portal, calm
+    answer = shop.ask("GET", "/auth/validate", headers=site.bearer("u_ada"))
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert answer.headers["ratelimit"] == '"default";r=5999;t=1'
+    assert answer.headers["ratelimit-policy"] == '"default";q=6000;w=60'
+    answer = site.client.get("/api/document", headers=site.bearer("u_ada"))
+    assert (answer.status_code, "ratelimit" in answer.headers) == (500, False)
 
 
 def test_outcomes_are_counted(site: Any, shop: Deployment) -> None:
