@@ -20,6 +20,7 @@ from client_sdk.errors import (
     Forbidden,
     LeaseExpired,
     LeaseNotFound,
+    LoginFailed,
     MalformedMessage,
     MeterStopped,
     NotAuthenticated,
@@ -44,7 +45,7 @@ from client_sdk.instance_key import InstanceKey, InstanceKeys, instance_key, key
 from client_sdk.instance_spending import Reservation
 from client_sdk.lease import Lease
 from client_sdk.listeners import Changes
-from client_sdk.login import LoginProvider
+from client_sdk.login import LoginProvider, SignedIn
 from client_sdk.meter import Meter
 from client_sdk.provider import TokenProvider
 from client_sdk.quota import Balance, Quota
@@ -79,6 +80,7 @@ __all__ = [
     "Lease",
     "LeaseExpired",
     "LeaseNotFound",
+    "LoginFailed",
     "LoginProvider",
     "MalformedMessage",
     "Meter",
@@ -95,6 +97,7 @@ __all__ = [
     "Revoked",
     "ServerClient",
     "ServerConfig",
+    "SignedIn",
     "SyncChannel",
     "SyncLease",
     "SyncMeter",

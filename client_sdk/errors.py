@@ -142,6 +142,10 @@ class AuthFailed(ChannelError):
     default_code = "auth_failed"
 
 
+class LoginFailed(AuthFailed):
+    """The user name or the password is wrong, the account can not be used now, or the refresh token is not good."""
+
+
 class TokenExpired(ChannelError):
     """The credential ended before the provider gave another one."""
 

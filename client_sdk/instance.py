@@ -16,13 +16,16 @@ import httpx2
 import msgspec
 
 from client_sdk.config import ConfigError, ServerConfig, http_url
-from client_sdk.errors import AuthFailed, ChannelError, Disconnected, RateLimited, Unavailable
+from client_sdk.errors import AuthFailed, ChannelError, Disconnected, LoginFailed, RateLimited, Unavailable
 from client_sdk.http import failures_named, parse_answer, raise_for_status
 from client_sdk.instance_key import InstanceKeys, KeySource
 from client_sdk.instance_spending import InstanceSpending
+from client_sdk.login import SignedIn
 from client_sdk.provider import checked
 from client_sdk.version import VERSION
+from client_sdk.wire import parse_problem
 
+LOGIN, REFRESH = "/auth/login", "/auth/refresh"
 SKEW_S = 25.0
 """A clock that is further off than this is named in the error: the gateway takes 30 s, and 60 s of age."""
 
@@ -118,27 +121,60 @@ class InstanceClient(InstanceSpending):
         """End what a token stands for (RFC 7009); one that stands for nothing is no error."""
         await self._form("/oauth/revoke", token)
 
+    async def login(self, username: str, password: str, *, address: str | None, user_agent: str = "") -> SignedIn:
+        """Sign somebody in who sent this application a user name (or an e-mail address) and a password, from `address`:
+        the IP address against which the gateway counts what fails. With None all who come by this application share
+        one count, and whoever guesses stops everybody.
+
+        One attempt: raises `LoginFailed` for a wrong password, `RateLimited` with `retry_after_s` for an address from
+        which too many were wrong, and what every request does.
+        """
+        fields = {"username": username, "password": password}
+        return await self._sign_in(LOGIN, fields, address, user_agent, attempts=1)
+
+    async def refresh(self, refresh_token: str, *, address: str | None, user_agent: str = "") -> SignedIn:
+        """New tokens for a refresh token, which is good once: keep the new one in its place. Raises `LoginFailed` when
+        it is not good. To sign out is `revoke`."""
+        fields = {"refresh_token": checked(refresh_token)}
+        return await self._sign_in(REFRESH, fields, address, user_agent, attempts=self._attempts)
+
+    async def _sign_in(
+        self, path: str, fields: Mapping[str, Any], address: str | None, user_agent: str, *, attempts: int
+    ) -> SignedIn:
+        if address is not None:
+            fields = {**fields, "client": {"address": address, "user_agent": user_agent}}
+        return parse_answer(await self._json(path, fields, attempts=attempts), SignedIn)
+
     async def _form(self, path: str, token: str) -> httpx2.Response:
         body = urlencode({"token": checked(token)}).encode()
         return await self._send("POST", path, {"Content-Type": "application/x-www-form-urlencoded"}, body)
 
-    async def _json(self, path: str, fields: Mapping[str, Any]) -> httpx2.Response:
-        return await self._send("POST", path, {"Content-Type": "application/json"}, msgspec.json.encode(fields))
+    async def _json(self, path: str, fields: Mapping[str, Any], *, attempts: int | None = None) -> httpx2.Response:
+        body = msgspec.json.encode(fields)
+        return await self._send("POST", path, {"Content-Type": "application/json"}, body, attempts=attempts)
 
     # --- attempts ---
 
-    async def _send(self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> httpx2.Response:
-        """One request that may be made twice; the answer of the attempt that succeeded, or the last error."""
+    async def _send(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"", *, attempts: int | None = None
+    ) -> httpx2.Response:
+        """One request, made up to `attempts` times (None: as this client may), and once more for a key that is not
+        taken; the answer of the attempt that succeeded, or the last error."""
         until = time.monotonic() + self._timeout_s
-        left = self._attempts
+        left = self._attempts if attempts is None else attempts
+        keys = self._attempts
         while True:
             left -= 1
             key = self.keys.present
             try:
                 return await self._once(method, path, headers, body, key.kid)
+            except LoginFailed:
+                raise
             except AuthFailed as error:
-                if not self.keys.refuse(key.kid) or left <= 0:
+                keys -= 1
+                if not self.keys.refuse(key.kid) or keys <= 0:
                     raise error
+                left += 1
                 pause_s = 0.0
             except (Disconnected, Unavailable, RateLimited) as error:
                 pause_s = (error.retry_after_s or 0.0) + 0.1 * 2 ** (self._attempts - left) * self._chance()
@@ -158,6 +194,8 @@ class InstanceClient(InstanceSpending):
         try:
             return raise_for_status(response)
         except AuthFailed as error:
+            if path in (LOGIN, REFRESH) and parse_problem(response.content).credential != "signature":
+                raise LoginFailed(error.message) from None
             raise self._explained(error, response) from None
 
     def _explained(self, error: AuthFailed, response: httpx2.Response) -> ChannelError:

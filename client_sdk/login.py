@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx2
@@ -25,10 +25,23 @@ PAUSES_S = (0.2, 0.4)
 again; later it would take this client for a thief."""
 
 
-class _Tokens(msgspec.Struct, frozen=True):
+class SignedIn(msgspec.Struct, frozen=True):
+    """A login session and its tokens. The access token ends in `expires_in` seconds, at `expires_at`, the refresh token
+    at `refresh_expires_at` (RFC 3339, UTC). `user` is there at login. `seq` is that of the commit.
+    """
+
     access_token: str
     refresh_token: str
     expires_in: float
+    session: str = ""
+    expires_at: str = ""
+    refresh_expires_at: str = ""
+    user: Mapping[str, Any] = {}
+    seq: int = 0
+
+    def __repr__(self) -> str:
+        """Without the tokens: it stands in tracebacks and logs."""
+        return f"SignedIn(session={self.session!r}, expires_at={self.expires_at!r})"
 
 
 class LoginProvider:
@@ -105,7 +118,7 @@ class LoginProvider:
             answer = await self._post("/auth/login", self._login)
         else:
             raise AuthFailed("Signed out.")
-        tokens = parse_answer(raise_for_status(answer), _Tokens)
+        tokens = parse_answer(raise_for_status(answer), SignedIn)
         self.refresh_token, self._login = tokens.refresh_token, None
         if self._on_refresh is not None:
             self._on_refresh(tokens.refresh_token)

@@ -347,6 +347,7 @@ class Problem(Struct, frozen=True):
     code: str = ""
     title: str = ""
     detail: str = ""
+    credential: str = ""
 
 
 def parse_problem(body: bytes) -> Problem:

@@ -315,7 +315,7 @@ async def test_somebody_is_signed_in_from_where_they_are() -> None:
                 "client": {"address": "203.0.113.9", "user_agent": "Browser/1"},
             },
         ),
-        ("/auth/login", {"email": "ada@example.org", "password": "moons of jupiter"}),
+        ("/auth/login", {"username": "ada@example.org", "password": "moons of jupiter"}),
         ("/auth/refresh", {"refresh_token": "gr_1", "client": {"address": "203.0.113.9", "user_agent": ""}}),
     ]
 
