@@ -71,7 +71,8 @@ class _StrictDecoder(json.JSONDecoder):
         super().__init__(object_pairs_hook=_members, parse_constant=_no_number)
 
 
-_REGISTRY = _Registry(algorithms=[_ALGORITHM])
+REGISTRY = _Registry(algorithms=[_ALGORITHM])
+"""For joserfc: the one algorithm that a token may have."""
 
 
 def is_access_token(text: str) -> bool:
@@ -124,7 +125,7 @@ def verify(token: str, kid: str, key: OKPKey, *, issuer: str, audience: str, now
     Raises `BadToken`, and nothing else. It ends at ``exp`` to the second.
     """
     try:
-        payload = decode(token, key, registry=_REGISTRY, decoder_cls=_StrictDecoder).claims
+        payload = decode(token, key, registry=REGISTRY, decoder_cls=_StrictDecoder).claims
         _check(payload, issuer, audience, now_ms)
     except (JoseError, KeyError, TypeError, ValueError, RecursionError) as exc:
         raise exc if isinstance(exc, BadToken) else BadToken("it is not valid") from None

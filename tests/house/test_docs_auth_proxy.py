@@ -66,4 +66,5 @@ def test_the_program_is_one() -> None:
 async def test_the_measurement_measures() -> None:
     told = await measure(0.05, 50)
     assert told["decisions"] >= 50
-    assert told["decisions_per_cpu_s"] > 0
+    assert told["requests"] >= 50
+    assert told["decisions_per_cpu_s"] > told["requests_per_cpu_s"] > 0
