@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from client_sdk.auth_proxy import AuthProxy
-from tests.client_sdk.support.asgi import Socket, fields, request
+from tests.client_sdk.support.asgi import Socket, fields, request, request_of
 from tests.client_sdk.support.scripted_gateway import KEY, ScriptedGateway, own_app, proxy_to
 from tests.client_sdk.support.tokens import access_token, api_token, jwks
 from tests.support.waiting import eventually
@@ -240,6 +240,34 @@ async def test_a_cookie_changes_nothing_for_another_page(gateway: ScriptedGatewa
         ] * 4
         assert await status("https://evil.example", bearer=True) == 200
         assert await status("https://shop.example", crumbs=2) == (401 if kind == "POST" else 4102)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "user"),
+    [
+        ({"origin": "https://shop.example"}, 200, "u_ada"),
+        ({"sec-fetch-site": "same-origin"}, 200, "u_ada"),
+        ({"sec-fetch-site": "same-site"}, 403, None),
+        ({"sec-fetch-site": "none"}, 403, None),
+        ({"origin": "https://evil.example", "sec-fetch-site": "same-origin"}, 403, None),
+    ],
+)
+async def test_where_a_cookie_comes_from_decides_whose_request_it_is(
+    gateway: ScriptedGateway, sent: dict[str, str], status: int, user: str | None
+) -> None:
+    """Elsewhere it opens nothing, and where everybody is let in it says nothing."""
+    async with proxy_to(gateway, cookie="session", public=["/open/"]) as proxy:
+        given = {"host": "shop.example", "cookie": f"session={access_token('u_ada', 's_1', soon())}", **sent}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "scheme": "https",
+            "query_string": b"",
+            "headers": fields(None, given),
+        }
+        assert (await request_of(proxy, {**scope, "path": "/"})).status == status
+        public = await request_of(proxy, {**scope, "path": "/open/door"})
+        assert (public.status, public.json["user"]) == (200, user)
 
 
 async def test_the_issuer_is_the_gateway_unless_it_is_told(

@@ -184,6 +184,19 @@ async def test_another_gateways_word_says_nothing(gateway: ScriptedGateway) -> N
             assert gateway.asked == [token]
 
 
+async def test_another_gateways_word_on_users_and_keys_says_nothing_either(gateway: ScriptedGateway) -> None:
+    """Keys, the list of revocations and a user as staging stored them, while production is away."""
+    storage = MemoryStorage()
+    token = access_token("u_ada", "s_1", soon())
+    await gateway.stop()
+    async with ScriptedGateway() as staging, proxy_to(staging, storage=storage) as trying:
+        assert (await request(trying, token)).status == 200
+        await eventually(lambda: {"user:u_ada", "keys", "revocations"} <= storage._facts.keys())
+        async with proxy_to(gateway, storage=storage, fetch_s=0.5) as proxy:
+            assert (await request(proxy, token)).status == 503
+    await gateway.start()
+
+
 class Broken(MemoryStorage):
     """Fails as no protocol says."""
 

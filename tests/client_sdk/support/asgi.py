@@ -30,6 +30,11 @@ async def request(app: Any, token: str | None = None, path: str = "/", **headers
     """One GET."""
     named = {name.replace("__", "-"): value for name, value in headers.items()}
     scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": fields(token, named)}
+    return await request_of(app, scope)
+
+
+async def request_of(app: Any, scope: dict[str, Any]) -> Answer:
+    """The request with this scope."""
     messages: list[Any] = []
 
     async def receive() -> Any:
