@@ -237,7 +237,7 @@ class Document:
     """Bytes of the whole as canonical JSON."""
 
     def __init__(self, sections: Iterable[tuple[str, bytes]]) -> None:
-        ordered = _sorted(sections)
+        ordered = in_order(sections)
         self.names = tuple(name for name, _ in ordered)
         self.contents = tuple(content for _, content in ordered)
         whole = self.json()
@@ -272,6 +272,10 @@ class Document:
         """The canonical JSON of one member; None when there is none of that name."""
         return self.contents[self.names.index(name)] if name in self.names else None
 
+    def patch_from(self, old: Document) -> bytes:
+        """The merge patch (RFC 7396) that leads from `old` here, as canonical JSON; ``{}`` when they are equal."""
+        return patch_between(old, self)
+
     def __eq__(self, other: object) -> bool:
         return self.rev == other.rev if isinstance(other, Document) else NotImplemented
 
@@ -280,17 +284,6 @@ class Document:
 
     def __repr__(self) -> str:
         return f"Document(rev={self.rev!r}, sections={list(self.names)})"
-
-
-class WideDocument(Document):
-    """A document of very many members, whose names are not those of others: nothing is kept of their form."""
-
-    __slots__ = ()
-
-    def json(self) -> bytes:
-        """The canonical JSON of the whole."""
-        members = (_encode(name) + b":" + content for name, content in zip(self.names, self.contents, strict=True))
-        return b"{" + b",".join(members) + b"}"
 
 
 @lru_cache(maxsize=1024)
@@ -305,7 +298,7 @@ def _form(names: tuple[str, ...]) -> bytes:
     return b"{" + b",".join(_key(name).replace(b"%", b"%%") + b"%b" for name in names) + b"}"
 
 
-def _sorted(members: Iterable[tuple[str, bytes]]) -> tuple[tuple[str, bytes], ...]:
+def in_order(members: Iterable[tuple[str, bytes]]) -> tuple[tuple[str, bytes], ...]:
     """`members` in the order of RFC 8785 §3.2.3; ValueError for a name that occurs twice."""
     ordered = sorted(members)
     previous, plain = None, True
@@ -324,15 +317,15 @@ def patch_between(old: Document, new: Document) -> bytes:
     Members are compared as bytes, in two levels; only what differs is decoded.
     """
     if old.names != new.names:
-        return _changes(dict(old.sections), dict(new.sections), _section_patch)
+        return member_changes(dict(old.sections), dict(new.sections), section_patch)
     changes: list[bytes] = []
     for name, before, after in zip(new.names, old.contents, new.contents, strict=True):
         if before is not after and before != after:
-            changes.append(_key(name) + _section_patch(before, after))
+            changes.append(_key(name) + section_patch(before, after))
     return b"{" + b",".join(changes) + b"}"
 
 
-def _section_patch(old: bytes, new: bytes) -> bytes:
+def section_patch(old: bytes, new: bytes) -> bytes:
     """The patch's value for a section that differs."""
     return _kept_patch(old, new) if len(old) + len(new) <= KEPT_BYTES else _made_patch(old, new)
 
@@ -345,7 +338,7 @@ def _kept_patch(old: bytes, new: bytes) -> bytes:
 
 def _made_patch(old: bytes, new: bytes) -> bytes:
     if old[:1] == b"{" == new[:1]:
-        return _changes(_decode_raw(old), _decode_raw(new), _member_patch)
+        return member_changes(_decode_raw(old), _decode_raw(new), _member_patch)
     return new
 
 
@@ -357,7 +350,7 @@ def _member_patch(old: msgspec.Raw, new: msgspec.Raw) -> bytes:
     return after
 
 
-def _changes(old: dict[str, _Json], new: dict[str, _Json], patch: Callable[[_Json, _Json], bytes]) -> bytes:
+def member_changes(old: dict[str, _Json], new: dict[str, _Json], patch: Callable[[_Json, _Json], bytes]) -> bytes:
     """The merge patch from the members `old` to `new` (sorted).
 
     `patch` gives the value for a member that both have.
@@ -373,5 +366,5 @@ def _changes(old: dict[str, _Json], new: dict[str, _Json], patch: Callable[[_Jso
         if before != value:
             changes.append((name, patch(before, value)))
     if kept < len(old):
-        changes = list(_sorted([*changes, *((name, b"null") for name in old if name not in new)]))
+        changes = list(in_order([*changes, *((name, b"null") for name in old if name not in new)]))
     return b"{" + b",".join([_key(name) + value for name, value in changes]) + b"}"

@@ -5,11 +5,13 @@ The last two have a section for each credential or key: a change of one compares
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
 
 from gateway.core.clock import rfc3339
-from gateway.core.document import Document, WideDocument, canonical
+from gateway.core.document import Document, canonical
+from gateway.core.wide_document import WideDocument
 
 EVERYTHING = "*"
 """Stands for those that are not named, where too many were revoked."""
@@ -76,19 +78,87 @@ def instance_document(facts: InstanceFacts) -> Timed:
     return Timed(Document((name, canonical(value)) for name, value in sections))
 
 
-def revocations_document(revoked: Sequence[Revoked], most: int) -> Timed:
-    """What is revoked, of the newest first: by the id of each credential, until when somebody may believe it.
+class RevocationList:
+    """What is revoked, held in memory: the document `revocations`, which names by the id of each credential until when
+    somebody may believe it, and what the next one is made of.
 
     Where there are more than `most`, the newest `most` are named, and `EVERYTHING` is the moment from which on
-    everything that was revoked is named.
+    everything that was revoked is named. `revoked` are the newest first, one more than `most` where there are more.
+    Raises ValueError for a moment that RFC 3339 has no words for.
     """
-    entries = {each.id: -(-each.until // STEP_MS) * STEP_MS for each in revoked[:most]}
-    moments = [*entries.values()]
-    if len(revoked) > most:
-        moments.append(-(-revoked[most].until // STEP_MS) * STEP_MS)
-        entries[EVERYTHING] = revoked[most].noted_at + 1
-    document = WideDocument((credential, b'"%b"' % rfc3339(moment).encode()) for credential, moment in entries.items())
-    return Timed(document, min(moments, default=None))
+
+    __slots__ = ("_most", "_named", "_oldest", "_unnamed", "changes_at", "document")
+
+    def __init__(self, revoked: Sequence[Revoked], most: int) -> None:
+        self._most = most
+        self._named = {each.id: each for each in revoked[:most]}
+        self._unnamed = revoked[most] if len(revoked) > most else None
+        self._oldest = [(each.noted_at, each.id) for each in self._named.values()]
+        heapify(self._oldest)
+        leaving = {each.id: leaves_at(each.until) for each in self._named.values()}
+        moments = {moment: _shown(moment) for moment in set(leaving.values())}
+        entries = {id: moments[moment] for id, moment in leaving.items()}
+        self.document = WideDocument((entries | self._everything()).items())
+        self.changes_at = self._next_leaving()
+
+    def go_on(self, noted: Iterable[Revoked], now: int) -> bool:
+        """Take in what was noted since, of which some may have ended, and let go of what has ended at `now`
+        (milliseconds since 1970 UTC). False: there is room for others, who are not known here, and all has to be read.
+        """
+        ended = now - now % STEP_MS
+        changes: dict[str, bytes | None] = {}
+        for each in noted:
+            if each.until > ended or each.id in self._named:
+                self._named[each.id] = each
+                heappush(self._oldest, (each.noted_at, each.id))
+                changes[each.id] = _shown(leaves_at(each.until))
+                self._look_at(each.until)
+        if self.changes_at is not None and self.changes_at <= now:
+            gone = [id for id, each in self._named.items() if each.until <= ended]
+            if self._unnamed is not None and (gone or self._unnamed.until <= ended):
+                return False
+            for id in gone:
+                del self._named[id]
+            changes |= dict.fromkeys(gone)
+            self.changes_at = self._next_leaving()
+        changes |= dict.fromkeys(self._push_out())
+        self.document = self.document.changed(changes | self._everything())
+        return True
+
+    def _push_out(self) -> list[str]:
+        """The oldest, where too many are named."""
+        gone: list[str] = []
+        while len(self._named) > self._most:
+            noted_at, id = heappop(self._oldest)
+            each = self._named.get(id)
+            if each is not None and each.noted_at == noted_at:
+                del self._named[id]
+                gone.append(id)
+                self._unnamed = each
+                self._look_at(each.until)
+        return gone
+
+    def _look_at(self, until: int) -> None:
+        at = leaves_at(until)
+        self.changes_at = at if self.changes_at is None else min(self.changes_at, at)
+
+    def _everything(self) -> dict[str, bytes]:
+        return {} if self._unnamed is None else {EVERYTHING: _shown(self._unnamed.noted_at + 1)}
+
+    def _next_leaving(self) -> int | None:
+        untils = [each.until for each in self._named.values()]
+        if self._unnamed is not None:
+            untils.append(self._unnamed.until)
+        return leaves_at(min(untils)) if untils else None
+
+
+def leaves_at(until: int) -> int:
+    """When an entry leaves that may be believed until then."""
+    return -(-until // STEP_MS) * STEP_MS
+
+
+def _shown(moment: int) -> bytes:
+    return b'"%b"' % rfc3339(moment).encode()
 
 
 def keys_document(jwks: Mapping[str, Any], changes_at: int | None) -> Timed:

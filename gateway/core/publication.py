@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from gateway.core.document import Document, patch_between
+from gateway.core.document import Document
 from gateway.core.wire import Codec, Current
 
 
@@ -35,7 +35,7 @@ class Publication:
     def update_frame(self, codec: Codec, from_: Document, causes: frozenset[str]) -> bytes:
         """The frame that leads from `from_` here: a patch, or the whole document where that is smaller."""
         document = self.document
-        patch = patch_between(from_, document)
+        patch = document.patch_from(from_)
         if len(patch) > document.size:
             return self.snapshot_frame(codec)
         return codec.update(self.name, from_.rev, document.rev, self.seq, patch, _listed(causes))

@@ -21,7 +21,7 @@ from gateway.errors import SnapshotLost, StoreError
 from gateway.live.catalog_changes import replace_catalog
 from gateway.live.clock import Clock
 from gateway.live.credentials import CredentialCheck
-from gateway.live.entry import InstanceEntry, UserEntry
+from gateway.live.entry import REVOCATIONS, InstanceEntry, UserEntry
 from gateway.live.hub import Hub
 from gateway.live.instance_documents import InstanceDocuments
 from gateway.live.newcomers import newer_than_read
@@ -353,7 +353,7 @@ class Feed:
             if isinstance(entry, UserEntry):
                 hub.work.user(doc, Task(Part.NONE, CLOCK))
             else:
-                self._read_again((doc,), Task(Part.ALL, CLOCK))
+                self._read_again((doc,), Task(Part.NONE if doc == REVOCATIONS else Part.ALL, CLOCK))
 
     def clock_jumped(self) -> None:
         """The wall clock was set: everything that depends on it is built again."""

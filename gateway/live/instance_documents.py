@@ -5,7 +5,6 @@ They come first in a round, behind the revocation lane: what is revoked is what 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -15,23 +14,20 @@ from gateway.core.instance_documents import (
     Timed,
     instance_document,
     keys_document,
-    revocations_document,
 )
 from gateway.core.networks import lets_in
 from gateway.errors import Ending, StoreError
 from gateway.live.clock import Clock
 from gateway.live.entry import KEYS, REVOCATIONS, InstanceEntry, SharedEntry
 from gateway.live.hub import Hub, described
+from gateway.live.revocations import NodeRevocations
 from gateway.live.task import Task
 from gateway.store.database import Database, Snapshot
 from gateway.store.documents import BadDocument
-from gateway.store.instance_documents import MAX_REVOCATIONS, load_instances, load_revocations
+from gateway.store.instance_documents import load_instances
 
 Made: TypeAlias = Timed | InstanceFacts | BadDocument | None
 """What was read of one of them, None: it is not there."""
-REST_SHARE = 4
-"""After a reading of all that is revoked it rests for so many times as long: a fifth of the time at the most goes into
-that, however many are revoked."""
 
 
 class InstanceDocuments:
@@ -42,25 +38,28 @@ class InstanceDocuments:
         self._hub = hub
         self._authenticator = authenticator
         self._clock = clock
-        self._rests_until = 0.0
+        self.revocations = NodeRevocations(hub, authenticator, clock)
 
     async def publish(self, snapshot: Snapshot, seq: int) -> list[str]:
         """Read what is on the hub's list, of the moment `seq`; which of them a sweep found changed without a word of
         the log. Raises `StoreError`, and all stays on the list."""
         work = self._hub.work
+        self.revocations.forget_unwatched()
         if not work.shared:
             return []
-        self._rest()
+        began, readings = self._clock.now(), self.revocations.readings[True]
         tasks = dict(work.shared)
-        now = self._clock.now().wall
-        made = await self._made(snapshot, tasks, now)
+        made = await self._made(snapshot, tasks, began.wall)
         drift = []
         with self._hub.outbox.collecting():
             for doc, document in made.items():
                 task = tasks[doc]
-                work.shared.pop(doc, None)
-                if self._publish(doc, document, seq, task.causes, now) and task.swept and not task.causes:
+                if work.shared.get(doc) is task:  # else it came onto the list once more
+                    del work.shared[doc]
+                if self._publish(doc, document, seq, task.causes, began.wall) and task.swept and not task.causes:
                     drift.append(doc)
+        if REVOCATIONS in made:
+            self.revocations.told(began.mono, whole=self.revocations.readings[True] > readings)
         return drift
 
     def _publish(self, doc: str, made: Made, seq: int, causes: frozenset[str], now: int) -> bool:
@@ -89,13 +88,6 @@ class InstanceDocuments:
         hub.deliver(entry, changed)
         return changed
 
-    def _rest(self) -> None:
-        """Put off the reading of all that is revoked when the last one was a moment ago."""
-        work, now = self._hub.work, self._clock.now().mono
-        if REVOCATIONS in work.shared and now < self._rests_until:
-            work.postpone(REVOCATIONS)
-            asyncio.get_running_loop().call_later(self._rests_until - now, work.resume, REVOCATIONS)
-
     async def _made(self, snapshot: Snapshot, tasks: Mapping[str, Task], now: int) -> dict[str, Made]:
         made: dict[str, Made] = {}
         ids = [doc[9:] for doc in tasks if doc.startswith("instance:")]
@@ -105,11 +97,12 @@ class InstanceDocuments:
         if KEYS in tasks:
             made[KEYS] = keys_document(*self._authenticator.published_keys(now))
         if REVOCATIONS in tasks:
-            began = self._clock.now().mono
-            revoked = await load_revocations(snapshot, now, self._authenticator.token_life_ms)
-            made[REVOCATIONS] = revocations_document(revoked, MAX_REVOCATIONS)
-            ended = self._clock.now().mono
-            self._rests_until = ended + REST_SHARE * (ended - began)
+            try:
+                revoked: Made = await self.revocations.read(snapshot, tasks[REVOCATIONS], now)
+            except (ValueError, OverflowError) as exc:
+                revoked = BadDocument(described(exc))
+            if revoked is not None:
+                made[REVOCATIONS] = revoked
         return made
 
     async def _newer(

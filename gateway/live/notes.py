@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gateway.live.entry import KEYS, InstanceEntry, SharedEntry, UserEntry
-from gateway.live.task import Task, shared_task, user_task
+from gateway.live.entry import KEYS, REVOCATIONS, InstanceEntry, SharedEntry, UserEntry
+from gateway.live.task import Task, causes_of, shared_task, user_task
 from gateway.store.changes import Change
+from gateway.store.documents import Part
 
 if TYPE_CHECKING:
     from gateway.live.credentials import CredentialCheck
@@ -72,6 +73,10 @@ class Notes:
         elif doc.startswith("instance:"):
             self._credentials.note_instance(doc, cause, at)
             self._read_shared(doc, shared_task(cause, at))
+        elif doc == REVOCATIONS:
+            if doc in hub.entries:
+                work.noted += 1
+                work.share(doc, Task(Part.NONE, causes_of(cause), at))
         else:
             if doc == KEYS:
                 self._credentials.note_keys()

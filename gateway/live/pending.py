@@ -49,6 +49,8 @@ class PendingWork:
         self.credentials: dict[str, int | None] = {}
         self.shared: dict[str, Task] = {}
         """What instances watch beside users and organizations."""
+        self.noted = 0
+        """Rows of the log that told of the revocations since those were read."""
         self._postponed: dict[str, Task] = {}
         self.pacing = Pacing(self._put, busy, every_s=show_every_s)
         self.recent = RecentChanges()

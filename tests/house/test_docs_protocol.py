@@ -15,7 +15,7 @@ from gateway.core import wire
 from gateway.core.clock import parse_rfc3339, rfc3339
 from gateway.core.document import apply, canonical, revision
 from gateway.core.facts import OrganizationFacts
-from gateway.core.instance_documents import InstanceFacts, KeyFacts, Revoked, instance_document, revocations_document
+from gateway.core.instance_documents import InstanceFacts, KeyFacts, RevocationList, Revoked, instance_document
 from gateway.core.session import INSTANCE_MESSAGES
 from gateway.errors import Ending, GatewayError
 from gateway.live.connection import REPORTED
@@ -241,8 +241,8 @@ def test_the_examples_of_what_instances_watch_are_what_is_built() -> None:
     facts = InstanceFacts("i_shop", "Shop", "active", own["limits"]["networks"], 6000, made, made, keys)
     assert instance_document(facts).document.data() == own
     rows = [Revoked(credential, made, parse_rfc3339(until) - 1) for credential, until in revoked.items()]
-    assert revocations_document(rows, 2).document.data() == revoked
-    assert revocations_document(rows, 1).document.data() == {rows[0].id: revoked[rows[0].id], "*": rfc3339(made + 1)}
+    assert RevocationList(rows, 2).document.data() == revoked
+    assert RevocationList(rows, 1).document.data() == {rows[0].id: revoked[rows[0].id], "*": rfc3339(made + 1)}
 
 
 def test_the_bounds_of_instances_are_named() -> None:

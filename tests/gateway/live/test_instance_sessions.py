@@ -142,7 +142,7 @@ async def test_a_long_reading_rests_and_is_made_up_for(shop: Database) -> None:
     async with Rig(shop) as rig:
         peer = await rig.connect(principal=SHOP, watch=["revocations"])
         peer.take()
-        rig.feed.shared._rests_until = rig.clock.mono + 0.2
+        rig.feed.shared.revocations._rests_until = dict.fromkeys((False, True), rig.clock.mono + 0.2)
         revoke = "INSERT INTO revocations(id, kind, user_id, noted_at) VALUES (?, 'api_token', 'ada', ?)"
         log = Statement("INSERT INTO change_log(doc, cause) VALUES ('revocations', 'revocation')")
         for id in ("t1", "t2"):
@@ -164,12 +164,14 @@ async def test_a_sweep_finds_what_the_log_does_not_tell(shop: Database) -> None:
         peer.take()
         await shop.script("DROP TRIGGER instances_update; DROP TRIGGER instance_keys_delete")
         await shop.write(Statement("UPDATE instances SET name = 'Kiosk'"))
+        await rig.settle()
         rig.feed.sweep(rig.feed.to_sweep())
         await rig.settle()
         [update] = peer.take()
         assert update["patch"] == {"identity": {"name": "Kiosk"}}
         assert rig.hub.counters.drift == 1
         await shop.write(Statement("DELETE FROM instance_keys"))
+        await rig.settle()
         rig.feed.sweep(rig.feed.to_sweep())
         await rig.settle()
         assert peer.take()[-1]["code"] == "revoked"

@@ -5,14 +5,14 @@ import json
 import pytest
 
 from gateway.core.clock import CLOCK_SKEW_MS, rfc3339
-from gateway.core.document import WideDocument, patch_between
 from gateway.core.instance_documents import (
     EVERYTHING,
+    RevocationList,
     Revoked,
     instance_document,
     keys_document,
-    revocations_document,
 )
+from gateway.core.wide_document import WideDocument
 from gateway.store.database import Database, Statement
 from gateway.store.documents import BadDocument
 from gateway.store.instance_documents import MAX_REVOCATIONS, TOKEN_TOLD_MS, load_instances, load_revocations
@@ -33,7 +33,7 @@ async def test_what_is_revoked_is_told_for_as_long_as_it_may_be_believed(databas
     await revoke(database, "session", "login_session", now - LIFE + 1_000, now + HOUR)
     await revoke(database, "old_token", "api_token", now - TOKEN_TOLD_MS)
     await revoke(database, "token", "api_token", now - TOKEN_TOLD_MS + 1_000)
-    told = {each.id: each.until for each in await load_revocations(database, now, LIFE)}
+    told = {each.id: each.until for each in (await load_revocations(database, now, LIFE)).revoked}
     assert told == {"session": now + 61_000, "token": now + 1_000}
 
 
@@ -47,13 +47,13 @@ async def test_when_it_was_noted_is_the_databases_to_say(database: Database) -> 
     for _ in range(2):
         before = database.clock()
         await database.write(Statement("UPDATE api_tokens SET revoked_at = 1"))
-        [(id, _, until)] = await load_revocations(database, before, LIFE)
+        [(id, _, until)] = (await load_revocations(database, before, LIFE)).revoked
         assert id == "t"
         assert before - 1_000 <= until - TOKEN_TOLD_MS <= database.clock() + 1_000
         await database.write(Statement("UPDATE api_tokens SET revoked_at = NULL"))
-        assert await load_revocations(database, before, LIFE) == []
+        assert (await load_revocations(database, before, LIFE)).revoked == []
     await database.write(Statement("DELETE FROM users"))
-    assert [told.id for told in await load_revocations(database, database.clock(), LIFE)] == ["t"]
+    assert [told.id for told in (await load_revocations(database, database.clock(), LIFE)).revoked] == ["t"]
 
 
 async def test_one_that_is_revoked_once_more_is_told_of_once_more(database: Database) -> None:
@@ -69,9 +69,9 @@ async def test_one_that_is_revoked_once_more_is_told_of_once_more(database: Data
         Statement("UPDATE login_sessions SET expires_at = ?", (now + 8 * HOUR,)),
         Statement("UPDATE revocations SET noted_at = ?", (now - 2 * HOUR,)),
     )
-    assert await load_revocations(database, now, LIFE) == []
+    assert (await load_revocations(database, now, LIFE)).revoked == []
     await database.write(Statement("UPDATE login_sessions SET revoked_at = ?", (now,)))
-    assert [told.id for told in await load_revocations(database, now, LIFE)] == ["s"]
+    assert [told.id for told in (await load_revocations(database, now, LIFE)).revoked] == ["s"]
 
 
 async def test_what_ended_by_itself_is_not_told(database: Database) -> None:
@@ -87,11 +87,11 @@ async def test_what_ended_by_itself_is_not_told(database: Database) -> None:
         ),
     )
     assert await prune_logins(database, now) == 50
-    assert await load_revocations(database, now, LIFE) == []
+    assert (await load_revocations(database, now, LIFE)).revoked == []
     for kind, late in (("login_session", LIFE + CLOCK_SKEW_MS), ("api_token", CLOCK_SKEW_MS)):
         await revoke(database, f"ended {kind}", kind, now, now - late)
         await revoke(database, f"ends {kind}", kind, now, now - late + 1_000)
-    told = {each.id: each.until for each in await load_revocations(database, now, LIFE)}
+    told = {each.id: each.until for each in (await load_revocations(database, now, LIFE)).revoked}
     assert told == {"ends login_session": now + 1_000, "ends api_token": now + 1_000}, "and is told no longer"
 
 
@@ -105,39 +105,39 @@ async def test_too_many_are_told_of_together(database: Database) -> None:
             (MAX_REVOCATIONS, now - HOUR),
         )
     )
-    rows = await load_revocations(database, now, LIFE)
-    named = revocations_document(rows, MAX_REVOCATIONS)
+    rows = (await load_revocations(database, now, LIFE)).revoked
+    named = RevocationList(rows, MAX_REVOCATIONS)
     assert len(named.document.names) == MAX_REVOCATIONS
     unnamed_until = now - HOUR + 1
     for number in range(3):
         await revoke(database, f"one more {number}", "login_session", now + number)
-        rows = await load_revocations(database, now, LIFE)
-        together = revocations_document(rows, MAX_REVOCATIONS)
+        rows = (await load_revocations(database, now, LIFE)).revoked
+        together = RevocationList(rows, MAX_REVOCATIONS)
         told = together.document.data()
         assert len(told) == MAX_REVOCATIONS + 1
         assert f"one more {number}" in told, "what is revoked now is named, however much was revoked before"
         assert f"t{number + 1}" not in told
         assert told[EVERYTHING] == rfc3339(unnamed_until + number + 1), "what was revoked since then is named"
     await database.write(Statement("DELETE FROM revocations WHERE id < 't11'"))
-    rows = await load_revocations(database, now, LIFE)
-    assert EVERYTHING not in revocations_document(rows, MAX_REVOCATIONS).document.data()
+    rows = (await load_revocations(database, now, LIFE)).revoked
+    assert EVERYTHING not in RevocationList(rows, MAX_REVOCATIONS).document.data()
 
 
 def test_what_is_not_named_leaves_by_the_clock_too() -> None:
     """A session that is not named ends before the tokens that are: then all are named."""
     rows = [Revoked("b", 9_000, 90_000), Revoked("a", 8_000, 80_000), Revoked("s", 7_000, 30_000)]
-    made = revocations_document(rows, 2)
+    made = RevocationList(rows, 2)
     assert made.document.data() == {"b": rfc3339(90_000), "a": rfc3339(80_000), EVERYTHING: rfc3339(7_001)}
     assert made.changes_at == 30_000
 
 
 def test_entries_leave_together() -> None:
-    made = revocations_document([Revoked("a", 3, 5_001), Revoked("b", 2, 9_999), Revoked("c", 1, 10_001)], 10)
+    made = RevocationList([Revoked("a", 3, 5_001), Revoked("b", 2, 9_999), Revoked("c", 1, 10_001)], 10)
     assert made.changes_at == 10_000
     assert made.document.data() == {"a": rfc3339(10_000), "b": rfc3339(10_000), "c": rfc3339(20_000)}
-    nothing = revocations_document([], 10)
+    nothing = RevocationList([], 10)
     assert (nothing.document.data(), nothing.changes_at) == ({}, None)
-    assert json.loads(patch_between(made.document, nothing.document)) == {"a": None, "b": None, "c": None}
+    assert json.loads(nothing.document.patch_from(made.document)) == {"a": None, "b": None, "c": None}
 
 
 def test_a_wide_document_is_a_document() -> None:

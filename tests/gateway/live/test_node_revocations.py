@@ -1,0 +1,211 @@
+"""What a node reads of `revocations` when something changes, and that it ends up with the truth."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from gateway.core.instance_documents import STEP_MS, RevocationList
+from gateway.core.principal import CredentialKind, Principal, PrincipalKind
+from gateway.live.entry import REVOCATIONS
+from gateway.store.database import Database, Statement
+from gateway.store.instance_documents import MAX_REVOCATIONS, NEWS, load_revocations
+from tests.support.node_rig import Peer, Rig
+from tests.support.people import add_plan, add_user
+from tests.support.waiting import eventually
+
+SHOP = Principal(PrincipalKind.INSTANCE, "i_shop", CredentialKind.INSTANCE_KEY, "k_shop")
+LOG = Statement("INSERT INTO change_log(doc, cause) VALUES ('revocations', 'revocation')")
+TOKENS = 40
+FIRST, ALL = False, True
+
+
+@pytest.fixture
+async def shop(database: Database) -> Database:
+    await database.write(
+        Statement("INSERT INTO instances(id, name) VALUES ('i_shop', 'Shop')"),
+        Statement("INSERT INTO instance_keys(id, instance_id, secret) VALUES ('k_shop', 'i_shop', x'00')"),
+        *add_plan("free"),
+        add_user("ada"),
+        *(
+            Statement("INSERT INTO api_tokens(id, user_id, token_hash) VALUES (?, 'ada', ?)", (f"t{n}", f"h{n}"))
+            for n in range(TOKENS)
+        ),
+    )
+    return database
+
+
+async def watched(rig: Rig) -> Peer:
+    """The rows are noted by the database's clock: the node's goes by that."""
+    rig.clock.wall = rig.database.clock()
+    peer = await rig.connect(principal=SHOP, watch=["revocations"])
+    peer.take()
+    return peer
+
+
+def shown(peer: Peer) -> dict[str, Any]:
+    """The document as the client holds it by now."""
+    peer.take()
+    return peer.documents["revocations"]
+
+
+def revoke(id: str) -> Statement:
+    return Statement("UPDATE api_tokens SET revoked_at = 1 WHERE id = ?", (id,))
+
+
+def unrevoke(id: str) -> Statement:
+    return Statement("UPDATE api_tokens SET revoked_at = NULL WHERE id = ?", (id,))
+
+
+async def test_a_change_costs_what_was_noted(shop: Database) -> None:
+    async with Rig(shop) as rig:
+        peer, readings = await watched(rig), rig.feed.shared.revocations.readings
+        for number in range(5):
+            await rig.write(revoke(f"t{number}"))
+            [update] = peer.take()
+            assert set(update["patch"]) == {f"t{number}"}
+        await rig.write(*map(revoke, ("t7", "t8", "t9")))
+        assert set(peer.take()[-1]["patch"]) == {"t7", "t8", "t9"}
+        await rig.write(Statement("DELETE FROM api_tokens WHERE id = 't20'"))
+        assert set(peer.take()[-1]["patch"]) == {"t20"}
+        assert readings == {FIRST: 7, ALL: 1}
+
+
+async def test_what_is_good_again_leaves(shop: Database) -> None:
+    async with Rig(shop) as rig:
+        peer = await watched(rig)
+        await rig.write(revoke("t1"))
+        await rig.write(unrevoke("t1"))
+        assert shown(peer) == {}
+        await rig.write(revoke("t2"), revoke("t3"))
+        await rig.write(unrevoke("t2"), revoke("t4"))
+        assert set(shown(peer)) == {"t3", "t4"}
+
+
+@pytest.mark.parametrize("late_ms", [1, 3_600_000])
+async def test_a_clock_that_lags_hides_nothing(shop: Database, late_ms: int) -> None:
+    """Of whoever writes: what it notes is older than what was noted last."""
+    async with Rig(shop) as rig:
+        peer = await watched(rig)
+        await rig.write(revoke("t1"))
+        insert = "INSERT INTO revocations(id, kind, user_id, noted_at) VALUES ('late', 'api_token', 'ada', ?)"
+        await rig.write(Statement(insert, (rig.clock.wall - late_ms,)), LOG)
+        assert set(shown(peer)) == {"t1", "late"}
+
+
+async def test_two_in_the_same_millisecond(shop: Database) -> None:
+    async with Rig(shop) as rig:
+        peer, now = await watched(rig), rig.clock.wall
+        insert = "INSERT INTO revocations(id, kind, user_id, noted_at) VALUES (?, 'api_token', 'ada', ?)"
+        for id in ("first", "second", "third"):
+            await rig.write(Statement(insert, (id, now)), LOG)
+            assert id in shown(peer)
+        assert rig.feed.shared.revocations.readings == {FIRST: 3, ALL: 1}
+
+
+async def test_more_than_the_log_tells_of_is_read_with_all(shop: Database) -> None:
+    async with Rig(shop) as rig:
+        peer = await watched(rig)
+        many = (
+            "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
+            " INSERT INTO revocations(id, kind, user_id, noted_at) SELECT 'm' || i, 'api_token', 'ada', ? FROM n"
+        )
+        await rig.write(Statement(many, (NEWS + 1, rig.clock.wall)), LOG)
+        assert len(shown(peer)) == NEWS + 1
+        await rig.write(revoke("t1"))
+        assert len(shown(peer)) == NEWS + 2
+
+
+async def test_rows_changed_by_sql_are_found_by_the_sweep_and_counted(shop: Database) -> None:
+    async with Rig(shop) as rig:
+        peer = await watched(rig)
+        await rig.write(*map(revoke, ("t1", "t2", "t3")))
+        peer.take()
+        await shop.write(
+            Statement("DELETE FROM revocations WHERE id = 't1'"),
+            Statement("UPDATE revocations SET noted_at = noted_at - 60000 WHERE id = 't2'"),
+        )
+        await rig.settle()
+        assert peer.take() == []
+        for drift in (1, 1):
+            rig.feed.sweep(rig.feed.to_sweep())
+            await rig.settle()
+            assert rig.hub.counters.drift == drift
+        [update] = peer.take()
+        assert set(update["patch"]) == {"t1", "t2"}
+        assert update["patch"]["t1"] is None
+        assert rig.feed.shared.revocations.readings[ALL] == 3
+
+
+async def test_who_comes_after_the_last_has_gone_is_told_everything(shop: Database) -> None:
+    async with Rig(shop) as rig:
+        (await watched(rig)).hang_up()
+        await rig.write(revoke("t1"))
+        peer = await watched(rig)
+        assert set(shown(peer)) == {"t1"}
+        await rig.write(revoke("t2"))
+        assert set(shown(peer)) == {"t1", "t2"}
+
+
+async def test_when_tokens_live_longer_or_shorter_all_is_read(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Rig(shop) as rig:
+        peer, now = await watched(rig), rig.clock.wall
+        insert = "INSERT INTO revocations(id, kind, user_id, noted_at) VALUES ('s', 'login_session', 'ada', ?)"
+        await rig.write(Statement(insert, (now,)), LOG)
+        until, life = shown(peer)["s"], rig.node.authenticator.token_life_ms
+        monkeypatch.setattr(type(rig.node.authenticator), "token_life_ms", life + 60_000)
+        await rig.write(revoke("t1"))
+        assert shown(peer)["s"] > until
+
+
+async def test_a_reading_that_failed_loses_nothing(shop: Database) -> None:
+    async with Rig(shop) as rig:
+        peer = await watched(rig)
+        await rig.write(revoke("t1"))
+        rig.store.fail()
+        await shop.write(revoke("t2"))
+        await shop.write(unrevoke("t1"))
+        await eventually(lambda: rig.feed.stale)
+        rig.store.recover()
+        await rig.settle()
+        assert set(shown(peer)) == {"t2"}
+
+
+async def test_a_moment_without_words_is_told_as_a_fault_and_mended(shop: Database) -> None:
+    async with Rig(shop) as rig:
+        peer = await watched(rig)
+        insert = "INSERT INTO revocations(id, kind, user_id, noted_at) VALUES ('odd', 'api_token', 'ada', ?)"
+        await rig.write(Statement(insert, (9_000_000_000_000_000,)), LOG)
+        assert [message["op"] for message in peer.take()] == ["status"]
+        await rig.run("UPDATE users SET name = 'Ada'")
+        await rig.write(Statement("DELETE FROM revocations"), revoke("t1"))
+        assert set(shown(peer)) == {"t1"}
+
+
+@pytest.mark.storages("file")
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_is_written_the_document_is_the_truth(shop: Database, seed: int) -> None:
+    chance = random.Random(seed)
+    async with Rig(shop) as rig:
+        peer = await watched(rig)
+        for _ in range(60):
+            ids = [f"t{chance.randrange(TOKENS)}" for _ in range(chance.choice((1, 1, 2, 4)))]
+            do = chance.choice(
+                (revoke, revoke, unrevoke, lambda id: Statement("DELETE FROM api_tokens WHERE id = ?", (id,)))
+            )
+            await rig.write(*map(do, ids))
+            if chance.random() < 0.2:
+                rig.clock.advance(chance.choice((1, 10, 40)))
+                rig.feed.clock_moved(rig.clock.wall)
+                await rig.settle()
+            now = rig.clock.wall
+            known = await load_revocations(shop, now - now % STEP_MS, rig.node.authenticator.token_life_ms)
+            truth = RevocationList(known.revoked, MAX_REVOCATIONS).document
+            entry = rig.hub.entries[REVOCATIONS]
+            assert entry.publication is not None
+            assert entry.publication.document.data() == truth.data() == shown(peer)
+        readings = rig.feed.shared.revocations.readings
+        assert readings[FIRST] > readings[ALL], "most changes cost what they are"
+        assert rig.hub.counters.drift == 0
