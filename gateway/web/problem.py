@@ -19,7 +19,7 @@ HARMLESS = {
     "X-Content-Type-Options": "nosniff",
 }
 """A problem is data wherever it is opened: in the place of a script or of a page too."""
-_ANYWAY = "gateway_fields"
+_ANYWAY = "fields_of_any_answer"
 
 
 def problem(error: GatewayError) -> Response:
