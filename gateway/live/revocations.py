@@ -17,6 +17,7 @@ from gateway.live.hub import Hub
 from gateway.live.task import READ_AGAIN, Task
 from gateway.store.database import Snapshot
 from gateway.store.instance_documents import MAX_REVOCATIONS, Newest, load_noted, load_revocations, newest_of
+from gateway.store.logins import longest_life
 
 REST_SHARE = 4
 """After a reading it rests for so many times as long: a fifth of the time at the most goes into changes, and a fifth
@@ -47,8 +48,9 @@ class NodeRevocations:
 
         Raises `StoreError`, and ValueError for a moment that RFC 3339 has no words for.
         """
-        life_ms, self._life_ms = self._life_ms, self._authenticator.token_life_ms
-        whole = bool(task.parts) or self._list is None or life_ms != self._life_ms
+        before, own_ms = self._life_ms, self._authenticator.token_life_ms
+        self._life_ms = await longest_life(snapshot, now, own_ms)
+        whole = bool(task.parts) or self._list is None or before != self._life_ms
         try:
             if self._rests(whole):
                 return None

@@ -42,6 +42,8 @@ async def test_a_login_begins_a_session(rig: LoginRig) -> None:
     assert (tokens.user.id, tokens.user.username, tokens.user.email) == ("u1", "ada", "ada@example.org")
     assert is_refresh_token(tokens.refresh_token)
     assert (tokens.refresh_expires_at, tokens.access_expires_at) == (end, NOW + CHEAP.access_ttl_s * 1000)
+    [(life_ms, until)] = await rig.rows("SELECT life_ms, until FROM access_token_lives")
+    assert (life_ms, until > tokens.access_expires_at) == (CHEAP.access_ttl_s * 1000, True)
     claims = rig.access_tokens.check(tokens.access_token)
     assert (claims.user, claims.session, claims.expires_at) == ("u1", tokens.session, tokens.access_expires_at)
     assert await rig.rows("SELECT id, user_id, created_at, expires_at, ip, user_agent FROM login_sessions") == [

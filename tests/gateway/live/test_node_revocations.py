@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from gateway.core.clock import CLOCK_SKEW_MS, parse_rfc3339
 from gateway.core.instance_documents import STEP_MS, RevocationList
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.live.entry import REVOCATIONS
 from gateway.store.database import Database, Statement
 from gateway.store.instance_documents import MAX_REVOCATIONS, NEWS, load_revocations
+from gateway.store.logins import LIFE_STEP_MS, note_life
 from tests.support.node_rig import Peer, Rig
 from tests.support.people import add_plan, add_user
 from tests.support.waiting import eventually
@@ -158,6 +160,20 @@ async def test_when_tokens_live_longer_or_shorter_all_is_read(shop: Database, mo
         monkeypatch.setattr(type(rig.node.authenticator), "token_life_ms", life + 60_000)
         await rig.write(revoke("t1"))
         assert shown(peer)["s"] > until
+
+
+async def test_tokens_of_a_longer_life_are_thought_of_after_the_setting_was_made_shorter(shop: Database) -> None:
+    """What was issued before lives on, and is told as revoked as long."""
+    hour, life = 3_600_000, 900_000
+    async with Rig(shop) as rig:
+        peer, now = await watched(rig), rig.clock.wall
+        insert = "INSERT INTO revocations(id, kind, user_id, noted_at) VALUES ('s', 'login_session', 'ada', ?)"
+        await rig.write(note_life(hour, now + hour), Statement(insert, (now,)), LOG)
+        assert hour <= parse_rfc3339(shown(peer)["s"]) - now <= hour + 2 * CLOCK_SKEW_MS + STEP_MS
+        rig.clock.wall += hour + 3 * LIFE_STEP_MS
+        await rig.write(Statement(insert.replace("'s'", "'later'"), (rig.clock.wall,)), LOG)
+        assert list(shown(peer)) == ["later"]
+        assert parse_rfc3339(shown(peer)["later"]) - rig.clock.wall <= life + 2 * CLOCK_SKEW_MS + STEP_MS
 
 
 async def test_a_reading_that_failed_loses_nothing(shop: Database) -> None:
