@@ -1,6 +1,10 @@
 """How often somebody may ask: so many requests in a minute, evenly refilled (the generic cell rate algorithm).
 
-Two numbers for each who asks, and the exact moment at which the next request is allowed.
+One number for each who asks, and the exact moment at which the next request is allowed.
+
+Two others bound something else: `allowance` the messages of one session, for whom the few who send too many are told to
+slow down before they are ended, without a moment; the throttles of logins (`auth.lockout`) count failures in the
+database, for they hold on all nodes and over a restart.
 """
 
 from __future__ import annotations

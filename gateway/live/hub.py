@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gateway.core.facts import Catalog, OrganizationFacts, UserFacts
+from gateway.core.principal import Principal
 from gateway.errors import Ending
 from gateway.live.connection import Connection
 from gateway.live.counters import HubCounters
@@ -71,9 +72,13 @@ class Hub:
         self.recheck(connection)
         if isinstance(entry, UserEntry):
             self.presence.joined(entry)
-        elif len(entry.sessions) > INSTANCE_SESSIONS:
-            next(iter(entry.sessions)).end(Ending.REPLACED)
         return entry
+
+    def has_room(self, principal: Principal) -> bool:
+        """Whether one more session of this principal may begin. A user's oldest session makes room; an instance's
+        would come back at once, and end the next."""
+        entry = self.entries.get(principal.document)
+        return not isinstance(entry, InstanceEntry) or len(entry.sessions) < INSTANCE_SESSIONS
 
     def recheck(self, connection: Connection) -> None:
         """A session took a credential that was read a moment ago: read it again if it may have changed since."""

@@ -9,21 +9,25 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.core.networks import Networks
 from gateway.core.principal import Principal
 from gateway.core.rate import Allowed
 from gateway.core.signatures import SIGNATURE
 from gateway.core.wire import CODECS, JSON, Codec
 from gateway.errors import BadRequest, Ending, Forbidden, GatewayError, Unavailable
 from gateway.live.connection import Connection
+from gateway.live.hub import INSTANCE_SESSIONS
 from gateway.live.node import Node
 from gateway.live.transport import AsgiTransport
 from gateway.web.origins import Origins
-from gateway.web.peer import Networks, client_address
+from gateway.web.peer import client_address
 from gateway.web.problem import bearer_token, problem
 from gateway.web.signing import Signing, rate_fields
 from gateway.web.websocket import EXTENSION, ChannelProtocol
 
 RETRY_AFTER_S = 2.0
+NO_ROOM_RETRY_AFTER_S = 10.0
+_NO_ROOM = f"The instance has {INSTANCE_SESSIONS} sessions on this node, which is as many as it may have."
 
 
 class Channel:
@@ -89,6 +93,8 @@ class Channel:
         address = client_address(handshake, self._proxies)
         principal = (await self._signing.signer(handshake, address, _no_body, told, handshake=True)).principal
         self._admit(handshake)
+        if not self._node.hub.has_room(principal):
+            raise Unavailable(_NO_ROOM, retry_after_s=NO_ROOM_RETRY_AFTER_S)
         return principal
 
     async def _run(
@@ -107,11 +113,14 @@ class Channel:
         await transport.run(connection)
 
     def _greet(self, connection: Connection, principal: Principal | None, watch: list[str]) -> None:
-        if principal is None or self._node.authenticator.holds(principal):
-            connection.greet(principal, watch)
-        else:  # revoked since the token was checked
+        if principal is not None and not self._node.authenticator.holds(principal):
             connection.greet(None, [])
-            connection.end(Ending.REVOKED)
+            connection.end(Ending.REVOKED)  # since the token was checked
+        elif principal is not None and not self._node.hub.has_room(principal):
+            connection.greet(None, [])  # others came while this one was accepted
+            connection.end(Ending.OVERLOADED, retry_after_s=NO_ROOM_RETRY_AFTER_S, message=_NO_ROOM)
+        else:
+            connection.greet(principal, watch)
 
     def _admit(self, handshake: HTTPConnection) -> None:
         shows = "authorization" in handshake.headers or SIGNATURE in handshake.headers

@@ -7,11 +7,11 @@ from typing import Any
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
+from gateway.core.networks import Networks
 from gateway.errors import Forbidden
 from gateway.live.node import Node
 from gateway.web.answer import answer
 from gateway.web.operation import Call, Operation, Who
-from gateway.web.peer import Networks
 
 
 class Health:

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.core.networks import Networks
 from gateway.core.principal import Principal
 from gateway.core.rate import Allowed
 from gateway.core.spending import KEY_LENGTH
@@ -40,7 +41,7 @@ from gateway.store.guarded import Guarded
 from gateway.store.guards import Guard
 from gateway.web.caller import Caller, Callers, Rights
 from gateway.web.idempotency import KEY_HEADER
-from gateway.web.peer import Networks, client_address
+from gateway.web.peer import client_address
 from gateway.web.problem import problem, tell_anyway
 from gateway.web.signing import BY_SIGNATURE, rate_fields
 

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-from gateway.web.peer import Networks, public_scheme
+from gateway.core.networks import Networks
+from gateway.web.peer import public_scheme
 
 
 class Origins:

@@ -6,8 +6,6 @@ from starlette.requests import HTTPConnection
 
 from gateway.core.networks import Networks, parse_address
 
-__all__ = ["Networks", "client_address", "parse_address", "public_scheme"]
-
 
 def client_address(request: HTTPConnection, proxies: Networks) -> str:
     """The address that asked. ``X-Forwarded-For`` is read from the right, and only as far as trusted proxies wrote

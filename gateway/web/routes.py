@@ -6,6 +6,7 @@ from starlette.routing import BaseRoute, WebSocketRoute
 
 from gateway.auth.services import Accounts
 from gateway.config import Config
+from gateway.core.networks import Networks
 from gateway.live.node import Node
 from gateway.web.adjustments import Adjustments
 from gateway.web.admin import Administration
@@ -29,7 +30,6 @@ from gateway.web.openapi import OpenApi
 from gateway.web.operation import Operation, operation_routes
 from gateway.web.organizations import Organizations
 from gateway.web.origins import Origins
-from gateway.web.peer import Networks
 from gateway.web.plans import Plans
 from gateway.web.previews import Previews
 from gateway.web.quotas import Spending

@@ -8,10 +8,11 @@ from urllib.parse import quote
 from starlette.requests import HTTPConnection
 
 from gateway.auth.instances import BY_BEARER, BY_SIGNATURE, Instances, Signed
+from gateway.core.networks import Networks
 from gateway.core.rate import WINDOW_S, Allowed
 from gateway.core.signatures import SIGNATURE, SIGNATURE_INPUT, Message
 from gateway.errors import AuthFailed
-from gateway.web.peer import Networks, public_scheme
+from gateway.web.peer import public_scheme
 
 __all__ = ["BY_BEARER", "BY_SIGNATURE", "Signing", "rate_fields", "signed_message"]
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.core.clock import rfc3339
+from gateway.live.hub import INSTANCE_SESSIONS
 from tests.end_to_end.conftest import Connect
 from tests.support.client import Client, Refused
 from tests.support.deployment import Deployment
@@ -226,6 +227,31 @@ async def test_of_too_many_revocations_the_newest_are_named(shop: Deployment, se
         seed.insert("change_log", doc="revocations", cause="revocation")
     await client.until(lambda: "*" not in revoked["revocations"].data, timeout_s=30)
     assert {each.token_id for each in people} <= revoked["revocations"].data.keys()
+
+
+@pytest.mark.storages("file")
+async def test_one_session_more_than_an_instance_may_have_is_told_to_come_later(
+    shop: Deployment, connect: Connect
+) -> None:
+    """Who is connected stays so."""
+    clients = [await shop.connect(connect) for _ in range(INSTANCE_SESSIONS)]
+    for _ in range(2):
+        with pytest.raises(Refused) as refused:
+            await shop.connect(connect)
+        answer = refused.value.answer
+        assert (answer.status, answer.json()["code"]) == (503, "unavailable")
+        assert (answer.headers["retry-after"], answer.json()["retry_after_s"]) == ("10", 10)
+        assert str(INSTANCE_SESSIONS) in answer.json()["detail"]
+    assert not any(client.replica.ended for client in clients)
+    await clients.pop().close()
+    waiting = asyncio.get_running_loop().time() + 10
+    while True:
+        try:
+            await shop.connect(connect)
+        except Refused:
+            assert asyncio.get_running_loop().time() < waiting
+        else:
+            break
 
 
 async def test_a_rotated_key_is_told_before_it_signs(

@@ -58,7 +58,7 @@ from starlette.testclient import TestClient
 from gateway.metrics import Metrics
 from gateway.web.assets import DASHBOARD, Assets, sdk_directory
 from gateway.web.operation import operation_routes
-from gateway.web.peer import Networks
+from gateway.core.networks import Networks
 routes = operation_routes(Assets(DASHBOARD, sdk_directory()).operations(), None, Metrics(), Networks(()))
 client = TestClient(Starlette(routes=routes))
 answers = {path: client.get(path) for path in ("/", "/sdk/gateway.js")}

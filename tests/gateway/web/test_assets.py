@@ -17,11 +17,11 @@ from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from client_sdk.testing import RunningGateway
+from gateway.core.networks import Networks
 from gateway.metrics import Metrics
 from gateway.web.assets import HEADERS, Assets, sdk_directory, takes_gzip
 from gateway.web.openapi import openapi
 from gateway.web.operation import operation_routes
-from gateway.web.peer import Networks
 from gateway.web.problem import http_problem
 from tests.gateway.web.conftest import Site
 

@@ -10,11 +10,11 @@ from starlette.responses import Response
 from starlette.testclient import WebSocketDenialResponse
 
 from gateway.auth.signed import SignedValues
+from gateway.core.networks import Networks
 from gateway.core.sealing import Sealer
 from gateway.store.database import Statement
 from gateway.web.cookies import Cookies
 from gateway.web.origins import Origins
-from gateway.web.peer import Networks
 from tests.gateway.web.conftest import Site, StartSite, one, opened
 from tests.support.signed_in import ACCESS, CSRF, DEVICE, ORIGIN, PASSWORD, REFRESH, Browser, cheap_hash, set_cookies
 

@@ -7,10 +7,10 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.testclient import TestClient
 
+from gateway.core.networks import Networks
 from gateway.errors import Conflict, StoreCorrupt, StoreUnavailable, StoreUncertain
 from gateway.metrics import Metrics
 from gateway.web.operation import Call, Operation, Who, operation_routes
-from gateway.web.peer import Networks
 from gateway.web.problem import internal_problem
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
-from gateway.web.peer import Networks, client_address, parse_address, public_scheme
+from gateway.core.networks import Networks, parse_address
+from gateway.web.peer import client_address, public_scheme
 
 PROXIES = Networks(["10.0.0.0/8", "2001:db8:1::/48"])
 

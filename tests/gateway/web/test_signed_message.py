@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from starlette.requests import HTTPConnection
 
+from gateway.core.networks import Networks
 from gateway.core.rate import Allowed
 from gateway.core.signatures import SignatureRefused, read_signature
-from gateway.web.peer import Networks
 from gateway.web.signing import rate_fields, signed_message
 from tests.support.signing import Key, sign
 
