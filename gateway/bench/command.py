@@ -16,11 +16,13 @@ from gateway.bench.display import Display
 from gateway.bench.result import Result
 from gateway.bench.rig import Rig, Size
 from gateway.bench.server import Place
+from gateway.bench.workloads.applications import NODES, applications
 from gateway.bench.workloads.connect import connect
 from gateway.bench.workloads.consume import SETTINGS as CONSUME_SETTINGS
 from gateway.bench.workloads.consume import consume
 from gateway.bench.workloads.fanout import fanout
 from gateway.bench.workloads.idle import idle
+from gateway.bench.workloads.outage import outage
 from gateway.bench.workloads.push import push
 from gateway.bench.workloads.push_max import push_max
 from gateway.bench.workloads.renew import renew
@@ -260,6 +262,59 @@ def consume_command(rate: float, seconds: float, **size: Any) -> int:
     return _run(lambda rig: consume(rig, seconds=seconds, rate=rate), size, settings=CONSUME_SETTINGS)
 
 
+def _copies_options(command: Callable[..., int]) -> Callable[..., int]:
+    copies = click.option(
+        "--copies", type=click.IntRange(1, 16), default=3, show_default=True, help="Copies of the application."
+    )
+    nodes = click.option(
+        "--nodes", type=click.IntRange(1, 8), default=NODES, show_default=True, help="Nodes of the gateway."
+    )
+    return copies(nodes(command))
+
+
+def _spacing(default: float) -> Decorator:
+    return click.option(
+        "--spacing-ms",
+        type=click.FloatRange(0.5, 1000),
+        default=default,
+        show_default=True,
+        help="How far apart the requests are that find out what a copy knows.",
+    )
+
+
+@bench.command("applications")
+@click.option(
+    "--revocations", type=click.IntRange(4, 100_000), default=400, show_default=True, help="Users whose login ends."
+)
+@click.option("--rate", type=RATE, default=10, show_default=True, help="Revocations a second.")
+@_spacing(2)
+@_copies_options
+@_sized(1000)
+def applications_command(revocations: int, rate: float, spacing_ms: float, copies: int, nodes: int, **size: Any) -> int:
+    """From a revocation to the refused request and the closed socket at every copy of an application."""
+    if revocations > size["sessions"]:
+        raise click.UsageError("--revocations must be at most --sessions.")
+    return _run(
+        lambda rig: applications(rig, copies=copies, revocations=revocations, rate=rate, spacing_ms=spacing_ms),
+        size,
+        nodes=nodes,
+    )
+
+
+@bench.command("outage")
+@click.option(
+    "--changed", type=click.IntRange(3, 10_000), default=30, show_default=True, help="Users who change meanwhile."
+)
+@_spacing(20)
+@_copies_options
+@_sized(9000)
+def outage_command(changed: int, spacing_ms: float, copies: int, nodes: int, **size: Any) -> int:
+    """From the gateway's return to an application whose every copy is right about everybody."""
+    if 3 * changed > size["sessions"]:
+        raise click.UsageError("--changed must be at most a third of --sessions.")
+    return _run(lambda rig: outage(rig, copies=copies, changed=changed, spacing_ms=spacing_ms), size, nodes=nodes)
+
+
 @bench.command("validate")
 @click.option("--users", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Users, a token each.")
 @_seconds(5)
@@ -289,7 +344,12 @@ def _stopped(number: int, _frame: Any) -> NoReturn:
 
 
 def _run(
-    workload: Workload, size: dict[str, Any], *, both: bool = False, settings: Mapping[str, str] | None = None
+    workload: Workload,
+    size: dict[str, Any],
+    *,
+    both: bool = False,
+    nodes: int = 1,
+    settings: Mapping[str, str] | None = None,
 ) -> int:
     """Run one workload; every process that it started has ended when this returns its exit code or raises."""
     place = Place(size.pop("url"), size.pop("replica"))
@@ -300,7 +360,7 @@ def _run(
     display = Display()
     results: list[Result] = []
     try:
-        with Rig(Size(**size), display, place, both=both, settings=settings) as rig:
+        with Rig(Size(**size), display, place, both=both, nodes=nodes, settings=settings) as rig:
             for result in workload(rig):
                 results.append(result)
                 click.echo(result.line())

@@ -46,17 +46,21 @@ class HttpClient:
         for connection in self._all:
             self._free.put_nowait(connection)
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> Answer:
+    async def post(self, path: str, body: Mapping[str, Any], token: str = "") -> Answer:
         """Send `body` as JSON. Raises OSError and EOFError when the gateway can not be reached, TimeoutError."""
         content = json.dumps(body).encode()
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(content)}\r\n\r\n"
-        )
+        fields = f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+        return await self._ask(_head("POST", path, token, fields) + content)
+
+    async def get(self, path: str, token: str = "") -> Answer:
+        """Ask for something. Raises what `post` raises."""
+        return await self._ask(_head("GET", path, token))
+
+    async def _ask(self, request: bytes) -> Answer:
         connection = await self._free.get()
         try:
             async with asyncio.timeout(ANSWER_S):
-                return await connection.ask(head.encode() + content)
+                return await connection.ask(request)
         except BaseException:
             connection.drop()  # an answer that comes later must not be taken for the next one's
             raise
@@ -78,6 +82,11 @@ class HttpClient:
         """Close all connections."""
         for connection in self._all:
             connection.drop()
+
+
+def _head(method: str, path: str, token: str, fields: str = "") -> bytes:
+    shown = f"Authorization: Bearer {token}\r\n" if token else ""
+    return f"{method} {path} HTTP/1.1\r\nHost: {HOST}\r\n{shown}{fields}\r\n".encode()
 
 
 class _Connection:

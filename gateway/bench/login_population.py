@@ -37,20 +37,18 @@ class Insertion(NamedTuple):
     statements: list[tuple[str, tuple[str | int, ...]]]
 
 
-def session_id(index: int) -> str:
-    """The id of the login session of user `index` that is there from the beginning."""
-    return f"s_{index:06}"
-
-
 def login_insertions(count: int, password_hash: str, now: int, tokens: Path) -> Iterator[Insertion]:
     """The transactions that give `count` users one password, and each a login session and a refresh token at `now`,
     in milliseconds since 1970 UTC. The refresh tokens themselves are written to `tokens`, one a line.
+
+    The ids of the sessions are those of this call alone: one that was revoked in an earlier run stays so.
     """
+    run = os.urandom(4).hex()
     secrets = [new_refresh_token(os.urandom(32)) for _ in range(count)]
     tokens.write_text("\n".join(secrets))
     yield Insertion(0, [(PASSWORDS, (password_hash,))])
     for start in range(0, count, CHUNK):
         chunk = range(start, min(start + CHUNK, count))
-        rows = json.dumps([(session_id(i), user_id(i), hash_token(secrets[i])) for i in chunk])
+        rows = json.dumps([(f"s_{run}_{i:06}", user_id(i), hash_token(secrets[i])) for i in chunk])
         arguments = (now, now + LIFE_MS, rows)
         yield Insertion(chunk.stop, [(SESSIONS, arguments), (TOKENS, arguments)])

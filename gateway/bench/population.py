@@ -24,6 +24,12 @@ CHUNK = 1_000
 MARK = "UPDATE users SET name = ? WHERE id = ?"
 MARK_AND_PAD = "UPDATE users SET name = ?, attributes = json_object('pad', ?) WHERE id = ?"
 REVOKE = "UPDATE api_tokens SET revoked_at = ? WHERE id = ?"
+REVOKE_SESSION = "UPDATE login_sessions SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL"
+DISABLE = "UPDATE users SET status = 'disabled' WHERE id = ?"
+DENY = "INSERT INTO user_permissions (user_id, permission, effect) VALUES (?, ?, 'deny')"
+DROP_INSTANCE = "DELETE FROM instances WHERE id = ?"
+INSTANCE = "INSERT INTO instances (id, name) VALUES (?, 'Bench')"
+INSTANCE_KEY = "INSERT INTO instance_keys (id, instance_id, secret) VALUES (?, ?, ?)"
 LIMIT = "UPDATE plan_quotas SET limit_value = ? WHERE plan = ? AND quota = ?"
 
 
@@ -40,6 +46,17 @@ def username(index: int) -> str:
 def token_id(index: int) -> str:
     """The id of the API token of user `index`."""
     return f"t_{index:06}"
+
+
+def change_of(how: str, user: int, now: int) -> tuple[str, tuple[str | int, ...]]:
+    """The statement that ends a user's only login (`how` is ``revoke``), disables the user (``disable``) or takes the
+    last of `PERMISSIONS` away (``deny``), with its arguments; `now` is in ms since 1970 UTC.
+    """
+    if how == "revoke":
+        return REVOKE_SESSION, (now, user_id(user))
+    if how == "disable":
+        return DISABLE, (user_id(user),)
+    return DENY, (user_id(user), PERMISSIONS[-1])
 
 
 def read_tokens(path: Path) -> list[str]:

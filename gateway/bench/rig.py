@@ -10,7 +10,7 @@ import resource
 import tempfile
 import time
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ class Rig:
 
     Session `i` is that of user `i`. `both` says that the sessions of gateway and floor are open at the same time. With
     a replica there are two nodes, one that reads the primary and one that reads the replica, each with every other
-    session. `settings` are the gateway's, by the name of the environment variable.
+    session; without one there are `nodes`. `settings` are the gateway's, by the name of the environment variable.
     """
 
     def __init__(
@@ -95,9 +95,11 @@ class Rig:
         place: Place,
         *,
         both: bool = False,
+        nodes: int = 1,
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.size = size
+        self._nodes = nodes
         self._settings = dict(settings or {})
         self.place = place
         self.display = display
@@ -127,7 +129,10 @@ class Rig:
         )
         database = self.directory / "bench.db"
         url = self.place.url or f"file:{database}"
-        self.servers = [Server(self.directory, self.size.workers, url, settings=self._settings)]
+        self.servers = [
+            Server(self.directory, self.size.workers, url, settings=self._settings)
+            for _ in range(1 if self.place.replica else self._nodes)
+        ]
         if self.place.replica:
             self.servers.append(
                 Server(self.directory, self.size.workers, url, self.place.replica, settings=self._settings)
@@ -166,6 +171,10 @@ class Rig:
         child = Child(module, *arguments, directory=self.directory, settings=token)
         self._stack.callback(child.close)
         return child
+
+    def ends_with(self, close: Callable[[], None]) -> None:
+        """Call this when the rig ends, before what was there earlier."""
+        self._stack.callback(close)
 
     def meter(self, **others: list[int]) -> Meter:
         """A meter of all processes, the gateway's being ``server``, and of a workload's own, by name."""

@@ -75,15 +75,30 @@ class Server:
 
     def start(self) -> None:
         """Serve, and return when `GET /ready` answers 200."""
-        workers = ("--workers", str(self._workers)) if self._workers > 1 else ()
-        self._spawn("serve", "--host", HOST, "--port", str(self.port), *workers)
+        self.begin()
         deadline = time.monotonic() + READY_S
-        while self._ask("/ready")[0] != 200:
-            if self._running.poll() is not None:
-                raise BenchBroken(f"gateway serve ended with status {self._running.returncode}{last_words(self._log)}")
+        while not self.is_ready():
             if time.monotonic() > deadline:
                 raise BenchBroken(f"gateway serve was not ready in time{last_words(self._log)}")
             time.sleep(0.05)
+
+    def begin(self) -> None:
+        """Serve, and do not wait for it."""
+        workers = ("--workers", str(self._workers)) if self._workers > 1 else ()
+        self._spawn("serve", "--host", HOST, "--port", str(self.port), *workers)
+
+    def is_ready(self) -> bool:
+        """Whether `GET /ready` answers 200. Raises BenchBroken when the gateway ended."""
+        if self._running.poll() is not None:
+            raise BenchBroken(f"gateway serve ended with status {self._running.returncode}{last_words(self._log)}")
+        return self._ask("/ready")[0] == 200
+
+    def kill(self) -> None:
+        """End all its processes at once (SIGKILL)."""
+        for pid in reversed(self.pids()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._running.wait()
 
     def pids(self) -> list[int]:
         """The processes of the gateway."""

@@ -24,6 +24,9 @@ from gateway.bench.notes import Notes
 from gateway.bench.obey import obey_async, progress
 from gateway.bench.population import (
     CHUNK,
+    DROP_INSTANCE,
+    INSTANCE,
+    INSTANCE_KEY,
     LIMIT,
     MARK,
     MARK_AND_PAD,
@@ -31,6 +34,7 @@ from gateway.bench.population import (
     PLAN,
     QUOTAS,
     REVOKE,
+    change_of,
     new_tokens,
     token_id,
     user_id,
@@ -48,7 +52,7 @@ TOGETHER = 20
 """Changes in one transaction, at the most, where a server is too slow to commit each alone."""
 
 TIMEOUT_S = 10.0
-COMMANDS = ("populate", "add_logins", "mark", "limit", "pace", "batches")
+COMMANDS = ("populate", "add_logins", "add_instance", "change", "mark", "limit", "pace", "batches")
 STALLED_S = 1.0
 BUSY_RETRIES = 5
 """A server refuses a commit now and then while it tidies its log; nothing was done then."""
@@ -116,6 +120,22 @@ class ServerWriter:
             await self._all(*(Step(sql, arguments) for sql, arguments in statements))
             progress(done)
         return {"refresh_tokens": str(tokens)}
+
+    async def add_instance(self, instance: str, kid: str, secret: str) -> dict[str, Any]:
+        """Insert a server instance with one key, in place of an earlier run's, as `Writer.add_instance` does."""
+        await self._all(
+            Step(DROP_INSTANCE, (instance,)),
+            Step(INSTANCE, (instance,)),
+            Step(INSTANCE_KEY, (kid, instance, bytes.fromhex(secret))),
+        )
+        return {}
+
+    async def change(self, how: str, users: list[int]) -> dict[str, Any]:
+        """Change these users as `change_of` says, a commit each."""
+        for user in users:
+            step = Step(*change_of(how, user, time.time_ns() // 1_000_000))
+            await self._commit(self._streams[0], [Commit(0, user, time.monotonic_ns(), step)])
+        return self._notes.collect()
 
     async def mark(self, user: int) -> dict[str, Any]:
         """Commit one marked change of one user."""

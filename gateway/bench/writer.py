@@ -19,12 +19,16 @@ from gateway.bench.marker import marked_name
 from gateway.bench.notes import Notes
 from gateway.bench.obey import obey, progress
 from gateway.bench.population import (
+    DROP_INSTANCE,
+    INSTANCE,
+    INSTANCE_KEY,
     LIMIT,
     MARK,
     MARK_AND_PAD,
     PLAN,
     QUOTAS,
     REVOKE,
+    change_of,
     populate,
     token_id,
     user_id,
@@ -36,7 +40,7 @@ CHECKPOINT_EVERY = 1_000
 commit that crosses its threshold, after the change is visible, and would make that commit seem to end later than
 readers saw it.
 """
-COMMANDS = ("populate", "add_logins", "mark", "limit", "pace", "batches")
+COMMANDS = ("populate", "add_logins", "add_instance", "change", "mark", "limit", "pace", "batches")
 STALLED_S = 1.0
 """How long the closed loop waits for the clients before it goes on all the same, in seconds."""
 
@@ -73,6 +77,19 @@ class Writer:
             progress(done)
         self._checkpoint()
         return {"refresh_tokens": str(tokens)}
+
+    def add_instance(self, instance: str, kid: str, secret: str) -> dict[str, Any]:
+        """Insert a server instance with one key, its sealed `secret` in hexadecimal."""
+        self._connection.execute(DROP_INSTANCE, (instance,))
+        self._connection.execute(INSTANCE, (instance,))
+        self._connection.execute(INSTANCE_KEY, (kid, instance, bytes.fromhex(secret)))
+        return {}
+
+    def change(self, how: str, users: list[int]) -> dict[str, Any]:
+        """Change these users as `change_of` says, a commit each."""
+        for user in users:
+            self._notes.add(0, user, *self._commit(*change_of(how, user, time.time_ns() // 1_000_000)))
+        return self._notes.collect()
 
     def mark(self, user: int) -> dict[str, Any]:
         """Commit one marked change of one user."""

@@ -148,6 +148,36 @@ def test_renew(tmp_path: Path) -> None:
     assert len(result["targets"]) == 6
 
 
+COPIES = {"copies", "clients"}
+FEW_REVOCATIONS = ("applications", "--sessions", "10", "--revocations", "8", "--rate", "20")
+
+
+def check_applications(values: dict[str, Any]) -> None:
+    assert values["asked"] == 0
+    for what in ("refused", "closed"):
+        # Two ways of four are commits of another program's; at three copies.
+        assert values[f"commit_to_{what}_samples"] == values[f"start_to_{what}_samples"] == 12
+        assert values[f"commit_to_{what}_p50_ms"] < values[f"start_to_{what}_p50_ms"]
+        assert [values[f"{way}_{what}_samples"] for way in ("revoke", "disable", "logout", "password")] == [6] * 4
+    assert values["resolution_p50_ms"] > 1.9
+
+
+def test_applications(tmp_path: Path) -> None:
+    (result,) = measured(tmp_path, *FEW_REVOCATIONS, more_cpu=COPIES)
+    check_applications(result["values"])
+    assert result["parameters"]["nodes"] == 2
+    assert len(result["targets"]) == 5
+
+
+def test_outage(tmp_path: Path) -> None:
+    (result,) = measured(tmp_path, "outage", "--sessions", "40", "--changed", "6", "--copies", "2", more_cpu=COPIES)
+    values = result["values"]
+    assert 1 <= values["asked_per_copy"] <= 3
+    assert values["requests_of_clients"] >= 2 * (6 + 4)
+    assert max(values[f"copy_{copy}_ready_to_true_ms"] for copy in range(2)) == values["ready_to_true_max_ms"]
+    assert 80 <= values["documents_read"] <= 120  # each node knows of each user once
+
+
 def running(found: Callable[[list[int]], bool], pid: int) -> list[int]:
     deadline = time.monotonic() + 30
     while not found(pids := processes.tree(pid)):
@@ -226,6 +256,13 @@ def test_consume_on_a_server_and_its_replica(tmp_path: Path, servers: tuple[Sqld
     (result,) = measured(tmp_path, "consume", "--sessions", "20", "--rate", "50", "--seconds", "2", *where)
     assert result["values"]["paced_samples"] == 100
     assert not any(name.startswith("store_") for name in result["values"])
+
+
+def test_applications_on_a_server(tmp_path: Path, servers: tuple[SqldServer, SqldServer]) -> None:
+    """Twice on the same database: what the first run revoked is not the second one's."""
+    for _ in range(2):
+        (result,) = measured(tmp_path, *FEW_REVOCATIONS, "--database", servers[0].url, more_cpu=COPIES)
+        check_applications(result["values"])
 
 
 def test_a_database_in_use_is_left_alone(tmp_path: Path, servers: tuple[SqldServer, SqldServer]) -> None:

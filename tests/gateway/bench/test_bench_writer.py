@@ -13,7 +13,7 @@ from gateway.bench.board import Board, create_board
 from gateway.bench.broken import BenchBroken
 from gateway.bench.child import Child
 from gateway.bench.columns import read_columns
-from gateway.bench.login_population import LIFE_MS, session_id
+from gateway.bench.login_population import LIFE_MS
 from gateway.bench.marker import marked_name
 from gateway.bench.population import PERMISSIONS, PLAN, QUOTAS, read_tokens, token_id, user_id
 from gateway.core.tokens import hash_token, is_api_token, is_refresh_token
@@ -86,9 +86,33 @@ def test_logins_are_a_password_a_session_and_a_refresh_token_for_everybody(
     now = rows[0][3]
     assert before <= now <= time.time_ns() // 1_000_000
     assert rows == [
-        (session_id(i), user_id(i), hash_token(tokens[i]), now, now + LIFE_MS, now + LIFE_MS, None, None)
+        (rows[i][0], user_id(i), hash_token(tokens[i]), now, now + LIFE_MS, now + LIFE_MS, None, None)
         for i in range(USERS)
     ]
+    assert len({row[0] for row in rows}) == USERS
+
+
+def test_changes_are_a_commit_each(writer: Child, database: apsw.Connection) -> None:
+    writer.call("add_logins", count=USERS, password_hash="the hash")
+    for how, users in (("revoke", [1]), ("disable", [2, 0]), ("deny", [3])):
+        seq = last_seq(database)
+        numbers, changed, starts, ends = committed(writer.call("change", how=how, users=users))
+        assert (numbers.tolist(), changed.tolist()) == ([0] * len(users), users)
+        assert all(start < end for start, end in zip(starts, ends, strict=True))
+        assert last_seq(database) > seq
+    revoked = "SELECT user_id FROM login_sessions WHERE revoked_at IS NOT NULL"
+    assert list(database.execute(revoked)) == [(user_id(1),)]
+    disabled = "SELECT id FROM users WHERE status = 'disabled' ORDER BY id"
+    assert list(database.execute(disabled)) == [(user_id(0),), (user_id(2),)]
+    denied = "SELECT user_id, permission, effect FROM user_permissions"
+    assert list(database.execute(denied)) == [(user_id(3), PERMISSIONS[-1], "deny")]
+
+
+def test_an_instance_takes_the_place_of_an_earlier_one(writer: Child, database: apsw.Connection) -> None:
+    for kid, secret in (("k_1", "00ff"), ("k_2", "ff00")):
+        writer.call("add_instance", instance="i_bench", kid=kid, secret=secret)
+    rows = list(database.execute("SELECT id, instance_id, secret FROM instance_keys"))
+    assert rows == [("k_2", "i_bench", b"\xff\x00")]
 
 
 def test_a_paced_change_is_a_commit_of_one_row_with_its_number_in_the_name(
