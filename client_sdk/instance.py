@@ -22,6 +22,7 @@ from client_sdk.instance_key import InstanceKeys, KeySource
 from client_sdk.instance_spending import InstanceSpending
 from client_sdk.login import SignedIn
 from client_sdk.provider import checked
+from client_sdk.rate_limit import RateLimit, read_rate_limit
 from client_sdk.version import VERSION
 from client_sdk.wire import parse_problem
 
@@ -79,6 +80,8 @@ class InstanceClient(InstanceSpending):
         self._chance = chance
         self.requests = 0
         """How many requests went out, with those that were made again."""
+        self.rate_limit: RateLimit | None = None
+        """How much it may still ask, as the last answer said that said so."""
         try:
             self._http = httpx2.AsyncClient(
                 timeout=timeout_s,
@@ -191,6 +194,7 @@ class InstanceClient(InstanceSpending):
                 response = await self._http.request(method, url, content=body, headers={**headers, **signed})
         except httpx2.InvalidURL as exc:
             raise ConfigError(f"{url!r} is no address of a gateway: {exc}") from exc
+        self.rate_limit = read_rate_limit(response.headers) or self.rate_limit
         try:
             return raise_for_status(response)
         except AuthFailed as error:

@@ -9,9 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from client_sdk.auth_proxy.access_token import BadToken, is_access_token, key_id
-from client_sdk.auth_proxy.counters import Counters
-from client_sdk.auth_proxy.decision import Decision
 from client_sdk.auth_proxy.judge import Judge
 from client_sdk.auth_proxy.keeper import Keeper
 from client_sdk.auth_proxy.known import (
@@ -25,7 +22,12 @@ from client_sdk.auth_proxy.known import (
     mark_of,
     milliseconds,
 )
+
+from client_sdk.auth_proxy.access_token import BadToken, is_access_token, key_id
+from client_sdk.auth_proxy.counters import Counters
+from client_sdk.auth_proxy.decision import Decision
 from client_sdk.auth_proxy.link import Link
+from client_sdk.auth_proxy.reserve import Reserve
 from client_sdk.errors import ChannelError, Disconnected, MalformedMessage, NotFound, RateLimited, Unavailable
 from client_sdk.instance import InstanceClient, Validation
 
@@ -78,6 +80,7 @@ class Fetcher:
         self._waiting: Counter[tuple[Need, object]] = Counter()
         self._asking: set[bytes] = set()
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._reserve = Reserve()
         self._away_until = 0.0
         self._warned_at = -WARN_S
 
@@ -121,7 +124,8 @@ class Fetcher:
             await self._recall(self.keeper, want)
             if self._decide(token) != before:
                 return
-        await self._join((Need.VALIDATE, want.mark), lambda: self._validate(token, want.mark))
+        unseen = want.user is None
+        await self._join((Need.VALIDATE, want.mark), lambda: self._validate(token, want.mark, unseen=unseen))
 
     async def ask_again(self, token: str, mark: bytes) -> None:
         """Have the judge told what the gateway says of a token now, if it says anything."""
@@ -175,8 +179,9 @@ class Fetcher:
         else:
             self._counters.add("watches", "held")
 
-    async def _validate(self, token: str, mark: bytes) -> None:
-        """Have the judge told what the gateway says of a token. Raises `Away`."""
+    async def _validate(self, token: str, mark: bytes, *, unseen: bool = False) -> None:
+        """Have the judge told what the gateway says of a token. Raises `Away`, of one that is `unseen` also while the
+        gateway would answer no more than others need."""
         if mark_of(token) != mark:  # one user's answer would be another's
             raise AssertionError("this is the hash of another token")
         if self._clock() < self._away_until:
@@ -184,6 +189,9 @@ class Fetcher:
         async with self._slots:
             asked_at = self._clock()
             if asked_at < self._away_until:
+                raise Away
+            if unseen and not self._reserve.spares(len(self._asking), asked_at):
+                self._counters.add("validations", "deferred")
                 raise Away
             self._asking.add(mark)
             try:
@@ -193,6 +201,7 @@ class Fetcher:
                 raise Away from error
             finally:
                 self._asking.discard(mark)
+                self._reserve.note(self.client.rate_limit, self._clock())
         if not answer.active:
             self._counters.add("validations", "void")
             self._judge.refuse(mark, self._clock())
