@@ -175,11 +175,15 @@ class Decider:
 
     async def _recall(self, keeper: Keeper) -> set[str]:
         """What every decision rests on, as the storage knows it; the ids that are revoked."""
-        revoked = await keeper.read_revoked() or set()
-        self.judge.revoke(revoked)
-        for doc, fact in (await keeper.read_facts([REVOCATIONS, KEYS])).items():
+        revoked = await keeper.read_revoked()
+        self.judge.revoke(revoked or set())
+        facts = await keeper.read_facts([REVOCATIONS, KEYS])
+        for doc, fact in facts.items():
             self.judge.remember(doc, fact)
-        return revoked
+        known_at, oldest = self._known_at(KEYS), self._clock() - self.rules.max_stale_s
+        if revoked is not None and KEYS not in facts and known_at is not None and known_at > oldest:
+            self._store_everything()  # it answers, and lost what it had
+        return revoked or set()
 
     def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.ensure_future(work)
@@ -299,16 +303,22 @@ class Decider:
 
     def _store_everything(self) -> None:
         """All that is held, as it is known now: what another worker needs when the gateway is away."""
-        link, keeper, now = self.link, self._keeper, self._clock()
+        link, keeper = self.link, self._keeper
         if link is None or keeper is None:
             return
         for doc, data in link.documents.items():
-            held = link.held(doc)
-            known_at = None if held is None else link.known_at(now) if held.exact else held.known_at
+            known_at = self._known_at(doc)
             if known_at is not None:
                 keeper.keep_fact(doc, unnamed(data) if doc == REVOCATIONS else data, known_at)
             if doc == REVOCATIONS:
                 self._keep_revoked(keeper, data)
+
+    def _known_at(self, doc: str) -> float | None:
+        """When what is held of a document was last known to be true."""
+        held = None if self.link is None else self.link.held(doc)
+        if self.link is None or held is None:
+            return None
+        return self.link.known_at(self._clock()) if held.exact else held.known_at
 
     @staticmethod
     def _keep_revoked(keeper: Keeper, revoked: Mapping[str, Any]) -> None:
