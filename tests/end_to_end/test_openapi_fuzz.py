@@ -83,7 +83,7 @@ FIELDS: dict[str, list[Any]] = {
 NETWORKS: list[list[str]] = [[], ["10.0.0.0/8", "::1"]]
 SPENDING = {"Consumption", "Reservation", "Extension", "Commitment", "Release"}
 """Bodies in which only an instance names a user."""
-SIGN_IN: dict[str, list[Any]] = {"username": ["ada"], "email": [None], "password": [PASSWORD]}
+SIGN_IN: dict[str, list[Any]] = {"username": ["ada"], "email": [None], "password": [PASSWORD], "client": [None]}
 NOT_SENT = {"created_at", "updated_at", "instance", "refresh_token", "used"}
 IN_HEADER = {"key", "lease"}
 """Fields that `Idempotency-Key` says as well; where both do they have to agree."""
