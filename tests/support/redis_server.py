@@ -41,6 +41,11 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def runs(self) -> bool:
+        """Whether there is a process, even one that stands still."""
+        return self._process is not None
+
     def start(self) -> None:
         words = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         libraries = ":".join(map(str, (FETCHED / "lib").glob("*-linux-gnu")))
@@ -70,7 +75,13 @@ class RedisServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        """It goes on, with what came meanwhile."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def end(self) -> None:
+        """End it, whatever it does."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
             self.kill()
