@@ -5,7 +5,7 @@ from __future__ import annotations
 from client_sdk.auth_proxy.counters import Counters, PrometheusCollector
 from client_sdk.auth_proxy.decider import Decider
 from client_sdk.auth_proxy.decision import Decision, Reason, Source, User
-from client_sdk.auth_proxy.known import Rules
+from client_sdk.auth_proxy.facts import Rules
 from client_sdk.auth_proxy.middleware import AuthProxy, token_of
 from client_sdk.auth_proxy.modes import Difference, Mode, OwnCheck
 from client_sdk.auth_proxy.redis_storage import RedisStorage

@@ -101,7 +101,6 @@ class GuardedSocket:
         self._ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._reading: asyncio.Future[Message] | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._accepted = False
         self._closed = False
 
     def end(self, code: int, reason: str) -> None:

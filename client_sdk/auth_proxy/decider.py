@@ -1,4 +1,4 @@
-"""Decides about tokens: the judge with all that it needs around it. No ASGI here."""
+"""Decides about tokens: the cache, and around it all that feeds it. No ASGI here."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any, Self
 
 from client_sdk.auth_proxy.counters import Counters
 from client_sdk.auth_proxy.decision import Decision
+from client_sdk.auth_proxy.decision_cache import DecisionCache
+from client_sdk.auth_proxy.facts import EVERYTHING, KEYS, NO_TOKEN, REVOCATIONS, Rules, Want, milliseconds, unnamed
 from client_sdk.auth_proxy.fetcher import USER, Fetcher
-from client_sdk.auth_proxy.judge import Judge
-from client_sdk.auth_proxy.keeper import Keeper
-from client_sdk.auth_proxy.known import EVERYTHING, KEYS, NO_TOKEN, REVOCATIONS, Rules, Want, milliseconds, unnamed
 from client_sdk.auth_proxy.link import Link
 from client_sdk.auth_proxy.socket_watch import SocketWatch
 from client_sdk.auth_proxy.storage import Storage
+from client_sdk.auth_proxy.storage_client import StorageClient
 from client_sdk.config import ServerConfig, http_url
 from client_sdk.errors import NotFound
 from client_sdk.events import Change
@@ -78,14 +78,14 @@ class Decider:
         self.keys = keys if isinstance(keys, InstanceKeys) else InstanceKeys(keys, wall=wall)
         self.rules = rules
         self.counters = Counters()
-        self.judge = Judge(_Nowhere(), rules)
+        self.cache = DecisionCache(_Nowhere(), rules)
         self.sockets = SocketWatch(
-            self.judge, self.decide, self._tend, self.counters, clock=clock, wall_ms=self._wall_ms
+            self.cache, self.decide, self._tend, self.counters, clock=clock, wall_ms=self._wall_ms
         )
         self.link: Link | None = None
         self._new_client = partial(InstanceClient, server, self.keys, timeout_s=fetch_s, attempts=2, ssl=ssl, wall=wall)
         self._fetcher = Fetcher(
-            self.judge,
+            self.cache,
             self._new_client(),
             self.counters,
             fetch_s=fetch_s,
@@ -117,7 +117,7 @@ class Decider:
             self._fetcher.client = self._new_client()
         self._connect()
         if self._storage is not None:
-            self._fetcher.keeper = keeper = Keeper(
+            self._fetcher.shared = shared = StorageClient(
                 self._storage,
                 self.rules,
                 http_url(self._server)[0],
@@ -126,8 +126,8 @@ class Decider:
                 self._clock,
                 self._store_everything,
             )
-            keeper.start()
-            await self._recall(keeper)
+            shared.start()
+            await self._recall(shared)
         self._spawn(self._tend_always())
 
     async def stop(self) -> None:
@@ -143,8 +143,8 @@ class Decider:
         if self.link is not None:
             await self.link.close()
             self.link = None
-        if self._keeper is not None:
-            await self._keeper.close()
+        if self._shared is not None:
+            await self._shared.close()
         await self._fetcher.client.close()
 
     async def __aenter__(self) -> Self:
@@ -157,29 +157,29 @@ class Decider:
         await self.stop()
 
     @property
-    def _keeper(self) -> Keeper | None:
-        return self._fetcher.keeper
+    def _shared(self) -> StorageClient | None:
+        return self._fetcher.shared
 
     def _wall_ms(self) -> int:
         return int(self._wall() * 1000)
 
     def _connect(self) -> None:
-        # The clock of the channel is that of the judge, so that their times can be compared.
+        # The clock of the channel is that of the cache, so that their times can be compared.
         self._was_live = False
         self.link = link = Link(self._server, self.keys, ssl=self._ssl, **self._link_options)
         self._fetcher.link = link
-        self.judge.enter(link)
+        self.cache.enter(link)
         link.on_change(self._changed)
         link.on_freshness(self._freshness_changed)
         link.start()
 
-    async def _recall(self, keeper: Keeper) -> set[str]:
+    async def _recall(self, shared: StorageClient) -> set[str]:
         """What every decision rests on, as the storage knows it; the ids that are revoked."""
-        revoked = await keeper.read_revoked()
-        self.judge.revoke(revoked or set())
-        facts = await keeper.read_facts([REVOCATIONS, KEYS])
+        revoked = await shared.read_revoked()
+        self.cache.revoke(revoked or set())
+        facts = await shared.read_facts([REVOCATIONS, KEYS])
         for doc, fact in facts.items():
-            self.judge.remember(doc, fact)
+            self.cache.remember(doc, fact)
         known_at, oldest = self._known_at(KEYS), self._clock() - self.rules.max_stale_s
         if revoked is not None and KEYS not in facts and known_at is not None and known_at > oldest:
             self._store_everything()  # it answers, and lost what it had
@@ -193,8 +193,8 @@ class Decider:
     def sizes(self) -> dict[str, float]:
         """How much is held, and whether the channel is live."""
         return {
-            "users": self.judge.users,
-            "tokens": self.judge.tokens,
+            "users": self.cache.users,
+            "tokens": self.cache.tokens,
             "sockets": len(self.sockets),
             "live": float(self.link is not None and self.link.live),
         }
@@ -203,7 +203,7 @@ class Decider:
 
     async def decide(self, token: str | None) -> Decision:
         """What is known of a token; what is not is fetched."""
-        outcome = NO_TOKEN if token is None else self.judge.decide(token, self._clock(), self._wall_ms())
+        outcome = NO_TOKEN if token is None else self.cache.decide(token, self._clock(), self._wall_ms())
         decision = await self._fetcher.fetch(str(token)) if isinstance(outcome, Want) else outcome
         self._tend()
         self.counters.add("decisions", decision.reason or decision.source or "")
@@ -211,8 +211,8 @@ class Decider:
 
     def _tend(self) -> None:
         """What decisions left to be done afterwards; not only this one's."""
-        judge, link = self.judge, self.link
-        if judge.foreign and not self._warned:
+        cache, link = self.cache, self.link
+        if cache.foreign and not self._warned:
             self._warned = True
             rules = self.rules
             logger.warning(
@@ -221,18 +221,18 @@ class Decider:
                 rules.issuer,
                 rules.audience,
             )
-        if not (judge.wishes or judge.due or judge.evicted):
+        if not (cache.wishes or cache.due or cache.evicted):
             return
-        wishes, judge.wishes = judge.wishes, []
-        evicted, judge.evicted = judge.evicted, []
-        due, judge.due = judge.due, []
+        wishes, cache.wishes = cache.wishes, []
+        evicted, cache.evicted = cache.evicted, []
+        due, cache.due = cache.due, []
         for token, mark in due:
             self._spawn(self._ask_again(token, mark))
         if evicted:
             self.counters.add("evicted", amount=len(evicted))
         if link is None or not link.live:
             for user in wishes:
-                judge.unwatched(user)
+                cache.unwatched(user)
             return
         for user in wishes:
             if not link.keep(USER + user):
@@ -240,49 +240,49 @@ class Decider:
         link.unwant(USER + user for user in evicted)
 
     async def _ask_again(self, token: str, mark: bytes) -> None:
-        session = self.judge.session(mark)
+        session = self.cache.session(mark)
         await self._fetcher.ask_again(token, mark)
-        if session is not None and self.judge.session(mark) is None:
+        if session is not None and self.cache.session(mark) is None:
             self.sockets.recheck(self.sockets.of_sessions([session]))
 
     def _wished(self, user: str, done: asyncio.Future[None]) -> None:
         if done.cancelled() or done.exception() is not None:
-            self.judge.unwatched(user)
+            self.cache.unwatched(user)
             if not done.cancelled() and isinstance(done.exception(), NotFound):
-                self.judge.lose_user(user, self._clock())
+                self.cache.lose_user(user, self._clock())
                 self.sockets.recheck(self.sockets.of_user(user))
 
     # --- what happens ---
 
     def _changed(self, change: Change) -> None:
-        link, keeper, now = self.link, self._keeper, self._clock()
+        link, shared, now = self.link, self._shared, self._clock()
         if link is None or link.ended:  # what is held is dropped then; that is no news of any document
             if change.doc == REVOCATIONS:
-                self.judge.revoke(change.before)
+                self.cache.revoke(change.before)
         elif change.doc == REVOCATIONS:
             added = change.data.keys() - change.before.keys()
             self.sockets.recheck(self.sockets.of_sessions(added))
             if change.data.get(EVERYTHING) != change.before.get(EVERYTHING):
                 self.sockets.look_at_all()
-            if keeper is not None:
-                self._keep_revoked(keeper, {id: change.data[id] for id in added})
-                keeper.keep_fact(REVOCATIONS, unnamed(change.data), now)
+            if shared is not None:
+                self._keep_revoked(shared, {id: change.data[id] for id in added})
+                shared.keep_fact(REVOCATIONS, unnamed(change.data), now)
         elif change.kind != "gone":
-            if keeper is not None:
-                keeper.keep_fact(change.doc, change.data, now)
+            if shared is not None:
+                shared.keep_fact(change.doc, change.data, now)
             if change.doc == KEYS and change.before.keys() - change.data.keys():
                 self.sockets.look_at_all()  # a key was withdrawn
             if change.doc.startswith(USER):
-                self.judge.find_user(change.doc.removeprefix(USER))
+                self.cache.find_user(change.doc.removeprefix(USER))
                 self.sockets.recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
         elif change.doc in link.dropping:
-            self.judge.unwatched(change.doc.removeprefix(USER))
+            self.cache.unwatched(change.doc.removeprefix(USER))
             self.sockets.recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
         elif change.doc.startswith(USER):
             # Deleted, most likely. What was known is no answer any more; the gateway says what is.
-            self.judge.doubt(change.doc.removeprefix(USER))
-            if keeper is not None:
-                keeper.keep_gone(change.doc, now)
+            self.cache.doubt(change.doc.removeprefix(USER))
+            if shared is not None:
+                shared.keep_gone(change.doc, now)
             self.sockets.recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
 
     def _freshness_changed(self, freshness: Freshness) -> None:
@@ -290,7 +290,7 @@ class Decider:
         if freshness.state is FreshnessState.OFFLINE:
             self._ended_at = self._clock()
             if self.link is not None and self.link.ended:
-                self.judge.distrust()
+                self.cache.distrust()
                 self._fetcher.sent_away = True
                 if self._was_live and self.keys.refuse(self.keys.present.kid):
                     self._ended_at -= AGAIN_S  # another key is at hand
@@ -303,15 +303,15 @@ class Decider:
 
     def _store_everything(self) -> None:
         """All that is held, as it is known now: what another worker needs when the gateway is away."""
-        link, keeper = self.link, self._keeper
-        if link is None or keeper is None:
+        link, shared = self.link, self._shared
+        if link is None or shared is None:
             return
         for doc, data in link.documents.items():
             known_at = self._known_at(doc)
             if known_at is not None:
-                keeper.keep_fact(doc, unnamed(data) if doc == REVOCATIONS else data, known_at)
+                shared.keep_fact(doc, unnamed(data) if doc == REVOCATIONS else data, known_at)
             if doc == REVOCATIONS:
-                self._keep_revoked(keeper, data)
+                self._keep_revoked(shared, data)
 
     def _known_at(self, doc: str) -> float | None:
         """When what is held of a document was last known to be true."""
@@ -321,8 +321,8 @@ class Decider:
         return self.link.known_at(self._clock()) if held.exact else held.known_at
 
     @staticmethod
-    def _keep_revoked(keeper: Keeper, revoked: Mapping[str, Any]) -> None:
-        keeper.keep_revoked({id: milliseconds(end) or FAR_MS for id, end in revoked.items() if id != EVERYTHING})
+    def _keep_revoked(shared: StorageClient, revoked: Mapping[str, Any]) -> None:
+        shared.keep_revoked({id: milliseconds(end) or FAR_MS for id, end in revoked.items() if id != EVERYTHING})
 
     # --- time ---
 
@@ -358,19 +358,19 @@ class Decider:
     async def _tend_storage(self, link: Link, now: float) -> None:
         revocations = link.held(REVOCATIONS)
         if revocations is not None and revocations.exact and link.known_at(now) == now:
-            self.judge.caught_up()
-            if self._keeper is not None and now - self._stamped_at >= STAMP_S:
+            self.cache.caught_up()
+            if self._shared is not None and now - self._stamped_at >= STAMP_S:
                 self._stamped_at = now
-                self._keeper.keep_fact(REVOCATIONS, unnamed(revocations.data), now)
-        elif self._keeper is not None and not self._fetcher.sent_away:
-            self.sockets.recheck(self.sockets.of_sessions(await self._recall(self._keeper)))
+                self._shared.keep_fact(REVOCATIONS, unnamed(revocations.data), now)
+        elif self._shared is not None and not self._fetcher.sent_away:
+            self.sockets.recheck(self.sockets.of_sessions(await self._recall(self._shared)))
 
     def _sweep(self, link: Link, now: float) -> None:
         self._swept_at = now
-        self.judge.forget_idle(now - self._idle_s)
-        self.judge.reckon()
+        self.cache.forget_idle(now - self._idle_s)
+        self.cache.reckon()
         with contextlib.suppress(RuntimeError):
             stray = [doc for doc in link.documents if doc.startswith(USER)]
-            link.unwant(doc for doc in stray if not self.judge.knows(doc.removeprefix(USER)))
+            link.unwant(doc for doc in stray if not self.cache.knows(doc.removeprefix(USER)))
         self.sockets.look_at_all()
         self._tend()

@@ -8,14 +8,14 @@ from typing import Any
 from joserfc.jwk import OKPKey
 
 from client_sdk.auth_proxy.access_token import read_keys
-from client_sdk.auth_proxy.known import (
+from client_sdk.auth_proxy.facts import (
     EVERYTHING,
     INFINITE,
     KEYS,
     NOTHING,
     REVOCATIONS,
     Fact,
-    Passport,
+    VerifiedToken,
     World,
     milliseconds,
 )
@@ -28,7 +28,7 @@ APART_S = 60.0
 
 
 class Evidence:
-    """The channel's copies, and facts of an earlier time. Times are as a judge's."""
+    """The channel's copies, and facts of an earlier time. Times are as those of a `DecisionCache`."""
 
     def __init__(self, world: World) -> None:
         self.enter(world)
@@ -57,20 +57,20 @@ class Evidence:
         """The channel's list is exact and vouched for: what was known beside it is of an earlier time."""
         self._revoked = NOTHING
 
-    def _is_revoked(self, passport: Passport, revocations: Held | None, now: float) -> bool:
+    def _is_revoked(self, verified: VerifiedToken, revocations: Held | None, now: float) -> bool:
         """The channel's word counts alone while the gateway vouches for it; else whatever is known beside it."""
         if revocations is not None:
-            if passport.session in revocations.data:
+            if verified.session in revocations.data:
                 return True
             if revocations.exact and self.world.known_at(now) == now:
                 return False
-        return passport.session in self._revoked
+        return verified.session in self._revoked
 
-    def _believed_since(self, revocations: Held | None, passport: Passport, now: float, wall: int) -> float:
+    def _believed_since(self, revocations: Held | None, verified: VerifiedToken, now: float, wall: int) -> float:
         """How old the gateway's own word on a token may be: no older than what the list does not name; and an API
         token's is asked for before the gateway forgets that it was revoked.
         """
-        since = -INFINITE if passport.kid is not None else now - LONGEST_WORD_S
+        since = -INFINITE if verified.kid is not None else now - LONGEST_WORD_S
         if revocations is not None and revocations.rev is not None:
             told = revocations.data.get(EVERYTHING)
             if told is not None:
@@ -84,12 +84,12 @@ class Evidence:
             since = max(since, _covered_since(told, fact.known_at, now, wall))
         return since
 
-    def _token_age(self, passport: Passport, revocations: Held | None, now: float) -> float:
+    def _token_age(self, verified: VerifiedToken, revocations: Held | None, now: float) -> float:
         """How long ago it was known that the token is not revoked, and its key in force."""
         age = self._age(REVOCATIONS, now, revocations)
-        if passport.kid is not None:
+        if verified.kid is not None:
             age = max(age, self._age(KEYS, now))
-        return min(age, now - passport.good_at) if age > 0 else 0.0
+        return min(age, now - verified.good_at) if age > 0 else 0.0
 
     def _age(self, doc: str, now: float, held: Held | None = None) -> float:
         held = held or self._copies.get(doc)

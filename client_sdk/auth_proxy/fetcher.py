@@ -9,25 +9,24 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from client_sdk.auth_proxy.judge import Judge
-from client_sdk.auth_proxy.keeper import Keeper
-from client_sdk.auth_proxy.known import (
+from client_sdk.auth_proxy.access_token import BadToken, is_access_token, key_id
+from client_sdk.auth_proxy.counters import Counters
+from client_sdk.auth_proxy.decision import Decision
+from client_sdk.auth_proxy.decision_cache import DecisionCache
+from client_sdk.auth_proxy.facts import (
     KEYS,
     REVOCATIONS,
     UNAVAILABLE,
     Fact,
     Need,
-    Passport,
+    VerifiedToken,
     Want,
     mark_of,
     milliseconds,
 )
-
-from client_sdk.auth_proxy.access_token import BadToken, is_access_token, key_id
-from client_sdk.auth_proxy.counters import Counters
-from client_sdk.auth_proxy.decision import Decision
 from client_sdk.auth_proxy.link import Link
 from client_sdk.auth_proxy.reserve import Reserve
+from client_sdk.auth_proxy.storage_client import StorageClient
 from client_sdk.errors import ChannelError, Disconnected, MalformedMessage, NotFound, RateLimited, Unavailable
 from client_sdk.instance import InstanceClient, Validation
 
@@ -50,13 +49,13 @@ class Away(Exception):
 
 
 class Fetcher:
-    """Brings a judge what it wants. A request waits at most `fetch_s` seconds for it. `link` and `keeper` are set by
-    whoever makes them.
+    """Brings a decision cache what it wants. A request waits at most `fetch_s` seconds for it. `link` and `shared` are
+    set by whoever makes them.
     """
 
     def __init__(
         self,
-        judge: Judge,
+        cache: DecisionCache,
         client: InstanceClient,
         counters: Counters,
         *,
@@ -66,8 +65,8 @@ class Fetcher:
         chance: Callable[[], float],
     ) -> None:
         self.link: Link | None = None
-        self.keeper: Keeper | None = None
-        self._judge = judge
+        self.shared: StorageClient | None = None
+        self._cache = cache
         self.client = client
         self.sent_away = False
         """Whether the gateway took this instance for none of its own, and did not take it back since."""
@@ -97,7 +96,7 @@ class Fetcher:
             await asyncio.wait(flights)
 
     def _decide(self, token: str, *, impatient: bool = False) -> Decision | Want:
-        return self._judge.decide(token, self._clock(), self._wall_ms(), impatient=impatient)
+        return self._cache.decide(token, self._clock(), self._wall_ms(), impatient=impatient)
 
     async def fetch(self, token: str) -> Decision:
         """The decision, once what is wanted was fetched; or without it."""
@@ -119,16 +118,16 @@ class Fetcher:
             with contextlib.suppress(Away):
                 await self._join((Need.WATCH, want.user), lambda: self._watch(str(want.user)))
                 return
-        if first and self.keeper is not None and not self.sent_away:
+        if first and self.shared is not None and not self.sent_away:
             before = self._decide(token)
-            await self._recall(self.keeper, want)
+            await self._recall(self.shared, want)
             if self._decide(token) != before:
                 return
         unseen = want.user is None
         await self._join((Need.VALIDATE, want.mark), lambda: self._validate(token, want.mark, unseen=unseen))
 
     async def ask_again(self, token: str, mark: bytes) -> None:
-        """Have the judge told what the gateway says of a token now, if it says anything."""
+        """Have the cache told what the gateway says of a token now, if it says anything."""
         with contextlib.suppress(Away):
             await self._join((Need.VALIDATE, mark), lambda: self._validate(token, mark))
 
@@ -171,16 +170,16 @@ class Fetcher:
             await link.exact((USER + user,))
         except NotFound:
             self._counters.add("watches", "unknown")
-            self._judge.lose_user(user, self._clock())
+            self._cache.lose_user(user, self._clock())
         except ChannelError as error:
             self._counters.add("watches", "failed")
-            self._judge.unwatched(user)
+            self._cache.unwatched(user)
             raise Away from error
         else:
             self._counters.add("watches", "held")
 
     async def _validate(self, token: str, mark: bytes, *, unseen: bool = False) -> None:
-        """Have the judge told what the gateway says of a token. Raises `Away`, of one that is `unseen` also while the
+        """Have the cache told what the gateway says of a token. Raises `Away`, of one that is `unseen` also while the
         gateway would answer no more than others need."""
         if mark_of(token) != mark:  # one user's answer would be another's
             raise AssertionError("this is the hash of another token")
@@ -204,9 +203,9 @@ class Fetcher:
                 self._reserve.note(self.client.rate_limit, self._clock())
         if not answer.active:
             self._counters.add("validations", "void")
-            self._judge.refuse(mark, self._clock())
-            if self.keeper is not None:
-                self.keeper.keep_token(mark, None, asked_at)
+            self._cache.refuse(mark, self._clock())
+            if self.shared is not None:
+                self.shared.keep_token(mark, None, asked_at)
             return
         self._counters.add("validations", "good")
         self._learn(token, mark, answer, asked_at)
@@ -219,16 +218,16 @@ class Fetcher:
         if is_access_token(token):
             with contextlib.suppress(BadToken):
                 kid = key_id(token)
-        recheck_at = self._judge.recheck_at(mark, asked_at)
+        recheck_at = self._cache.recheck_at(mark, asked_at)
         scopes = None if answer.scopes is None else frozenset(answer.scopes)
-        passport = Passport(
+        verified = VerifiedToken(
             user, USER + user, answer.session, milliseconds(answer.expires_at), kid, scopes, asked_at, recheck_at
         )
-        self._judge.learn(mark, passport, Fact(answer.document, asked_at))
-        if self.keeper is not None:
+        self._cache.learn(mark, verified, Fact(answer.document, asked_at))
+        if self.shared is not None:
             if kid is None:
-                self.keeper.keep_token(mark, passport, asked_at)
-            self.keeper.keep_fact(USER + user, answer.document, asked_at)
+                self.shared.keep_token(mark, verified, asked_at)
+            self.shared.keep_fact(USER + user, answer.document, asked_at)
 
     def _failed(self, error: ChannelError) -> None:
         """The gateway did not say anything of a token: not for long, or an operator has to know."""
@@ -240,24 +239,24 @@ class Fetcher:
             self._warned_at = self._clock()
             logger.warning("the gateway does not answer this instance: %s: %s", error.code, error.message)
 
-    async def _recall(self, keeper: Keeper, want: Want) -> None:
+    async def _recall(self, shared: StorageClient, want: Want) -> None:
         """What the storage knows of it; without a word on what is revoked, that is nothing."""
         if self.link is None or not self.link.live:
-            if self._clock() - keeper.witness_at >= WITNESS_S:
-                self._judge.revoke(await keeper.read_revoked() or ())
-            if self._clock() - keeper.witness_at >= WITNESS_S:
+            if self._clock() - shared.witness_at >= WITNESS_S:
+                self._cache.revoke(await shared.read_revoked() or ())
+            if self._clock() - shared.witness_at >= WITNESS_S:
                 return
         user = want.user
-        if user is None and (stored := await keeper.read_token(want.mark)) is not None:
-            passport, good_at = stored
-            if passport is None:
-                self._judge.refuse(want.mark, good_at)
+        if user is None and (stored := await shared.read_token(want.mark)) is not None:
+            verified, good_at = stored
+            if verified is None:
+                self._cache.refuse(want.mark, good_at)
                 self._counters.add("stored", "void")
                 return
-            self._judge.remember_passport(want.mark, passport)
+            self._cache.remember_token(want.mark, verified)
             self._counters.add("stored", "token")
-            user = passport.user
+            user = verified.user
         if user is not None:
-            for fact in (await keeper.read_facts([USER + user])).values():
-                self._judge.remember_user(user, fact, self._clock())
+            for fact in (await shared.read_facts([USER + user])).values():
+                self._cache.remember_user(user, fact, self._clock())
                 self._counters.add("stored", "user")

@@ -57,7 +57,7 @@ class Pace:
 
 
 class Link(Channel):
-    """A channel that watches users in batches. It is a `World` for a judge."""
+    """A channel that watches users in batches. It is a `World` for a cache."""
 
     def __init__(
         self, server: str | ServerConfig | None, keys: InstanceKeys, *, ssl: ssl.SSLContext | None = None, **more: Any

@@ -27,7 +27,7 @@ from client_sdk.auth_proxy.answers import (
 from client_sdk.auth_proxy.counters import Counters, PrometheusCollector
 from client_sdk.auth_proxy.decider import Decider
 from client_sdk.auth_proxy.decision import Decision, User
-from client_sdk.auth_proxy.known import UNAVAILABLE, Rules
+from client_sdk.auth_proxy.facts import UNAVAILABLE, Rules
 from client_sdk.auth_proxy.modes import Comparison, Difference, Mode, OwnCheck, own_decision
 from client_sdk.auth_proxy.storage import Storage
 from client_sdk.config import ConfigError, ServerConfig, http_url
@@ -149,9 +149,13 @@ class AuthProxy:
         """What was done, counted."""
         return self.decider.counters
 
+    def sizes(self) -> dict[str, float]:
+        """How much is held: users, tokens, sockets; and `live`, whether the channel is."""
+        return self.decider.sizes()
+
     def collector(self) -> PrometheusCollector:
         """For ``prometheus_client.REGISTRY.register``."""
-        return PrometheusCollector(self.counters, self.decider.sizes)
+        return PrometheusCollector(self.counters, self.sizes)
 
     # --- requests ---
 

@@ -19,7 +19,7 @@ from client_sdk.auth_proxy.answers import (
     refuse_socket,
 )
 from client_sdk.auth_proxy.decision import Reason, User
-from client_sdk.auth_proxy.known import NO_TOKEN
+from client_sdk.auth_proxy.facts import NO_TOKEN
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from client_sdk.auth_proxy.counters import Counters
 from client_sdk.auth_proxy.decision import Decision
-from client_sdk.auth_proxy.judge import Judge
-from client_sdk.auth_proxy.known import Want
+from client_sdk.auth_proxy.decision_cache import DecisionCache
+from client_sdk.auth_proxy.facts import Want
 from client_sdk.auth_proxy.sockets import Socket, Sockets
 
 T = TypeVar("T")
@@ -19,13 +19,13 @@ CHUNK = 500
 
 
 class SocketWatch:
-    """The sockets of an application, and what `judge` says of them; what it does not know is asked of `decide`, and
-    `tend` does what else the judge leaves to be done.
+    """The sockets of an application, and what `cache` says of them; what it does not know is asked of `decide`, and
+    `tend` does what else the cache leaves to be done.
     """
 
     def __init__(
         self,
-        judge: Judge,
+        cache: DecisionCache,
         decide: Callable[[str], Awaitable[Decision]],
         tend: Callable[[], None],
         counters: Counters,
@@ -33,7 +33,7 @@ class SocketWatch:
         clock: Callable[[], float],
         wall_ms: Callable[[], int],
     ) -> None:
-        self._judge = judge
+        self._cache = cache
         self._decide = decide
         self._tend = tend
         self._counters = counters
@@ -74,7 +74,7 @@ class SocketWatch:
         with a socket are too many for each of them to be watched.
         """
         user = str(decision.document.get("identity", {}).get("id", ""))
-        if not self._judge.hold(user, self._clock()):
+        if not self._cache.hold(user, self._clock()):
             self._counters.add("sockets_refused")
             return None
         socket = Socket(token, user, decision.session or "", on_end)
@@ -90,7 +90,7 @@ class SocketWatch:
         if socket.timer is not None:
             socket.timer.cancel()
         self._sockets.remove(socket)
-        self._judge.release(socket.user)
+        self._cache.release(socket.user)
 
     def _end_at(self, socket: Socket, expires_at: int) -> None:
         # Looked at again each hour, for clocks are set.
@@ -107,7 +107,7 @@ class SocketWatch:
     def recheck(self, sockets: Iterable[Socket]) -> None:
         """End those that would not be let in any more."""
         for socket in sockets:
-            outcome = self._judge.decide(socket.token, self._clock(), self._wall_ms(), impatient=True)
+            outcome = self._cache.decide(socket.token, self._clock(), self._wall_ms(), impatient=True)
             if isinstance(outcome, Want):
                 if not socket.asking:
                     socket.asking = True

@@ -24,7 +24,7 @@ from client_sdk.auth_proxy.access_token import REGISTRY
 from client_sdk.auth_proxy.answers import Receive, Scope, Send
 from client_sdk.auth_proxy.decider import Decider
 from client_sdk.auth_proxy.decision import Source
-from client_sdk.auth_proxy.known import KEYS, REVOCATIONS, Rules
+from client_sdk.auth_proxy.facts import KEYS, REVOCATIONS, Rules
 from client_sdk.auth_proxy.middleware import AuthProxy
 from client_sdk.instance_key import InstanceKey
 from client_sdk.replica import Held, Replica
@@ -113,7 +113,7 @@ class FilledDecider(Decider):
         documents[REVOCATIONS] = {_void(number): LATER for number in range(REVOKED)}
         documents[KEYS] = {KID: signing.as_dict(private=False)}
         self.world = HeldWorld(documents)
-        self.judge.enter(self.world)
+        self.cache.enter(self.world)
         self.tokens = [_access_token(name, signing) for name in names]
 
     async def start(self) -> None:

@@ -96,7 +96,7 @@ def protected(arguments: argparse.Namespace) -> AuthProxy:
 
     async def stats(request: Request) -> Response:
         """What was counted, and how much is held."""
-        return JSONResponse({"counters": proxy.counters.read(), "sizes": proxy.decider.sizes()})
+        return JSONResponse({"counters": proxy.counters.read(), "sizes": proxy.sizes()})
 
     app.router.routes.append(Route("/stats", stats))
     return proxy

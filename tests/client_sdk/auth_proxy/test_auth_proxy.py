@@ -334,7 +334,7 @@ async def test_users_whom_nobody_asks_about_are_forgotten(gateway: ScriptedGatew
     async with proxy_to(gateway, max_users=5) as proxy:
         for number in range(20):
             assert (await request(proxy, access_token(f"u_{number}", "s", soon()))).status == 200
-        assert proxy.decider.judge.users == 5
+        assert proxy.decider.cache.users == 5
         link = proxy.decider.link
         assert link is not None
         await eventually(lambda: len(link.documents) == 2 + 5)
@@ -358,7 +358,7 @@ async def test_sockets_of_more_users_than_are_remembered_are_closed_too(gateway:
             await gateway.set_status(name, "disabled")
         assert [await socket.closed() for socket in sockets] == [4500] * 4
         assert (await request(proxy, access_token("u_bob", "s", soon()))).status == 200
-        assert proxy.decider.judge.users == 2
+        assert proxy.decider.cache.users == 2
 
 
 async def test_a_thousand_users_at_once_are_watched_in_few_messages(gateway: ScriptedGateway) -> None:

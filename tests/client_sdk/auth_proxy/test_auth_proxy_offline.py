@@ -211,7 +211,7 @@ async def test_an_instance_that_is_sent_away_believes_no_storage_either(gateway:
         await eventually(lambda: not is_live(proxy))
         assert (await request(proxy, token)).status == 503
         await proxy.decider._tend_all()
-        assert proxy.decider.judge._facts == {}
+        assert proxy.decider.cache._facts == {}
 
 
 async def test_an_instance_that_was_never_let_in_does_not_try_its_keys_in_turn(gateway: ScriptedGateway) -> None:

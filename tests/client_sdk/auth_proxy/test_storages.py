@@ -276,9 +276,9 @@ async def test_what_nobody_could_have_known_is_not_believed(gateway: ScriptedGat
         from hashlib import sha256
 
         mark = sha256(token.encode()).digest()
-        keeper = proxy.decider._fetcher.keeper
-        assert keeper is not None
-        own = keeper.gateway
+        shared = proxy.decider._fetcher.shared
+        assert shared is not None
+        own = shared.gateway
         await write(
             storage,
             Batch(

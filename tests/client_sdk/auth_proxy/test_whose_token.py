@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from client_sdk.auth_proxy import AuthProxy
-from client_sdk.auth_proxy.known import mark_of
+from client_sdk.auth_proxy.facts import mark_of
 from tests.client_sdk.support.asgi import Socket, request
 from tests.client_sdk.support.scripted_gateway import ScriptedGateway, proxy_to
 from tests.client_sdk.support.tokens import api_token
@@ -60,7 +60,7 @@ async def test_a_recheck_and_a_request_ask_together(gateway: ScriptedGateway) ->
         gateway.hold = asyncio.Event()
         asking = asyncio.ensure_future(request(proxy, token))
         await eventually(lambda: gateway.asked)
-        proxy.decider.judge.due.append((token, mark_of(token)))
+        proxy.decider.cache.due.append((token, mark_of(token)))
         proxy.decider._tend()
         await eventually(lambda: proxy.counters["joined", "validate"] == 1)
         gateway.hold.set()

@@ -1,4 +1,4 @@
-"""What a judge works with: the world as the channel holds it, the rules, what is remembered, what is wanted."""
+"""What a decision cache works with: what the channel holds, the rules, what is remembered, what is wanted."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Fact(NamedTuple):
     known_at: float
 
 
-class Passport(msgspec.Struct):
+class VerifiedToken(msgspec.Struct):
     """A verified token: whose, by which credential, until when. `kid` is the key that signed an access token.
 
     `good_at` is when the gateway itself last said that it is good, `recheck_at` when to ask it again. The last fields

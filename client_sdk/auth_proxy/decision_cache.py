@@ -1,8 +1,8 @@
-"""What is decided about a token from what is known, without input or output: no clock, no network, no storage.
+"""The cache: what is decided about a token from what is known. No clock, no network, no storage.
 
 Known are the documents that the instance's channel holds (`World`), facts of an earlier time (from storage, or from an
 answer of the gateway), the tokens that were verified, and those that the gateway called void a moment ago. Where that
-does not do, `Judge.decide` says what has to be fetched (`Want`); whoever fetches it tells, and asks again.
+does not do, `DecisionCache.decide` says what has to be fetched (`Want`); whoever fetches it tells, and asks again.
 
     yes      the token was verified, has not ended and is not revoked, its user is active, and all of that was true at
              most `max_stale_s` ago
@@ -21,7 +21,7 @@ import msgspec
 from client_sdk.auth_proxy.access_token import BadToken, is_access_token, is_api_token, key_id, verify
 from client_sdk.auth_proxy.decision import Decision, Source
 from client_sdk.auth_proxy.evidence import Evidence
-from client_sdk.auth_proxy.known import (
+from client_sdk.auth_proxy.facts import (
     EVERYTHING,
     EXPIRED,
     INFINITE,
@@ -31,8 +31,8 @@ from client_sdk.auth_proxy.known import (
     REVOKED,
     Fact,
     Need,
-    Passport,
     Rules,
+    VerifiedToken,
     Want,
     World,
     mark_of,
@@ -60,7 +60,7 @@ class _Known(msgspec.Struct):
     sockets: int = 0
 
 
-class Judge(Evidence):
+class DecisionCache(Evidence):
     """Decides. Times are `now`, seconds of a monotonic clock, and `wall`, milliseconds since 1970 UTC.
 
     `wishes` are users whose document should be watched, `due` tokens to ask about again, each with its hash, `evicted`
@@ -75,7 +75,7 @@ class Judge(Evidence):
         self.due: list[tuple[str, bytes]] = []
         self.evicted: list[str] = []
         self.foreign = False
-        self._passports: OrderedDict[bytes, Passport] = OrderedDict()
+        self._verified: OrderedDict[bytes, VerifiedToken] = OrderedDict()
         self._negatives: OrderedDict[bytes, float] = OrderedDict()
         self._users: OrderedDict[str, _Known] = OrderedDict()
         self._holding: dict[str, _Known] = {}  # those with a socket
@@ -90,7 +90,7 @@ class Judge(Evidence):
     @property
     def tokens(self) -> int:
         """How many are remembered."""
-        return len(self._passports)
+        return len(self._verified)
 
     # --- decisions ---
 
@@ -99,34 +99,34 @@ class Judge(Evidence):
         held has to do, if it may.
         """
         mark = mark_of(token)
-        passport = self._passports.get(mark)
-        if passport is None:
+        verified = self._verified.get(mark)
+        if verified is None:
             met = self._meet(token, mark, now, wall)
-            if not isinstance(met, Passport):
+            if not isinstance(met, VerifiedToken):
                 return met
-            passport = met
-        elif wall < passport.good_until and now < passport.look_at and self._is_unchanged(passport, now):
-            return passport.decision
-        return self._judge(token, mark, passport, now, wall, impatient=impatient)
+            verified = met
+        elif wall < verified.good_until and now < verified.look_at and self._is_unchanged(verified, now):
+            return verified.decision
+        return self._weigh(token, mark, verified, now, wall, impatient=impatient)
 
-    def _is_unchanged(self, passport: Passport, now: float) -> bool:
+    def _is_unchanged(self, verified: VerifiedToken, now: float) -> bool:
         """Whether the last decision, which was live, rests on what is still held, exact and vouched for."""
         copies = self._copies
-        held, revocations = copies.get(passport.doc), copies.get(REVOCATIONS)
-        if held is None or revocations is None or held.data is not passport.document:
+        held, revocations = copies.get(verified.doc), copies.get(REVOCATIONS)
+        if held is None or revocations is None or held.data is not verified.document:
             return False
         if held.standing is not EXACT or revocations.standing is not EXACT or held.stale or revocations.stale:
             return False
         revoked = revocations.data
-        if revoked is not passport.revoked and (passport.session in revoked or EVERYTHING in revoked):
+        if revoked is not verified.revoked and (verified.session in revoked or EVERYTHING in revoked):
             return False
-        if passport.kid is not None:
+        if verified.kid is not None:
             keys = copies.get(KEYS)
-            if keys is None or keys.data is not passport.keys or keys.standing is not EXACT or keys.stale:
+            if keys is None or keys.data is not verified.keys or keys.standing is not EXACT or keys.stale:
                 return False
         return self.world.known_at(now) == now
 
-    def _meet(self, token: str, mark: bytes, now: float, wall: int) -> Passport | Decision | Want:
+    def _meet(self, token: str, mark: bytes, now: float, wall: int) -> VerifiedToken | Decision | Want:
         """A token that was not verified, or too long ago to be remembered."""
         until = self._negatives.get(mark)
         if until is not None and until > now:
@@ -146,29 +146,29 @@ class Judge(Evidence):
         except BadToken as bad:
             self.foreign = self.foreign or bad.foreign
             return EXPIRED if bad.expired else INVALID
-        passport = Passport(claims.user, f"user:{claims.user}", claims.session, claims.expires_at, kid)
-        _put(self._passports, mark, passport, self.rules.max_tokens)
-        return passport
+        verified = VerifiedToken(claims.user, f"user:{claims.user}", claims.session, claims.expires_at, kid)
+        _put(self._verified, mark, verified, self.rules.max_tokens)
+        return verified
 
-    def _judge(
-        self, token: str, mark: bytes, passport: Passport, now: float, wall: int, *, impatient: bool
+    def _weigh(
+        self, token: str, mark: bytes, verified: VerifiedToken, now: float, wall: int, *, impatient: bool
     ) -> Decision | Want:
         """Whether the token is good."""
-        if passport.expires_at is not None and passport.expires_at <= wall:
+        if verified.expires_at is not None and verified.expires_at <= wall:
             return EXPIRED
         revocations = self._copies.get(REVOCATIONS)
-        if self._is_revoked(passport, revocations, now):
+        if self._is_revoked(verified, revocations, now):
             return REVOKED
-        if passport.good_at < self._believed_since(revocations, passport, now, wall):
-            return Want(Need.VALIDATE, mark, passport.user)
-        if self._is_withdrawn(passport, now):
-            del self._passports[mark]
+        if verified.good_at < self._believed_since(revocations, verified, now, wall):
+            return Want(Need.VALIDATE, mark, verified.user)
+        if self._is_withdrawn(verified, now):
+            del self._verified[mark]
             return Want(Need.VALIDATE, mark, None)
-        self._passports.move_to_end(mark)
-        if now >= passport.recheck_at and self.world.live:
-            passport.recheck_at = self.recheck_at(mark, now)
+        self._verified.move_to_end(mark)
+        if now >= verified.recheck_at and self.world.live:
+            verified.recheck_at = self.recheck_at(mark, now)
             self.due.append((token, mark))
-        return self._judge_user(mark, passport, revocations, now, impatient=impatient)
+        return self._weigh_user(mark, verified, revocations, now, impatient=impatient)
 
     def recheck_at(self, mark: bytes, asked_at: float) -> float:
         """When to ask again about a token that was asked about then: what is asked at once is spread by its hash."""
@@ -176,52 +176,52 @@ class Judge(Evidence):
 
     def reckon(self) -> None:
         """See how many API tokens there are to ask about again."""
-        known = sum(passport.kid is None for passport in self._passports.values())
+        known = sum(verified.kid is None for verified in self._verified.values())
         self._recheck_s = max(self.rules.recheck_s, known / RECHECKS_PER_S)
 
-    def _judge_user(
-        self, mark: bytes, passport: Passport, revocations: Held | None, now: float, *, impatient: bool
+    def _weigh_user(
+        self, mark: bytes, verified: VerifiedToken, revocations: Held | None, now: float, *, impatient: bool
     ) -> Decision | Want:
         """Whether its user is, and how sure all of that is."""
-        world, held, known = self.world, self._copies.get(passport.doc), self._touch(passport.user, now)
-        if passport.user in self._gone and not (held is not None and held.rev is not None):
-            asked_lately = now - self._gone[passport.user] <= self.rules.negative_s
-            return REVOKED if asked_lately or not world.live else Want(Need.WATCH, mark, passport.user)
+        world, held, known = self.world, self._copies.get(verified.doc), self._touch(verified.user, now)
+        if verified.user in self._gone and not (held is not None and held.rev is not None):
+            asked_lately = now - self._gone[verified.user] <= self.rules.negative_s
+            return REVOKED if asked_lately or not world.live else Want(Need.WATCH, mark, verified.user)
         data, age = self._document(held, known.fact, now)
         if held is None and not known.wished:
             known.wished = True
-            self.wishes.append(passport.user)
+            self.wishes.append(verified.user)
         if data is None:
-            return Want(Need.WATCH if world.live else Need.VALIDATE, mark, passport.user)
+            return Want(Need.WATCH if world.live else Need.VALIDATE, mark, verified.user)
         if _status(data) != "active":
             return REVOKED
-        age = max(age, self._token_age(passport, revocations, now))
+        age = max(age, self._token_age(verified, revocations, now))
         held_exactly = world.live and _exact(held, revocations)
         if age > FRESH_S and world.live and not held_exactly and not impatient:
-            return Want(Need.WATCH, mark, passport.user)  # the truth is on its way
+            return Want(Need.WATCH, mark, verified.user)  # the truth is on its way
         if age > self.rules.max_stale_s:
-            return Want(Need.VALIDATE, mark, passport.user)
+            return Want(Need.VALIDATE, mark, verified.user)
         kept_true = held_exactly and age == 0 and world.known_at(now) == now
         source = Source.LIVE if kept_true else Source.CACHE if world.live else Source.OFFLINE
-        decision = Decision(None, data, source, age, passport.session, passport.expires_at, passport.scopes)
-        passport.look_at = -INFINITE
+        decision = Decision(None, data, source, age, verified.session, verified.expires_at, verified.scopes)
+        verified.look_at = -INFINITE
         if source is Source.LIVE and held is not None and revocations is not None:
-            self._note(passport, decision, revocations, now)
+            self._note(verified, decision, revocations, now)
         return decision
 
-    def _note(self, passport: Passport, decision: Decision, revocations: Held, now: float) -> None:
+    def _note(self, verified: VerifiedToken, decision: Decision, revocations: Held, now: float) -> None:
         """Remember what a live decision rests on; it is looked at again when that changed, and now and then."""
         keys = self._copies.get(KEYS)
-        passport.decision, passport.document = decision, decision.document
-        passport.revoked, passport.keys = revocations.data, None if keys is None else keys.data
-        passport.good_until = INFINITE if passport.expires_at is None else passport.expires_at
-        passport.look_at = min(now + LOOK_S, passport.recheck_at)
+        verified.decision, verified.document = decision, decision.document
+        verified.revoked, verified.keys = revocations.data, None if keys is None else keys.data
+        verified.good_until = INFINITE if verified.expires_at is None else verified.expires_at
+        verified.look_at = min(now + LOOK_S, verified.recheck_at)
 
-    def _is_withdrawn(self, passport: Passport, now: float) -> bool:
+    def _is_withdrawn(self, verified: VerifiedToken, now: float) -> bool:
         """Whether the key that signed it is in force no more; unless the gateway just said that the token is good."""
-        if passport.kid is None or now - passport.good_at <= self.rules.negative_s:
+        if verified.kid is None or now - verified.good_at <= self.rules.negative_s:
             return False
-        return passport.kid not in self._read_keys()
+        return verified.kid not in self._read_keys()
 
     def _document(self, held: Held | None, fact: Fact | None, now: float) -> tuple[Mapping[str, Any] | None, float]:
         """The newest that is known of a user, and its age."""
@@ -284,17 +284,17 @@ class Judge(Evidence):
 
     # --- what is told ---
 
-    def learn(self, mark: bytes, passport: Passport, fact: Fact) -> None:
+    def learn(self, mark: bytes, verified: VerifiedToken, fact: Fact) -> None:
         """The gateway said that a token is good, and what its user is; both as of the moment at which it was asked."""
         self._negatives.pop(mark, None)
-        if self._gone.get(passport.user, -INFINITE) < fact.known_at:
-            self._gone.pop(passport.user, None)
-        _put(self._passports, mark, passport, self.rules.max_tokens)
-        self.remember_user(passport.user, fact, fact.known_at)
+        if self._gone.get(verified.user, -INFINITE) < fact.known_at:
+            self._gone.pop(verified.user, None)
+        _put(self._verified, mark, verified, self.rules.max_tokens)
+        self.remember_user(verified.user, fact, fact.known_at)
 
     def refuse(self, mark: bytes, now: float) -> None:
         """The gateway said that a token stands for nothing."""
-        self._passports.pop(mark, None)
+        self._verified.pop(mark, None)
         _put(self._negatives, mark, now + self.rules.negative_s, self.rules.max_negatives)
 
     def lose_user(self, user: str, now: float) -> None:
@@ -317,13 +317,13 @@ class Judge(Evidence):
 
     def session(self, mark: bytes) -> str | None:
         """By which credential a token that is remembered is good."""
-        passport = self._passports.get(mark)
-        return None if passport is None else passport.session
+        verified = self._verified.get(mark)
+        return None if verified is None else verified.session
 
-    def remember_passport(self, mark: bytes, passport: Passport) -> None:
+    def remember_token(self, mark: bytes, verified: VerifiedToken) -> None:
         """A token that somebody verified earlier."""
-        if mark not in self._passports:
-            _put(self._passports, mark, passport, self.rules.max_tokens)
+        if mark not in self._verified:
+            _put(self._verified, mark, verified, self.rules.max_tokens)
 
     def remember_user(self, user: str, fact: Fact, now: float) -> None:
         """A user as they were known earlier; what is known of a later moment stays."""
@@ -337,7 +337,7 @@ class Judge(Evidence):
         """The gateway takes this instance for none of its own any more: nothing that it said may be used."""
         for known in (*self._users.values(), *self._holding.values()):
             known.fact, known.wished = None, False
-        self._passports.clear()
+        self._verified.clear()
         self._facts.clear()
 
 

@@ -1,5 +1,5 @@
-"""What a judge says, against what was true: random lives of users, tokens, a channel that comes and goes, questions
-whose answers come late, and a storage that remembers.
+"""What a decision cache says, against what was true: random lives of users, tokens, a channel that comes and goes,
+questions whose answers come late, and a storage that remembers.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from client_sdk.auth_proxy.decision import Decision, Reason, Source
-from client_sdk.auth_proxy.judge import Judge
-from client_sdk.auth_proxy.known import Fact, Passport, Rules, Want
+from client_sdk.auth_proxy.decision_cache import DecisionCache
+from client_sdk.auth_proxy.facts import Fact, Rules, VerifiedToken, Want
 from client_sdk.replica import Held, Standing
 from tests.client_sdk.support.tokens import access_token, api_token, jwks
 
@@ -57,7 +57,7 @@ class Lives(RuleBasedStateMachine):
         self.now = 1000.0
         self.wall = START_MS
         self.world = FakeWorld()
-        self.judge = Judge(self.world, Rules(max_stale_s=MAX_STALE_S, negative_s=5.0, recheck_s=100.0))
+        self.cache = DecisionCache(self.world, Rules(max_stale_s=MAX_STALE_S, negative_s=5.0, recheck_s=100.0))
         self.status: dict[str, str | None] = dict.fromkeys(USERS, "active")
         self.revoked: set[str] = set()
         self.told: set[str] = set()
@@ -126,7 +126,7 @@ class Lives(RuleBasedStateMachine):
         vouched_for = self.world.live and self.world.stale_since is None
         if held is not None and held.exact and vouched_for:
             del self.world.documents[f"user:{user}"]
-            self.judge.doubt(user)
+            self.cache.doubt(user)
         self.note()
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1.5, 7.0, 20.0, 45.0, 61.0]))
@@ -172,16 +172,16 @@ class Lives(RuleBasedStateMachine):
         user = doc.removeprefix("user:")
         if self.status.get(user, "") is None:
             del self.world.documents[doc]
-            self.judge.doubt(user)
-            self.judge.lose_user(user, self.now)
+            self.cache.doubt(user)
+            self.cache.lose_user(user, self.now)
             return
         held.standing = Standing.EXACT
         self.fill(doc, held)
         if doc == "revocations":
             self.told.clear()
-            self.judge.caught_up()
+            self.cache.caught_up()
         elif doc.startswith("user:"):
-            self.judge.find_user(user)
+            self.cache.find_user(user)
 
     @rule(user=users)
     def watch(self, user: str) -> None:
@@ -191,7 +191,7 @@ class Lives(RuleBasedStateMachine):
     @rule(user=users)
     def unwatch(self, user: str) -> None:
         if self.world.documents.pop(f"user:{user}", None) is not None:
-            self.judge.doubt(user)
+            self.cache.doubt(user)
 
     @rule()
     def recover(self) -> None:
@@ -228,25 +228,25 @@ class Lives(RuleBasedStateMachine):
         user, session, end = TOKENS[token]
         mark = self.mark(token)
         if not good or document is None:
-            self.judge.refuse(mark, self.now)
+            self.cache.refuse(mark, self.now)
             return
         expires_at = None if end is None else START_MS + end * 1000
         kid = "k_first" if token.startswith("eyJ") else None
-        passport = Passport(user, f"user:{user}", session, expires_at, kid, None, asked_at, asked_at + 100.0)
-        self.judge.learn(mark, passport, Fact(document, asked_at))
+        verified = VerifiedToken(user, f"user:{user}", session, expires_at, kid, None, asked_at, asked_at + 100.0)
+        self.cache.learn(mark, verified, Fact(document, asked_at))
         self.stored[user] = Fact(document, asked_at)
 
     @rule(user=users)
     def recall(self, user: str) -> None:
         if user in self.stored:
-            self.judge.remember_user(user, self.stored[user], self.now)
+            self.cache.remember_user(user, self.stored[user], self.now)
 
     @rule()
     def recall_revocations(self) -> None:
-        self.judge.revoke(set(self.revoked))
+        self.cache.revoke(set(self.revoked))
         self.told |= self.revoked
-        self.judge.remember("revocations", Fact({}, self.now))
-        self.judge.remember("keys", Fact(jwks(), self.now))
+        self.cache.remember("revocations", Fact({}, self.now))
+        self.cache.remember("keys", Fact(jwks(), self.now))
 
     @staticmethod
     def mark(token: str) -> bytes:
@@ -258,12 +258,12 @@ class Lives(RuleBasedStateMachine):
 
     @rule(token=tokens, impatient=st.booleans())
     def decide(self, token: str, impatient: bool) -> None:
-        self.check(token, self.judge.decide(token, self.now, self.wall, impatient=impatient))
+        self.check(token, self.cache.decide(token, self.now, self.wall, impatient=impatient))
 
     @invariant()
     def every_decision_is_right(self) -> None:
         for token in TOKENS:
-            self.check(token, self.judge.decide(token, self.now, self.wall, impatient=True))
+            self.check(token, self.cache.decide(token, self.now, self.wall, impatient=True))
 
     def check(self, token: str, outcome: Decision | Want) -> None:
         if isinstance(outcome, Want):

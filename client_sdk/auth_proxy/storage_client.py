@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from client_sdk.auth_proxy.counters import Counters
-from client_sdk.auth_proxy.known import Fact, Passport, Rules
+from client_sdk.auth_proxy.facts import Fact, Rules, VerifiedToken
 from client_sdk.auth_proxy.storage import Batch, Storage, StorageUnavailable, StoredFact, StoredToken
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ RETRY_S = 1.0
 MOST_WAITING = 50_000
 
 
-class Keeper:
+class StorageClient:
     """Writes behind, in batches, and reads. Times of the outside are milliseconds since 1970 UTC (`wall`), of the
     inside seconds of the monotonic `clock`. `resync` is called when a storage that was away is back.
     """
@@ -71,15 +71,15 @@ class Keeper:
         self._batch.facts[doc] = StoredFact(data, self._outside(known_at), self.gateway)
         self._wake()
 
-    def keep_token(self, mark: bytes, passport: Passport | None, good_at: float) -> None:
+    def keep_token(self, mark: bytes, verified: VerifiedToken | None, good_at: float) -> None:
         """What the gateway said of a token; None: it stands for nothing."""
         at = self._outside(good_at)
-        if passport is None:
+        if verified is None:
             self._batch.tokens[mark] = StoredToken(at, gateway=self.gateway)
         else:
-            scopes = None if passport.scopes is None else tuple(sorted(passport.scopes))
+            scopes = None if verified.scopes is None else tuple(sorted(verified.scopes))
             self._batch.tokens[mark] = StoredToken(
-                at, passport.user, passport.session, passport.expires_at, scopes, self.gateway
+                at, verified.user, verified.session, verified.expires_at, scopes, self.gateway
             )
         self._wake()
 
@@ -143,8 +143,8 @@ class Keeper:
         now = self._clock()
         return {doc: fact for doc, fact in facts.items() if fact.known_at >= now - self._rules.max_stale_s}
 
-    async def read_token(self, mark: bytes) -> tuple[Passport | None, float] | None:
-        """What the gateway said of a token, and when; the passport is None for one that stands for nothing."""
+    async def read_token(self, mark: bytes) -> tuple[VerifiedToken | None, float] | None:
+        """What the gateway said of a token, and when; the verified is None for one that stands for nothing."""
         stored = await self._try(self._storage.read_token(mark))
         if stored is None or stored.gateway != self.gateway or stored.good_at > self._wall() + FUTURE_MS:
             return None
@@ -153,7 +153,7 @@ class Keeper:
             return (None, good_at) if good_at >= self._clock() - self._rules.negative_s else None
         scopes = None if stored.scopes is None else frozenset(stored.scopes)
         recheck_at = good_at + self._rules.recheck_s
-        return Passport(
+        return VerifiedToken(
             stored.user, f"user:{stored.user}", stored.session, stored.expires_at, None, scopes, good_at, recheck_at
         ), good_at
 
