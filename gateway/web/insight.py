@@ -15,6 +15,7 @@ from starlette.responses import Response
 from gateway.core.session import Condition
 from gateway.errors import BadRequest, Forbidden
 from gateway.live.connection import Connection
+from gateway.live.entry import InstanceEntry
 from gateway.live.node import Node
 from gateway.store.nodes import NodeRecord, list_nodes
 from gateway.web.answer import answer
@@ -54,7 +55,7 @@ class Nodes(msgspec.Struct, frozen=True):
 
 
 class CredentialShown(msgspec.Struct, frozen=True):
-    """The login session or API token that a session was opened with: ``login_session`` or ``api_token``, and its id."""
+    """What a session was opened with: ``login_session``, ``api_token`` or ``instance_key``, and its id."""
 
     kind: str
     id: str
@@ -68,8 +69,8 @@ class ClientShown(msgspec.Struct, frozen=True):
 
 
 class SessionShown(msgspec.Struct, frozen=True):
-    """A live session of the channel. `principal` is ``user:ID``; `client` null: it said nothing; `watches`: how many
-    documents.
+    """A live session of the channel. `principal` is ``user:ID`` or ``instance:ID``; `client` null: it said nothing;
+    `watches`: how many documents.
     """
 
     id: str
@@ -90,9 +91,10 @@ class Sessions(msgspec.Struct, frozen=True):
 
 
 class SessionSearch(msgspec.Struct, frozen=True):
-    """Which sessions: those of a user (an id)."""
+    """Which sessions: those of a user or of a server instance (an id)."""
 
     user: str | None = None
+    instance: str | None = None
     cursor: Cursor | None = None
     limit: Limit = DEFAULT_LIMIT
 
@@ -141,11 +143,16 @@ class Insight:
         """One page. Cursors are of this node: another one has other sessions."""
         (await call.rights()).require_admin()
         asked: SessionSearch = call.query
-        user = searched(asked.user)
+        user, instance = searched(asked.user), searched(asked.instance)
+        if user is not None and instance is not None:
+            raise BadRequest("Name a user or an instance.")
         before = None if asked.cursor is None else self._number(read_cursor(SESSIONS, asked.cursor, str))
         there = list(self._node.sessions)
         if user is not None:
             there = sorted(self._node.hub.presence.sessions(user).values(), key=_BY_NUMBER)
+        elif instance is not None:
+            entry = self._node.hub.entries.get(f"instance:{instance}")
+            there = sorted(entry.sessions, key=_BY_NUMBER) if isinstance(entry, InstanceEntry) else []
         found = await _newest(there, before, asked.limit + 1)
         part = page(SESSIONS, found, asked.limit, position=self._place, shown=_session)
         return answer(Sessions(self._node.name, part.items, part.next))

@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import StartVisit
 from tests.support.dashboard import DESKTOP, PHONE, Visit, admin_routes, own_routes, somebody
+from tests.support.furnished import instance_key
 from tests.support.seed import Person, Seed, now_ms
 
 RAN = "window.ran = (window.ran || 0) + 1"
@@ -36,6 +37,7 @@ class Scene(NamedTuple):
     plan: str
     role: str
     organization: str
+    instance: str
 
 
 def spoilt(seed: Seed, text: str) -> Scene:
@@ -66,7 +68,11 @@ def spoilt(seed: Seed, text: str) -> Scene:
         seed.foreign.execute("UPDATE api_tokens SET name = ? WHERE user_id = ?", text, person.id)
         login = {"user_id": person.id, "expires_at": now_ms() + 3_600_000, "ip": text, "user_agent": text}
         seed.insert("login_sessions", id=f"s{plan}", **login)
-    return Scene(admin, person, plan, role, organization)
+        instance = f"i{plan}"
+        seed.insert("instances", id=instance, name=text, networks=json.dumps([text]))
+        instance_key(seed, f"{text}.{plan}", instance, now_ms())
+        seed.insert("instances", id=f"{text}.{plan}", name="", networks='["10.0.0.0/8"]')
+    return Scene(admin, person, plan, role, organization, instance)
 
 
 def look_around(visit: Visit, routes: tuple[str, ...]) -> list[str]:

@@ -20,7 +20,7 @@ WANTED = os.environ.get("SCREENSHOTS")
 """Where `make screenshots` wants them."""
 SHOWN = {
     *("dashboard-light", "dashboard-dark", "dashboard-phone", "sign-in-phone"),
-    *("admin-users", "admin-user", "admin-plan", "admin-changes", "admin-node"),
+    *("admin-users", "admin-user", "admin-plan", "admin-instance", "admin-changes", "admin-node"),
 }
 """What the documents show; the others are only looked at."""
 

@@ -27,7 +27,7 @@ def own_routes(organization: str) -> tuple[str, ...]:
     return (*OWN_ROUTES, f"#/organizations/{organization}")
 
 
-def admin_routes(user: str, plan: str, role: str, organization: str) -> tuple[str, ...]:
+def admin_routes(user: str, plan: str, role: str, organization: str, instance: str) -> tuple[str, ...]:
     """What administrators see, about these where it is about one."""
     return (
         "#/admin/users",
@@ -38,6 +38,8 @@ def admin_routes(user: str, plan: str, role: str, organization: str) -> tuple[st
         f"#/admin/plans/{plan}",
         "#/admin/roles",
         f"#/admin/roles/{role}",
+        "#/admin/instances",
+        f"#/admin/instances/{instance}",
         "#/admin/sessions",
         "#/admin/changes",
         "#/admin/audit",

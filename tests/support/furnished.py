@@ -29,6 +29,7 @@ class Company(NamedTuple):
     plan: str
     role: str
     organization: str
+    instance: str
     others: list[Person]
 
     @property
@@ -37,7 +38,7 @@ class Company(NamedTuple):
 
     @property
     def admin_pages(self) -> tuple[str, ...]:
-        return admin_routes(self.person.id, self.plan, self.role, self.organization)
+        return admin_routes(self.person.id, self.plan, self.role, self.organization, self.instance)
 
 
 def period_start(period: str) -> int:
@@ -58,6 +59,7 @@ def set_used(seed: Seed, owner: str, quota: str, used: int) -> int:
     return int(seed.foreign.execute("SELECT at FROM change_log WHERE doc = ? ORDER BY seq DESC LIMIT 1", owner)[0][0])
 
 
+DAY_MS = 86_400_000
 COLLEAGUES = {
     "alan": "Alan Turing",
     "barbara": "Barbara Liskov",
@@ -97,12 +99,32 @@ def furnished(seed: Seed) -> Company:
         for quota, (_, period) in QUOTAS.items():
             use(seed, ada.doc, quota, period, USED[quota])
         use(seed, "org:acme", "voice_minutes", "month", 4100)
+        _instances(seed)
         seed.insert("user_roles", user_id="ada", role="analyst")
         seed.insert("user_permissions", user_id="ada", permission="can_use_fax", effect="deny")
         seed.foreign.execute("UPDATE api_tokens SET name = 'Kitchen speaker' WHERE user_id = 'ada'")
         spare = seed.token("ada")
         seed.foreign.execute("UPDATE api_tokens SET name = 'Car' WHERE id = ?", spare.id)
-    return Company(ada, grace, "pro", "analyst", "acme", others)
+    return Company(ada, grace, "pro", "analyst", "acme", "i_shop", others)
+
+
+def _instances(seed: Seed) -> None:
+    """Of each kind one: with two keys, the older of which ends; not let in at all; as it was made."""
+    shop = {"networks": '["10.20.0.0/16", "2001:db8:20::/48"]', "requests_per_minute": 12_000}
+    seed.insert("instances", id="i_shop", name="Web shop", **shop)
+    seed.insert("instances", id="i_kiosk", name="Kiosk", status="disabled", networks='["192.0.2.7"]')
+    seed.insert("instances", id="i_calls", name="Call center")
+    now = now_ms()
+    made = {"k_7f3q2m9xva4t": (now - 90 * DAY_MS, now + 20 * 3_600_000), "k_b61w8r5zkd0h": (now - 4 * 3_600_000, None)}
+    for kid, times in made.items():
+        instance_key(seed, kid, "i_shop", *times)
+
+
+def instance_key(seed: Seed, kid: str, instance: str, created_at: int, expires_at: int | None = None) -> None:
+    """A key that nobody signs with: no master key opens its secret."""
+    columns = "id, instance_id, secret, created_at, expires_at"
+    sql = f"INSERT INTO instance_keys({columns}) VALUES (?, ?, zeroblob(60), ?, ?)"
+    seed.foreign.execute(sql, kid, instance, created_at, expires_at)
 
 
 def _member(seed: Seed, user: str, name: str, **columns: Any) -> Person:

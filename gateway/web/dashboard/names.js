@@ -3,6 +3,9 @@
 const NAME = /^[A-Za-z][A-Za-z0-9_.:-]{0,63}$/;
 const ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/;
 
+/** The gateway looks closer. */
+const NETWORK = /^[0-9A-Fa-f:.]{2,45}(\/[0-9]{1,3})?$/;
+
 const NAME_HINT = "Letters, digits and . _ : -, a letter first, 64 at most.";
 const ID_HINT = "Letters, digits and . _ -, a letter or a digit first, 64 at most.";
 
@@ -14,6 +17,15 @@ const ID_HINT = "Letters, digits and . _ -, a letter or a digit first, 64 at mos
  */
 export function nameProblem(name, noun) {
   return name === "" ? `Which ${noun}?` : NAME.test(name) ? null : `No ${noun} is called so. ${NAME_HINT}`;
+}
+
+/**
+ * What is wrong with a network; `null`: nothing that can be seen here.
+ *
+ * @param {string} text
+ */
+export function networkProblem(text) {
+  return NETWORK.test(text) ? null : "No network is written so. One such as 10.0.0.0/8, or an address.";
 }
 
 /**

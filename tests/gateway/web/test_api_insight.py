@@ -14,11 +14,13 @@ from gateway.core.clock import parse_rfc3339
 from gateway.core.instant import Instant
 from gateway.core.session import Condition
 from gateway.live.clock import Clock
+from gateway.store.instances import Instance, add_instance
 from gateway.store.nodes import NodeRecord, give_sign
 from gateway.web import insight
 from gateway.web.paging import write_cursor
 from tests.gateway.web.conftest import Json, Site, StartSite, one, opened
 from tests.support.api_caller import ApiCaller
+from tests.support.signing import Key, sign
 
 
 @pytest.fixture
@@ -121,6 +123,32 @@ def test_the_newest_come_first_and_pages_miss_none(
         assert sessions(admin, "?user=u_nobody") == []
 
 
+def test_those_of_an_instance(site: Site, admin: ApiCaller) -> None:
+    keys = {}
+    for id in ("i_shop", "u_ada"):
+        made = site.accounts.instances.new_key()
+        site.call(add_instance, site.node.database, Instance(id=id), made.sealed)
+        keys[id] = Key(made.kid, made.secret)
+    with ExitStack() as stack:
+        ids = []
+        for id in ("i_shop", "u_ada", "i_shop"):
+            socket = stack.enter_context(site.connect(sign(keys[id], "GET", "https://testserver/ws")))
+            one(socket, "hello")
+            ids.append(one(socket, "ready")["session"])
+        user = stack.enter_context(site.connect(site.bearer("u_ada")))
+        one(user, "hello")
+        its = one(user, "ready")["session"]
+        shown = sessions(admin, "?instance=i_shop")
+        assert [row["id"] for row in shown] == [ids[2], ids[0]]
+        assert {row["principal"] for row in shown} == {"instance:i_shop"}
+        assert shown[0]["credential"] == {"kind": "instance_key", "id": keys["i_shop"].kid}
+        first = admin.done("GET", "/admin/sessions?instance=i_shop&limit=1")
+        assert sessions(admin, f"?instance=i_shop&cursor={first['next']}") == [shown[1]]
+        assert [row["id"] for row in sessions(admin, "?user=u_ada")] == [its]
+        assert [row["id"] for row in sessions(admin, "?instance=u_ada")] == [ids[1]]
+        assert sessions(admin, "?instance=i_nowhere") == []
+
+
 def test_a_cursor_of_another_node_is_refused_with_the_name_of_that_node(
     site: Site, admin: ApiCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,7 +245,9 @@ def test_a_session_that_ended_is_not_shown(site: Site, admin: ApiCaller) -> None
         assert sessions(admin) == []
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "cursor=x", "cursor=", "user=%00", "limit=1&limit=2"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=201", "cursor=x", "cursor=", "user=%00", "limit=1&limit=2", "user=a&instance=b"]
+)
 def test_what_can_not_be_meant_is_a_bad_request(admin: ApiCaller, query: str) -> None:
     assert admin.refused(400, "GET", f"/admin/sessions?{query}")["code"] == "bad_request"
 

@@ -21,6 +21,7 @@ import { toast } from "../components/toast.js";
  * @property {string | null} last_seen_at
  * @property {string | null} ip
  * @property {string | null} user_agent
+ * @property {string | null} instance_id the application’s server that it was begun through
  * @property {boolean} current
  */
 
@@ -101,6 +102,7 @@ function deviceCell(session) {
     icon(phone ? "phone" : "system"),
     h("span", { title: session.user_agent }, name),
     session.current && pill("This session", "accent"),
+    session.instance_id && pill(["Through ", h("code", null, session.instance_id)]),
   );
 }
 

@@ -207,6 +207,7 @@ const PLACES = /** @type {Record<string, string>} */ ({
   plan: "plans",
   role: "roles",
   org: "organizations",
+  instance: "instances",
 });
 
 /**

@@ -1,4 +1,4 @@
-/** A set of names: taken away one by one, added by typing. */
+/** A set of names, or of what else is written in a word: taken away one by one, added by typing. */
 
 import { h, KeyedList, setShown } from "../../dom.js";
 import { nameProblem } from "../../names.js";
@@ -8,16 +8,24 @@ import { icon } from "../../components/icon.js";
 import { suggestions } from "./known_names.js";
 
 /**
+ * @typedef {object} About
+ * @property {(name: string, noun: string) => string | null} [problem] what is wrong with one; absent: with a name
+ * @property {string} [example]
+ * @property {string} [none] what is said when there are none
+ */
+
+/**
  * @param {string} noun what they are
  * @param {readonly string[]} given
  * @param {boolean} locked whether they can only be looked at
+ * @param {About} [about]
  */
-export function namesField(noun, given, locked) {
+export function namesField(noun, given, locked, about = {}) {
   let held = [...given].sort();
   const chips = h("ul", { class: "chips" });
-  const none = h("p", { class: "hint" }, "None.");
-  const plain = { spellcheck: "false", autocapitalize: "none" };
-  const added = textField(`Add a ${noun.toLowerCase()}`, { ...plain, test: "add-name" });
+  const none = h("p", { class: "hint" }, about.none ?? "None.");
+  const plain = { spellcheck: "false", autocapitalize: "none", test: "add-name" };
+  const added = textField(`Add a ${noun.toLowerCase()}`, { ...plain, placeholder: about.example });
   const show = (/** @type {string[]} */ names) => {
     held = names;
     list.show(held);
@@ -35,7 +43,7 @@ export function namesField(noun, given, locked) {
   );
   /** @returns {string[] | null} `null`: something is wrong, and told */
   const add = () => {
-    const names = typedNames(added, noun.toLowerCase());
+    const names = typedNames(added, (name) => (about.problem ?? nameProblem)(name, noun.toLowerCase()));
     names && show([...new Set([...held, ...names])].sort());
     return names && held;
   };
@@ -49,19 +57,25 @@ export function namesField(noun, given, locked) {
   show(held);
   const suggest = (/** @type {string[]} */ names) => locked || suggestions(added.input, names);
   // What is typed and was not added counts too.
-  return { element: h("div", { class: "form" }, chips, none, !locked && entry), read: add, suggest };
+  const names = () => [...new Set([...held, ...typed(added.input)])].sort();
+  return { element: h("div", { class: "form" }, chips, none, !locked && entry), read: add, names, suggest };
+}
+
+/** What stands in a field, right or wrong. @param {{value: string}} input */
+function typed({ value }) {
+  return value.split(/[\s,]+/).filter(Boolean);
 }
 
 /**
  * Takes the names that stand in a field.
  *
  * @param {import("../../components/field.js").Field} added
- * @param {string} noun
+ * @param {(name: string) => string | null} problemOf
  * @returns {string[] | null} `null`: something is wrong, and told
  */
-function typedNames(added, noun) {
-  const names = added.input.value.split(/[\s,]+/).filter(Boolean);
-  const wrong = names.map((name) => nameProblem(name, noun)).find((problem) => problem !== null);
+function typedNames(added, problemOf) {
+  const names = typed(added.input);
+  const wrong = names.map(problemOf).find((problem) => problem !== null);
   if (refused(added, wrong ?? null)) {
     return null;
   }

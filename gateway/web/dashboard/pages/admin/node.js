@@ -163,9 +163,12 @@ function shown(chart, work) {
 function connected(scrapes) {
   const samples = scrapes.map(({ at, told }) => ({
     at,
-    values: { Connected: total(told, "gateway_sessions", ({ kind }) => kind !== "none") },
+    values: {
+      Users: total(told, "gateway_sessions", ({ kind }) => kind === "user"),
+      Instances: total(told, "gateway_sessions", ({ kind }) => kind === "instance"),
+    },
   }));
-  return { names: ["Connected"], samples: withGaps(samples) };
+  return { names: ["Users", "Instances"], samples: withGaps(samples) };
 }
 
 /** @param {readonly Scrape[]} scrapes */

@@ -23,21 +23,21 @@ export class Presence {
     eachWhileSeen(() => void this.ask(), ASKED_MS, signal);
   }
 
-  /** A mark that says whether a user is connected. @param {string} user */
-  mark(user) {
+  /** A mark that says whether somebody is connected. @param {string} principal `user:ID` or `instance:ID` */
+  mark(principal) {
     const made = pill("", "neutral", { hidden: true, "data-connected": "unknown" });
-    const known = this._marks.get(user) ?? new Set();
-    this._marks.set(user, known.add(made));
+    const known = this._marks.get(principal) ?? new Set();
+    this._marks.set(principal, known.add(made));
     return made;
   }
 
   /** Forgets marks that are not shown any more. */
   sweep() {
-    for (const [user, marks] of this._marks) {
+    for (const [principal, marks] of this._marks) {
       for (const mark of marks) {
         mark.isConnected || marks.delete(mark);
       }
-      marks.size > 0 || this._marks.delete(user);
+      marks.size > 0 || this._marks.delete(principal);
     }
   }
 
@@ -49,9 +49,9 @@ export class Presence {
     this._asking = true;
     try {
       this.sweep();
-      const users = [...this._marks.keys()];
-      if (users.length > 0) {
-        this._show(users, await this._counts(users));
+      const principals = [...this._marks.keys()];
+      if (principals.length > 0) {
+        this._show(principals, await this._counts(principals));
       }
     } catch {
       // The next turn asks again.
@@ -60,8 +60,8 @@ export class Presence {
     }
   }
 
-  /** All sessions where they are few, else those of each user. @param {string[]} users */
-  async _counts(users) {
+  /** All sessions where they are few, else those of each. @param {string[]} principals */
+  async _counts(principals) {
     const { items, next } = await this._sessions({ limit: PAGE });
     /** @type {Map<string, number>} */
     const counts = new Map();
@@ -71,9 +71,9 @@ export class Presence {
       add(items);
       return counts;
     }
-    for (let at = 0; at < users.length; at += AT_ONCE) {
-      const some = users.slice(at, at + AT_ONCE);
-      const pages = await Promise.all(some.map((user) => this._sessions({ user, limit: 50 })));
+    for (let at = 0; at < principals.length; at += AT_ONCE) {
+      const some = principals.slice(at, at + AT_ONCE);
+      const pages = await Promise.all(some.map((one) => this._sessions({ ...searchOf(one), limit: 50 })));
       pages.forEach((page) => add(page.items));
     }
     return counts;
@@ -84,11 +84,11 @@ export class Presence {
     return this._api.get("/admin/sessions", { query, signal: this._signal });
   }
 
-  /** @param {string[]} users @param {Map<string, number>} counts */
-  _show(users, counts) {
-    for (const user of users) {
-      const count = counts.get(`user:${user}`) ?? 0;
-      for (const mark of this._marks.get(user) ?? []) {
+  /** @param {string[]} principals @param {Map<string, number>} counts */
+  _show(principals, counts) {
+    for (const principal of principals) {
+      const count = counts.get(principal) ?? 0;
+      for (const mark of this._marks.get(principal) ?? []) {
         setText(mark, count === 0 ? "Away" : count === 1 ? "Connected" : counted(count, "connection"));
         setMark(mark, "data-tone", count === 0 ? "neutral" : "good");
         setMark(mark, "data-connected", count);
@@ -96,4 +96,10 @@ export class Presence {
       }
     }
   }
+}
+
+/** How the sessions of somebody are asked for. @param {string} principal @returns {Record<string, string>} */
+function searchOf(principal) {
+  const [kind, ...rest] = principal.split(":");
+  return { [kind]: rest.join(":") };
 }

@@ -11,7 +11,10 @@
  * `account-save`, `overtaken`, `reload`, `credentials`, `end-all`, `delete-user`; of a plan `new-plans`, `plan-id`,
  * `plan-name`, `plan-permissions`, `plan-quotas`, `add-name`, `add-name-button`, `remove-NAME`, `add-quota`,
  * `plan-quota-NAME`, `limit-NAME`, `plan-save`, `delete-plan`, `preview`, `preview-gained-NAME`, `preview-lost-NAME`,
- * `preview-quota-NAME`; of the rest `pool-NAME`, `session-user`, `refresh`, `follow-state`, `pause`, `filter-doc`,
+ * `preview-quota-NAME`; of instances `instance-ID`, `new-instance`, `make-instance`, `instance-name`, `instance-rate`,
+ * `instance-save`, `instance-status`, `instance-turn`, `delete-instance`, `instance-keys`, `key-KID`, `new-key`,
+ * `new-key-overlap`, `new-key-ends`, `make-key`, `instance-secret`, `instance-secret-done`,
+ * `instance-connections`; of the rest `pool-NAME`, `session-user`, `refresh`, `follow-state`, `pause`, `filter-doc`,
  * `filter-cause`, `audit-user`, `audit-action`, `audit-since`, and the charts `chart-connected`, `chart-pushes`,
  * `chart-latency`, `chart-http`, `chart-ended`.
  */
@@ -62,6 +65,21 @@ export const ADMIN_ROUTES = [
     load: () => import("./roles.js"),
   },
   { path: "/admin/roles/:id", title: "Role", group: "admin", needs: mayReadRoles, load: () => import("./role.js") },
+  {
+    path: "/admin/instances",
+    title: "Server instances",
+    icon: "instances",
+    group: "admin",
+    needs: isAdmin,
+    load: () => import("./instances.js"),
+  },
+  {
+    path: "/admin/instances/:id",
+    title: "Server instance",
+    group: "admin",
+    needs: isAdmin,
+    load: () => import("./instance.js"),
+  },
   {
     path: "/admin/sessions",
     title: "Connections",

@@ -3,6 +3,7 @@
 import { h, setText } from "../../dom.js";
 import { counted, device, figure, fromNow, wholeMoment } from "../../format.js";
 import { eachWhileSeen } from "../../frame.js";
+import { own } from "../../own.js";
 import { link } from "../../router.js";
 import { button } from "../../components/button.js";
 import { confirm } from "../../components/dialog.js";
@@ -11,11 +12,17 @@ import { loading } from "../../components/loading.js";
 import { PagedTable } from "../../components/paged.js";
 import { table } from "../../components/table.js";
 import { toast } from "../../components/toast.js";
+import { documentLink } from "./changes.js";
 import { onceTyped, searchField } from "./search_field.js";
 
 /** @typedef {import("../../app.js").Context} Context */
 
 const ASKED_MS = 5000;
+const CREDENTIALS = /** @type {Record<string, string>} */ ({
+  login_session: "Login session",
+  api_token: "API token",
+  instance_key: "Key of the instance",
+});
 
 /** @param {Context} context */
 export function mount(context) {
@@ -101,14 +108,27 @@ function columns(act) {
     return button("End", () => act(session), { kind: "quiet-danger", small: true, label });
   };
   return [
-    { title: "User", kind: "main", cell: userCell },
+    { title: "Who", kind: "main", cell: whoCell },
     { title: "Client", cell: clientCell },
     { title: "Since", cell: (session) => at(session.opened_at) },
     { title: "Watches", kind: "number", cell: (session) => figure(session.watches) },
     { title: "Signed in by", cell: credentialCell },
-    { title: "End", kind: "actions", quiet: true, cell: ending },
+    { title: "End", kind: "actions", quiet: true, cell: (session) => userOf(session) !== null && ending(session) },
   ];
 }
+
+/**
+ * What is shown of the connections of one who is known.
+ *
+ * @type {import("../../components/table.js").Column<any>[]}
+ */
+export const SEEN_COLUMNS = [
+  { title: "Connection", kind: "main", cell: (session) => h("code", null, session.id) },
+  { title: "Client", cell: clientCell },
+  { title: "Since", cell: (session) => at(session.opened_at) },
+  { title: "Watches", kind: "number", cell: (session) => figure(session.watches) },
+  { title: "Signed in by", cell: credentialCell },
+];
 
 /** @param {any} session */
 function userOf({ principal }) {
@@ -116,10 +136,12 @@ function userOf({ principal }) {
 }
 
 /** @param {any} session */
-function userCell(session) {
+function whoCell(session) {
   const user = userOf(session);
   const shown =
-    user === null ? session.principal : h("a", { class: "person-name", href: link("admin", "users", user) }, user);
+    user === null
+      ? documentLink(session.principal)
+      : h("a", { class: "person-name", href: link("admin", "users", user) }, user);
   return [shown, h("div", { class: "cell-more" }, session.id)];
 }
 
@@ -132,8 +154,7 @@ function clientCell({ client, address }) {
 
 /** @param {any} session */
 function credentialCell({ credential }) {
-  const kind = credential.kind === "login_session" ? "Login session" : "API token";
-  return [kind, h("div", { class: "cell-more" }, credential.id)];
+  return [own(CREDENTIALS, credential.kind) ?? credential.kind, h("div", { class: "cell-more" }, credential.id)];
 }
 
 /** @param {Context} context @param {any} session @param {() => Promise<void>} then */

@@ -133,7 +133,7 @@ function connectedMark(context, id) {
     return null;
   }
   const presence = new Presence(api, signal);
-  const mark = presence.mark(id);
+  const mark = presence.mark(`user:${id}`);
   setTimeout(() => signal.aborted || void presence.ask());
   onceChanged(context, `user:${id}`, signal, () => void presence.ask(), 2000);
   return mark;

@@ -9,6 +9,7 @@ import { card, emptyState, pill } from "../../components/layout.js";
 import { PagedTable } from "../../components/paged.js";
 import { tabs } from "../../components/tabs.js";
 import { toast } from "../../components/toast.js";
+import { documentLink } from "./changes.js";
 
 /** @typedef {import("./subject.js").Subject} Subject */
 /** @typedef {import("../../components/table.js").Column<any>} Column */
@@ -52,8 +53,8 @@ export function credentialsCard(subject) {
 }
 
 /** @param {any} one */
-function where({ user_agent: agent, ip }) {
-  return [device(agent), ip && more(ip)];
+function where({ user_agent: agent, ip, instance_id: instance }) {
+  return [device(agent), ip && more(ip), instance && more("Through ", documentLink(`instance:${instance}`))];
 }
 
 /** @param {any} one */
@@ -61,9 +62,9 @@ function scopes({ scopes: narrowed }) {
   return narrowed === null ? "all its owner may" : narrowed.permissions.join(", ") || "nothing";
 }
 
-/** @param {string} text */
-function more(text) {
-  return h("div", { class: "cell-more" }, text);
+/** @param {...import("../../dom.js").Child} children */
+function more(...children) {
+  return h("div", { class: "cell-more" }, ...children);
 }
 
 /**

@@ -96,7 +96,9 @@ function columns(presence) {
     { title: "Plan", cell: (user) => h("code", null, user.plan) },
     { title: "Status", cell: statusPill },
   ];
-  return presence === null ? shown : [...shown, { title: "Connected here", cell: (user) => presence.mark(user.id) }];
+  return presence === null
+    ? shown
+    : [...shown, { title: "Connected here", cell: (user) => presence.mark(`user:${user.id}`) }];
 }
 
 /** @param {any} user */
