@@ -362,7 +362,7 @@ class Decider:
             if self._shared is not None and now - self._stamped_at >= STAMP_S:
                 self._stamped_at = now
                 self._shared.keep_fact(REVOCATIONS, unnamed(revocations.data), now)
-        elif self._shared is not None and not self._fetcher.sent_away:
+        elif self._shared is not None and not self._fetcher.is_unwelcome:
             self.sockets.recheck(self.sockets.of_sessions(await self._recall(self._shared)))
 
     def _sweep(self, link: Link, now: float) -> None:

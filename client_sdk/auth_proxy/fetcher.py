@@ -83,6 +83,11 @@ class Fetcher:
         self._away_until = 0.0
         self._warned_at = -WARN_S
 
+    @property
+    def is_unwelcome(self) -> bool:
+        """Whether nothing that is stored may be believed either: the gateway does not want this instance."""
+        return self.sent_away or (self.link is not None and self.link.refused)
+
     def gateway_is_back(self) -> None:
         """There is a connection again: ask at once."""
         self.sent_away = False
@@ -118,7 +123,7 @@ class Fetcher:
             with contextlib.suppress(Away):
                 await self._join((Need.WATCH, want.user), lambda: self._watch(str(want.user)))
                 return
-        if first and self.shared is not None and not self.sent_away:
+        if first and self.shared is not None and not self.is_unwelcome:
             before = self._decide(token)
             await self._recall(self.shared, want)
             if self._decide(token) != before:

@@ -10,7 +10,7 @@ from typing import Any
 from client_sdk.channel import Channel
 from client_sdk.clock import Timer
 from client_sdk.config import ServerConfig
-from client_sdk.errors import ChannelError, Disconnected, NotFound
+from client_sdk.errors import AuthFailed, ChannelError, Disconnected, Forbidden, NotFound
 from client_sdk.freshness import Freshness, FreshnessState
 from client_sdk.instance_key import InstanceKeys
 from client_sdk.options import SessionOptions
@@ -103,6 +103,11 @@ class Link(Channel):
         """Whether the gateway does not take this instance any more."""
         return self._runner.ended
 
+    @property
+    def refused(self) -> bool:
+        """Whether the gateway answers, and takes this instance for none of its own."""
+        return self.ended or (not self.live and isinstance(self.trouble, AuthFailed | Forbidden))
+
     def known_at(self, now: float) -> float | None:
         """Until when what is held exactly was known to be true."""
         return self._session.known_at(now)
@@ -135,12 +140,14 @@ class Link(Channel):
         return self._awaited[doc]
 
     def _settled(self, doc: str) -> None:
-        future = self._awaited.pop(doc, None)
-        if future is None or future.done():
+        future = self._awaited.get(doc)
+        if future is None:
             return
         if self._is_exact(doc):
+            del self._awaited[doc]
             future.set_result(None)
-        else:
+        elif self.held(doc) is None:
+            del self._awaited[doc]
             future.set_exception(Disconnected("The document is not watched any more."))
 
     def _freshness_changed(self, freshness: Freshness) -> None:

@@ -15,6 +15,7 @@ from client_sdk import Disconnected
 from client_sdk.auth_proxy import AuthProxy, Decider, InstanceKey, MemoryStorage, Rules
 from client_sdk.clock import Clock
 from client_sdk.faults import FaultProxy
+from client_sdk.session import Condition
 from tests.client_sdk.support.asgi import Socket, request
 from tests.client_sdk.support.clock import JumpingClock, ManualClock
 from tests.client_sdk.support.scripted_gateway import KEY, ScriptedGateway, own_app, proxy_to
@@ -214,6 +215,47 @@ async def test_an_instance_that_is_sent_away_believes_no_storage_either(gateway:
         assert proxy.decider.cache._facts == {}
 
 
+@pytest.mark.parametrize(("status", "code"), [(401, "auth_failed"), (403, "forbidden")])
+async def test_a_worker_that_is_not_let_in_believes_no_storage(
+    gateway: ScriptedGateway, status: int, code: str
+) -> None:
+    """The instance was disabled, or may not come from here; what another worker stored says that it goes on."""
+    storage = MemoryStorage()
+    token = gateway.issue("u_ada", "t_1")
+    async with proxy_to(gateway, storage=storage) as first:
+        assert (await request(first, token)).status == 200
+        await eventually(lambda: {"user:u_ada", "revocations"} <= storage._facts.keys() and storage._tokens)
+    gateway.away = True
+    headers = Headers({"Content-Type": "application/problem+json"})
+    gateway.refusals = [Response(status, "No", headers, b'{"code": "%s", "detail": "No."}' % code.encode())] * 500
+    async with proxy_to(gateway, storage=storage) as second:
+        assert (await request(second, token)).status == 503
+        assert second.counters.total("stored") == 0
+
+
+async def test_the_first_connection_is_not_waited_for_for_long(gateway: ScriptedGateway) -> None:
+    clock = ManualClock()
+    gateway.silent = True
+    async with proxy_by(clock, f"http://127.0.0.1:{gateway.port}") as proxy:
+        link = proxy.decider.link
+        assert link is not None
+        waiting = asyncio.ensure_future(link.first_word())
+        await eventually(lambda: link._session.condition is Condition.GREETING)
+        assert not waiting.done()
+        await clock.advance(3.1)
+        await asyncio.wait_for(waiting, 5)
+        assert link.trouble is None
+
+
+async def test_its_upkeep_goes_on_after_a_fault(gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("a fault of this program")
+
+    async with proxy_to(gateway) as proxy:
+        monkeypatch.setattr(proxy.decider, "_tend_storage", fail)
+        await eventually(lambda: proxy.counters["faults", ""] == 2)
+
+
 async def test_an_instance_that_was_never_let_in_does_not_try_its_keys_in_turn(gateway: ScriptedGateway) -> None:
     problem = b'{"code": "forbidden", "detail": "Not from here."}'
     headers = Headers({"Content-Type": "application/problem+json"})
@@ -312,7 +354,7 @@ async def test_who_waits_for_a_document_hears_of_a_cut(gateway: ScriptedGateway)
         await eventually(lambda: link._awaited)
         await gateway.stop()
         with pytest.raises(Disconnected):
-            await waiting
+            await asyncio.wait_for(waiting, 5)  # before it is swept away, as nobody's
     await gateway.start()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 import pytest
 from redis.asyncio import Redis
@@ -204,6 +204,11 @@ class Broken(MemoryStorage):
         super().__init__()
         self.works = False
         self.reads = 0
+
+    async def read(self, docs: Iterable[str]) -> dict[str, StoredFact]:
+        if not self.works:
+            raise RuntimeError("neither is this")
+        return await super().read(docs)
 
     async def read_revoked(self, now: int) -> set[str]:
         self.reads += 1
