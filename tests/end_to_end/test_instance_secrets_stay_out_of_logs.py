@@ -86,8 +86,9 @@ def bad(run: Run) -> None:
     secret, token = run.shop.key.secret, run.ada.token
     bearer = {"authorization": f"Bearer {token}"}
     for how in (
-        {"keyid": secret}, {"nonce": secret + secret}, {"tag": secret}, {"label": "sig1", "alg": secret}, {"covered": []},
-        {"created": 1}, {"keyid": FORGED}, {"key": Key(run.shop.key.kid, "A" * 43)}, {"drop": ["nonce"]},
+        {"keyid": secret}, {"nonce": secret + secret}, {"tag": secret}, {"label": "sig1", "alg": secret},
+        {"covered": []}, {"created": 1}, {"keyid": FORGED}, {"key": Key(run.shop.key.kid, "A" * 43)},
+        {"drop": ["nonce"]},
     ):  # fmt: skip
         with contextlib.suppress(ValueError):  # what no header can hold
             run.ask("GET", VALIDATE, headers=bearer, **how)

@@ -1,4 +1,4 @@
-"""Somebody took a signed request down and sends it again and again: nothing opens, and it costs its instance nothing."""
+"""Somebody took a signed request down and sends it again and again: nothing opens, and its instance pays nothing."""
 
 from __future__ import annotations
 
