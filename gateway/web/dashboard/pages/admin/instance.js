@@ -58,10 +58,11 @@ function instanceView(context, instance, etag, title) {
   told(instance);
   const keys = keysCard(context, id);
   const connections = connectionsCard(context, id);
+  const again = () => notice.hidden && void Promise.all([keys.reload(), connections.reload()]);
   const look = async () => {
     try {
       await editor.compare();
-      await Promise.all([keys.reload(), connections.reload()]);
+      again();
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) {
         replace(notice, note("warning", GONE));
@@ -70,7 +71,6 @@ function instanceView(context, instance, etag, title) {
     }
   };
   void onceLogged(context, (doc) => doc === `instance:${id}`, look);
-  const again = () => void Promise.all([keys.reload(), connections.reload()]);
   eachWhileSeen(again, AGAIN_MS, context.signal);
   const lead = "Saved only if nobody else has changed it meanwhile.";
   return h(
