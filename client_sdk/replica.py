@@ -78,7 +78,7 @@ class Replica:
 
     def __init__(self, *, verify: bool = True) -> None:
         self._held: dict[str, Held] = {}
-        self._unsure: set[str] = set()  # those that did not come yet, or of which the gateway does not know how they are
+        self._unsure: set[str] = set()  # those that did not come yet, or that the gateway itself is not sure of
         self._unverified: set[str] = set()  # those that are not what their revision says, which is all that is amiss
         self._verify = verify
         self.mismatches = 0
