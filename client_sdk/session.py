@@ -102,6 +102,11 @@ class Session:
         return self._talk.replica.get(self._talk.resolve("self"))
 
     @property
+    def token(self) -> str | None:
+        """What was shown at the last attempt to connect."""
+        return self._credential.token
+
+    @property
     def expires_at(self) -> str | None:
         """When the credential ends (RFC 3339), as the gateway said; None: never, or not known."""
         return self._credential.expires_at

@@ -37,6 +37,8 @@ STAMP_S = 15.0
 """How often the storage is told that the list of revocations is up to date."""
 AGAIN_S = 30.0
 """How long after the gateway sent this instance away to try once more."""
+SOON_S = 1.0
+"""The same for the first time: only the key may have been meant, and a file of keys may be read again by then."""
 FAR_MS = 253_402_300_799_000
 
 
@@ -96,10 +98,11 @@ class Decider:
         self._server, self._ssl, self._link_options = server, ssl, link_options or {}
         self._idle_s = idle_s
         self._wall, self._clock, self._storage = wall, clock, storage
-        self._begun = self._warned = self._was_live = False
+        self._begun = self._warned = False
         self._beginning = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._swept_at = self._stamped_at = self._ended_at = clock()
+        self._swept_at = self._stamped_at = clock()
+        self._again_at = self._swept_at + AGAIN_S
 
     # --- life ---
 
@@ -165,7 +168,6 @@ class Decider:
 
     def _connect(self) -> None:
         # The clock of the channel is that of the cache, so that their times can be compared.
-        self._was_live = False
         self.link = link = Link(self._server, self.keys, ssl=self._ssl, **self._link_options)
         self._fetcher.link = link
         self.cache.enter(link)
@@ -288,17 +290,15 @@ class Decider:
     def _freshness_changed(self, freshness: Freshness) -> None:
         self.counters.add("links", freshness.state)
         if freshness.state is FreshnessState.OFFLINE:
-            self._ended_at = self._clock()
             if self.link is not None and self.link.ended:
                 self.cache.distrust()
                 self._fetcher.sent_away = True
-                if self._was_live and self.keys.refuse(self.keys.present.kid):
-                    self._ended_at -= AGAIN_S  # another key is at hand
-                    self._spawn(self._come_back())
+                another = self.keys.refuse(self.link.kid)
+                self._again_at = self._clock() + (0.0 if another else SOON_S)
+                self._spawn(self._come_back())
             else:
                 self._store_everything()
         else:
-            self._was_live = True
             self._fetcher.gateway_is_back()
 
     def _store_everything(self) -> None:
@@ -349,9 +349,9 @@ class Decider:
     async def _come_back(self) -> None:
         """Try once more, now and then, after the gateway sent this instance away."""
         link, now = self.link, self._clock()
-        if link is not None and link.ended and now - self._ended_at >= AGAIN_S:
+        if link is not None and link.ended and now >= self._again_at:
             self.counters.add("links", "again")
-            self._ended_at = now
+            self._again_at = now + AGAIN_S
             await link.close()
             self._connect()
 

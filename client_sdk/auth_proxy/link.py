@@ -104,6 +104,11 @@ class Link(Channel):
         return self._runner.ended
 
     @property
+    def kid(self) -> str:
+        """The id of the key that signed the last handshake."""
+        return self._session.token or ""
+
+    @property
     def refused(self) -> bool:
         """Whether the gateway answers, and takes this instance for none of its own."""
         return self.ended or (not self.live and isinstance(self.trouble, AuthFailed | Forbidden))

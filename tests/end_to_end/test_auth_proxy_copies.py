@@ -276,7 +276,7 @@ async def test_a_key_is_replaced_while_a_copy_runs(
             assert answer.status_code in (200, 503), answer.text
             return answer.status_code == 200 and answer.json()["source"] == "live"
 
-        await until(back, 45.0)
+        await until(back, 10.0)
 
 
 async def test_a_disabled_instance_lets_nobody_in(
