@@ -280,7 +280,7 @@ def make_token(visit: Visit, name: str = "kitchen speaker") -> str:
     read: Callable[[], str] = lambda: shown.evaluate("place => place.value || place.textContent")  # noqa: E731
     secret = read().strip()
     assert secret.startswith("gw_")
-    visit.page.keyboard.press("Escape")
+    visit.find("new-token-done").click()
     expect(visit.find("new-token-secret")).to_have_count(0)
     return secret
 

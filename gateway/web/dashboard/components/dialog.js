@@ -1,7 +1,7 @@
 /** Dialogs: what needs an answer before anything else goes on. */
 
 import { freshId, h } from "../dom.js";
-import { acting, button, iconButton } from "./button.js";
+import { acting, button, copyButton, iconButton } from "./button.js";
 
 /** @typedef {import("../dom.js").Child} Child */
 
@@ -13,10 +13,11 @@ import { acting, button, iconButton } from "./button.js";
  */
 
 /**
- * Opens a dialog. The focus goes into it, and back when it is closed; `Escape` closes it. It is removed then.
+ * Opens a dialog. The focus goes into it, and back when it is closed; `Escape` closes it, unless it is `insistent`:
+ * then nothing does but what is in it. It is removed then.
  *
  * @param {string} title
- * @param {{class?: string, signal?: AbortSignal, foot?: Child}} about
+ * @param {{class?: string, signal?: AbortSignal, foot?: Child, insistent?: boolean}} about
  * @param {...Child} children
  * @returns {Opened}
  */
@@ -27,7 +28,7 @@ export function openDialog(title, about, ...children) {
   const element = h(
     "dialog",
     { class: `dialog ${about.class ?? ""}`, "aria-labelledby": id },
-    h("div", { class: "dialog-head" }, h("h2", { id }, title), iconButton("close", "Close", close)),
+    h("div", { class: "dialog-head" }, h("h2", { id }, title), !about.insistent && iconButton("close", "Close", close)),
     h("div", { class: "dialog-body" }, ...children),
     about.foot && h("div", { class: "dialog-foot" }, about.foot),
   );
@@ -40,6 +41,11 @@ export function openDialog(title, about, ...children) {
       });
     },
   );
+  if (about.insistent) {
+    // Of `cancel` alone a browser lets the second one through.
+    element.addEventListener("keydown", (event) => event.key === "Escape" && event.preventDefault());
+    element.addEventListener("cancel", (event) => event.preventDefault());
+  }
   about.signal?.addEventListener("abort", close, { once: true });
   document.body.append(element);
   element.showModal();
@@ -81,4 +87,22 @@ export async function confirm(title, text, verb, act, about = { danger: true }) 
   no.focus();
   await opened.closed;
   return done;
+}
+
+/**
+ * Shows what can not be had again, until somebody says that they have it; then nothing here has it any more. Neither a
+ * key that is pressed once too often nor another page takes it away.
+ *
+ * @param {string} title
+ * @param {HTMLElement} shown
+ * @param {{copy: string, test: string}} about what the button that copies it says
+ * @param {...Child} why
+ */
+export async function showOnce(title, shown, about, ...why) {
+  const copy = copyButton(() => shown.textContent ?? "", about.copy);
+  const done = button("Done", () => opened.close(), { kind: "primary", test: `${about.test}-done` });
+  const opened = openDialog(title, { insistent: true, foot: [copy, done] }, ...why, shown);
+  copy.focus();
+  await opened.closed;
+  shown.textContent = "";
 }

@@ -2,8 +2,7 @@
 
 import { h, setShown } from "../dom.js";
 import { now } from "../clock.js";
-import { copyButton, button } from "./button.js";
-import { openDialog } from "./dialog.js";
+import { openDialog, showOnce } from "./dialog.js";
 import { checkBox, choiceField, form, textField } from "./field.js";
 import { note } from "./layout.js";
 
@@ -40,7 +39,7 @@ export async function openNewToken(context, made) {
     const body = { name: name.input.value.trim(), expires_at, scopes: scopes.chosen() };
     const { token } = await context.api.post("/auth/tokens", body);
     opened.close();
-    await showSecret(token, context.signal);
+    await showSecret(token);
     await made();
   };
   const about = { verb: "Make token", verbTest: "new-token-submit", test: "new-token-form", label: "New API token" };
@@ -74,17 +73,9 @@ function scopeFields(context) {
   return { element, chosen };
 }
 
-/** @param {string} secret @param {AbortSignal} signal */
-async function showSecret(secret, signal) {
-  const shown = h(
-    "code",
-    { class: "secret", tabindex: "0", "aria-label": "The token", test: "new-token-secret" },
-    secret,
-  );
-  const copy = copyButton(() => shown.textContent ?? "", "Copy token");
-  const done = button("Done", () => opened.close(), { kind: "primary", test: "new-token-done" });
+/** @param {string} secret */
+async function showSecret(secret) {
+  const about = { class: "secret", tabindex: "0", "aria-label": "The token", test: "new-token-secret" };
   const warning = note("warning", "Copy it now: it is not shown again, and nobody can look it up.");
-  const opened = openDialog("Your new token", { signal, foot: [copy, done] }, warning, shown);
-  await opened.closed;
-  shown.textContent = "";
+  await showOnce("Your new token", h("code", about, secret), { copy: "Copy token", test: "new-token" }, warning);
 }

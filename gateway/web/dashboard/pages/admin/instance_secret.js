@@ -1,8 +1,7 @@
 /** The secret of an instance's key, shown once: when the dialog is closed, nothing has it any more. */
 
 import { h } from "../../dom.js";
-import { button, copyButton } from "../../components/button.js";
-import { openDialog } from "../../components/dialog.js";
+import { showOnce } from "../../components/dialog.js";
 import { note } from "../../components/layout.js";
 
 /**
@@ -17,8 +16,7 @@ export async function issuerOf(api) {
 }
 
 /**
- * Shows what an application has to be told, as the section of TOML that it reads, until somebody closes it. It stays
- * when the page below is left: what is shown once is not to be lost.
+ * Shows what an application has to be told, as the section of TOML that it reads.
  *
  * @param {{url: string, instance: string, kid: string, secret: string}} told
  */
@@ -30,11 +28,7 @@ export async function showConfiguration(told) {
     { class: "secret", tabindex: "0", role: "group", "aria-label": "The configuration", test: "instance-secret" },
     ["[gateway]", ...lines].join("\n"),
   );
-  const copy = copyButton(() => shown.textContent ?? "", "Copy configuration");
-  const done = button("Done", () => opened.close(), { kind: "primary", test: "instance-secret-done" });
   const warning = note("warning", "Copy it now: the secret is not shown again, and nobody can look it up.");
   const text = h("p", null, "This is the file that the application reads, ", h("code", null, "gateway.toml"), ".");
-  const opened = openDialog("The new key", { foot: [copy, done] }, warning, text, shown);
-  await opened.closed;
-  shown.textContent = "";
+  await showOnce("The new key", shown, { copy: "Copy configuration", test: "instance-secret" }, warning, text);
 }
