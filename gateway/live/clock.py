@@ -9,10 +9,13 @@ from gateway.core.instant import Instant
 
 
 class Clock(Protocol):
-    """Both clocks at once; tests hand in one that they move by hand."""
+    """All clocks at once; tests hand in one that they move by hand."""
 
     def now(self) -> Instant:
         """The present moment."""
+
+    def cpu_s(self) -> float:
+        """The seconds for which this thread has had a processor, from some moment on."""
 
 
 class SystemClock:
@@ -20,3 +23,7 @@ class SystemClock:
 
     def now(self) -> Instant:
         return Instant(time.monotonic(), time.time_ns() // 1_000_000)
+
+    def cpu_s(self) -> float:
+        """Of the thread that asks: the loop's."""
+        return time.thread_time()

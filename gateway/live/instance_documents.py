@@ -47,19 +47,20 @@ class InstanceDocuments:
         self.revocations.forget_unwatched()
         if not work.shared:
             return []
-        began, readings = self._clock.now(), self.revocations.readings[True]
+        now, began_s, readings = self._clock.now().wall, self._clock.cpu_s(), self.revocations.readings[True]
         tasks = dict(work.shared)
-        made = await self._made(snapshot, tasks, began.wall)
+        made = await self._made(snapshot, tasks, now)
         drift = []
         with self._hub.outbox.collecting():
             for doc, document in made.items():
                 task = tasks[doc]
                 if work.shared.get(doc) is task:  # else it came onto the list once more
                     del work.shared[doc]
-                if self._publish(doc, document, seq, task.causes, began.wall) and task.swept and not task.causes:
+                if self._publish(doc, document, seq, task.causes, now) and task.swept and not task.causes:
                     drift.append(doc)
         if REVOCATIONS in made:
-            self.revocations.told(began.mono, whole=self.revocations.readings[True] > readings)
+            spent_s = self._clock.cpu_s() - began_s
+            self.revocations.told(spent_s, whole=self.revocations.readings[True] > readings)
         return drift
 
     def _publish(self, doc: str, made: Made, seq: int, causes: frozenset[str], now: int) -> bool:

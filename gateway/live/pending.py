@@ -125,8 +125,9 @@ class PendingWork:
         self.wake()
 
     def postpone(self, doc: str) -> None:
-        """Take such a document off the list until `resume`."""
-        self._postponed[doc] = self.shared.pop(doc)
+        """Take such a document off the list until `resume`, if it is on it."""
+        if (task := self.shared.pop(doc, None)) is not None:
+            self._postponed[doc] = task
 
     def resume(self, doc: str) -> None:
         """Put it on the list again."""

@@ -20,8 +20,9 @@ from gateway.store.instance_documents import MAX_REVOCATIONS, Newest, load_noted
 from gateway.store.logins import longest_life
 
 REST_SHARE = 4
-"""After a reading it rests for so many times as long: a fifth of the time at the most goes into changes, and a fifth
-into reading all, however much is revoked at once."""
+"""After a reading it rests for so many times what that took of the processor: a fifth of it at the most goes into
+changes, and a fifth into reading all, however much is revoked at once. What it only waited for, on a busy machine or
+for a database, keeps nobody waiting."""
 
 
 class NodeRevocations:
@@ -67,20 +68,20 @@ class NodeRevocations:
         assert self._list is not None
         return Timed(self._list.document, self._list.changes_at)
 
-    def told(self, began: float, *, whole: bool) -> None:
-        """It was read, and told to all who watch it, since `began` (seconds of the monotonic clock)."""
-        now = self._clock.now().mono
-        self._rests_until[whole] = now + REST_SHARE * (now - began)
+    def told(self, spent_s: float, *, whole: bool) -> None:
+        """It was read, and told to all who watch it, which took `spent_s` seconds of the processor."""
+        self._rests_until[whole] = self._clock.now().mono + REST_SHARE * spent_s
 
     def _rests(self, whole: bool) -> bool:
         """Whether the last one was a moment ago; then it is put off."""
         work, left_s = self._hub.work, self._rests_until[whole] - self._clock.now().mono
         if left_s <= 0:
             return False
-        if whole:
-            work.share(REVOCATIONS, READ_AGAIN)
-        work.postpone(REVOCATIONS)
-        asyncio.get_running_loop().call_later(left_s, work.resume, REVOCATIONS)
+        if REVOCATIONS in self._hub.entries:  # the last who watches may go while it is read
+            if whole:
+                work.share(REVOCATIONS, READ_AGAIN)
+            work.postpone(REVOCATIONS)
+            asyncio.get_running_loop().call_later(left_s, work.resume, REVOCATIONS)
         return True
 
     async def _go_on(self, snapshot: Snapshot, now: int) -> bool:

@@ -29,6 +29,9 @@ class ShiftedClock:
         mono, wall = SystemClock().now()
         return Instant(mono + self._passed_s, wall + self._passed_s * 1000 + self.shift_ms)
 
+    def cpu_s(self) -> float:
+        return SystemClock().cpu_s()
+
     def pass_by(self, seconds: int) -> None:
         """Time passes, by every clock."""
         self._passed_s += seconds

@@ -31,14 +31,18 @@ START_MS = 1_795_288_200_000  # 2026-11-21T19:10:00Z
 
 
 class ManualClock:
-    """Both clocks; they move together unless the wall clock is set."""
+    """Both clocks, which move together unless the wall clock is set, and the processor's, which stands still."""
 
     def __init__(self) -> None:
         self.mono = 1_000.0
         self.wall = START_MS
+        self.cpu = 0.0
 
     def now(self) -> Instant:
         return Instant(self.mono, self.wall)
+
+    def cpu_s(self) -> float:
+        return self.cpu
 
     def advance(self, seconds: float) -> None:
         self.mono += seconds

@@ -11,9 +11,10 @@ from gateway.core.clock import CLOCK_SKEW_MS, parse_rfc3339
 from gateway.core.instance_documents import STEP_MS, RevocationList
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
 from gateway.live.entry import REVOCATIONS
+from gateway.live.revocations import REST_SHARE
 from gateway.store.database import Database, Statement
 from gateway.store.instance_documents import MAX_REVOCATIONS, NEWS, load_revocations
-from gateway.store.logins import LIFE_STEP_MS, note_life
+from gateway.store.logins import LIFE_STEP_MS, longest_life, note_life
 from tests.support.node_rig import Peer, Rig
 from tests.support.people import add_plan, add_user
 from tests.support.waiting import eventually
@@ -22,6 +23,7 @@ SHOP = Principal(PrincipalKind.INSTANCE, "i_shop", CredentialKind.INSTANCE_KEY, 
 LOG = Statement("INSERT INTO change_log(doc, cause) VALUES ('revocations', 'revocation')")
 TOKENS = 40
 FIRST, ALL = False, True
+WORK_S = 0.01
 
 
 @pytest.fixture
@@ -59,6 +61,24 @@ def revoke(id: str) -> Statement:
 
 def unrevoke(id: str) -> Statement:
     return Statement("UPDATE api_tokens SET revoked_at = NULL WHERE id = ?", (id,))
+
+
+def sweep(rig: Rig) -> None:
+    rig.feed.sweep(rig.feed.to_sweep())
+
+
+async def resting(rig: Rig, id: str, *, whole: bool = False) -> None:
+    """A reading, of all or of this one that is revoked, that takes `WORK_S` of the processor with each look at the
+    database: two of them for one that is revoked."""
+
+    async def works() -> None:
+        rig.clock.cpu += WORK_S
+
+    rig.store.gate = works
+    if whole:
+        sweep(rig)
+    await rig.write(revoke(id))
+    rig.store.gate = None
 
 
 async def test_a_change_costs_what_was_noted(shop: Database) -> None:
@@ -132,7 +152,7 @@ async def test_rows_changed_by_sql_are_found_by_the_sweep_and_counted(shop: Data
         await rig.settle()
         assert peer.take() == []
         for drift in (1, 1):
-            rig.feed.sweep(rig.feed.to_sweep())
+            sweep(rig)
             await rig.settle()
             assert rig.hub.counters.drift == drift
         [update] = peer.take()
@@ -187,6 +207,65 @@ async def test_a_reading_that_failed_loses_nothing(shop: Database) -> None:
         rig.store.recover()
         await rig.settle()
         assert set(shown(peer)) == {"t2"}
+
+
+async def test_what_took_long_on_a_busy_machine_keeps_nobody_waiting(shop: Database) -> None:
+    async with Rig(shop) as rig:
+        peer = await watched(rig)
+
+        async def waits() -> None:
+            rig.clock.mono += 0.5
+
+        rig.store.gate = waits
+        for id in ("t1", "t2", "t3"):
+            await rig.write(revoke(id))
+            assert id in shown(peer)
+
+
+async def test_it_rests_for_what_a_reading_took_of_the_processor(shop: Database) -> None:
+    async with Rig(shop) as rig:
+        peer = await watched(rig)
+        await resting(rig, "t1")
+        assert set(shown(peer)) == {"t1"}
+        await rig.write(revoke("t2"))
+        await rig.write(revoke("t3"))
+        rig.clock.advance(2 * WORK_S * REST_SHARE)
+        rig.hub.work.resume(REVOCATIONS)
+        await rig.settle()
+        assert set(shown(peer)) == {"t1", "t2", "t3"}
+        assert rig.feed.shared.revocations.readings == {FIRST: 2, ALL: 1}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("back", [False, True])
+async def test_the_last_who_watches_may_go_while_it_is_looked_at(
+    shop: Database, monkeypatch: pytest.MonkeyPatch, whole: bool, back: bool
+) -> None:
+    """While it rests, too; whoever comes back is told everything, and nobody else's document is read again."""
+    async with Rig(shop) as rig:
+        peer = await watched(rig)
+        await resting(rig, "t1", whole=whole)
+        came: list[Peer] = []
+
+        async def goes(*arguments: Any) -> int:
+            if not came:
+                peer.hang_up()
+                came.append(await rig.connect(principal=SHOP, watch=["revocations"] if back else [], settle=False))
+            return await longest_life(*arguments)
+
+        monkeypatch.setattr("gateway.live.revocations.longest_life", goes)
+        await rig.write(revoke("t2"))
+        if whole:
+            sweep(rig)
+            await rig.settle()
+        assert came
+        assert rig.feed.resyncs == 0
+        assert rig.hub.work.concerns(REVOCATIONS) == back
+        rig.clock.advance(1.0)
+        rig.hub.work.resume(REVOCATIONS)
+        await rig.settle()
+        if back:
+            assert set(shown(came[0])) == {"t1", "t2"}
 
 
 async def test_a_moment_without_words_is_told_as_a_fault_and_mended(shop: Database) -> None:
