@@ -19,6 +19,11 @@ class Client(NamedTuple):
     instance: Principal | None
 
     @property
+    def signed_by(self) -> str | None:
+        """The id of the instance."""
+        return None if self.instance is None else self.instance.id
+
+    @property
     def audited(self) -> dict[str, str]:
         """What the trail says of it beside the address."""
         return {} if self.instance is None else {"instance": self.instance.id}

@@ -1,5 +1,6 @@
 """Counts failed logins, and refuses to go on where there were too many: for an account, for a known browser, for an
-address, for all.
+address, for all. What comes by a server instance counts against that instance, in place of all, and against the address
+that it names as an address of its own: whatever it makes up stops nobody who comes from elsewhere.
 
 What failed is counted, after the password was looked at, and a right one opens nothing once the account has had its
 number, though it was let through before. So attempts at once gain what is being looked at when the last failure is
@@ -46,7 +47,7 @@ class Lockout:
     def __init__(self, database: Database, config: AuthConfig, wall: Callable[[], int]) -> None:
         self._database = database
         self._limit = config.max_login_attempts
-        self._limits = (config.max_address_failures, config.max_failures)
+        self._of_address, self._of_all = config.max_address_failures, config.max_failures
         self._span_ms = config.lockout_s * 1000
         self._wall = wall
         self._refused: OrderedDict[str, int] = OrderedDict()
@@ -54,11 +55,11 @@ class Lockout:
         self._inside = 0
         self._most_waiting = config.argon2_queue
 
-    def check(self, address: str) -> None:
+    def check(self, address: str, instance: str | None = None) -> None:
         """Raises RateLimited when it is known that this address, or anybody, may not try now: no look at the database
-        for each of a flood."""
+        for each of a flood. `instance` is the id of the one by which it comes."""
         now = self._wall()
-        for key in (_address_key(address), _ALL):
+        for key in self._others(address, instance):
             if until := self._refused_until(key, now):
                 raise _too_many(until - now)
 
@@ -84,27 +85,30 @@ class Lockout:
             else:
                 del self._alone[lane]
 
-    async def begin(self, account: str, address: str | None, device: str | None = None) -> Attempt:
+    async def begin(
+        self, account: str, address: str | None, device: str | None = None, instance: str | None = None
+    ) -> Attempt:
         """Whether an attempt on `account` (see `account_key`, `name_key`) may begin. Nothing is counted yet.
 
         With a `device`, the id of a browser that logged in to this account before, nothing but its own count decides
         and will be raised, so that it neither is stopped by strangers nor stops anybody. Once it had its number it is a
-        stranger who is not counted. `address` None: only the account counts. Raises RateLimited when the address or all
-        have failed too often; StoreError.
+        stranger who is not counted. `address` None: only the account counts. By an `instance`, which is its id, the
+        address is one that it names, and in place of all are all that it signs in. Raises RateLimited when the address
+        or all have failed too often; StoreError.
         """
         own = account if device is None else f"device:{device}"
-        keys = () if address is None else (_address_key(address), _ALL)
-        counted = Counted(own, self._limit, keys if device is None else ())
+        others = {} if address is None else self._others(address, instance)
+        counted = Counted(own, self._limit, tuple(others) if device is None else ())
         now = self._wall()
         closed = device is not None and self._refused_until(own, now)
         if address is not None and (device is None or closed):
-            self.check(address)
+            self.check(address, instance)
         if closed:
             return Attempt(False, counted, (closed - now) / 1000)
-        found = await read_failures(self._database, [own, *keys], now, self._span_ms)
+        found = await read_failures(self._database, [own, *others], now, self._span_ms)
         failures, until = found.get(own, (0, now))
         if device is None or failures >= self._limit:
-            self._check_others(dict(zip(keys, self._limits, strict=False)), found, now)
+            self._check_others(others, found, now)
         if failures < self._limit:
             return Attempt(True, counted)
         if device is not None:
@@ -123,6 +127,13 @@ class Lockout:
     def still_open(self, attempt: Attempt, user_id: str) -> Statement:
         """What the write of a right password hangs on: see `gateway.store.logins.still_open`."""
         return still_open(attempt.counted, user_id, self._wall(), self._span_ms)
+
+    def _others(self, address: str, instance: str | None) -> dict[str, int]:
+        """What a failure counts against beside the account, and how many each of them may have."""
+        key = _address_key(address)
+        if instance is None:
+            return {key: self._of_address, _ALL: self._of_all}
+        return {f"instance_{key} {instance}": self._of_address, f"instance:{instance}": self._of_all}
 
     def _check_others(self, limits: Mapping[str, int], found: Mapping[str, Failures], now: int) -> None:
         for key, limit in limits.items():

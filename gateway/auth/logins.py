@@ -158,7 +158,7 @@ class Logins:
     async def _login(self, name: str, password: str, client: Client) -> SessionTokens:
         device, owner = self._device(client.device)
         if device is None:
-            self._lockout.check(client.address)
+            self._lockout.check(client.address, client.signed_by)
         # By what was sent alone, so that who has to wait learns nothing of who has an account.
         lane = name_key(name) if owner is None else known_key(owner)
         async with self._lockout.alone(lane), self._passwords.turn():
@@ -166,7 +166,7 @@ class Logins:
             for _ in range(_TRIES):
                 known = device if account is not None and account.id == owner else None
                 key = name_key(name) if account is None else account_key(account.id)
-                attempt = await self._lockout.begin(key, client.address, known)
+                attempt = await self._lockout.begin(key, client.address, known, client.signed_by)
                 if known is not None and not attempt.allowed:
                     break  # whose browser it is knows of the account: no work that looks alike
                 verdict = await self._verify(password, account, attempt)
@@ -212,8 +212,7 @@ class Logins:
         refresh = new_refresh_token(secrets.token_bytes(_RANDOM_BYTES))
         device = client.device or make_id("d_", secrets.token_bytes(_ID_BYTES))
         device_value = self._signed.dumps("device", [device, user.id])
-        via = client.instance
-        by = None if via is None else via.id
+        via, by = client.instance, client.signed_by
         row = NewSession(session, user.id, hash_token(refresh), now, end, client.address, client.user_agent, by)
         statements = [self._lockout.still_open(attempt, user.id), *begin_session(row, account.password_hash)]
         statements.append(note_life(self._access_tokens.ttl_ms, access[1]))

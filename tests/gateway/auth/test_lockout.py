@@ -31,9 +31,15 @@ async def counts(database: Database) -> dict[str, int]:
 WRONG = Entry("stranger", "session.login_failed", "user:a", HERE, "wrong_password")
 
 
-async def fails(tried: Lockout, account: str, address: str | None = HERE, device: str | None = None) -> Attempt:
+async def fails(
+    tried: Lockout,
+    account: str,
+    address: str | None = HERE,
+    device: str | None = None,
+    instance: str | None = None,
+) -> Attempt:
     """An attempt whose password is wrong."""
-    attempt = await tried.begin(account, address, device)
+    attempt = await tried.begin(account, address, device, instance)
     await tried.failed(attempt, WRONG)
     return attempt
 
@@ -192,6 +198,42 @@ async def test_all_together_have_a_limit(database: Database) -> None:
     clock.pass_s(300)
     tried.check("198.51.100.3")
     assert (await tried.begin("account:a", "198.51.100.1")).allowed
+
+
+async def test_what_an_instance_names_counts_under_the_instance(database: Database) -> None:
+    tried = lockout(database, max_address_failures=2)
+    for number in range(2):
+        await fails(tried, f"account:{number}", instance="i_a")
+    assert await counts(database) == {
+        **{"account:0": 1, "account:1": 1},
+        **{f"instance_address:{HERE} i_a": 2, "instance:i_a": 2},
+    }
+    with pytest.raises(RateLimited):
+        await tried.begin("account:a", HERE, None, "i_a")
+    with pytest.raises(RateLimited):
+        tried.check(HERE, "i_a")
+    assert (await tried.begin("account:a", THERE, None, "i_a")).allowed
+    for other in (None, "i_b"):
+        tried.check(HERE, other)
+        assert (await tried.begin("account:a", HERE, None, other)).allowed
+
+
+async def test_an_instance_has_a_limit_of_its_own_and_stops_nobody_else(database: Database) -> None:
+    """And nobody else stops it."""
+    clock = Clock()
+    tried = lockout(database, clock, max_failures=10)
+    for number in range(10):
+        await fails(tried, f"account:{number}", f"192.0.2.{number}", instance="i_a")
+    with pytest.raises(RateLimited) as refused:
+        await tried.begin("account:a", "198.51.100.1", None, "i_a")
+    assert refused.value.retry_after_s == 300
+    for other in (None, "i_b"):
+        assert (await tried.begin("account:a", "198.51.100.1", None, other)).allowed
+    for number in range(10):
+        await fails(tried, f"account:{number + 10}", f"192.0.2.{number}")
+    with pytest.raises(RateLimited):
+        await tried.begin("account:a", "198.51.100.1")
+    assert (await tried.begin("account:a", "198.51.100.1", None, "i_b")).allowed
 
 
 async def test_a_flood_costs_no_look_at_the_database(database: Database) -> None:

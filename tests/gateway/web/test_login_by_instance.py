@@ -210,6 +210,21 @@ def test_failures_count_against_the_client_and_stop_nobody_else(start_site: Star
     }
 
 
+def test_addresses_that_an_instance_makes_up_stop_nobody_else(start_site: StartSite) -> None:
+    site = started(start_site, max_address_failures=3, max_failures=6)
+    shop, other = Shop(site), Shop(site, "i_other")
+    for number in range(3):
+        assert shop.login(f"nobody{number}", client={"address": SHOP}).status_code == 401
+    assert shop.login(client={"address": SHOP}).status_code == 429
+    assert sign_in(site.client).status_code == 200, "who comes from that address to the gateway itself"
+    assert other.login(client={"address": SHOP}).status_code == 200
+    for number in range(3):
+        assert shop.login(f"nobody{number}", client={"address": f"198.51.100.{number}"}).status_code == 401
+    assert shop.login(client={"address": HERS}).status_code == 429
+    assert other.login(client={"address": HERS}).status_code == 200
+    assert sign_in(site.client).status_code == 200
+
+
 def test_without_a_client_all_of_an_instances_share_one_count(start_site: StartSite) -> None:
     site = started(start_site, max_address_failures=3)
     shop = Shop(site)
@@ -217,6 +232,7 @@ def test_without_a_client_all_of_an_instances_share_one_count(start_site: StartS
         assert shop.login(f"nobody{number}").status_code == 401
     assert shop.login().status_code == 429
     assert shop.login(client={"address": HERS}).status_code == 200
+    assert sign_in(site.client).status_code == 200, "from the same address, to the gateway itself"
 
 
 # --- the end ---
