@@ -8,22 +8,28 @@ from typing import Any
 import click
 import msgspec
 
-from gateway.auth.instances import NewKey, new_key
+from gateway.auth.instances import NewKey, new_key, unopened
+from gateway.auth.keyring import Keyring, signer
 from gateway.auth.master_key import load_sealer
 from gateway.cli.audit import audited
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_done, show_json, show_record, show_table
 from gateway.cli.values import ID, MOMENT, NAME, new_id
 from gateway.core.networks import check_networks
+from gateway.errors import ConfigError
 from gateway.store import instances
 from gateway.store.accounts import Status
 from gateway.store.database import Database
 from gateway.store.instances import OVERLAP_S, REQUESTS_PER_MINUTE, Instance
-from gateway.store.keys import anything_sealed
+from gateway.store.keys import anything_sealed, list_keys
 
 _INSTANCE = click.argument("instance_id", metavar="INSTANCE", type=ID)
 _PER_MINUTE = click.IntRange(1, 100_000)
 _ONCE = "The secret is shown this once."
+_NOT_OPENED = (
+    "auth.master_key: does not open the key of any instance of this database; bring the key that sealed them,"
+    " or delete them first"
+)
 _VARIABLES = {
     "url": "GATEWAY_URL",
     "instance": "GATEWAY_INSTANCE",
@@ -254,8 +260,17 @@ def _shown(key: instances.InstanceKey) -> dict[str, Any]:
 
 
 async def _key(db: Database) -> NewKey:
-    """A new key, sealed with this deployment's master key, which is made where nothing is sealed yet."""
-    return new_key(load_sealer(invocation().config, make=not await anything_sealed(db)))
+    """A new key, sealed with this deployment's master key, which is made where nothing is sealed yet. Raises
+    `ConfigError` where it is not the one that the nodes have: they could not open what it seals."""
+    config = invocation().config
+    sealer, now = load_sealer(config, make=not await anything_sealed(db)), db.clock()
+    if signer(await list_keys(db), now) is not None:
+        keyring = Keyring(sealer, config.auth.access_ttl_s)
+        await keyring.load(db)
+        keyring.require_opened(now)
+    elif (sealed := await instances.list_sealed(db)) and len(await unopened(sealer, db)) == len(sealed):
+        raise ConfigError(_NOT_OPENED)
+    return new_key(sealer)
 
 
 def _show_key(instance_id: str, key: NewKey, seq: int, environment: bool) -> None:

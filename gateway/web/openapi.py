@@ -281,6 +281,8 @@ def _id(operation: Operation) -> str:
 def _security(operation: Operation) -> list[Json]:
     cookie: Json = {"cookie": []} if operation.method in READING else {"cookie": [], "csrf": []}
     signed: list[Json] = [{"signature": []}] if operation.who in SIGNED else []
+    if operation.who is Who.INSTANCE:
+        return [{"signature": [], "bearer": []}]  # both: the token is what is asked about
     if operation.who in COOKIES:
         return [{"bearer": []}, cookie, *signed]
     return [{}, *signed] if operation.who is Who.ALL_OR_INSTANCE else signed

@@ -173,6 +173,24 @@ def test_another_master_key_takes_the_secrets_along(cli: Cli, monkeypatch: pytes
     assert key["kid"] in cli("doctor", code=1).out
 
 
+@pytest.mark.parametrize("signing", [True, False])
+def test_a_key_that_no_node_could_open_is_not_made(demo: Cli, monkeypatch: pytest.MonkeyPatch, signing: bool) -> None:
+    """Where nothing signs, by what instances have."""
+    if signing:
+        demo("keys", "rotate")
+    demo("instance", "add", "Shop", "--id", "i_shop")
+    before, seq = demo.json("instance", "keys", "i_shop"), last_seq(demo)
+    right = demo.database.with_name("gateway.db.key").read_text().strip()
+    wrong = base64.b64encode(secrets.token_bytes(32)).decode()
+    monkeypatch.setenv("GATEWAY_AUTH_MASTER_KEY", wrong)
+    for command in (("add", "Kiosk"), ("rotate", "i_shop")):
+        refused = demo("instance", *command, code=3)
+        assert (refused.out, "auth.master_key: does not open" in refused.err) == ("", True)
+    assert (demo.json("instance", "keys", "i_shop"), last_seq(demo)) == (before, seq)
+    monkeypatch.setenv("GATEWAY_AUTH_MASTER_KEY", f"{wrong},{right}")
+    demo("instance", "rotate", "i_shop")
+
+
 def test_networks_that_let_nobody_in_are_found(demo: Cli) -> None:
     for number, networks in enumerate(("[1]", '["nonsense"]', '["10.0.0.0/8"]', "[]")):
         id = f"i_{number}"

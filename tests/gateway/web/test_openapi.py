@@ -167,6 +167,9 @@ def test_failures_with_one_status_are_told_apart() -> None:
 def test_credentials() -> None:
     assert one(who=Who.ALL)["security"] == []
     assert one()["security"] == [{"bearer": []}, {"cookie": []}]
+    assert one(who=Who.INSTANCE)["security"] == [{"signature": [], "bearer": []}]
+    assert one(who=Who.USER_OR_INSTANCE)["security"] == [{"bearer": []}, {"cookie": []}, {"signature": []}]
+    assert one(who=Who.ALL_OR_INSTANCE)["security"] == [{}, {"signature": []}]
     assert one("PUT")["security"] == [{"bearer": []}, {"cookie": [], "csrf": []}]
 
 
