@@ -33,7 +33,7 @@ CLOCKS_APART_MS = HOUR_MS
 _PRUNED_BEFORE = "ledger_pruned_before"
 _COLUMNS = (
     "id, at, kind, owner, quota, period, period_start, period_end, used, reserved, used_after, reserved_after,"
-    " spender, key, lease, reason"
+    " spender, key, lease, reason, instance"
 )
 
 
@@ -64,14 +64,13 @@ class LedgerEntry(NamedTuple):
     key: str | None
     lease: str | None
     reason: str | None
-    instance: str | None = None
+    instance: str | None
 
 
 def _entry(row: LedgerEntry) -> LedgerEntry:
-    """With the names that were given, and the instance that gave them."""
-    key, lease = (None if name is None else split_name(name) for name in (row.key, row.lease))
-    named = lease or key
-    return row._replace(key=key and key[1], lease=lease and lease[1], instance=named and named[0])
+    """With the names that were given."""
+    key, lease = (None if name is None else split_name(name)[1] for name in (row.key, row.lease))
+    return row._replace(key=key, lease=lease)
 
 
 class Difference(NamedTuple):

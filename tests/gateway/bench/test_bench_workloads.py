@@ -159,6 +159,10 @@ def check_applications(values: dict[str, Any]) -> None:
         assert values[f"commit_to_{what}_samples"] == values[f"start_to_{what}_samples"] == 12
         assert values[f"commit_to_{what}_p50_ms"] < values[f"start_to_{what}_p50_ms"]
         assert [values[f"{way}_{what}_samples"] for way in ("revoke", "disable", "logout", "password")] == [6] * 4
+        assert [values[f"{way}_{what}_by_all_samples"] for way in ("logout", "password")] == [2, 2]
+        assert values[f"commit_to_{what}_by_all_samples"] == 4, "the last copy's, of each revocation"
+        assert values[f"commit_to_{what}_by_all_max_ms"] == values[f"commit_to_{what}_max_ms"]
+        assert values[f"commit_to_{what}_by_all_p50_ms"] >= values[f"commit_to_{what}_p50_ms"]
     assert values["resolution_p50_ms"] > 1.9
 
 
