@@ -8,7 +8,7 @@ import tomllib
 from typing import Literal
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 from websockets.sync.client import connect
 
 from tests.browser.conftest import StartVisit
@@ -77,9 +77,22 @@ def test_an_instance_is_made_and_its_secret_is_shown_once(
     assert not [text for text in (*visit.watch.addresses, *visit.watch.console) if told["secret"] in text]
 
 
-def test_no_key_too_many_takes_the_secret_away(
-    visit: Visit, admin: Person, shop: str, gateway: GatewayProcess
-) -> None:
+def test_a_secret_that_comes_late_is_shown_all_the_same(visit: Visit, admin: Person, gateway: GatewayProcess) -> None:
+    visit.arrive(admin)
+    visit.go("#/admin/instances")
+    asked: list[Route] = []
+    visit.page.route("**/instances", lambda route: asked.append(route))  # it marks what it is given
+    visit.find("new-instance").click()
+    visit.find("instance-name").fill("Kiosk")
+    visit.find("make-instance").click()
+    expect(visit.find("make-instance")).to_have_attribute("data-busy", "")
+    visit.page.keyboard.press("Escape")
+    expect(visit.find("make-instance")).to_have_count(0)
+    asked[0].continue_()
+    gateway.secrets.append(configuration(visit)["secret"])
+
+
+def test_no_key_too_many_takes_the_secret_away(visit: Visit, admin: Person, shop: str, gateway: GatewayProcess) -> None:
     visit.arrive(admin)
     visit.go(f"#/admin/instances/{shop}")
     visit.find("new-key").press("Enter")

@@ -8,7 +8,7 @@ import { card, emptyState, note, page, pill } from "../../components/layout.js";
 import { loading } from "../../components/loading.js";
 import { table } from "../../components/table.js";
 import { onceLogged } from "./followed.js";
-import { newInstanceDialog } from "./new_instance.js";
+import { openNewInstance } from "./new_instance.js";
 import { names } from "./plans.js";
 import { Presence } from "./presence.js";
 import { statusPill } from "./users.js";
@@ -30,17 +30,14 @@ export function mount(context) {
   };
   const list = loading(() => api.all("/instances", { signal }, MOST), show, signal, 5);
   void onceLogged(context, (doc) => doc.startsWith("instance:"), list.reload);
-  const create = button("New instance", () => void make(context), { icon: "plus", test: "new-instance" });
+  const create = button("New instance", () => make(context), { icon: "plus", test: "new-instance" });
   const all = card("All instances", { flush: true }, list.element);
   return page("Server instances", { lead: LEAD, actions: create }, all);
 }
 
 /** @param {import("../../app.js").Context} context */
-async function make(context) {
-  const made = await newInstanceDialog(context);
-  if (made !== null && !context.signal.aborted) {
-    go(link("admin", "instances", made));
-  }
+function make(context) {
+  openNewInstance(context, (id) => context.signal.aborted || go(link("admin", "instances", id)));
 }
 
 /**

@@ -7,15 +7,13 @@ import { instanceFields } from "./instance_fields.js";
 import { issuerOf, showConfiguration } from "./instance_secret.js";
 
 /**
- * Asks for what an instance needs, makes one, and shows its first key.
+ * Asks for what an instance needs, makes one, and shows its first key, also when the dialog was closed meanwhile: the
+ * key can not be had again.
  *
  * @param {import("../../app.js").Context} context
- * @returns {Promise<string | null>} the id; `null`: nothing was made
+ * @param {(id: string) => void} made called when the key was seen
  */
-export async function newInstanceDialog(context) {
-  const { api, signal } = context;
-  /** @type {{id: string, kid: string, key: string} | null} */
-  let made = null;
+export function openNewInstance({ api, signal }, made) {
   const url = issuerOf(api);
   const fields = instanceFields();
   const submit = async () => {
@@ -24,26 +22,13 @@ export async function newInstanceDialog(context) {
     if (wanted === null || refused(fields.name, unnamed)) {
       return;
     }
-    made = await api.post("/instances", wanted);
+    const { id, kid, key } = await api.post("/instances", wanted);
     opened.close();
+    await showConfiguration({ url: await url, instance: id, kid, secret: key });
+    toast(`The instance ${id} was made.`);
+    made(id);
   };
   const about = { verb: "Make instance", verbTest: "make-instance", label: "New server instance" };
   const opened = openDialog("New server instance", { signal }, form(about, submit, fields.elements));
   fields.name.input.focus();
-  await opened.closed;
-  return shown(made, url);
-}
-
-/**
- * @param {{id: string, kid: string, key: string} | null} made
- * @param {Promise<string>} url
- */
-async function shown(made, url) {
-  if (made === null) {
-    return null;
-  }
-  const { id } = made;
-  await showConfiguration({ url: await url, instance: id, kid: made.kid, secret: made.key });
-  toast(`The instance ${id} was made.`);
-  return id;
 }
