@@ -5,23 +5,44 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from client_sdk.auth_proxy.answers import (
-    CLOSE_CODES,
     FORBIDDEN,
     FORBIDDEN_ANSWER,
+    Problem,
     Receive,
     Scope,
     Send,
     answer_http,
+    close_code,
     refusal,
     refuse_socket,
 )
-from client_sdk.auth_proxy.decision import Reason, User
+from client_sdk.auth_proxy.decision import User
 from client_sdk.auth_proxy.facts import NO_TOKEN
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Refused(NamedTuple):
+    """How somebody is refused: over HTTP, on a socket that can only be closed, and in words."""
+
+    answer: Problem
+    code: int
+    detail: str
+
+
+NOBODY = _Refused(refusal(NO_TOKEN), close_code(NO_TOKEN), "A token is needed.")
+MAY_NOT = _Refused(FORBIDDEN_ANSWER, FORBIDDEN, "You may not do this.")
+
+
+def _admit(scope: Scope, permissions: tuple[str, ...]) -> User | _Refused:
+    """The user, if they have all of these permissions, or how they are refused."""
+    user = scope.get("user")
+    if not isinstance(user, User):
+        return NOBODY
+    return user if all(map(user.can, permissions)) else MAY_NOT
 
 
 def user_of(connection: Any, *permissions: str) -> User:
@@ -32,26 +53,26 @@ def user_of(connection: Any, *permissions: str) -> User:
     close it, `WebSocketException` with 4102 or 4505.
     """
     scope = connection if isinstance(connection, dict) else connection.scope
-    user = scope.get("user")
-    if not isinstance(user, User):
-        raise _refused(scope, 401, CLOSE_CODES[Reason.NO_TOKEN], "A token is needed.", {"WWW-Authenticate": "Bearer"})
-    if not all(map(user.can, permissions)):
-        raise _refused(scope, 403, FORBIDDEN, "You may not do this.")
-    return user
+    admitted = _admit(scope, permissions)
+    if isinstance(admitted, _Refused):
+        raise _exception(scope, admitted)
+    return admitted
 
 
-def _refused(scope: Scope, status: int, code: int, detail: str, headers: dict[str, str] | None = None) -> Exception:
+def _exception(scope: Scope, refused: _Refused) -> Exception:
     from starlette.exceptions import HTTPException, WebSocketException
 
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
-        return WebSocketException(code, detail)
-    return HTTPException(status, detail, headers)
+        return WebSocketException(refused.code, refused.detail)
+    status = refused.answer[0]
+    return HTTPException(status, refused.detail, {"WWW-Authenticate": "Bearer"} if status == 401 else None)
 
 
 def require(*permissions: str) -> Callable[[F], F]:
     """Let nobody in without all of these permissions; without any, nobody without a user.
 
-    For an endpoint of Starlette's, a function of the request or the socket; and for any ASGI application.
+    For an endpoint of Starlette's, a function of the request or the socket; and for any ASGI application. The answer is
+    401 without a user, 403 without a permission; for a socket that can only be closed, 4102 or 4505.
     """
 
     def decorate(endpoint: F) -> F:
@@ -84,17 +105,13 @@ class _Required:
         self._permissions = permissions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        user = scope.get("user")
-        if scope["type"] not in ("http", "websocket") or (
-            isinstance(user, User) and all(map(user.can, self._permissions))
-        ):
+        admitted = _admit(scope, self._permissions) if scope["type"] in ("http", "websocket") else None
+        if not isinstance(admitted, _Refused):
             await self._app(scope, receive, send)
-            return
-        answer = FORBIDDEN_ANSWER if isinstance(user, User) else refusal(NO_TOKEN)
-        if scope["type"] == "http":
-            await answer_http(send, answer)
+        elif scope["type"] == "http":
+            await answer_http(send, admitted.answer)
         else:
-            await refuse_socket(scope, send, answer, FORBIDDEN)
+            await refuse_socket(scope, send, admitted.answer, admitted.code)
 
 
 def _connection(arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:

@@ -121,6 +121,7 @@ APP = Starlette(
         Route("/voice", voice),
         Route("/blocking", blocking),
         Mount("/raw", require("can_use_voice")(own_app)),
+        Mount("/open", require()(own_app)),
         WebSocketRoute("/talk", talk),
     ]
 )
@@ -132,6 +133,28 @@ async def test_an_endpoint_that_requires_a_permission(gateway: ScriptedGateway, 
         assert (await request(proxy, token_for("u_ada"), path=path)).status == 200
         assert (await request(proxy, token_for("u_bob"), path=path)).status == 403
         assert (await request(proxy, path=path)).status == 401
+
+
+@pytest.mark.parametrize("path", ["/talk", "/raw/", "/open/"])
+async def test_a_socket_without_a_user(gateway: ScriptedGateway, path: str) -> None:
+    """Whatever it is that requires one, a function or an application."""
+    async with proxy_to(gateway, APP, public=[path]) as proxy:
+        assert await Socket(proxy, None, path).closed() == 4102
+        refused = Socket(proxy, None, path, extensions={"websocket.http.response": {}})
+        start = await refused.message()
+        assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
+        assert dict(start["headers"])[b"www-authenticate"] == b"Bearer"
+
+
+@pytest.mark.parametrize(("path", "code"), [("/talk", 4505), ("/raw/", 4505), ("/open/", None)])
+async def test_a_socket_of_a_user_without_the_permission(gateway: ScriptedGateway, path: str, code: int | None) -> None:
+    async with proxy_to(gateway, APP) as proxy:
+        socket = Socket(proxy, token_for("u_bob"), path)
+        if code is None:
+            assert await socket.hear() == "u_bob"
+            await socket.leave()
+        else:
+            assert await socket.closed() == code
 
 
 async def test_a_socket_that_requires_a_permission(gateway: ScriptedGateway) -> None:
