@@ -129,8 +129,8 @@ class Instances:
         handshake: bool = False,
     ) -> Signed:
         """Who signed a request that comes from `address`. `body` reads what follows the head, of whoever may send one;
-        `told` hears how much the instance may still ask, also when that is nothing. A `handshake` is charged apart, by
-        the same rate: whatever an instance is made to ask, it gets its channel.
+        `told` hears how much the instance may still ask, also when that is nothing or the request is refused. A
+        `handshake` is charged apart, by the same rate: whatever an instance is made to ask, it gets its channel.
 
         Raises `AuthFailed`, `Forbidden` from a foreign address, `RateLimited`, `Unavailable` when it can not be found
         out, and whatever `body` does.
@@ -160,6 +160,7 @@ class Instances:
             raise _Refused("malformed", AuthFailed(str(refused))) from None
         self._require_timely(signature)
         signing = await self._signing(signature)
+        told(rates.left(signing.instance.id, signing.instance.requests_per_minute, self._mono()))
         self._require_allowed(signing, signature, address)
         if signing.again:
             raise _Refused("replayed", AuthFailed(_USED_BEFORE))

@@ -225,12 +225,14 @@ class Logins:
         written = await guarded_write(self._database, guards, *statements, record(entry, now))
         return SessionTokens(user, session, *access, refresh, end, device_value, written.seq)
 
-    async def refresh(self, refresh_token: str, *, address: str, user_agent: str = "") -> SessionTokens:
+    async def refresh(
+        self, refresh_token: str, *, address: str, user_agent: str = "", instance: Principal | None = None
+    ) -> SessionTokens:
         """Use a refresh token: the session goes on with its successor.
 
         Within the grace the same token gives the same successor again, to whoever and on whatever node; so a caller may
         repeat a call whose answer was lost. Shown after that it ends the session: somebody has a copy. Raises
-        AuthFailed, Unavailable, StoreError.
+        AuthFailed, Unavailable, StoreError. `instance` signed the request: it is who says where it comes from.
         """
         if not is_refresh_token(refresh_token):
             raise AuthFailed(_NO_REFRESH)
@@ -241,7 +243,7 @@ class Logins:
             if row is None or not row.in_force:
                 raise AuthFailed(_NO_REFRESH)
             if row.used_at is not None:
-                return await self._again(refresh_token, row, row.read_at - row.used_at, address)
+                return await self._again(refresh_token, row, row.read_at - row.used_at, address, instance)
             try:
                 return await self._rotate(refresh_token, row, now, address, user_agent)
             except (NoRowChanged, StoreUncertain):
@@ -261,10 +263,12 @@ class Logins:
         rotated = await rotate(self._database, rotation)
         return SessionTokens(user, row.session, *access, successor, end, "", rotated.seq)
 
-    async def _again(self, refresh_token: str, row: RefreshRow, age_ms: int, address: str) -> SessionTokens:
+    async def _again(
+        self, refresh_token: str, row: RefreshRow, age_ms: int, address: str, instance: Principal | None
+    ) -> SessionTokens:
         """A token that was used `age_ms` ago by the database's clock. That this one was set back is nobody's fault."""
         if age_ms >= GRACE_MS:
-            await self._end_stolen(row, address)
+            await self._end_stolen(row, Client(address, "", None, instance))
         if age_ms >= GRACE_MS or age_ms < -CLOCK_SKEW_MS or row.salt is None:
             raise AuthFailed(_NO_REFRESH)
         successor = refresh_successor(row.salt, refresh_token)
@@ -274,9 +278,9 @@ class Logins:
         user, access = await self._access(row, end)
         return SessionTokens(user, row.session, *access, successor, end, "", await last_seq(self._database))
 
-    async def _end_stolen(self, row: RefreshRow, address: str) -> None:
-        named = {"id": row.session}
-        entry = Entry("stranger", "session.refresh_reused", f"user:{row.user}", address, "revoked", after=named)
+    async def _end_stolen(self, row: RefreshRow, client: Client) -> None:
+        named = {"id": row.session, **client.audited}
+        entry = Entry("stranger", "session.refresh_reused", f"user:{row.user}", client.address, "revoked", after=named)
         try:
             await self._revoker.revoke(SessionEnded(row.session, row.user), entry=entry)
         except NotFound:

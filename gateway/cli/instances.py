@@ -15,6 +15,7 @@ from gateway.cli.audit import audited
 from gateway.cli.invocation import invocation, json_option, on_database
 from gateway.cli.printing import show_done, show_json, show_record, show_table
 from gateway.cli.values import ID, MOMENT, NAME, new_id
+from gateway.config import AuthConfig, Config, ServerConfig
 from gateway.core.networks import check_networks
 from gateway.errors import ConfigError
 from gateway.store import instances
@@ -26,6 +27,7 @@ from gateway.store.keys import anything_sealed, list_keys
 _INSTANCE = click.argument("instance_id", metavar="INSTANCE", type=ID)
 _PER_MINUTE = click.IntRange(1, 100_000)
 _ONCE = "The secret is shown this once."
+_ELSEWHERE = "auth.issuer is not set, and the gateway does not listen at {url}: put its address there."
 _NOT_OPENED = (
     "auth.master_key: does not open the key of any instance of this database; bring the key that sealed them,"
     " or delete them first"
@@ -275,7 +277,10 @@ async def _key(db: Database) -> NewKey:
 
 def _show_key(instance_id: str, key: NewKey, seq: int, environment: bool) -> None:
     """What the application needs: a section of its settings, or variables of its environment."""
-    fields = {"url": invocation().config.auth.issuer, "instance": instance_id, "kid": key.kid, "secret": key.secret}
+    config = invocation().config
+    fields = {"url": config.auth.issuer, "instance": instance_id, "kid": key.kid, "secret": key.secret}
+    if _is_elsewhere(config):
+        click.echo(_ELSEWHERE.format(url=config.auth.issuer), err=True)
     if invocation().as_json:
         show_json({**fields, "seq": seq})
         return
@@ -285,3 +290,9 @@ def _show_key(instance_id: str, key: NewKey, seq: int, environment: bool) -> Non
         lines = ["[gateway]", *(f'{name} = "{value}"' for name, value in fields.items())]
     click.echo("\n".join(lines))
     click.echo(_ONCE, err=True)
+
+
+def _is_elsewhere(config: Config) -> bool:
+    """Whether the address that applications are told is the one of a gateway without settings, which this is not."""
+    listens, plain = (config.server.port, config.server.use_https), ServerConfig()
+    return config.auth.issuer == AuthConfig().issuer and listens != (plain.port, plain.use_https)

@@ -18,6 +18,9 @@ EVERYTHING = "*"
 STEP_MS = 10_000
 """Moments at which entries leave are whole multiples of this: they leave together."""
 
+SPARE = 100
+"""So many entries of before, and as many as are named, are kept before they are looked through."""
+
 
 class Revoked(NamedTuple):
     """A credential that was revoked: when that became known, and until when somebody may believe it (milliseconds since
@@ -93,8 +96,7 @@ class RevocationList:
         self._most = most
         self._named = {each.id: each for each in revoked[:most]}
         self._unnamed = revoked[most] if len(revoked) > most else None
-        self._oldest = [(each.noted_at, each.id) for each in self._named.values()]
-        heapify(self._oldest)
+        self._oldest = self._by_age()
         leaving = {each.id: leaves_at(each.until) for each in self._named.values()}
         moments = {moment: _shown(moment) for moment in set(leaving.values())}
         entries = {id: moments[moment] for id, moment in leaving.items()}
@@ -122,8 +124,16 @@ class RevocationList:
             changes |= dict.fromkeys(gone)
             self.changes_at = self._next_leaving()
         changes |= dict.fromkeys(self._push_out())
+        if len(self._oldest) > 2 * len(self._named) + SPARE:
+            self._oldest = self._by_age()
         self.document = self.document.changed(changes | self._everything())
         return True
+
+    def _by_age(self) -> list[tuple[int, str]]:
+        """Those that are named, the oldest first (a heap); one that ended or was noted again stays in it a while."""
+        oldest = [(each.noted_at, each.id) for each in self._named.values()]
+        heapify(oldest)
+        return oldest
 
     def _push_out(self) -> list[str]:
         """The oldest, where too many are named."""

@@ -54,6 +54,11 @@ class Rates:
         left = int((WINDOW_S - used - step) / step + 1e-6)
         return Allowed(per_minute, left, math.ceil(used + step))
 
+    def left(self, name: str, per_minute: int, now: float) -> Allowed:
+        """What there is for who asks, without counting that."""
+        used = min(max(self._whole_at.get(name, now) - now, 0.0), WINDOW_S)
+        return Allowed(per_minute, int((WINDOW_S - used) * per_minute / WINDOW_S + 1e-6), math.ceil(used))
+
     def _forget(self, now: float) -> None:
         self._forgets_at = now + _FORGET_EVERY_S
         self._whole_at = {name: at for name, at in self._whole_at.items() if at > now}

@@ -200,7 +200,8 @@ class Login:
         body: Renewal = call.body
         origin = _origin(call, body.client)
         if body.refresh_token is not None:
-            return self._signed_in(await self._accounts.logins.refresh(body.refresh_token, **origin), cookie=False)
+            tokens = await self._accounts.logins.refresh(body.refresh_token, instance=call.instance, **origin)
+            return self._signed_in(tokens, cookie=False)
         if call.instance is not None:
             raise AuthFailed("A refresh token is needed.")
         held = self._cookies.refresh(call.request)

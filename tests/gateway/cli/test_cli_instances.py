@@ -173,6 +173,18 @@ def test_another_master_key_takes_the_secrets_along(cli: Cli, monkeypatch: pytes
     assert key["kid"] in cli("doctor", code=1).out
 
 
+def test_an_address_at_which_nobody_listens_is_not_given_without_a_word(
+    demo: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_SERVER_PORT", "9123")
+    for more in ((), ("--json",)):
+        assert "auth.issuer is not set" in demo("instance", "add", "Shop", *more).err
+    monkeypatch.setenv("GATEWAY_AUTH_ISSUER", "http://127.0.0.1:9123")
+    answer = demo("instance", "add", "Shop")
+    assert 'url = "http://127.0.0.1:9123"' in answer.out
+    assert "auth.issuer" not in answer.err
+
+
 @pytest.mark.parametrize("signing", [True, False])
 def test_a_key_that_no_node_could_open_is_not_made(demo: Cli, monkeypatch: pytest.MonkeyPatch, signing: bool) -> None:
     """Where nothing signs, by what instances have."""

@@ -16,6 +16,19 @@ def test_a_minutes_worth_at_once_and_then_one_by_one() -> None:
     assert rates.charge("b", 3, 20.0).remaining == 2, "each has its own"
 
 
+def test_looking_at_what_is_left_takes_nothing() -> None:
+    rates = Rates()
+    assert rates.left("a", 3, 0.0) == (3, 3, 0, None)
+    for now in (0.0, 0.0, 0.5, 27.0):
+        charged = rates.charge("a", 3, now)
+        assert charged.retry_after_s is None
+        assert rates.left("a", 3, now) == charged
+        assert rates.left("a", 3, now) == charged
+    assert rates.left("a", 3, 1_000.0) == (3, 3, 0, None)
+    assert rates.left("a", 1, 20.0).remaining == 0
+    assert len(rates) == 1
+
+
 def test_a_limit_that_was_lowered_locks_nobody_out() -> None:
     rates = Rates()
     for _ in range(60):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.document import Document, apply, canonical
-from gateway.core.instance_documents import EVERYTHING, STEP_MS, RevocationList, Revoked
+from gateway.core.instance_documents import EVERYTHING, SPARE, STEP_MS, RevocationList, Revoked
 from gateway.core.wide_document import MANY, WideDocument
 
 NAMES = st.sampled_from(["a", "b", "c", "%s", "*", 'q"', "é", "\ue000", "\U0001f600", "z"])
@@ -88,6 +88,17 @@ def test_what_has_ended_is_not_taken_in_and_ends_one_that_is_named() -> None:
     assert held.document is document
     assert held.go_on([Revoked("a", 15_001, 9_000)], 15_001)
     assert set(held.document.data()) == {"b"}
+
+
+def test_what_is_noted_again_and_again_takes_no_more_room() -> None:
+    held = RevocationList([], MOST)
+    for now in range(1, 10 * SPARE):
+        assert held.go_on([Revoked("abc"[now % 3], now, 1_000_000)], now)
+    assert len(held._oldest) <= 2 * MOST + SPARE
+    last = 10 * SPARE
+    assert held.go_on([Revoked("d", last, 1_000_000), Revoked("e", last, 1_000_000)], last)
+    oldest = "abc"[(last - 3) % 3]
+    assert set(held.document.data()) == {EVERYTHING, *"abcde"} - {oldest}, "it is still known which to leave out"
 
 
 def test_room_for_those_who_are_not_named_has_to_be_filled() -> None:

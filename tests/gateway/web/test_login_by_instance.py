@@ -105,6 +105,16 @@ def test_a_renewal_keeps_the_instance_and_moves_the_address(site: Site, shop: Sh
     assert [row[:3] for row in sessions(site)] == [(told["session"], "i_shop", SHOP)]
 
 
+def test_the_trail_says_who_named_the_address_of_a_token_that_was_used_before(site: Site, shop: Shop) -> None:
+    told = shop.signed_in()
+    renewal = {"refresh_token": told["refresh_token"], "client": {"address": "203.0.113.10"}}
+    assert shop.post("/auth/refresh", renewal).status_code == 200
+    site.run("UPDATE refresh_tokens SET used_at = used_at - 10000 WHERE used_at IS NOT NULL")
+    assert shop.post("/auth/refresh", renewal).status_code == 401
+    [row] = trail(site, "session.refresh_reused")
+    assert (row.address, row.after) == ("203.0.113.10", {"id": told["session"], "instance": "i_shop"})
+
+
 @pytest.mark.parametrize(
     ("said", "meant"),
     [

@@ -161,6 +161,27 @@ def test_the_users_bad_token_is_told_apart_from_a_bad_signature(shop: Deployment
     assert "ratelimit" in refused.headers
 
 
+REFUSALS = {
+    "another network": ("UPDATE instances SET networks = '[\"10.0.0.0/8\"]'", 403),
+    "disabled": ("UPDATE instances SET status = 'disabled'", 401),
+    "its key ended": ("UPDATE instance_keys SET expires_at = 1", 401),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_an_instance_that_is_refused_is_told_its_rate_and_charged_nothing(
+    site: Any, shop: Deployment, refusal: str
+) -> None:
+    sql, status = REFUSALS[refusal]
+    site.run(sql)
+    for _ in range(3):
+        refused = shop.ask("GET", "/auth/validate", headers=site.bearer("u_ada"))
+        assert refused.status_code == status
+        assert refused.headers["ratelimit"] == '"default";r=6000;t=0'
+    forged = sign(Key(shop.key.kid, "A" * 43), "GET", f"{URL}/auth/validate", b"", {})
+    assert "ratelimit" not in site.client.get("/auth/validate", headers=forged).headers
+
+
 def test_a_key_that_is_not_signed_is_refused(shop: Deployment) -> None:
     refused = spend(shop, {"amount": 1, "user": "u_ada"}, **{"idempotency-key": "k"})
     assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
