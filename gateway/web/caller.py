@@ -7,6 +7,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from gateway.auth.authenticator import Authenticator
+from gateway.auth.instances import BY_BEARER
 from gateway.core.access import allowed
 from gateway.core.principal import CredentialKind, Principal
 from gateway.errors import AuthFailed, Forbidden, NotFound
@@ -17,7 +18,7 @@ from gateway.store.credentials import credential_holds
 from gateway.store.guards import Guard
 from gateway.web.cookies import READING, Cookies
 from gateway.web.problem import bearer_token
-from gateway.web.signing import BY_BEARER, Signing
+from gateway.web.signing import Signing
 
 
 class Caller(NamedTuple):

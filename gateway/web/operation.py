@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.auth.instances import BY_SIGNATURE
 from gateway.core.networks import Networks
 from gateway.core.principal import Principal
 from gateway.core.rate import Allowed
@@ -43,7 +44,7 @@ from gateway.web.caller import Caller, Callers, Rights
 from gateway.web.idempotency import KEY_HEADER
 from gateway.web.peer import client_address
 from gateway.web.problem import problem, tell_anyway
-from gateway.web.signing import BY_SIGNATURE, rate_fields
+from gateway.web.signing import rate_fields
 
 MAX_BODY_BYTES = 65_536
 BODY_TIMEOUT_S = 10.0

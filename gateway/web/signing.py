@@ -7,14 +7,12 @@ from urllib.parse import quote
 
 from starlette.requests import HTTPConnection
 
-from gateway.auth.instances import BY_BEARER, BY_SIGNATURE, Instances, Signed
+from gateway.auth.instances import BY_SIGNATURE, Instances, Signed
 from gateway.core.networks import Networks
 from gateway.core.rate import WINDOW_S, Allowed
 from gateway.core.signatures import SIGNATURE, SIGNATURE_INPUT, Message
 from gateway.errors import AuthFailed
 from gateway.web.peer import public_scheme
-
-__all__ = ["BY_BEARER", "BY_SIGNATURE", "Signing", "rate_fields", "signed_message"]
 
 RATE_LIMIT, RATE_LIMIT_POLICY = "RateLimit", "RateLimit-Policy"
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
