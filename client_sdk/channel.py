@@ -76,8 +76,9 @@ class Channel:
             user_agent=f"gateway-client-sdk/{VERSION}",
             max_message_bytes=max_message_bytes,
             close_timeout_s=close_timeout_s,
-            sign=token.sign_handshake if isinstance(token, InstanceKeys) else None,
         )
+        if isinstance(token, InstanceKeys):
+            endpoint = msgspec.structs.replace(endpoint, sign=token.sign_handshake, clock_off=token.clock_off)
         provider = usable(load_token() if token is None else token)
         self._runner = Runner(self._session, endpoint, provider, self._listeners, clock, chance)
 

@@ -76,33 +76,47 @@ def load_token(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def channel_url(server: str | ServerConfig | None) -> str:
-    """The channel's address: of a configuration, of an ``http(s)`` or ``ws(s)`` URL (without a path: `/ws`), or of
-    `load_config` when there is neither. Raises `ConfigError`.
+    """The channel's address: of a configuration, of an ``http(s)`` URL, of a ``ws(s)`` one, which may name another path
+    than `/ws`, or of `load_config` when there is neither. Raises `ConfigError`.
     """
     if not isinstance(server, str):
         url = (server or load_config()).channel_url
         _split(url)
         return url
     parts = _split(server)
+    if parts.scheme in ("http", "https"):
+        _require_root(server, parts)
     path = CHANNEL_PATH if parts.path in ("", "/") else parts.path
     return urlunsplit((_WEBSOCKET_SCHEMES[parts.scheme], parts.netloc, path, parts.query, ""))
 
 
 def http_url(server: str | ServerConfig | None) -> tuple[str, str]:
-    """The gateway's HTTP address without a path, and where its API begins. Raises `ConfigError`."""
+    """The gateway's HTTP address without a path, and where its API begins. Raises `ConfigError`, also for an address
+    below a path: the gateway has its host and port to itself, and requests elsewhere than its channel help nobody.
+    """
     if not isinstance(server, str):
         config = server or load_config()
         _split(config.url)
         return config.url, config.api_base.rstrip("/")
     parts = _split(server)
+    _require_root(server, parts)
     return f"{_HTTP_SCHEMES[parts.scheme]}://{parts.netloc}", ServerConfig().api_base
+
+
+def _require_root(server: str, parts: SplitResult) -> None:
+    if parts.path not in ("", "/", CHANNEL_PATH):
+        raise ConfigError(f"{server!r} has the path {parts.path!r}: a gateway is not below a path, leave it out")
 
 
 def _split(server: str) -> SplitResult:
     try:
         parts = urlsplit(server)
+        if parts.scheme in _HTTP_SCHEMES and "@" in parts.netloc:  # it would take the place of the token
+            raise ConfigError("the address of a gateway has no user and no password in it")
         if parts.scheme in _HTTP_SCHEMES and parts.hostname and parts.port != 0:
             return parts
+    except ConfigError:
+        raise
     except ValueError:  # brackets that do not match, or a port that is none
         pass
     raise ConfigError(f"{server!r} is no address of a gateway")

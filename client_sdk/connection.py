@@ -19,6 +19,7 @@ from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from client_sdk.events import Close, Connect, Event, Lost, Opened, Received, Refused
+from client_sdk.reconnect import CLOCK_OFF
 from client_sdk.wire import Frame, parse_problem
 
 T = TypeVar("T")
@@ -31,7 +32,8 @@ _silenced.setLevel(logging.INFO)
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where to connect and how. `proxy`: True means what the environment says. `max_message_bytes` bounds what one
     message from the gateway may take, `close_timeout_s` how long a goodbye may. `sign` gives the header fields that
-    sign one handshake: of a key's id, and the address that is asked for.
+    sign one handshake: of a key's id, and the address that is asked for. `clock_off` says, of the Date of a refusal,
+    how the clock here is off where that may be why.
     """
 
     url: str
@@ -42,6 +44,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     max_message_bytes: int
     close_timeout_s: float
     sign: Callable[[str, str], dict[str, str]] | None = None
+    clock_off: Callable[[str | None], str | None] = lambda date: None
 
 
 class Connection:
@@ -69,7 +72,7 @@ class Connection:
         try:
             socket = await self._unless_closed(self._dial(request))
         except InvalidStatus as exc:
-            self._feed(self, _refusal(exc.response))
+            self._feed(self, _refusal(exc.response, self._endpoint.clock_off))
             return
         except (OSError, WebSocketException, ValueError) as exc:
             self._feed(self, Lost(None, f"{type(exc).__name__}: {exc}"))
@@ -148,12 +151,11 @@ class Connection:
             socket.transport.abort()
 
 
-def _refusal(response: Response) -> Refused:
-    return Refused(
-        response.status_code,
-        parse_problem(bytes(response.body or b"")),
-        parse_retry_after(response.headers.get("Retry-After")),
-    )
+def _refusal(response: Response, clock_off: Callable[[str | None], str | None]) -> Refused:
+    problem = parse_problem(bytes(response.body or b""))
+    if response.status_code == 401 and (why := clock_off(response.headers.get("Date"))) is not None:
+        problem = msgspec.structs.replace(problem, code=CLOCK_OFF, detail=f"{problem.detail} {why}".strip())
+    return Refused(response.status_code, problem, parse_retry_after(response.headers.get("Retry-After")))
 
 
 def parse_retry_after(text: str | None, now: Callable[[], float] = time.time) -> float | None:

@@ -7,7 +7,6 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -16,19 +15,26 @@ import httpx2
 import msgspec
 
 from client_sdk.config import ConfigError, ServerConfig, http_url
-from client_sdk.errors import AuthFailed, ChannelError, Disconnected, LoginFailed, RateLimited, Unavailable
+from client_sdk.errors import AuthFailed, ChannelError, Disconnected, Forbidden, LoginFailed, RateLimited, Unavailable
 from client_sdk.http import failures_named, parse_answer, raise_for_status
-from client_sdk.instance_key import InstanceKeys, KeySource
+from client_sdk.instance_key import (
+    SKEW_S,
+    InstanceKeys,
+    InstanceSettings,
+    KeySource,
+    clock_ahead_s,
+    dates_wrong,
+    told,
+)
 from client_sdk.instance_spending import InstanceSpending
 from client_sdk.login import SignedIn
 from client_sdk.provider import checked
 from client_sdk.rate_limit import RateLimit, read_rate_limit
+from client_sdk.reconnect import CLOCK_OFF
 from client_sdk.version import VERSION
 from client_sdk.wire import parse_problem
 
 LOGIN, REFRESH = "/auth/login", "/auth/refresh"
-SKEW_S = 25.0
-"""A clock that is further off than this is named in the error: the gateway takes 30 s, and 60 s of age."""
 
 
 class Validation(msgspec.Struct, frozen=True):
@@ -52,7 +58,8 @@ class InstanceClient(InstanceSpending):
 
     async with InstanceClient("https://gateway.example.org", keys) as gateway: await gateway.validate(token)
 
-    `keys` are those of the instance: `InstanceKeys`, or what makes them. `ssl` may be a context, as `pinned` gives.
+    `keys` are those of the instance: `InstanceKeys`, or what makes them; `server` may be the whole `InstanceSettings`,
+    with the keys. `ssl` may be a context, as `pinned` gives.
     Requests that may be made twice are made up to `attempts` times within `timeout_s` seconds, each time signed anew,
     when the gateway is away or asks to wait. A key that is not taken gives way to the next one.
 
@@ -62,8 +69,8 @@ class InstanceClient(InstanceSpending):
 
     def __init__(
         self,
-        server: str | ServerConfig | None,
-        keys: InstanceKeys | KeySource,
+        server: str | ServerConfig | InstanceSettings | None,
+        keys: InstanceKeys | KeySource | None = None,
         *,
         timeout_s: float = 5.0,
         attempts: int = 3,
@@ -72,6 +79,10 @@ class InstanceClient(InstanceSpending):
         wall: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        if isinstance(server, InstanceSettings):
+            keys, server = keys or server.source or server.keys, server.url
+        if keys is None:
+            raise ConfigError("keys: requests of an instance need its keys")
         self.keys = keys if isinstance(keys, InstanceKeys) else InstanceKeys(keys, wall=wall)
         self._url, self._api = http_url(server)
         self._timeout_s = timeout_s
@@ -161,21 +172,22 @@ class InstanceClient(InstanceSpending):
     async def _send(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"", *, attempts: int | None = None
     ) -> httpx2.Response:
-        """One request, made up to `attempts` times (None: as this client may), and once more for a key that is not
+        """One request, made up to `attempts` times (None: as this client may), and once more for each key that is not
         taken; the answer of the attempt that succeeded, or the last error."""
         until = time.monotonic() + self._timeout_s
         left = self._attempts if attempts is None else attempts
-        keys = self._attempts
         while True:
             left -= 1
             key = self.keys.present
             try:
-                return await self._once(method, path, headers, body, key.kid)
+                async with asyncio.timeout(until - time.monotonic()):
+                    return await self._once(method, path, headers, body, key.kid)
+            except TimeoutError as error:
+                raise Disconnected(f"The gateway did not answer within {self._timeout_s:g} s.") from error
             except LoginFailed:
                 raise
             except AuthFailed as error:
-                keys -= 1
-                if not self.keys.refuse(key.kid) or keys <= 0:
+                if error.code == CLOCK_OFF or not self.keys.refuse(key.kid) or time.monotonic() >= until:
                     raise error
                 left += 1
                 pause_s = 0.0
@@ -201,14 +213,14 @@ class InstanceClient(InstanceSpending):
             if path in (LOGIN, REFRESH) and parse_problem(response.content).credential != "signature":
                 raise LoginFailed(error.message) from None
             raise self._explained(error, response) from None
+        except Forbidden as error:
+            if not parse_problem(response.content).code:  # somebody on the way said so, which passes
+                raise Unavailable(error.message) from None
+            raise
 
     def _explained(self, error: AuthFailed, response: httpx2.Response) -> ChannelError:
         """A refusal, with a word about the clock where that may be why."""
-        try:
-            off_s = self._wall() - parsedate_to_datetime(response.headers["Date"]).timestamp()
-        except (KeyError, ValueError):
+        off_s = clock_ahead_s(response.headers.get("Date"), self._wall())
+        if off_s is None or abs(off_s) < SKEW_S:
             return error
-        if abs(off_s) < SKEW_S:
-            return error
-        side = "ahead of" if off_s > 0 else "behind"
-        return AuthFailed(f"{error.message} The clock here is {abs(off_s):.0f} s {side} the gateway's.")
+        return AuthFailed(f"{error.message} {told(off_s)}", code=CLOCK_OFF if dates_wrong(off_s) else error.code)

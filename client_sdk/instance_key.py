@@ -10,6 +10,7 @@ import secrets
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,10 @@ from client_sdk.signatures import NONCE_BYTES, nonce_of, sign
 
 logger = logging.getLogger("client_sdk.instance")
 SECRET_BYTES = 32
+SKEW_S = 25.0
+"""A clock that is further off than this is named in an error."""
+AHEAD_S, BEHIND_S = 25.0, 55.0
+"""One that is further off than this may be why a signature is not taken: the gateway takes 30 s, and 60 s of age."""
 VARIABLES = {
     "url": "GATEWAY_URL",
     "instance": "GATEWAY_INSTANCE",
@@ -147,6 +152,11 @@ class InstanceKeys:
         """The header fields of one handshake of a channel."""
         return self.headers("GET", url, kid=kid)
 
+    def clock_off(self, date: str | None) -> str | None:
+        """What to say of the clock here, of the Date of an answer (RFC 9110 §6.6.1), when no signature is taken that it
+        dates; None when it is true enough."""
+        return None if (off_s := clock_ahead_s(date, self._wall())) is None or not dates_wrong(off_s) else told(off_s)
+
     async def __call__(self) -> str:
         """The id of the key that signs: what stands for a token where a channel asks for one."""
         return self.present.kid
@@ -163,19 +173,43 @@ class InstanceKeys:
         return keys
 
 
+def clock_ahead_s(date: str | None, wall: float) -> float | None:
+    """How many seconds `wall` (since 1970 UTC) is ahead of the Date of an answer; None without one."""
+    try:
+        return None if date is None else wall - parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return None
+
+
+def dates_wrong(off_s: float) -> bool:
+    """Whether the gateway takes no signature that is dated so far ahead."""
+    return not -BEHIND_S <= off_s <= AHEAD_S
+
+
+def told(off_s: float) -> str:
+    """A sentence about a clock that is so far ahead."""
+    return f"The clock here is {abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} the gateway's."
+
+
 class InstanceSettings(NamedTuple):
-    """What an instance needs to know: the gateway's address, its own id, and its keys, the preferred one first."""
+    """What an instance needs to know: the gateway's address, its own id, and its keys, the preferred one first.
+
+    `source` is for `InstanceKeys`: where the keys came from, so that they are read again when the gateway takes none of
+    them. Empty: `keys` are all there is.
+    """
 
     url: str
     instance: str
     keys: tuple[InstanceKey, ...]
+    source: KeySource = ()
 
 
 def load_instance(path: str | None = None, environ: Mapping[str, str] = os.environ) -> InstanceSettings:
     """Read section ``[gateway]`` of a TOML file, as ``gateway instance add`` prints it: ``url``, ``instance``, ``kid``
     and ``secret``; another key, to go over to, may stand in ``[[gateway.keys]]`` with a ``kid`` and a ``secret``.
 
-    The variables of the environment count more. Raises `ConfigError` for what is missing or can not be.
+    The variables of the environment count more, as they are now also when `source` reads the file again. Raises
+    `ConfigError` for what is missing or can not be.
     """
     settings = _read(path)
     more = settings.pop("keys", [])
@@ -190,21 +224,24 @@ def load_instance(path: str | None = None, environ: Mapping[str, str] = os.envir
         keys += [instance_key(entry["kid"], entry["secret"]) for entry in more]
     except (TypeError, KeyError, AttributeError):
         raise ConfigError("gateway.keys: each has a kid and a secret") from None
-    return InstanceSettings(settings["url"], settings["instance"], tuple(keys))
+    given = {variable: environ[variable] for variable in VARIABLES.values() if variable in environ}
+    source = () if path is None else keys_of_file(path, given)
+    return InstanceSettings(settings["url"], settings["instance"], tuple(keys), source)
 
 
-def keys_of_file(path: str) -> Callable[[], tuple[InstanceKey, ...]]:
+def keys_of_file(path: str, environ: Mapping[str, str] = os.environ) -> Callable[[], tuple[InstanceKey, ...]]:
     """A source for `InstanceKeys` that reads the file again whenever it is asked, so that a key is replaced by writing
     the file.
     """
-    return lambda: load_instance(path).keys
+    place = os.path.abspath(path)  # the program may go to another directory; a link is followed each time
+    return lambda: load_instance(place, environ).keys
 
 
 def _read(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        section = tomllib.loads(Path(path).read_text(encoding="utf-8")).get("gateway", {})
+        section = tomllib.loads(Path(path).read_text(encoding="utf-8-sig")).get("gateway", {})
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise ConfigError(f"{path}: {exc}") from exc
     if not isinstance(section, dict):

@@ -41,6 +41,9 @@ class End(NamedTuple):
         return error if isinstance(error, Disconnected) else Disconnected(self.message, code=self.code)
 
 
+CLOCK_OFF = "clock_off"
+"""A signature is not taken, and the clock that dated it is further off than the gateway allows: no word on the key."""
+
 # The table of ends: what a close code says when the message before it was lost (protocol §5; RFC 6455 §7.4.1 and the
 # IANA registry for 1011 to 1014).
 _CLOSE_CODES: dict[int, tuple[str, Reconnect]] = {
@@ -94,7 +97,8 @@ def end_of_refusal(status: int, problem: Problem, retry_after_s: float | None) -
     Only the gateway's own problem+json can stop a channel for good: a bare 403 may come from a captive portal or a
     proxy, and passes.
     """
-    code = problem.code if problem.code in _RECONNECT_BY_CODE or problem.code == "bad_request" else _code_of(status)
+    is_known = problem.code in _RECONNECT_BY_CODE or problem.code in ("bad_request", CLOCK_OFF)
+    code = problem.code if is_known else _code_of(status)
     reconnect = _RECONNECT_BY_CODE.get(code, Reconnect.NEVER if code == "bad_request" else Reconnect.LATER)
     message = problem.detail or problem.title or f"The handshake was answered with status {status}."
     return End(code, message, reconnect, max(0.0, retry_after_s or 0.0))

@@ -27,7 +27,7 @@ class Runner:
     """One session, its connection, its timer, its token provider, and those who wait for answers.
 
     `listeners` are told what changes. `opened` is done when every watched document is there; None before `start`.
-    `on_trouble` is called with whatever goes wrong.
+    `on_trouble` is called with whatever goes wrong, and with what stopped it for good.
     """
 
     def __init__(
@@ -228,6 +228,7 @@ class Runner:
     def _end(self, error: BaseException | None) -> None:
         if isinstance(error, ChannelError):
             self.trouble = error
+            self.on_trouble(error)
         self._listeners.end(error)
         if self.opened is not None and not self.opened.done():
             self.opened.set_exception(error or _closed())

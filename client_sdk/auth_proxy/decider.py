@@ -8,27 +8,27 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+from client_sdk.auth_proxy.complaint import Complaint
 from client_sdk.auth_proxy.counters import Counters
 from client_sdk.auth_proxy.decision import Decision
 from client_sdk.auth_proxy.decision_cache import DecisionCache
-from client_sdk.auth_proxy.facts import EVERYTHING, KEYS, NO_TOKEN, REVOCATIONS, Rules, Want, milliseconds, unnamed
+from client_sdk.auth_proxy.facts import EVERYTHING, KEYS, NO_TOKEN, NOWHERE, REVOCATIONS, Rules, Want, unnamed
 from client_sdk.auth_proxy.fetcher import USER, Fetcher
 from client_sdk.auth_proxy.link import Link
 from client_sdk.auth_proxy.socket_watch import SocketWatch
 from client_sdk.auth_proxy.storage import Storage
 from client_sdk.auth_proxy.storage_client import StorageClient
 from client_sdk.config import ServerConfig, http_url
-from client_sdk.errors import NotFound
+from client_sdk.errors import AuthFailed, ChannelError, Forbidden, NotFound
 from client_sdk.events import Change
 from client_sdk.freshness import Freshness, FreshnessState
 from client_sdk.instance import InstanceClient
 from client_sdk.instance_key import InstanceKeys, KeySource
-from client_sdk.replica import Held
 
 logger = logging.getLogger("client_sdk.auth_proxy")
 TICK_S = 1.0
@@ -39,20 +39,6 @@ AGAIN_S = 30.0
 """How long after the gateway sent this instance away to try once more."""
 SOON_S = 1.0
 """The same for the first time: only the key may have been meant, and a file of keys may be read again by then."""
-FAR_MS = 253_402_300_799_000
-
-
-class _Nowhere:
-    """The world before there is a channel."""
-
-    live = False
-
-    def known_at(self, now: float) -> float | None:
-        return None
-
-    @property
-    def copies(self) -> Mapping[str, Held]:
-        return {}
 
 
 class Decider:
@@ -78,9 +64,8 @@ class Decider:
         link_options: dict[str, Any] | None = None,
     ) -> None:
         self.keys = keys if isinstance(keys, InstanceKeys) else InstanceKeys(keys, wall=wall)
-        self.rules = rules
-        self.counters = Counters()
-        self.cache = DecisionCache(_Nowhere(), rules)
+        self.rules, self.counters = rules, Counters()
+        self.cache = DecisionCache(NOWHERE, rules)
         self.sockets = SocketWatch(
             self.cache, self.decide, self._tend, self.counters, clock=clock, wall_ms=self._wall_ms
         )
@@ -95,14 +80,14 @@ class Decider:
             clock=clock,
             chance=chance,
         )
+        self._refusal = Complaint("the gateway does not take this instance")
+        self._absence = Complaint("there is no channel to the gateway")
         self._server, self._ssl, self._link_options = server, ssl, link_options or {}
-        self._idle_s = idle_s
-        self._wall, self._clock, self._storage = wall, clock, storage
+        self._idle_s, self._storage, self._wall, self._clock = idle_s, storage, wall, clock
         self._begun = self._warned = False
         self._beginning = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._swept_at = self._stamped_at = clock()
-        self._again_at = self._swept_at + AGAIN_S
+        self._swept_at = self._stamped_at = self._again_at = clock()
 
     # --- life ---
 
@@ -118,6 +103,8 @@ class Decider:
     async def _begin(self) -> None:
         if self._fetcher.client.closed:
             self._fetcher.client = self._new_client()
+        self._fetcher.on_refused = self._distrust
+        self._again_at = self._clock() + AGAIN_S
         self._connect()
         if self._storage is not None:
             self._fetcher.shared = shared = StorageClient(
@@ -173,6 +160,7 @@ class Decider:
         self.cache.enter(link)
         link.on_change(self._changed)
         link.on_freshness(self._freshness_changed)
+        link.on_trouble = self._troubled
         link.start()
 
     async def _recall(self, shared: StorageClient) -> set[str]:
@@ -267,7 +255,7 @@ class Decider:
             if change.data.get(EVERYTHING) != change.before.get(EVERYTHING):
                 self.sockets.look_at_all()
             if shared is not None:
-                self._keep_revoked(shared, {id: change.data[id] for id in added})
+                shared.keep_revoked({id: change.data[id] for id in added})
                 shared.keep_fact(REVOCATIONS, unnamed(change.data), now)
         elif change.kind != "gone":
             if shared is not None:
@@ -289,29 +277,54 @@ class Decider:
 
     def _freshness_changed(self, freshness: Freshness) -> None:
         self.counters.add("links", freshness.state)
-        if freshness.state is FreshnessState.OFFLINE:
-            if self.link is not None and self.link.ended:
-                self.cache.distrust()
-                self._fetcher.sent_away = True
-                another = self.keys.refuse(self.link.kid)
-                self._again_at = self._clock() + (0.0 if another else SOON_S)
-                self._spawn(self._come_back())
-            else:
-                self._store_everything()
-        else:
+        if self.link is None:
+            return
+        if freshness.state is not FreshnessState.OFFLINE:
+            self.cache.enter(self.link)
             self._fetcher.gateway_is_back()
+            self._refusal.well()
+        else:
+            self._store_everything()
+
+    def _troubled(self, error: ChannelError) -> None:
+        """There is no session, and this is why. Of keys that the gateway does not take the next one is tried."""
+        link = self.link
+        if link is None:
+            return
+        refused = isinstance(error, AuthFailed | Forbidden)
+        self.counters.add("links", "refused" if link.ended or refused else "failed")
+        if not (link.ended or refused):
+            return
+        soon, key_is_meant = not self._fetcher.sent_away, not isinstance(error, Forbidden)
+        another = key_is_meant and self.keys.refuse(link.kid)
+        if link.ended or not another:
+            self._distrust(error)
+        if soon and not another:
+            self.sockets.look_at_all()  # before it may be taken back
+        if link.ended and key_is_meant and (another or soon):
+            self._again_at = self._clock() + (0.0 if another else SOON_S)
+            self._spawn(self._come_back())
+
+    def _distrust(self, error: ChannelError) -> None:
+        """The gateway takes this instance for none of its own: nothing that it said counts before it says otherwise."""
+        self._refusal.amiss(f"{error.code}: {error.message}", self._clock(), patience_s=0.0)
+        self._fetcher.sent_away = True
+        if self.link is not None and (revocations := self.link.held(REVOCATIONS)) is not None:
+            self.cache.revoke(revocations.data)
+        self.cache.enter(NOWHERE)
+        self.cache.distrust()
 
     def _store_everything(self) -> None:
         """All that is held, as it is known now: what another worker needs when the gateway is away."""
         link, shared = self.link, self._shared
-        if link is None or shared is None:
+        if link is None or shared is None or self._fetcher.is_unwelcome:
             return
         for doc, data in link.documents.items():
             known_at = self._known_at(doc)
             if known_at is not None:
                 shared.keep_fact(doc, unnamed(data) if doc == REVOCATIONS else data, known_at)
             if doc == REVOCATIONS:
-                self._keep_revoked(shared, data)
+                shared.keep_revoked(data)
 
     def _known_at(self, doc: str) -> float | None:
         """When what is held of a document was last known to be true."""
@@ -319,10 +332,6 @@ class Decider:
         if self.link is None or held is None:
             return None
         return self.link.known_at(self._clock()) if held.exact else held.known_at
-
-    @staticmethod
-    def _keep_revoked(shared: StorageClient, revoked: Mapping[str, Any]) -> None:
-        shared.keep_revoked({id: milliseconds(end) or FAR_MS for id, end in revoked.items() if id != EVERYTHING})
 
     # --- time ---
 
@@ -340,6 +349,10 @@ class Decider:
         now, link = self._clock(), self.link
         if link is None:
             return
+        if link.live:
+            self._absence.well()
+        elif self._absence.amiss(f"{link.address}: {link.trouble or 'no answer'}", now):
+            self.counters.add("links", "missing")
         await self._tend_storage(link, now)
         if link.known_at(now) != now:  # while the gateway vouches for nothing, what is known gets old
             await self.sockets.look()

@@ -59,6 +59,22 @@ class World(Protocol):
         """The documents that are watched; one object as long as the world is the same."""
 
 
+class _Nowhere:
+    """The world before there is a channel, and while nothing that came on it may be believed."""
+
+    live = False
+
+    def known_at(self, now: float) -> float | None:
+        return None
+
+    @property
+    def copies(self) -> Mapping[str, Held]:
+        return {}
+
+
+NOWHERE: World = _Nowhere()
+
+
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """How to decide, and how much to remember. Times in seconds."""
 

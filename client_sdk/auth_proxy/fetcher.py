@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from client_sdk.auth_proxy.access_token import BadToken, is_access_token, key_id
+from client_sdk.auth_proxy.complaint import PATIENCE_S, Complaint
 from client_sdk.auth_proxy.counters import Counters
 from client_sdk.auth_proxy.decision import Decision
 from client_sdk.auth_proxy.decision_cache import DecisionCache
@@ -27,8 +28,18 @@ from client_sdk.auth_proxy.facts import (
 from client_sdk.auth_proxy.link import Link
 from client_sdk.auth_proxy.reserve import Reserve
 from client_sdk.auth_proxy.storage_client import StorageClient
-from client_sdk.errors import ChannelError, Disconnected, MalformedMessage, NotFound, RateLimited, Unavailable
+from client_sdk.errors import (
+    AuthFailed,
+    ChannelError,
+    Disconnected,
+    Forbidden,
+    MalformedMessage,
+    NotFound,
+    RateLimited,
+    Unavailable,
+)
 from client_sdk.instance import InstanceClient, Validation
+from client_sdk.reconnect import CLOCK_OFF
 
 logger = logging.getLogger("client_sdk.auth_proxy")
 
@@ -40,7 +51,6 @@ MOST_WAITING = 1_000
 """Questions under way, with those that wait for their turn; what comes on top of that is told to come later."""
 WITNESS_S = 2.0
 """How old the storage's list of what is revoked may be where it has to do."""
-WARN_S = 30.0
 USER = "user:"
 
 
@@ -81,7 +91,9 @@ class Fetcher:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._reserve = Reserve()
         self._away_until = 0.0
-        self._warned_at = -WARN_S
+        self._complaint = Complaint("the gateway does not answer this instance")
+        self.on_refused: Callable[[ChannelError], object] = _ignore
+        """Called when the gateway takes this instance for none of its own, and no channel says otherwise."""
 
     @property
     def is_unwelcome(self) -> bool:
@@ -206,6 +218,8 @@ class Fetcher:
             finally:
                 self._asking.discard(mark)
                 self._reserve.note(self.client.rate_limit, self._clock())
+        self._complaint.well()
+        self.sent_away = False
         if not answer.active:
             self._counters.add("validations", "void")
             self._cache.refuse(mark, self._clock())
@@ -240,9 +254,11 @@ class Fetcher:
         pause_s = max(error.retry_after_s or 0.0, 0.4 + 0.4 * self._chance())
         self._away_until = self._clock() + pause_s
         passing = isinstance(error, Disconnected | Unavailable | RateLimited | MalformedMessage)
-        if not passing and self._clock() - self._warned_at >= WARN_S:
-            self._warned_at = self._clock()
-            logger.warning("the gateway does not answer this instance: %s: %s", error.code, error.message)
+        patience_s = PATIENCE_S if passing else 0.0
+        self._complaint.amiss(f"{error.code}: {error.message}", self._clock(), patience_s=patience_s)
+        refused = isinstance(error, AuthFailed | Forbidden) and error.code != CLOCK_OFF
+        if refused and not (self.link is not None and self.link.live):
+            self.on_refused(error)
 
     async def _recall(self, shared: StorageClient, want: Want) -> None:
         """What the storage knows of it; without a word on what is revoked, that is nothing."""
@@ -251,17 +267,22 @@ class Fetcher:
                 self._cache.revoke(await shared.read_revoked() or ())
             if self._clock() - shared.witness_at >= WITNESS_S:
                 return
-        user = want.user
-        if user is None and (stored := await shared.read_token(want.mark)) is not None:
-            verified, good_at = stored
-            if verified is None:
-                self._cache.refuse(want.mark, good_at)
-                self._counters.add("stored", "void")
-                return
+        stored = await shared.read_token(want.mark) if want.user is None else None
+        verified, good_at = (None, 0.0) if stored is None else stored
+        user = want.user if verified is None else verified.user
+        facts = {} if user is None else await shared.read_facts([USER + user])
+        if self.is_unwelcome:  # since it was asked
+            return
+        if verified is not None:
             self._cache.remember_token(want.mark, verified)
             self._counters.add("stored", "token")
-            user = verified.user
-        if user is not None:
-            for fact in (await shared.read_facts([USER + user])).values():
-                self._cache.remember_user(user, fact, self._clock())
-                self._counters.add("stored", "user")
+        elif stored is not None:
+            self._cache.refuse(want.mark, good_at)
+            self._counters.add("stored", "void")
+        for fact in facts.values():
+            self._cache.remember_user(str(user), fact, self._clock())
+            self._counters.add("stored", "user")
+
+
+def _ignore(error: ChannelError) -> None:
+    """Nobody asked."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from client_sdk.channel import Channel
 from client_sdk.clock import Timer
-from client_sdk.config import ServerConfig
+from client_sdk.config import ServerConfig, channel_url
 from client_sdk.errors import AuthFailed, ChannelError, Disconnected, Forbidden, NotFound
 from client_sdk.freshness import Freshness, FreshnessState
 from client_sdk.instance_key import InstanceKeys
@@ -63,6 +63,7 @@ class Link(Channel):
         self, server: str | ServerConfig | None, keys: InstanceKeys, *, ssl: ssl.SSLContext | None = None, **more: Any
     ) -> None:
         super().__init__(server, keys, ssl=ssl, **{**OPTIONS, **more})
+        self.address = channel_url(server).partition("?")[0]
         self._pace = Pace(BURST, PER_S)
         self._wanted: dict[str, asyncio.Future[None]] = {}
         self._asked: set[str] = set()  # those of them that the gateway was asked for
@@ -75,7 +76,9 @@ class Link(Channel):
         self._patience: Timer | None = None
         self._batches: set[asyncio.Task[None]] = set()
         self._session.replica.on_settled = self._settled
-        self._runner.on_trouble = lambda error: self._word.set()
+        self._runner.on_trouble = self._troubled
+        self.on_trouble: Callable[[ChannelError], object] = _ignore
+        """Called with every reason for which there is no session, as soon as there is none."""
         self.on_freshness(self._freshness_changed)
 
     def start(self) -> None:
@@ -85,6 +88,11 @@ class Link(Channel):
         opened.add_done_callback(lambda done: self._word.set())
         clock = self._runner.clock
         self._patience = clock.call_at(clock.time() + self._session.options.connect_timeout_s, self._word.set)
+
+    def _troubled(self, error: ChannelError) -> None:
+        self._word.set()
+        if not self.live:
+            self.on_trouble(error)
 
     async def first_word(self) -> None:
         """Wait until the first connection is there, with what is always watched, or failed, or takes too long."""
@@ -250,6 +258,10 @@ class Link(Channel):
         self._wanted.clear()
         self._asked.clear()
         self._awaited.clear()
+
+
+def _ignore(error: ChannelError) -> None:
+    """Nobody asked."""
 
 
 def _lost() -> Disconnected:

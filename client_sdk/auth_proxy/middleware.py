@@ -78,9 +78,10 @@ def is_from_here(scope: Scope, origins: Collection[str] = ()) -> bool:
 class AuthProxy:
     """Lets requests through to `app` whose sender the gateway vouches for; see docs/auth-proxy.md.
 
-    app = AuthProxy(app, "https://gateway.example.org", InstanceKeys(keys_of_file("gateway.toml")))
+    app = AuthProxy(app, load_instance("gateway.toml"))
 
-    `gateway` is an address, or the whole `InstanceSettings`, with the keys. The application finds ``scope["user"]``, a
+    `gateway` is an address, or the whole `InstanceSettings`, with the keys, which are read again when the gateway takes
+    none of them. The application finds ``scope["user"]``, a
     `User`. Paths that `public` names (exactly, or all below one that ends with ``/``) are let through also without a
     token; there ``scope["user"]`` may be None. The token comes from the Authorization field, else from the `cookie` of
     that name, or from wherever `token` finds it in a scope. By a cookie nothing is changed and no socket opened but
@@ -115,7 +116,7 @@ class AuthProxy:
         if mode != "remote" and own_check is None:
             raise ConfigError(f"own_check: mode {mode} needs the application's own check")
         if isinstance(gateway, InstanceSettings):
-            keys, gateway = keys or gateway.keys, gateway.url
+            keys, gateway = keys or gateway.source or gateway.keys, gateway.url
         if keys is None:
             raise ConfigError("keys: an AuthProxy needs the keys of its instance")
         self._app = app

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from client_sdk.auth_proxy.counters import Counters
-from client_sdk.auth_proxy.facts import Fact, Rules, VerifiedToken
+from client_sdk.auth_proxy.facts import EVERYTHING, Fact, Rules, VerifiedToken, milliseconds
 from client_sdk.auth_proxy.storage import Batch, Storage, StorageUnavailable, StoredFact, StoredToken
 
 T = TypeVar("T")
@@ -20,6 +20,8 @@ FUTURE_MS = 30_000
 """What claims to be known so much later than now is not believed: clocks differ, but not so."""
 RETRY_S = 1.0
 MOST_WAITING = 50_000
+FAR_MS = 253_402_300_799_000
+"""As long as a credential of which no end is on record."""
 
 
 class StorageClient:
@@ -83,9 +85,10 @@ class StorageClient:
             )
         self._wake()
 
-    def keep_revoked(self, revoked: Mapping[str, int]) -> None:
-        """These ids are revoked; until when each may be alive."""
-        self._batch.revoked.update(revoked)
+    def keep_revoked(self, revoked: Mapping[str, Any]) -> None:
+        """These ids are revoked: as in the document ``revocations``, with the moment until which each may be alive."""
+        ends = {id: milliseconds(end) or FAR_MS for id, end in revoked.items() if id != EVERYTHING}
+        self._batch.revoked.update(ends)
         self._wake()
 
     def keep_gone(self, doc: str, known_at: float) -> None:

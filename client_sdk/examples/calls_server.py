@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from client_sdk.auth_proxy import AuthProxy, InstanceKeys, RedisStorage, keys_of_file, load_instance, require, user_of
+from client_sdk.auth_proxy import AuthProxy, RedisStorage, load_instance, require, user_of
 from client_sdk.config import ConfigError
 
 
@@ -82,12 +82,10 @@ def application() -> Starlette:
 def protected(arguments: argparse.Namespace) -> AuthProxy:
     """The application behind the gateway."""
     settings = load_instance(arguments.config)
-    keys = InstanceKeys(settings.keys if arguments.config is None else keys_of_file(arguments.config))
     app = application()
     proxy = AuthProxy(
         app,
-        settings.url,
-        keys,
+        settings,
         public=["/health", "/stats"],
         storage=None if arguments.redis is None else RedisStorage(arguments.redis, prefix=f"{settings.instance}:"),
         issuer=arguments.issuer or settings.url,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from email.utils import formatdate
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +30,8 @@ from client_sdk.instance import InstanceClient
 from client_sdk.instance_key import InstanceKey, InstanceKeys, instance_key, keys_of_file, load_instance
 
 FIRST, SECOND = InstanceKey("ik_first", bytes(range(32))), InstanceKey("ik_second", bytes(32))
-KEYS = {key.kid: key.secret for key in (FIRST, SECOND)}
+THIRD = InstanceKey("ik_third", bytes(range(1, 33)))
+KEYS = {key.kid: key.secret for key in (FIRST, SECOND, THIRD)}
 URL = "http://gateway.example.org:8787"
 
 
@@ -209,6 +211,45 @@ async def test_another_address_is_forbidden_and_not_tried_again() -> None:
     assert script.kids == ["ik_first"]
 
 
+async def test_a_no_that_is_not_the_gateways_passes() -> None:
+    script = Script((403, "<html>Blocked by the firewall</html>"), (200, ACTIVE))
+    async with client(script) as gateway:
+        assert (await gateway.validate("gw_token")).active
+
+
+async def test_every_key_is_tried_in_one_attempt() -> None:
+    script = Script((401, {"code": "auth_failed"}), (401, {"code": "auth_failed"}), (200, ACTIVE))
+    async with client(script, FIRST, SECOND, THIRD, attempts=1) as gateway:
+        assert (await gateway.validate("gw_token")).active
+    assert script.kids == ["ik_first", "ik_second", "ik_third"]
+
+
+@pytest.mark.parametrize(
+    ("off_s", "keys", "code"), [(95, 1, "clock_off"), (-40, 1, "clock_off"), (40, 2, "auth_failed")]
+)
+async def test_a_clock_that_is_off_says_nothing_of_a_key(off_s: float, keys: int, code: str) -> None:
+    date = formatdate(time.time() + off_s, usegmt=True)
+    script = Script((401, {"code": "auth_failed", "detail": "Too old."}, {"Date": date}))
+    async with client(script, FIRST, SECOND) as gateway:
+        with pytest.raises(AuthFailed) as refused:
+            await gateway.validate("gw_token")
+    assert (refused.value.code, len(script.requests)) == (code, keys)
+
+
+async def test_an_answer_drop_by_drop_takes_no_longer_than_a_call_may() -> None:
+    class Drip(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while True:
+                yield b" "
+                await asyncio.sleep(0.01)
+
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, stream=Drip()))
+    async with InstanceClient(URL, FIRST, transport=transport, timeout_s=0.1) as gateway:
+        async with asyncio.timeout(5):
+            with pytest.raises(Disconnected, match="did not answer within"):
+                await gateway.validate("gw_token")
+
+
 # --- settings ---
 
 BLOCK = """[gateway]
@@ -228,7 +269,46 @@ def test_settings_of_a_file_and_of_the_environment(tmp_path: Path) -> None:
     environ = {"GATEWAY_INSTANCE_KID": "ik_second", "GATEWAY_INSTANCE_SECRET": secret}
     assert load_instance(str(file), environ).keys == (SECOND,)
     everything = {**environ, "GATEWAY_URL": "http://g", "GATEWAY_INSTANCE": "i_1"}
-    assert load_instance(None, everything) == ("http://g", "i_1", (SECOND,))
+    assert load_instance(None, everything) == ("http://g", "i_1", (SECOND,), ())
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_settings_know_where_their_keys_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed: bool
+) -> None:
+    """A key of the environment stays; and the program may have gone elsewhere since."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "gateway.toml"
+    file.write_text(BLOCK)
+    environ = {"GATEWAY_INSTANCE_KID": "ik_first", "GATEWAY_INSTANCE_SECRET": BLOCK[-45:-2]} if fixed else {}
+    settings = load_instance("gateway.toml", environ)
+    environ.clear()
+    assert BLOCK[-45:-2] not in repr(settings)
+    keys = InstanceKeys(settings.source, reload_every_s=0.0)
+    monkeypatch.chdir("/")
+    file.write_text(BLOCK.replace("ik_first", "ik_second"))
+    assert keys.refuse("ik_first") is not fixed
+    assert keys.present.kid == ("ik_first" if fixed else "ik_second")
+
+
+async def test_a_client_of_settings_takes_a_key_that_is_written_meanwhile(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(BLOCK)
+    script = Script((401, {"code": "auth_failed"}), (200, ACTIVE))
+    transport = httpx2.MockTransport(script)
+    async with InstanceClient(load_instance(str(file), {}), transport=transport) as gateway:
+        gateway.keys._reload_every_s = 0.0
+        file.write_text(BLOCK.replace("ik_first", "ik_second").replace(BLOCK[-45:-2], "A" * 43))
+        assert (await gateway.validate("gw_token")).active
+    assert script.kids == ["ik_first", "ik_second"]
+    with pytest.raises(ConfigError, match="keys"):
+        InstanceClient(URL)
+
+
+def test_a_file_of_an_editor_that_marks_its_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(BLOCK, encoding="utf-8-sig")
+    assert load_instance(str(file), {}).keys == (FIRST,)
 
 
 def test_another_key_to_go_over_to(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def test_a_file_that_is_named_must_exist(tmp_path: Path) -> None:
     [
         ("http://gw:81", "ws://gw:81/ws"),
         ("https://gw/", "wss://gw/ws"),
+        ("https://gw/ws", "wss://gw/ws"),
         ("wss://gw/other?x=1", "wss://gw/other?x=1"),
         (ServerConfig("0.0.0.0", 1), "ws://127.0.0.1:1/ws"),
     ],
@@ -93,6 +94,32 @@ def test_what_is_no_address_is_refused(server: str | ServerConfig) -> None:
         channel_url(server)
     with pytest.raises(ConfigError):
         http_url(server)
+
+
+@pytest.mark.parametrize("server", ["https://gw/gateway", "http://gw:81/api", "https://gw/gateway/"])
+def test_an_address_below_a_path_is_none_of_a_gateway(server: str) -> None:
+    """Requests would go elsewhere than the channel."""
+    for address in (channel_url, http_url):
+        with pytest.raises(ConfigError, match="path"):
+            address(server)
+
+
+@pytest.mark.parametrize("server", ["https://gw", "https://gw/", "wss://gw/ws", "https://gw/ws"])
+def test_requests_go_where_the_channel_is(server: str) -> None:
+    assert (channel_url(server), http_url(server)[0]) == ("wss://gw/ws", "https://gw")
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
+    """It would be sent in place of the token."""
+    for address in (channel_url, http_url):
+        with pytest.raises(ConfigError, match="no password") as caught:
+            address("https://shop:secret@gw")
+        assert "secret" not in str(caught.value)
+
+
+def test_another_path_is_for_a_channel_alone() -> None:
+    with pytest.raises(ConfigError, match="'/other'"):
+        http_url("wss://gw/other")
 
 
 def test_the_token_comes_from_the_environment() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -29,7 +31,7 @@ def user_document(user: str, *permissions: str, status: str = "active") -> dict[
 
 class ScriptedGateway(ScriptedServer):
     """`asked` are the tokens that were asked about. `away`: every answer over HTTP is 503; `hold`: none comes before it
-    is set; `scopes` narrow API tokens.
+    is set; `scopes` narrow API tokens. `turn` says of the key of a handshake or a question how it is turned away.
     """
 
     def __init__(self) -> None:
@@ -46,6 +48,7 @@ class ScriptedGateway(ScriptedServer):
         self.asked: list[str] = []
         self.away = False
         self.hold: asyncio.Event | None = None
+        self.turn: Callable[[str], Response | None] = lambda kid: None
 
     def issue(self, user: str, session: str) -> str:
         token = api_token()
@@ -77,6 +80,11 @@ class ScriptedGateway(ScriptedServer):
     async def _process_request(  # type: ignore[override]
         self, connection: ServerConnection, request: Request
     ) -> Response | None:
+        [kid] = re.findall('keyid="([^"]+)"', request.headers["Signature-Input"])
+        turned = self.turn(kid)
+        if turned is not None:
+            self.handshakes += not request.path.startswith("/auth/validate")
+            return turned
         if not request.path.startswith("/auth/validate"):
             return super()._process_request(connection, request)
         assert "Signature" in request.headers
@@ -95,6 +103,12 @@ class ScriptedGateway(ScriptedServer):
             return {"active": False}
         told = {"active": True, "session": session, "document": document, "rev": "0" * 16, "seq": self.seq}
         return told if token not in self.scopes else {**told, "scopes": self.scopes[token]}
+
+
+def problem(status: int, code: str, detail: str, **headers: str) -> Response:
+    """A refusal of the gateway's own."""
+    named = Headers({"Content-Type": "application/problem+json", **headers})
+    return Response(status, "No", named, msgspec.json.encode({"code": code, "detail": detail}))
 
 
 def _json(status: int, body: dict[str, Any]) -> Response:
