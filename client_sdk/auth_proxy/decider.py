@@ -251,6 +251,8 @@ class Decider:
                 self.cache.revoke(change.before)
         elif change.doc == REVOCATIONS:
             added = change.data.keys() - change.before.keys()
+            if EVERYTHING in change.data:
+                self.cache.unsay(change.before.keys() - change.data.keys())
             self.sockets.recheck(self.sockets.of_sessions(added))
             if change.data.get(EVERYTHING) != change.before.get(EVERYTHING):
                 self.sockets.look_at_all()

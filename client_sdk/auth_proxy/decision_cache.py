@@ -13,7 +13,7 @@ does not do, `DecisionCache.decide` says what has to be fetched (`Want`); whoeve
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, TypeVar
 
 import msgspec
@@ -296,6 +296,12 @@ class DecisionCache(Evidence):
         """The gateway said that a token stands for nothing."""
         self._verified.pop(mark, None)
         _put(self._negatives, mark, now + self.rules.negative_s, self.rules.max_negatives)
+
+    def unsay(self, sessions: Set[str]) -> None:
+        """What the gateway said of tokens of these before does not count: they were revoked, and have no name now."""
+        for verified in self._verified.values() if sessions else ():
+            if verified.session in sessions:
+                verified.good_at = -INFINITE
 
     def lose_user(self, user: str, now: float) -> None:
         """There is no such user any more."""

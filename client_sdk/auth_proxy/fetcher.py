@@ -160,6 +160,11 @@ class Fetcher:
         self._waiting[key] += 1
         try:
             await asyncio.shield(flight)
+        except asyncio.CancelledError:
+            own = asyncio.current_task()
+            if flight.cancelled() and own is not None and not own.cancelling():
+                raise Away from None  # nobody ends who waits because questions are ended
+            raise
         finally:
             self._waiting[key] -= 1
             if not self._waiting[key]:
