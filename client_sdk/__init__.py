@@ -41,7 +41,14 @@ from client_sdk.events import Change, Watched
 from client_sdk.freshness import Freshness, FreshnessState
 from client_sdk.http import Authentication, Identity, Readiness, ServerClient
 from client_sdk.instance import InstanceClient, Validation
-from client_sdk.instance_key import InstanceKey, InstanceKeys, instance_key, keys_of_file, load_instance
+from client_sdk.instance_key import (
+    InstanceKey,
+    InstanceKeys,
+    InstanceSettings,
+    instance_key,
+    keys_of_file,
+    load_instance,
+)
 from client_sdk.instance_spending import Reservation
 from client_sdk.lease import Lease
 from client_sdk.listeners import Changes
@@ -49,6 +56,7 @@ from client_sdk.login import LoginProvider, SignedIn
 from client_sdk.meter import Meter
 from client_sdk.provider import TokenProvider
 from client_sdk.quota import Balance, Quota
+from client_sdk.rate_limit import RateLimit
 from client_sdk.sync import SyncChannel
 from client_sdk.sync_spending import SyncLease, SyncMeter
 from client_sdk.version import VERSION
@@ -77,6 +85,7 @@ __all__ = [
     "InstanceClient",
     "InstanceKey",
     "InstanceKeys",
+    "InstanceSettings",
     "Lease",
     "LeaseExpired",
     "LeaseNotFound",
@@ -90,6 +99,7 @@ __all__ = [
     "PrincipalChanged",
     "Quota",
     "QuotaExceeded",
+    "RateLimit",
     "RateLimited",
     "Readiness",
     "RequestTimeout",

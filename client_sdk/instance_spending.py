@@ -20,6 +20,9 @@ class Reservation(Balance, frozen=True, kw_only=True):
     many units, `expires_at` (RFC 3339, UTC) when the gateway gives them back by itself.
 
     `state` is ``open``, ``committed``, ``released`` or ``expired``.
+
+    A `Lease` lives in one program, and extends and settles itself. This is a value: it may be stored, and whichever
+    copy of the application has it then goes on.
     """
 
     lease: str = ""

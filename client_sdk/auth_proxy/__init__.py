@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from client_sdk.auth_proxy.counters import Counters, PrometheusCollector
-from client_sdk.auth_proxy.decider import Decider
 from client_sdk.auth_proxy.decision import Decision, Reason, Source, User
 from client_sdk.auth_proxy.facts import Rules
 from client_sdk.auth_proxy.middleware import AuthProxy, token_of
 from client_sdk.auth_proxy.modes import Difference, Mode, OwnCheck
 from client_sdk.auth_proxy.redis_storage import RedisStorage
 from client_sdk.auth_proxy.require import require, user_of
-from client_sdk.auth_proxy.storage import MemoryStorage, Storage, StorageUnavailable
+from client_sdk.auth_proxy.storage import Batch, MemoryStorage, Storage, StorageUnavailable, StoredFact, StoredToken
 from client_sdk.instance_key import (
     InstanceKey,
     InstanceKeys,
@@ -22,8 +21,8 @@ from client_sdk.instance_key import (
 
 __all__ = [
     "AuthProxy",
+    "Batch",
     "Counters",
-    "Decider",
     "Decision",
     "Difference",
     "InstanceKey",
@@ -39,6 +38,8 @@ __all__ = [
     "Source",
     "Storage",
     "StorageUnavailable",
+    "StoredFact",
+    "StoredToken",
     "User",
     "instance_key",
     "keys_of_file",

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import msgspec
 
@@ -87,6 +87,20 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     max_socket_users: int = 9_900
     max_tokens: int = 20_000
     max_negatives: int = 10_000
+
+
+class RuleOptions(TypedDict, total=False):
+    """The fields of `Rules` as keyword arguments."""
+
+    issuer: str
+    audience: str
+    max_stale_s: float
+    negative_s: float
+    recheck_s: float
+    max_users: int
+    max_socket_users: int
+    max_tokens: int
+    max_negatives: int
 
 
 class Need(enum.Enum):

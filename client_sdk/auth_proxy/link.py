@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from client_sdk.channel import Channel
@@ -134,6 +134,11 @@ class Link(Channel):
         """A document that is watched."""
         return self._session.replica.get(doc)
 
+    def is_exact(self, doc: str) -> bool:
+        """Whether a document is watched, has come, and is as the gateway has it."""
+        held = self.held(doc)
+        return held is not None and held.exact
+
     # --- users ---
 
     async def exact(self, docs: Iterable[str]) -> None:
@@ -141,7 +146,7 @@ class Link(Channel):
         does not exist, and `Disconnected` when the connection is lost meanwhile.
         """
         for doc in docs:
-            if not self._is_exact(doc):
+            if not self.is_exact(doc):
                 await asyncio.shield(self.want(doc) if self.held(doc) is None else self._await(doc))
 
     def _await(self, doc: str) -> asyncio.Future[None]:
@@ -156,7 +161,7 @@ class Link(Channel):
         future = self._awaited.get(doc)
         if future is None:
             return
-        if self._is_exact(doc):
+        if self.is_exact(doc):
             del self._awaited[doc]
             future.set_result(None)
         elif self.held(doc) is None:
@@ -168,10 +173,6 @@ class Link(Channel):
             awaited, self._awaited = self._awaited, {}
             for future in awaited.values():
                 future.set_exception(_lost())
-
-    def _is_exact(self, doc: str) -> bool:
-        held = self.held(doc)
-        return held is not None and held.exact
 
     def want(self, doc: str) -> asyncio.Future[None]:
         """Watch a document, together with others that are wanted now; done when it is there."""
@@ -198,23 +199,29 @@ class Link(Channel):
             self._flushing = asyncio.ensure_future(self._flush())
 
     async def _flush(self) -> None:
-        """Send what is wanted, as many as there are by then, as fast as the gateway takes messages."""
-        while len(self._asked) < len(self._wanted) or self._unwanted:
+        """Send what is wanted, as many as there are by then, as fast as the gateway takes messages. What is on its way
+        to be dropped is watched when that is over.
+        """
+        while (ready := self._ready()) or self._unwanted:
             if (wait_s := self._pace.wait_s(self._runner.now())) > 0:
                 await asyncio.sleep(wait_s)
-            batch = _take(doc for doc in self._wanted if doc not in self._asked)
-            if batch:
+                ready = self._ready()
+            if batch := _take(ready):
                 self._asked.update(batch)
-                task = asyncio.ensure_future(self._watch(batch))
-                self._batches.add(task)
-                task.add_done_callback(self._batches.discard)
-            elif self._unwanted:
-                batch = _take(self._unwanted)
+                self._spawn(self._watch(batch))
+            elif batch := _take(self._unwanted):
                 self._unwanted.difference_update(batch)
                 self.dropping.update(batch)
-                await self._drop(batch)
-                self.dropping.difference_update(batch)
+                self._spawn(self._drop(batch))
             await asyncio.sleep(0)
+
+    def _ready(self) -> list[str]:
+        return [doc for doc in self._wanted if doc not in self._asked and doc not in self.dropping]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._batches.add(task)
+        task.add_done_callback(self._batches.discard)
 
     async def _watch(self, docs: list[str]) -> None:
         refused: dict[str, ChannelError] = {}
@@ -240,8 +247,12 @@ class Link(Channel):
         try:
             await self.unwatch(docs)
         except ChannelError:
-            self._unwanted.update(docs)
-            await asyncio.sleep(1.0)
+            if self.live:  # the gateway may go on sending them; with what is asked for next it is told again
+                self._unwanted.update(doc for doc in docs if doc not in self._wanted)
+        finally:
+            self.dropping.difference_update(docs)
+        if self._ready():
+            self._flush_soon()
 
     async def close(self) -> None:
         """Close it; whoever waits for a document is told."""
@@ -250,7 +261,7 @@ class Link(Channel):
         if self._patience is not None:
             self._patience.cancel()
         await super().close()
-        if self._batches:
+        while self._batches:
             await asyncio.wait(self._batches)
         for future in (*self._wanted.values(), *self._awaited.values()):
             if not future.done():

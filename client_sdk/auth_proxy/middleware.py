@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from http.cookies import CookieError, SimpleCookie
 from types import TracebackType
-from typing import Any, Self
+from typing import ClassVar, Self, Unpack
 
 from client_sdk.auth_proxy.answers import (
     FORBIDDEN,
@@ -27,7 +27,7 @@ from client_sdk.auth_proxy.answers import (
 from client_sdk.auth_proxy.counters import Counters, PrometheusCollector
 from client_sdk.auth_proxy.decider import Decider
 from client_sdk.auth_proxy.decision import Decision, User
-from client_sdk.auth_proxy.facts import UNAVAILABLE, Rules
+from client_sdk.auth_proxy.facts import UNAVAILABLE, RuleOptions, Rules
 from client_sdk.auth_proxy.modes import Comparison, Difference, Mode, OwnCheck, own_decision
 from client_sdk.auth_proxy.storage import Storage
 from client_sdk.config import ConfigError, ServerConfig, http_url
@@ -93,6 +93,8 @@ class AuthProxy:
     It starts and ends with the application's lifespan, or with ``async with``. `rules` are the fields of `Rules`.
     """
 
+    _new_decider: ClassVar[Callable[..., Decider]] = Decider  # where time or the network is another, another one
+
     def __init__(
         self,
         app: App,
@@ -110,8 +112,7 @@ class AuthProxy:
         fetch_s: float = 2.0,
         idle_s: float = 900.0,
         ssl: ssl.SSLContext | None = None,
-        decider: Decider | None = None,
-        **rules: Any,
+        **rules: Unpack[RuleOptions],
     ) -> None:
         if mode != "remote" and own_check is None:
             raise ConfigError(f"own_check: mode {mode} needs the application's own check")
@@ -127,7 +128,7 @@ class AuthProxy:
         self._origins = frozenset(origins)
         self._token = token or (lambda scope: token_of(scope, cookie))
         rules.setdefault("issuer", http_url(gateway)[0])
-        self.decider = decider or Decider(
+        self.decider = self._new_decider(
             gateway, keys, Rules(**rules), storage=storage, fetch_s=fetch_s, idle_s=idle_s, ssl=ssl
         )
         self._comparison = Comparison(self.decider, self.decider.counters, on_difference)

@@ -85,7 +85,7 @@ class RedisStorage:
         # What forbids goes first.
         commands: list[Command] = [("ZREMRANGEBYSCORE", revoked, "-inf", now)] if batch.revoked else []
         commands += [("ZADD", revoked, "GT", until, id) for id, until in batch.revoked.items()]
-        for doc, fact in (*batch.gone.items(), *batch.facts.items()):
+        for doc, fact in sorted(batch.facts.items(), key=lambda entry: not entry[1].gone):
             key, value = self._key("doc", doc), msgspec.json.encode(fact)
             commands += [("EVAL", _SET_NEWER, 1, key, value, fact_ms, fact.known_at, fact.gateway)]
         for mark, token in batch.tokens.items():

@@ -133,6 +133,13 @@ async def _application(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("every one of these is known")
 
 
+def _proxy_of(decider: Decider) -> AuthProxy:
+    class Filled(AuthProxy):
+        _new_decider = staticmethod(lambda *settings, **options: decider)
+
+    return Filled(_application, GATEWAY, KEY)
+
+
 async def _nothing(*arguments: Any) -> Any:
     """Nobody calls it."""
 
@@ -165,7 +172,7 @@ async def measure(seconds: float, users: int) -> dict[str, Any]:
     """
     began = time.monotonic()
     decider = FilledDecider(users)
-    proxy = AuthProxy(_application, GATEWAY, KEY, decider=decider)
+    proxy = _proxy_of(decider)
     scopes = [_scope(token) for token in decider.tokens]
 
     async def decisions() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from client_sdk.auth_proxy.counters import Counters
@@ -26,7 +26,8 @@ FAR_MS = 253_402_300_799_000
 
 class StorageClient:
     """Writes behind, in batches, and reads. Times of the outside are milliseconds since 1970 UTC (`wall`), of the
-    inside seconds of the monotonic `clock`. `resync` is called when a storage that was away is back.
+    inside seconds of the monotonic `clock`. `resync` is called when a storage that was away is back, which is tried
+    every `retry_s` seconds.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class StorageClient:
         wall: Callable[[], int],
         clock: Callable[[], float],
         resync: Callable[[], None],
+        *,
+        retry_s: float = RETRY_S,
     ) -> None:
         self._storage = storage
         self._rules = rules
@@ -47,8 +50,10 @@ class StorageClient:
         self._wall = wall
         self._clock = clock
         self._resync = resync
+        self._retry_s = retry_s
         self.witness_at = -float("inf")
         self._batch = Batch()
+        self._failing: set[str] = set()
         self._filled = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
 
@@ -62,14 +67,13 @@ class StorageClient:
             self._writing.cancel()
             await asyncio.wait([self._writing])
         if self._batch:
-            await self._try(self._put(self._batch))
+            await self._try("written", self._put(self._batch))
         await self._storage.close()
 
     # --- writing ---
 
     def keep_fact(self, doc: str, data: Mapping[str, Any], known_at: float) -> None:
         """A document as it was known at a moment of the clock."""
-        self._batch.gone.pop(doc, None)
         self._batch.facts[doc] = StoredFact(data, self._outside(known_at), self.gateway)
         self._wake()
 
@@ -93,13 +97,12 @@ class StorageClient:
 
     def keep_gone(self, doc: str, known_at: float) -> None:
         """There is no such document any more."""
-        self._batch.facts.pop(doc, None)
-        self._batch.gone[doc] = StoredFact({}, self._outside(known_at), self.gateway, gone=True)
+        self._batch.facts[doc] = StoredFact({}, self._outside(known_at), self.gateway, gone=True)
         self._wake()
 
     def _wake(self) -> None:
         if len(self._batch.facts) + len(self._batch.tokens) > MOST_WAITING:
-            self._batch.facts.clear()
+            self._batch.facts = {doc: fact for doc, fact in self._batch.facts.items() if fact.gone}
             self._batch.tokens.clear()
         self._filled.set()
 
@@ -111,21 +114,33 @@ class StorageClient:
             try:
                 await self._put(batch)
             except Exception as error:  # a storage is anybody's
-                self._failed(error)
+                self._failed("written", error)
                 self._batch = _merged(batch, self._batch)
                 await self._until_back()
                 self._resync()
                 self._filled.set()
+            else:
+                self._well("written")
 
     async def _until_back(self) -> None:
         while True:
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(self._retry_s)
+            self._forget_ended()
             try:
                 await self._storage.read([])
                 await self._storage.read(["keys"])
-                return
             except Exception as error:
-                self._failed(error)
+                self._failed("read", error)
+            else:
+                self._well("read")
+                return
+
+    def _forget_ended(self) -> None:
+        """Of what waits leave out what would be of no use any more: a storage may be away for days."""
+        batch, now = self._batch, self._wall()
+        oldest = now - int(self._rules.max_stale_s * 1000)
+        batch.revoked = {id: until for id, until in batch.revoked.items() if until > now}
+        batch.facts = {doc: fact for doc, fact in batch.facts.items() if fact.known_at > oldest}
 
     async def _put(self, batch: Batch) -> None:
         rules = self._rules
@@ -137,7 +152,7 @@ class StorageClient:
 
     async def read_facts(self, docs: Iterable[str]) -> dict[str, Fact]:
         """What is stored of these documents, and was true not too long ago."""
-        found = await self._try(self._storage.read(docs))
+        found = await self._try("read", self._storage.read(docs))
         facts = {
             doc: Fact(fact.data, self._inside(fact.known_at))
             for doc, fact in (found or {}).items()
@@ -148,7 +163,7 @@ class StorageClient:
 
     async def read_token(self, mark: bytes) -> tuple[VerifiedToken | None, float] | None:
         """What the gateway said of a token, and when; the verified is None for one that stands for nothing."""
-        stored = await self._try(self._storage.read_token(mark))
+        stored = await self._try("read", self._storage.read_token(mark))
         if stored is None or stored.gateway != self.gateway or stored.good_at > self._wall() + FUTURE_MS:
             return None
         good_at = self._inside(stored.good_at)
@@ -163,23 +178,32 @@ class StorageClient:
     async def read_revoked(self) -> set[str] | None:
         """Ids that are revoked; None when that is not to be had. `witness_at` is when it last was."""
         asked_at = self._clock()
-        revoked: set[str] | None = await self._try(self._storage.read_revoked(self._wall()))
+        revoked = await self._try("read", self._storage.read_revoked(self._wall()))
         if revoked is not None:
             self.witness_at = asked_at
         return revoked
 
-    async def _try(self, work: Any) -> Any:
+    async def _try(self, what: str, work: Awaitable[T]) -> T | None:
         try:
-            return await work
+            done = await work
         except Exception as error:
-            self._failed(error)
+            self._failed(what, error)
             return None
+        self._well(what)
+        return done
 
-    def _failed(self, error: Exception) -> None:
-        if self._counters.total("storage_errors") == 0:
+    def _failed(self, what: str, error: Exception) -> None:
+        """It could not be read, or written; the first time after it could be that is said."""
+        if what not in self._failing:
+            self._failing.add(what)
             fault = None if isinstance(error, StorageUnavailable) else error
-            logger.warning("the storage is not to be had: %s", error, exc_info=fault)
+            logger.warning("the storage can not be %s: %s", what, error, exc_info=fault)
         self._counters.add("storage_errors")
+
+    def _well(self, what: str) -> None:
+        if what in self._failing:
+            self._failing.discard(what)
+            logger.warning("the storage can be %s again", what)
 
     def _outside(self, moment: float) -> int:
         return self._wall() - int((self._clock() - moment) * 1000)
@@ -190,10 +214,6 @@ class StorageClient:
 
 
 def _merged(earlier: Batch, later: Batch) -> Batch:
-    facts = {doc: fact for doc, fact in earlier.facts.items() if doc not in later.gone}
     return Batch(
-        {**facts, **later.facts},
-        {**earlier.tokens, **later.tokens},
-        {**earlier.revoked, **later.revoked},
-        {**{doc: fact for doc, fact in earlier.gone.items() if doc not in later.facts}, **later.gone},
+        {**earlier.facts, **later.facts}, {**earlier.tokens, **later.tokens}, {**earlier.revoked, **later.revoked}
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 
 import pytest
 
-from client_sdk.auth_proxy import AuthProxy, Decider, Rules
+from client_sdk.auth_proxy import AuthProxy, Rules
+from client_sdk.auth_proxy.decider import Decider
 from client_sdk.instance_key import instance_key
 from tests.client_sdk.support.asgi import request
 from tests.client_sdk.support.scripted_gateway import own_app
@@ -24,8 +26,11 @@ def proxy_of(gateway: GatewayProcess, foreign: ForeignWriter, off_s: float = 0.0
     """A proxy on a machine whose clock is so far ahead."""
     instance = Deployment(gateway, foreign)
     url, key = f"http://{gateway.address}", instance_key(instance.key.kid, instance.key.secret)
-    decider = Decider(url, key, Rules(), wall=lambda: time.time() + off_s)
-    return AuthProxy(own_app, url, key, decider=decider)
+
+    class Elsewhere(AuthProxy):
+        _new_decider = partial(Decider, wall=lambda: time.time() + off_s)
+
+    return Elsewhere(own_app, url, key, issuer=Rules().issuer)
 
 
 @pytest.mark.parametrize("off_s", [-50.0, -20.0, 0.0, 20.0])

@@ -54,7 +54,7 @@ async def test_an_api_token_is_asked_about_once(gateway: ScriptedGateway, proxy:
     assert {answer.status for answer in answers} == {200}
     assert gateway.asked == [token]
     await eventually(lambda: gateway.watched() == ["user:u_ada"])
-    await eventually(lambda: proxy.decider.link is not None and proxy.decider.link._is_exact("user:u_ada"))
+    await eventually(lambda: proxy.decider.link is not None and proxy.decider.link.is_exact("user:u_ada"))
     assert (await request(proxy, token)).json["source"] == "live"
 
 
@@ -148,7 +148,7 @@ async def test_a_socket_ends_with_an_api_token_that_no_list_names(gateway: Scrip
         assert await socket.hear() == "u_ada"
         link = proxy.decider.link
         assert link is not None
-        await eventually(lambda: link._is_exact("user:u_ada") and not proxy.decider._fetcher._flights)
+        await eventually(lambda: link.is_exact("user:u_ada") and not proxy.decider._fetcher._flights)
         del gateway.tokens[token]
         proxy.decider._sweep(link, time.monotonic())
         assert await socket.closed() == 4102
@@ -354,7 +354,7 @@ async def test_sockets_of_more_users_than_are_remembered_are_closed_too(gateway:
         link = proxy.decider.link
         assert link is not None
         for name in names[:4]:
-            await eventually(lambda name=name: link._is_exact(f"user:{name}"))  # type: ignore[misc]
+            await eventually(lambda name=name: link.is_exact(f"user:{name}"))  # type: ignore[misc]
             await gateway.set_status(name, "disabled")
         assert [await socket.closed() for socket in sockets] == [4500] * 4
         assert (await request(proxy, access_token("u_bob", "s", soon()))).status == 200

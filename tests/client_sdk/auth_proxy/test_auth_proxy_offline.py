@@ -12,13 +12,14 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 from client_sdk import Disconnected
-from client_sdk.auth_proxy import AuthProxy, Decider, InstanceKey, MemoryStorage, Rules
-from client_sdk.clock import Clock
+from client_sdk.auth_proxy import AuthProxy, InstanceKey
 from client_sdk.faults import FaultProxy
 from client_sdk.session import Condition
 from tests.client_sdk.support.asgi import Socket, request
 from tests.client_sdk.support.clock import JumpingClock, ManualClock
+from tests.client_sdk.support.noting_storage import NotingStorage
 from tests.client_sdk.support.scripted_gateway import KEY, ScriptedGateway, own_app, proxy_to
+from tests.client_sdk.support.timed_proxy import proxy_by
 from tests.client_sdk.support.tokens import ISSUER, access_token, api_token
 from tests.support.waiting import eventually
 
@@ -35,14 +36,6 @@ def soon(seconds: float = 600.0) -> int:
 
 def is_live(proxy: AuthProxy) -> bool:
     return proxy.decider.link is not None and proxy.decider.link.live
-
-
-def proxy_by(clock: Clock, url: str) -> AuthProxy:
-    """A proxy whose time is this clock's."""
-    decider = Decider(
-        url, KEY, Rules(issuer=ISSUER), clock=clock.time, chance=lambda: 0.5, link_options={"clock": clock}
-    )
-    return AuthProxy(own_app, url, KEY, decider=decider)
 
 
 async def gone(gateway: ScriptedGateway, *proxies: AuthProxy) -> None:
@@ -85,14 +78,17 @@ async def test_what_is_revoked_stays_so(gateway: ScriptedGateway) -> None:
 
 
 async def test_nothing_is_believed_for_longer_than_it_may_be(gateway: ScriptedGateway) -> None:
-    async with proxy_to(gateway, max_stale_s=1.0) as proxy:
+    clock = JumpingClock()
+    async with proxy_by(clock, f"http://127.0.0.1:{gateway.port}", max_stale_s=60.0) as proxy:
         token = access_token("u_ada", "s_1", soon())
         socket = Socket(proxy, token)
         await socket.hear()
         await gone(gateway, proxy)
+        clock.ahead_s += 50
         assert (await request(proxy, token)).json["source"] == "offline"
-        assert await socket.closed() == 1013
+        clock.ahead_s += 10
         assert (await request(proxy, token)).status == 503
+        assert await socket.closed() == 1013
 
 
 async def test_a_gateway_that_is_back_is_believed_within_a_second(gateway: ScriptedGateway) -> None:
@@ -104,7 +100,7 @@ async def test_a_gateway_that_is_back_is_believed_within_a_second(gateway: Scrip
         assert [(await request(proxy, known)).status for known in (token, other)] == [200, 200]
         link = proxy.decider.link
         assert link is not None
-        await eventually(lambda link=link: link._is_exact("user:u_bob"))  # type: ignore[misc]
+        await eventually(lambda link=link: link.is_exact("user:u_bob"))  # type: ignore[misc]
     await gone(gateway, *proxies)
     questions = len(gateway.asked)
     gateway.documents["revocations"] = {"s_1": "2030-01-01T00:00:00.000Z"}
@@ -140,7 +136,7 @@ async def test_a_request_waits_for_what_is_on_its_way(gateway: ScriptedGateway) 
 
 
 async def test_a_new_worker_begins_with_what_others_stored(gateway: ScriptedGateway) -> None:
-    storage = MemoryStorage()
+    storage = NotingStorage()
     token, revoked, other = (
         access_token("u_ada", "s_1", soon()),
         access_token("u_ada", "s_2", soon()),
@@ -150,9 +146,9 @@ async def test_a_new_worker_begins_with_what_others_stored(gateway: ScriptedGate
         for known in (token, revoked, other):
             assert (await request(first, known)).status == 200
         await gateway.revoke("s_2")
-        await eventually(lambda: "s_2" in storage._revoked)
+        await eventually(lambda: "s_2" in storage.written.revoked)
         await gone(gateway, first)
-        await eventually(lambda: {"user:u_ada", "user:u_bob", "keys", "revocations"} <= storage._facts.keys())
+        await eventually(lambda: {"user:u_ada", "user:u_bob", "keys", "revocations"} <= storage.written.facts.keys())
         async with proxy_to(gateway, storage=storage) as second:
             assert [(await request(second, known)).status for known in (token, revoked, other)] == [200, 401, 200]
             assert (await request(second, api_token())).status == 503
@@ -160,11 +156,11 @@ async def test_a_new_worker_begins_with_what_others_stored(gateway: ScriptedGate
 
 
 async def test_workers_share_what_the_gateway_said_of_a_token(gateway: ScriptedGateway) -> None:
-    storage = MemoryStorage()
+    storage = NotingStorage()
     async with proxy_to(gateway, storage=storage) as first, proxy_to(gateway, storage=storage) as second:
         good, bad = gateway.issue("u_ada", "t_1"), api_token()
         assert [(await request(first, token)).status for token in (good, bad)] == [200, 401]
-        await eventually(lambda: len(storage._tokens) == 2)
+        await eventually(lambda: len(storage.written.tokens) == 2)
         assert [(await request(second, token)).status for token in (good, bad)] == [200, 401]
         assert gateway.asked == [good, bad]
 
@@ -202,11 +198,11 @@ async def test_an_instance_that_is_sent_away_trusts_nothing_any_more(gateway: Sc
 
 
 async def test_an_instance_that_is_sent_away_believes_no_storage_either(gateway: ScriptedGateway) -> None:
-    storage = MemoryStorage()
+    storage = NotingStorage()
     async with proxy_to(gateway, storage=storage) as proxy:
         token = gateway.issue("u_ada", "t_1")
         assert (await request(proxy, token)).status == 200
-        await eventually(lambda: len(storage._tokens) == 1 and "user:u_ada" in storage._facts)
+        await eventually(lambda: len(storage.written.tokens) == 1 and "user:u_ada" in storage.written.facts)
         gateway.away = True
         await (await gateway.peer()).end("revoked", "never", 4500)
         await eventually(lambda: not is_live(proxy))
@@ -220,11 +216,13 @@ async def test_a_worker_that_is_not_let_in_believes_no_storage(
     gateway: ScriptedGateway, status: int, code: str
 ) -> None:
     """The instance was disabled, or may not come from here; what another worker stored says that it goes on."""
-    storage = MemoryStorage()
+    storage = NotingStorage()
     token = gateway.issue("u_ada", "t_1")
     async with proxy_to(gateway, storage=storage) as first:
         assert (await request(first, token)).status == 200
-        await eventually(lambda: {"user:u_ada", "revocations"} <= storage._facts.keys() and storage._tokens)
+        await eventually(
+            lambda: {"user:u_ada", "revocations"} <= storage.written.facts.keys() and storage.written.tokens
+        )
     gateway.away = True
     headers = Headers({"Content-Type": "application/problem+json"})
     gateway.refusals = [Response(status, "No", headers, b'{"code": "%s", "detail": "No."}' % code.encode())] * 500
@@ -285,13 +283,14 @@ async def test_a_key_that_is_deleted_gives_way_to_another_at_once(gateway: Scrip
 
 
 async def test_a_gateway_that_refuses_the_instance_makes_no_token_bad(gateway: ScriptedGateway) -> None:
-    async with proxy_to(gateway) as proxy:
+    clock = JumpingClock()
+    async with proxy_by(clock, f"http://127.0.0.1:{gateway.port}") as proxy:
         await eventually(lambda: is_live(proxy))
         gateway.away = True
         token = gateway.issue("u_ada", "t_1")
         assert (await request(proxy, token)).status == 503
         gateway.away = False
-        proxy.decider._fetcher.gateway_is_back()  # until then it is not asked again for a moment
+        clock.ahead_s += 1.0  # until then it is not asked again
         assert (await request(proxy, token)).status == 200
 
 
@@ -336,8 +335,8 @@ async def test_a_document_on_its_way_is_waited_for_without_looking(gateway: Scri
         await eventually(lambda: until_next_timer_s() > 0.05)
         assert not waiting.done()
         await waiting
-        assert link._is_exact("user:u_ada")
-        assert link._is_exact("user:u_bob")
+        assert link.is_exact("user:u_ada")
+        assert link.is_exact("user:u_bob")
 
 
 async def test_who_waits_for_a_document_hears_of_a_cut(gateway: ScriptedGateway) -> None:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import time
 
-from client_sdk.auth_proxy import MemoryStorage
 from tests.client_sdk.support.asgi import request
+from tests.client_sdk.support.noting_storage import NotingStorage
 from tests.client_sdk.support.scripted_gateway import ScriptedGateway, proxy_to
 from tests.client_sdk.support.tokens import access_token
 from tests.support.waiting import eventually
 
 
 async def test_a_storage_that_lost_everything_is_told_again() -> None:
-    storage, ends = MemoryStorage(), int(time.time() + 600)
+    storage, ends = NotingStorage(), int(time.time() + 600)
     token, revoked = access_token("u_ada", "s_1", ends), access_token("u_ada", "s_2", ends)
     async with ScriptedGateway() as gateway, proxy_to(gateway, storage=storage) as first:
         for known in (token, revoked):
             assert (await request(first, known)).status == 200
         await gateway.revoke("s_2")
-        await eventually(lambda: "s_2" in storage._revoked)
+        await eventually(lambda: "s_2" in storage.written.revoked)
         await gateway.stop()
-        await eventually(lambda: {"user:u_ada", "keys", "revocations"} <= storage._facts.keys())
-        storage._facts.clear()
-        storage._revoked.clear()
-        await eventually(lambda: {"user:u_ada", "keys", "revocations"} <= storage._facts.keys())
-        assert "s_2" in storage._revoked
+        await eventually(lambda: {"user:u_ada", "keys", "revocations"} <= storage.written.facts.keys())
+        storage.lose_everything()
+        await eventually(lambda: {"user:u_ada", "keys", "revocations"} <= storage.written.facts.keys())
+        assert "s_2" in storage.written.revoked
         async with proxy_to(gateway, storage=storage) as second:
             assert [(await request(second, known)).status for known in (token, revoked)] == [200, 401]

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from redis.asyncio import Redis
 
-from client_sdk.auth_proxy import AuthProxy, MemoryStorage, RedisStorage, Storage, StorageUnavailable
-from client_sdk.auth_proxy.storage import Batch, StoredFact, StoredToken
+from client_sdk.auth_proxy import (
+    AuthProxy,
+    Batch,
+    MemoryStorage,
+    RedisStorage,
+    Storage,
+    StorageUnavailable,
+    StoredFact,
+    StoredToken,
+)
+from client_sdk.auth_proxy.facts import mark_of
 from tests.client_sdk.support.asgi import request
+from tests.client_sdk.support.noting_storage import NotingStorage
 from tests.client_sdk.support.scripted_gateway import ScriptedGateway, proxy_to
 from tests.client_sdk.support.tokens import access_token, api_token
 from tests.support.redis_server import RedisServer
@@ -63,14 +73,14 @@ async def test_what_is_written_is_read(shelf: Storage) -> None:
     assert await shelf.read_token(MARK) == good
     assert await shelf.read_token(bytes(32)) == StoredToken(NOW)
     assert await shelf.read_token(b"\1" * 32) is None
-    await write(shelf, Batch(gone={"user:u_ada": StoredFact({}, NOW + 2, gone=True)}))
+    await write(shelf, Batch({"user:u_ada": StoredFact({}, NOW + 2, gone=True)}))
     assert await shelf.read(["user:u_ada"]) == {}
 
 
 async def test_what_was_known_earlier_does_not_take_the_place_of_what_is_known_later(shelf: Storage) -> None:
     active, disabled = ({"identity": {"status": status}} for status in ("active", "disabled"))
     await write(shelf, Batch({"user:u_ada": StoredFact(disabled, NOW + 5), "user:u_bob": StoredFact(active, NOW)}))
-    await write(shelf, Batch(gone={"user:u_bob": StoredFact({}, NOW + 5, gone=True)}))
+    await write(shelf, Batch({"user:u_bob": StoredFact({}, NOW + 5, gone=True)}))
     await write(shelf, Batch({name: StoredFact(active, NOW + 4) for name in ("user:u_ada", "user:u_bob")}))
     assert await shelf.read(["user:u_ada", "user:u_bob"]) == {"user:u_ada": StoredFact(disabled, NOW + 5)}
     await write(shelf, Batch({name: StoredFact(active, NOW + 6) for name in ("user:u_ada", "user:u_bob")}))
@@ -174,11 +184,11 @@ async def test_an_application_begins_without_its_redis(gateway: ScriptedGateway)
 
 
 async def test_another_gateways_word_says_nothing(gateway: ScriptedGateway) -> None:
-    storage = MemoryStorage()
+    storage = NotingStorage()
     async with ScriptedGateway() as staging, proxy_to(staging, storage=storage) as trying:
         token = staging.issue("u_ada", "t_1")
         assert (await request(trying, token)).status == 200
-        await eventually(lambda: len(storage._tokens) == 1)
+        await eventually(lambda: len(storage.written.tokens) == 1)
         async with proxy_to(gateway, storage=storage) as proxy:
             assert (await request(proxy, token)).status == 401
             assert gateway.asked == [token]
@@ -186,66 +196,38 @@ async def test_another_gateways_word_says_nothing(gateway: ScriptedGateway) -> N
 
 async def test_another_gateways_word_on_users_and_keys_says_nothing_either(gateway: ScriptedGateway) -> None:
     """Keys, the list of revocations and a user as staging stored them, while production is away."""
-    storage = MemoryStorage()
+    storage = NotingStorage()
     token = access_token("u_ada", "s_1", soon())
     await gateway.stop()
     async with ScriptedGateway() as staging, proxy_to(staging, storage=storage) as trying:
         assert (await request(trying, token)).status == 200
-        await eventually(lambda: {"user:u_ada", "keys", "revocations"} <= storage._facts.keys())
+        await eventually(lambda: {"user:u_ada", "keys", "revocations"} <= storage.written.facts.keys())
         async with proxy_to(gateway, storage=storage, fetch_s=0.5) as proxy:
             assert (await request(proxy, token)).status == 503
     await gateway.start()
 
 
-class Broken(MemoryStorage):
-    """Fails as no protocol says."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.works = False
-        self.reads = 0
-        self.looks = 0  # whether it is back
-
-    async def read(self, docs: Iterable[str]) -> dict[str, StoredFact]:
-        self.looks += not docs
-        if not self.works:
-            raise RuntimeError("neither is this")
-        return await super().read(docs)
-
-    async def read_revoked(self, now: int) -> set[str]:
-        self.reads += 1
-        if not self.works:
-            raise RuntimeError("this is no StorageUnavailable")
-        return await super().read_revoked(now)
-
-    async def write(self, batch: Batch, *, fact_ttl_s: float, token_ttl_s: float) -> None:
-        if not self.works:
-            raise RuntimeError("nor is this")
-        await super().write(batch, fact_ttl_s=fact_ttl_s, token_ttl_s=token_ttl_s)
-
-
 async def test_a_storage_that_fails_in_its_own_way_ends_nothing(gateway: ScriptedGateway) -> None:
-    storage = Broken()
+    storage = NotingStorage(works=False)
     async with proxy_to(gateway, storage=storage) as proxy:
         assert (await request(proxy, gateway.issue("u_ada", "t_1"))).status == 200
         await eventually(lambda: proxy.counters.total("storage_errors") >= 2 and storage.looks >= 1)
         storage.works = True
-        await eventually(lambda: "user:u_ada" in storage._facts)
+        await eventually(lambda: "user:u_ada" in storage.written.facts)
         await gateway.stop()
-        reads = storage.reads
-        await eventually(lambda: storage.reads >= reads + 2)
+        asked = storage.asked
+        await eventually(lambda: storage.asked >= asked + 2)
     await gateway.start()
 
 
 async def test_what_is_revoked_is_asked_before_anything_stored_is_believed(gateway: ScriptedGateway) -> None:
-    storage = Broken()
-    storage.works = True
+    storage = NotingStorage()
     token = gateway.issue("u_ada", "t_1")
     async with proxy_to(gateway, storage=storage) as first:
         assert (await request(first, token)).status == 200
-        await eventually(lambda: len(storage._tokens) == 1)
+        await eventually(lambda: len(storage.written.tokens) == 1)
         await gateway.stop()
-        await eventually(lambda: "revocations" in storage._facts)
+        await eventually(lambda: "revocations" in storage.written.facts)
         await write(storage, Batch(revoked={"t_1": NOW + 60_000}))
     storage.works = False
     async with proxy_to(gateway, storage=storage, fetch_s=0.5) as second:
@@ -257,13 +239,13 @@ async def test_what_is_revoked_is_asked_before_anything_stored_is_believed(gatew
 
 async def test_the_first_requests_wait_for_what_is_revoked(gateway: ScriptedGateway) -> None:
     """Two at once, without a lifespan: the second one does not decide before the storage was heard."""
-    storage = MemoryStorage()
+    storage = NotingStorage()
     token = gateway.issue("u_ada", "t_1")
     async with proxy_to(gateway, storage=storage) as first:
         assert (await request(first, token)).status == 200
-        await eventually(lambda: len(storage._tokens) == 1)
+        await eventually(lambda: len(storage.written.tokens) == 1)
         await gateway.stop()
-        await eventually(lambda: "revocations" in storage._facts)
+        await eventually(lambda: "revocations" in storage.written.facts)
     await write(storage, Batch(revoked={"t_1": NOW + 60_000}))
     proxy = proxy_to(gateway, storage=storage)
     asking = [asyncio.ensure_future(request(proxy, token)) for _ in range(2)]
@@ -272,26 +254,22 @@ async def test_the_first_requests_wait_for_what_is_revoked(gateway: ScriptedGate
     await gateway.start()
 
 
-async def test_what_nobody_could_have_known_is_not_believed(gateway: ScriptedGateway) -> None:
+@pytest.mark.parametrize(("ahead_ms", "status"), [(0, 200), (3_600_000, 503)])
+async def test_what_nobody_could_have_known_is_not_believed(
+    gateway: ScriptedGateway, ahead_ms: int, status: int
+) -> None:
     """A storage whose writer's clock is far ahead, or that somebody filled with nonsense."""
-    storage = MemoryStorage()
-    document = {"identity": {"id": "u_eve", "status": "active"}, "permissions": {}}
-    ahead = NOW + 3_600_000
-    token = api_token()
+    storage = NotingStorage()
+    async with proxy_to(gateway, storage=storage):
+        await eventually(lambda: "keys" in storage.written.facts)
+    own = storage.written.facts["keys"].gateway
     await gateway.stop()
+    storage.lose_everything()
+    document = {"identity": {"id": "u_eve", "status": "active"}, "permissions": {}}
+    token, known_at = api_token(), int(time.time() * 1000) + ahead_ms
+    told = StoredToken(known_at, "u_eve", "t_1", gateway=own)
+    facts = {"user:u_eve": StoredFact(document, known_at, own), "revocations": StoredFact({}, known_at, own)}
     async with proxy_to(gateway, storage=storage, fetch_s=0.5) as proxy:
-        from hashlib import sha256
-
-        mark = sha256(token.encode()).digest()
-        shared = proxy.decider._fetcher.shared
-        assert shared is not None
-        own = shared.gateway
-        await write(
-            storage,
-            Batch(
-                {"user:u_eve": StoredFact(document, ahead, own), "revocations": StoredFact({}, ahead, own)},
-                {mark: StoredToken(ahead, "u_eve", "t_1", gateway=own)},
-            ),
-        )
-        assert (await request(proxy, token)).status == 503
+        await write(storage, Batch(facts, {mark_of(token): told}))
+        assert (await request(proxy, token)).status == status
     await gateway.start()

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from client_sdk.auth_proxy import AuthProxy, MemoryStorage
+from client_sdk.auth_proxy import AuthProxy
 from tests.client_sdk.support.asgi import Socket, request
+from tests.client_sdk.support.noting_storage import NotingStorage
 from tests.client_sdk.support.scripted_gateway import ScriptedGateway, proxy_to
 from tests.client_sdk.support.tokens import access_token
 from tests.support.waiting import eventually
@@ -30,7 +31,7 @@ def ago(seconds: float) -> dict[str, Any]:
 async def held(proxy: AuthProxy, user: str) -> None:
     link = proxy.decider.link
     assert link is not None
-    await eventually(lambda: link._is_exact(f"user:{user}"))
+    await eventually(lambda: link.is_exact(f"user:{user}"))
 
 
 async def test_sockets_of_what_is_not_named_are_closed(gateway: ScriptedGateway) -> None:
@@ -64,13 +65,13 @@ async def test_what_is_revoked_after_it_has_a_name(gateway: ScriptedGateway) -> 
 
 
 async def test_a_worker_that_begins_by_the_storage_believes_no_more_than_the_others(gateway: ScriptedGateway) -> None:
-    storage = MemoryStorage()
+    storage = NotingStorage()
     tokens = access_token("u_ada", "s_1", int(time.time() + 600)), gateway.issue("u_bob", "t_1")
     async with proxy_to(gateway, storage=storage, fetch_s=0.5) as first:
         assert [(await request(first, token)).status for token in tokens] == [200, 200]
         await held(first, "u_ada")
         await gateway.change("revocations", ago(0), "revocation")
-        await eventually(lambda: "revocations" in storage._facts and storage._facts["revocations"][0].data)
+        await eventually(lambda: "revocations" in storage.written.facts and storage.written.facts["revocations"].data)
         await gateway.stop()
         await eventually(lambda: first.decider.link is not None and not first.decider.link.live)
         assert [(await request(first, token)).status for token in tokens] == [503, 503]

@@ -24,7 +24,7 @@ async def gateway() -> AsyncIterator[ScriptedGateway]:
 async def held(proxy: AuthProxy, user: str) -> None:
     link = proxy.decider.link
     assert link is not None
-    await eventually(lambda: link._is_exact(f"user:{user}"))
+    await eventually(lambda: link.is_exact(f"user:{user}"))
 
 
 async def spend(gateway: ScriptedGateway, proxy: AuthProxy, used: int) -> None:
