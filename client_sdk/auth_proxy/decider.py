@@ -341,12 +341,13 @@ class Decider:
         while True:
             await asyncio.sleep(TICK_S)
             try:
-                await self._tend_all()
+                await self.tick()
             except Exception:
                 self.counters.add("faults")
                 logger.exception("looking after what is known failed")
 
-    async def _tend_all(self) -> None:
+    async def tick(self) -> None:
+        """Do what is due by the clock; while it runs that is done each second."""
         await self._come_back()
         now, link = self._clock(), self.link
         if link is None:

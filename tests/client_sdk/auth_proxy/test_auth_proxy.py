@@ -11,7 +11,9 @@ import pytest
 
 from client_sdk.auth_proxy import AuthProxy
 from tests.client_sdk.support.asgi import Socket, fields, request, request_of
+from tests.client_sdk.support.clock import JumpingClock
 from tests.client_sdk.support.scripted_gateway import KEY, ScriptedGateway, own_app, proxy_to
+from tests.client_sdk.support.timed_proxy import proxy_by
 from tests.client_sdk.support.tokens import access_token, api_token, jwks
 from tests.support.waiting import eventually
 
@@ -142,16 +144,21 @@ async def test_a_socket_ends_with_its_token(gateway: ScriptedGateway, proxy: Aut
 
 async def test_a_socket_ends_with_an_api_token_that_no_list_names(gateway: ScriptedGateway) -> None:
     """Its end was moved closer: that is noticed when it is asked about again, although nobody makes a request."""
-    async with proxy_to(gateway, recheck_s=0.0) as proxy:
+    clock = JumpingClock()
+    async with proxy_by(clock, f"http://127.0.0.1:{gateway.port}", recheck_s=5.0) as proxy:
         token = gateway.issue("u_ada", "t_1")
         socket = Socket(proxy, token)
         assert await socket.hear() == "u_ada"
         link = proxy.decider.link
         assert link is not None
-        await eventually(lambda: link.is_exact("user:u_ada") and not proxy.decider._fetcher._flights)
+        await eventually(lambda: link.is_exact("user:u_ada"))
         del gateway.tokens[token]
-        proxy.decider._sweep(link, time.monotonic())
+        await proxy.decider.tick()
+        assert gateway.asked == [token]
+        clock.ahead_s += 10.0
+        await proxy.decider.tick()
         assert await socket.closed() == 4102
+        assert gateway.asked == [token] * 2
 
 
 async def test_a_socket_is_refused_before_it_is_one(proxy: AuthProxy) -> None:

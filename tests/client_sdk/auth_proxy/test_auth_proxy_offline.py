@@ -207,8 +207,11 @@ async def test_an_instance_that_is_sent_away_believes_no_storage_either(gateway:
         await (await gateway.peer()).end("revoked", "never", 4500)
         await eventually(lambda: not is_live(proxy))
         assert (await request(proxy, token)).status == 503
-        await proxy.decider._tend_all()
-        assert proxy.decider.cache._facts == {}
+        asked = storage.asked
+        await proxy.decider.tick()
+        assert storage.asked == asked
+        assert (await request(proxy, token)).status == 503
+        assert proxy.counters.total("stored") == 0
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, "auth_failed"), (403, "forbidden")])
@@ -262,7 +265,7 @@ async def test_an_instance_that_was_never_let_in_does_not_try_its_keys_in_turn(g
     async with AuthProxy(own_app, f"http://127.0.0.1:{gateway.port}", keys, issuer=ISSUER) as proxy:
         await eventually(lambda: proxy.decider.link is not None and proxy.decider.link.ended)
         for _ in range(3):
-            await proxy.decider._tend_all()
+            await proxy.decider.tick()
             await request(proxy, gateway.issue("u_ada", "t_1"))  # a handshake would have come before
         assert gateway.handshakes == 1
 

@@ -45,22 +45,22 @@ async def test_a_channel_that_does_not_pass_is_told_now_and_then(
     async with decider_to(f"http://127.0.0.1:{gateway.port}", clock) as decider:
         assert (await decider.decide(gateway.issue("u_ada", "t_1"))).allowed
         await eventually(lambda: decider.counters["links", "failed"] > 0)
-        await decider._tend_all()
+        await decider.tick()
         clock.ahead_s += 9.0
-        await decider._tend_all()
+        await decider.tick()
         assert said(caplog) == []
         for _ in range(3):
             clock.ahead_s += 10.0
-            await decider._tend_all()
+            await decider.tick()
         [line] = said(caplog)
         assert f"ws://127.0.0.1:{gateway.port}/ws: The handshake was answered with status 404." in line
         clock.ahead_s += 30.0
-        await decider._tend_all()
+        await decider.tick()
         assert len(said(caplog)) == decider.counters["links", "missing"] == 2
         gateway.refusals.clear()
         await eventually(lambda: decider.link is not None and decider.link.live)
         clock.ahead_s += 60.0
-        await decider._tend_all()
+        await decider.tick()
         assert len(said(caplog)) == 2
 
 
@@ -69,9 +69,9 @@ async def test_a_port_where_nobody_is_is_told(gateway: ScriptedGateway, caplog: 
     await gateway.stop()
     async with decider_to(f"http://127.0.0.1:{gateway.port}", clock) as decider:
         assert not (await decider.decide(access_token("u_ada", "s_1", int(time.time() + 600)))).allowed
-        await decider._tend_all()
+        await decider.tick()
         clock.ahead_s += 11.0
-        await decider._tend_all()
+        await decider.tick()
         [line] = said(caplog)
         assert re.match(rf"there is no channel to the gateway, for 1\d s: ws://127\.0\.0\.1:{gateway.port}/ws: ", line)
     await gateway.start()
