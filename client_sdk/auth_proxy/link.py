@@ -30,7 +30,7 @@ OPTIONS: SessionOptions = {
     "verify": False,
     # There are few instances, and what they answer while they are away gets old: they come back soon.
     "backoff_base_s": 0.1,
-    "backoff_cap_s": 0.8,
+    "backoff_cap_s": 0.4,
     # A network that swallows everything is noticed by this alone, and until then old answers pass for live ones.
     "ping_interval_s": 10.0,
     "pong_timeout_s": 8.0,
