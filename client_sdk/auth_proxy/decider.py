@@ -166,14 +166,16 @@ class Decider:
     async def _recall(self, shared: StorageClient) -> set[str]:
         """What every decision rests on, as the storage knows it; the ids that are revoked."""
         revoked = await shared.read_revoked()
-        self.cache.revoke(revoked or set())
+        self.cache.revoke(revoked)
         facts = await shared.read_facts([REVOCATIONS, KEYS])
         for doc, fact in facts.items():
             self.cache.remember(doc, fact)
-        known_at, oldest = self._known_at(KEYS), self._clock() - self.rules.max_stale_s
-        if revoked is not None and KEYS not in facts and known_at is not None and known_at > oldest:
-            self._store_everything()  # it answers, and lost what it had
-        return revoked or set()
+        known_at, oldest = self._known_at(REVOCATIONS), self._clock() - self.rules.max_stale_s
+        knows = shared.answers and known_at is not None and known_at > oldest
+        known = {} if self.link is None else self.link.documents.get(REVOCATIONS, {})
+        if knows and (KEYS not in facts or shared.lacks(revoked, known)):
+            self._store_everything()  # it lost what it had
+        return revoked
 
     def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.ensure_future(work)
@@ -257,7 +259,7 @@ class Decider:
             if change.data.get(EVERYTHING) != change.before.get(EVERYTHING):
                 self.sockets.look_at_all()
             if shared is not None:
-                shared.keep_revoked({id: change.data[id] for id in added})
+                shared.keep_revoked({id: change.data[id] for id in added}, whole=not change.before)
                 shared.keep_fact(REVOCATIONS, unnamed(change.data), now)
         elif change.kind != "gone":
             if shared is not None:
@@ -326,7 +328,7 @@ class Decider:
             if known_at is not None:
                 shared.keep_fact(doc, unnamed(data) if doc == REVOCATIONS else data, known_at)
             if doc == REVOCATIONS:
-                shared.keep_revoked(data)
+                shared.keep_revoked(data, whole=True)
 
     def _known_at(self, doc: str) -> float | None:
         """When what is held of a document was last known to be true."""

@@ -269,7 +269,7 @@ class Fetcher:
         """What the storage knows of it; without a word on what is revoked, that is nothing."""
         if self.link is None or not self.link.live:
             if self._clock() - shared.witness_at >= WITNESS_S:
-                self._cache.revoke(await shared.read_revoked() or ())
+                self._cache.revoke(await shared.read_revoked())
             if self._clock() - shared.witness_at >= WITNESS_S:
                 return
         stored = await shared.read_token(want.mark) if want.user is None else None

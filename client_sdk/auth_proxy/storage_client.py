@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from typing import Any, TypeVar
 
 from client_sdk.auth_proxy.counters import Counters
@@ -22,6 +22,11 @@ RETRY_S = 1.0
 MOST_WAITING = 50_000
 FAR_MS = 253_402_300_799_000
 """As long as a credential of which no end is on record."""
+
+
+def end_of(end: Any) -> int:
+    """Until when an entry of ``revocations`` may be alive, in milliseconds since 1970 UTC."""
+    return milliseconds(end) or FAR_MS
 
 
 class StorageClient:
@@ -52,6 +57,7 @@ class StorageClient:
         self._resync = resync
         self._retry_s = retry_s
         self.witness_at = -float("inf")
+        self._witness = f"* {self.gateway}"  # among the ids, and none: whoever stored it stored all
         self._batch = Batch()
         self._failing: set[str] = set()
         self._filled = asyncio.Event()
@@ -89,10 +95,13 @@ class StorageClient:
             )
         self._wake()
 
-    def keep_revoked(self, revoked: Mapping[str, Any]) -> None:
-        """These ids are revoked: as in the document ``revocations``, with the moment until which each may be alive."""
-        ends = {id: milliseconds(end) or FAR_MS for id, end in revoked.items() if id != EVERYTHING}
-        self._batch.revoked.update(ends)
+    def keep_revoked(self, revoked: Mapping[str, Any], *, whole: bool) -> None:
+        """These ids are revoked: as in the document ``revocations``, with the moment until which each may be alive.
+        `whole`: they are all that there are.
+        """
+        self._batch.revoked.update((id, end_of(end)) for id, end in revoked.items() if id != EVERYTHING)
+        if whole:
+            self._batch.revoked[self._witness] = FAR_MS
         self._wake()
 
     def keep_gone(self, doc: str, known_at: float) -> None:
@@ -175,13 +184,24 @@ class StorageClient:
             stored.user, f"user:{stored.user}", stored.session, stored.expires_at, None, scopes, good_at, recheck_at
         ), good_at
 
-    async def read_revoked(self) -> set[str] | None:
-        """Ids that are revoked; None when that is not to be had. `witness_at` is when it last was."""
+    async def read_revoked(self) -> set[str]:
+        """Ids that are revoked, as many as are to be had; `witness_at` is when it last was all of them."""
         asked_at = self._clock()
-        revoked = await self._try("read", self._storage.read_revoked(self._wall()))
-        if revoked is not None:
+        revoked = await self._try("read", self._storage.read_revoked(self._wall())) or set()
+        if self._witness in revoked:
             self.witness_at = asked_at
         return revoked
+
+    @property
+    def answers(self) -> bool:
+        """Whether it could be read the last time."""
+        return "read" not in self._failing
+
+    def lacks(self, stored: Set[str], revoked: Mapping[str, Any]) -> bool:
+        """Whether what is stored of what is revoked lacks some of these ids, or does not say that they are all."""
+        now = self._wall()
+        missing = revoked.keys() - stored - {EVERYTHING}
+        return self._witness not in stored or any(end_of(revoked[id]) > now for id in missing)
 
     async def _try(self, what: str, work: Awaitable[T]) -> T | None:
         try:

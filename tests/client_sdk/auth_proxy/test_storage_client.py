@@ -56,7 +56,7 @@ async def world() -> AsyncIterator[World]:
 
 
 async def test_what_ended_while_the_storage_was_away_is_not_written(world: World) -> None:
-    world.client.keep_revoked({"s_ended": moment(NOW + HOUR_MS), "s_alive": moment(NOW + 3 * HOUR_MS)})
+    world.client.keep_revoked({"s_ended": moment(NOW + HOUR_MS), "s_alive": moment(NOW + 3 * HOUR_MS)}, whole=False)
     world.client.keep_gone("user:u_old", world.now / 1000)
     await world.tried_again()
     world.now += 2 * HOUR_MS
@@ -73,7 +73,7 @@ async def test_who_is_gone_is_written_however_much_waits(world: World) -> None:
     await world.tried_again()
     for number in range(50_001):
         world.client.keep_fact(f"user:u_{number}", {}, world.now / 1000)
-    world.client.keep_revoked({"s_1": moment(NOW + HOUR_MS)})
+    world.client.keep_revoked({"s_1": moment(NOW + HOUR_MS)}, whole=False)
     world.storage.works = True
     await eventually(lambda: world.storage.written)
     assert world.storage.written.facts["user:u_gone"].gone
@@ -91,9 +91,9 @@ async def test_each_outage_of_the_storage_is_said_once(world: World, caplog: pyt
     back = ["the storage can be read again", "the storage can be written again"]
     for outage in range(1, 3):
         world.storage.works = False
-        world.client.keep_revoked({f"s_{outage}": moment(NOW + HOUR_MS)})
+        world.client.keep_revoked({f"s_{outage}": moment(NOW + HOUR_MS)}, whole=False)
         await world.tried_again()
-        assert await asyncio.gather(*(world.client.read_revoked() for _ in range(5))) == [None] * 5
+        assert await asyncio.gather(*(world.client.read_revoked() for _ in range(5))) == [set()] * 5
         world.storage.works = True
         await eventually(lambda outage=outage: len(said()) == 4 * outage)  # type: ignore[misc]
         assert said() == (away + back) * outage

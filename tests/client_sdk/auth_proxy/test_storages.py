@@ -271,6 +271,6 @@ async def test_what_nobody_could_have_known_is_not_believed(
     told = StoredToken(known_at, "u_eve", "t_1", gateway=own)
     facts = {"user:u_eve": StoredFact(document, known_at, own), "revocations": StoredFact({}, known_at, own)}
     async with proxy_to(gateway, storage=storage, fetch_s=0.5) as proxy:
-        await write(storage, Batch(facts, {mark_of(token): told}))
+        await write(storage, Batch(facts, {mark_of(token): told}, {f"* {own}": NOW + HOUR_MS}))
         assert (await request(proxy, token)).status == status
     await gateway.start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from client_sdk.auth_proxy import Batch, MemoryStorage, StoredFact, StoredToken
 
@@ -21,6 +21,10 @@ class NotingStorage:
     def lose_everything(self) -> None:
         self._held = MemoryStorage()
         self.written = Batch()
+
+    def lose_revoked(self, left: Mapping[str, int] | None = None) -> None:
+        """Keep documents and tokens, and of what is revoked only what is `left`."""
+        self._held._revoked = dict(left or {})
 
     async def read(self, docs: Iterable[str]) -> dict[str, StoredFact]:
         names = list(docs)
