@@ -76,6 +76,14 @@ class _Cached(NamedTuple):
     checked_at: float
 
 
+def http_client(url: str, **options: Any) -> httpx2.AsyncClient:
+    """A client of the gateway at `url`; the options are httpx2's. Raises `ConfigError` where that is no address."""
+    try:
+        return httpx2.AsyncClient(base_url=url, headers={"User-Agent": f"gateway-client-sdk/{VERSION}"}, **options)
+    except httpx2.InvalidURL as exc:
+        raise ConfigError(f"{url!r} is no address of a gateway: {exc}") from exc
+
+
 class ServerClient:
     """Requests to one gateway with one token.
 
@@ -103,15 +111,7 @@ class ServerClient:
         self._clock = clock
         self._cached: _Cached | None = None
         self._asking = asyncio.Lock()
-        try:
-            self._http = httpx2.AsyncClient(
-                base_url=url,
-                timeout=timeout_s,
-                transport=transport,
-                headers={"User-Agent": f"gateway-client-sdk/{VERSION}"},
-            )
-        except httpx2.InvalidURL as exc:
-            raise ConfigError(f"{url!r} is no address of a gateway: {exc}") from exc
+        self._http = http_client(url, timeout=timeout_s, transport=transport)
 
     async def __aenter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ import msgspec
 
 from client_sdk.config import ConfigError, ServerConfig, http_url
 from client_sdk.errors import AuthFailed, ChannelError, Disconnected, Forbidden, LoginFailed, RateLimited, Unavailable
-from client_sdk.http import failures_named, parse_answer, raise_for_status
+from client_sdk.http import failures_named, http_client, parse_answer, raise_for_status
 from client_sdk.instance_key import (
     SKEW_S,
     InstanceKeys,
@@ -31,7 +31,6 @@ from client_sdk.login import SignedIn
 from client_sdk.provider import checked
 from client_sdk.rate_limit import RateLimit, read_rate_limit
 from client_sdk.reconnect import CLOCK_OFF
-from client_sdk.version import VERSION
 from client_sdk.wire import parse_problem
 
 LOGIN, REFRESH = "/auth/login", "/auth/refresh"
@@ -93,15 +92,8 @@ class InstanceClient(InstanceSpending):
         """How many requests went out, with those that were made again."""
         self.rate_limit: RateLimit | None = None
         """How much it may still ask, as the last answer said that said so."""
-        try:
-            self._http = httpx2.AsyncClient(
-                timeout=timeout_s,
-                transport=transport,
-                verify=True if ssl is None else ssl,
-                headers={"User-Agent": f"gateway-client-sdk/{VERSION}"},
-            )
-        except httpx2.InvalidURL as exc:
-            raise ConfigError(f"{self._url!r} is no address of a gateway: {exc}") from exc
+        verify = True if ssl is None else ssl
+        self._http = http_client(self._url, timeout=timeout_s, transport=transport, verify=verify)
 
     async def __aenter__(self) -> Self:
         return self

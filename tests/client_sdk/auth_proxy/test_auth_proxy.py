@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,24 +13,14 @@ from tests.client_sdk.support.asgi import Socket, fields, request, request_of
 from tests.client_sdk.support.clock import JumpingClock
 from tests.client_sdk.support.scripted_gateway import KEY, ScriptedGateway, own_app, proxy_to
 from tests.client_sdk.support.timed_proxy import proxy_by
-from tests.client_sdk.support.tokens import access_token, api_token, jwks
+from tests.client_sdk.support.tokens import access_token, api_token, jwks, soon
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[ScriptedGateway]:
-    async with ScriptedGateway() as listening:
-        yield listening
 
 
 @pytest.fixture
 async def proxy(gateway: ScriptedGateway) -> AsyncIterator[AuthProxy]:
     async with proxy_to(gateway) as started:
         yield started
-
-
-def soon(seconds: float = 600.0) -> int:
-    return int(time.time() + seconds)
 
 
 async def live(proxy: AuthProxy) -> None:

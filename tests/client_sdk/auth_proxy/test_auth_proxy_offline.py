@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -18,24 +17,10 @@ from client_sdk.session import Condition
 from tests.client_sdk.support.asgi import Socket, request
 from tests.client_sdk.support.clock import JumpingClock, ManualClock
 from tests.client_sdk.support.noting_storage import NotingStorage
-from tests.client_sdk.support.scripted_gateway import KEY, ScriptedGateway, own_app, proxy_to
+from tests.client_sdk.support.scripted_gateway import KEY, ScriptedGateway, is_live, own_app, proxy_to
 from tests.client_sdk.support.timed_proxy import proxy_by
-from tests.client_sdk.support.tokens import ISSUER, access_token, api_token
+from tests.client_sdk.support.tokens import ISSUER, access_token, api_token, soon
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[ScriptedGateway]:
-    async with ScriptedGateway() as listening:
-        yield listening
-
-
-def soon(seconds: float = 600.0) -> int:
-    return int(time.time() + seconds)
-
-
-def is_live(proxy: AuthProxy) -> bool:
-    return proxy.decider.link is not None and proxy.decider.link.live
 
 
 async def gone(gateway: ScriptedGateway, *proxies: AuthProxy) -> None:

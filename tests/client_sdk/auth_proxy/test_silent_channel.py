@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 from websockets.datastructures import Headers
@@ -20,12 +19,6 @@ from tests.client_sdk.support.tokens import ISSUER, access_token, api_token
 from tests.support.waiting import eventually
 
 LOGGER = "client_sdk.auth_proxy"
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[ScriptedGateway]:
-    async with ScriptedGateway() as listening:
-        yield listening
 
 
 def decider_to(url: str, clock: JumpingClock) -> Decider:

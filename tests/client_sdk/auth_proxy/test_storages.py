@@ -23,7 +23,7 @@ from client_sdk.auth_proxy.facts import mark_of
 from tests.client_sdk.support.asgi import request
 from tests.client_sdk.support.noting_storage import NotingStorage
 from tests.client_sdk.support.scripted_gateway import ScriptedGateway, proxy_to
-from tests.client_sdk.support.tokens import access_token, api_token
+from tests.client_sdk.support.tokens import access_token, api_token, soon
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
@@ -42,19 +42,9 @@ async def shelf(request: pytest.FixtureRequest) -> AsyncIterator[Storage]:
         yield MemoryStorage()
         return
     server: RedisServer = request.getfixturevalue("redis")
-    shared = RedisStorage(server.url)
+    shared = RedisStorage(server.url, timeout_s=5.0)  # what it stores is looked at, and not how soon
     yield shared
     await shared.close()
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[ScriptedGateway]:
-    async with ScriptedGateway() as listening:
-        yield listening
-
-
-def soon() -> int:
-    return int(time.time() + 600)
 
 
 NOW = int(time.time() * 1000)
@@ -119,7 +109,7 @@ async def test_much_at_once(shelf: Storage) -> None:
 
 async def test_no_token_is_in_redis(gateway: ScriptedGateway, redis: RedisServer) -> None:
     token, session = gateway.issue("u_ada", "t_1"), access_token("u_ada", "s_1", soon())
-    async with proxy_to(gateway, storage=RedisStorage(redis.url)) as proxy, Redis.from_url(redis.url) as raw:
+    async with proxy_to(gateway, storage=RedisStorage(redis.url, timeout_s=5.0)) as proxy, Redis.from_url(redis.url) as raw:
         assert [(await request(proxy, known)).status for known in (token, session)] == [200, 200]
         deadline = time.monotonic() + 5
         while len(keys := [key async for key in raw.scan_iter()]) < 4:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -17,28 +16,14 @@ from websockets.http11 import Response
 from client_sdk.auth_proxy import AuthProxy, InstanceKey, MemoryStorage, load_instance
 from client_sdk.auth_proxy.storage import StoredToken
 from tests.client_sdk.support.asgi import Socket, request
-from tests.client_sdk.support.scripted_gateway import ScriptedGateway, own_app, problem, proxy_to
-from tests.client_sdk.support.tokens import ISSUER, access_token
+from tests.client_sdk.support.scripted_gateway import ScriptedGateway, is_live, own_app, problem, proxy_to
+from tests.client_sdk.support.tokens import ISSUER, access_token, soon
 from tests.support.waiting import eventually
 
 LOGGER = "client_sdk.auth_proxy"
 DISABLED = problem(401, "auth_failed", "The instance is disabled.")
 FOREIGN = problem(403, "forbidden", "The instance may not ask from this address.")
 KEYS = [InstanceKey("ik_first", bytes(range(32))), InstanceKey("ik_second", bytes(range(32)))]
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[ScriptedGateway]:
-    async with ScriptedGateway() as listening:
-        yield listening
-
-
-def soon(seconds: float = 600.0) -> int:
-    return int(time.time() + seconds)
-
-
-def is_live(proxy: AuthProxy) -> bool:
-    return proxy.decider.link is not None and proxy.decider.link.live
 
 
 async def turn_away(gateway: ScriptedGateway, proxy: AuthProxy, answer: Response) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
-
-import pytest
 
 from client_sdk.auth_proxy import AuthProxy
 from tests.client_sdk.support.asgi import Socket, request
@@ -15,12 +12,6 @@ from tests.client_sdk.support.noting_storage import NotingStorage
 from tests.client_sdk.support.scripted_gateway import ScriptedGateway, proxy_to
 from tests.client_sdk.support.tokens import access_token
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[ScriptedGateway]:
-    async with ScriptedGateway() as listening:
-        yield listening
 
 
 def ago(seconds: float) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from client_sdk.auth_proxy import Batch, MemoryStorage, StoredFact, StoredToken
 
@@ -22,9 +22,10 @@ class NotingStorage:
         self._held = MemoryStorage()
         self.written = Batch()
 
-    def lose_revoked(self, left: Mapping[str, int] | None = None) -> None:
-        """Keep documents and tokens, and of what is revoked only what is `left`."""
-        self._held._revoked = dict(left or {})
+    def lose_revoked(self, *lost: str) -> None:
+        """Keep documents and tokens, and of what is revoked all but these, or nothing."""
+        held, self.written.revoked = self.written.revoked, {}
+        self._held._revoked = {id: until for id, until in held.items() if lost and id not in lost}
 
     async def read(self, docs: Iterable[str]) -> dict[str, StoredFact]:
         names = list(docs)

@@ -141,3 +141,8 @@ async def own_app(scope: Any, receive: Any, send: Any) -> None:
 
 def proxy_to(server: ScriptedServer, app: Any = own_app, **options: Any) -> AuthProxy:
     return AuthProxy(app, f"http://127.0.0.1:{server.port}", KEY, **{"issuer": ISSUER, **options})
+
+
+def is_live(proxy: AuthProxy) -> bool:
+    """Whether its channel is there."""
+    return proxy.decider.link is not None and proxy.decider.link.live

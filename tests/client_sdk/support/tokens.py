@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+import time
 import zlib
 from typing import Any
 
@@ -24,6 +25,11 @@ def jwks(key: Ed25519PrivateKey = KEY, kid: str = KID) -> dict[str, Any]:
 
 def segment(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def soon(seconds: float = 600.0) -> int:
+    """A moment from now, in seconds since 1970."""
+    return int(time.time() + seconds)
 
 
 def access_token(
