@@ -109,7 +109,8 @@ async def test_much_at_once(shelf: Storage) -> None:
 
 async def test_no_token_is_in_redis(gateway: ScriptedGateway, redis: RedisServer) -> None:
     token, session = gateway.issue("u_ada", "t_1"), access_token("u_ada", "s_1", soon())
-    async with proxy_to(gateway, storage=RedisStorage(redis.url, timeout_s=5.0)) as proxy, Redis.from_url(redis.url) as raw:
+    storage = RedisStorage(redis.url, timeout_s=5.0)
+    async with proxy_to(gateway, storage=storage) as proxy, Redis.from_url(redis.url) as raw:
         assert [(await request(proxy, known)).status for known in (token, session)] == [200, 200]
         deadline = time.monotonic() + 5
         while len(keys := [key async for key in raw.scan_iter()]) < 4:
