@@ -328,7 +328,7 @@ class Decider:
             if known_at is not None:
                 shared.keep_fact(doc, unnamed(data) if doc == REVOCATIONS else data, known_at)
             if doc == REVOCATIONS:
-                shared.keep_revoked(data, whole=True)
+                shared.keep_revoked(data, whole=known_at is not None)
 
     def _known_at(self, doc: str) -> float | None:
         """When what is held of a document was last known to be true."""
