@@ -55,6 +55,12 @@ def person(seed: Seed) -> Person:
     return one
 
 
+@pytest.fixture
+def admin(seed: Seed) -> Person:
+    """An administrator."""
+    return somebody(seed, is_admin=1)
+
+
 StartVisit = Callable[..., Visit]
 
 

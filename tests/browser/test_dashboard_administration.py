@@ -8,17 +8,12 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import StartVisit
-from tests.support.dashboard import Visit, somebody
+from tests.support.dashboard import Visit
 from tests.support.furnished import set_used
 from tests.support.gateway_process import GatewayProcess
 from tests.support.seed import Person, Seed
 
 QUOTA = "voice_minutes"
-
-
-@pytest.fixture
-def admin(seed: Seed) -> Person:
-    return somebody(seed, is_admin=1)
 
 
 @pytest.fixture

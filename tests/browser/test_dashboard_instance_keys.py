@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 
 from tests.browser.conftest import StartVisit
 from tests.support.accessibility import findings, small_targets
-from tests.support.dashboard import DESKTOP, PHONE, SMALL_PHONE, STILL, Visit, somebody
+from tests.support.dashboard import DESKTOP, PHONE, SMALL_PHONE, STILL, Visit
 from tests.support.dashboard_instances import DAY_MS, add_network, configuration, ends, new_shop, row
 from tests.support.furnished import instance_key
 from tests.support.gateway_process import GatewayProcess
@@ -21,11 +21,6 @@ from tests.support.seed import Person, Seed, now_ms
 from tests.support.signing import Key, sign
 
 SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
-
-
-@pytest.fixture
-def admin(seed: Seed) -> Person:
-    return somebody(seed, is_admin=1)
 
 
 @pytest.fixture

@@ -15,11 +15,6 @@ from tests.support.seed import Person, Seed, now_ms
 
 
 @pytest.fixture
-def admin(seed: Seed) -> Person:
-    return somebody(seed, is_admin=1)
-
-
-@pytest.fixture
 def shop(seed: Seed) -> str:
     return new_shop(seed)
 

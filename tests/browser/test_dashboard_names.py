@@ -11,11 +11,6 @@ from tests.support.seed import Person, Seed
 UNUSABLE = ["a b", "<b>x</b>", "x" * 300, "..", "1st"]
 
 
-@pytest.fixture
-def admin(seed: Seed) -> Person:
-    return somebody(seed, is_admin=1)
-
-
 def writes(page: Page) -> list[str]:
     """What this page writes from now on, by method and path."""
     seen: list[str] = []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import ssl
 import subprocess
 from pathlib import Path
@@ -14,16 +12,13 @@ import pytest
 from client_sdk import Channel
 from client_sdk.testing import RunningGateway
 from gateway.errors import ConfigError
+from tests.support.nginx import openssl_program
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        if os.environ.get("GATEWAY_REQUIRE_ALL"):
-            pytest.fail("openssl is not installed")
-        pytest.skip("openssl is not installed: no certificate can be made")
+    openssl = openssl_program()
     path, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subject = ["-subj", "/CN=gateway", "-addext", "subjectAltName=IP:127.0.0.1"]
     command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", *subject]

@@ -15,6 +15,7 @@ from tests.end_to_end.conftest import Connect
 from tests.support.deployment import Deployment, send, send_to
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import Answer, GatewayProcess
+from tests.support.required import missing
 from tests.support.seed import Person, Seed
 
 pytestmark = pytest.mark.storages("file")
@@ -169,7 +170,7 @@ def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]
         try:
             probe.bind(("::1", 0))
         except OSError:
-            pytest.skip("this machine has no IPv6")
+            missing("this machine has no IPv6")
     directory: Path = tmp_path_factory.mktemp("double")
     with GatewayProcess(directory, server_host="::", server_trusted_proxies="::1/128") as process:
         yield process

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import shutil
 import socket
@@ -17,6 +16,7 @@ import pytest
 from tests.end_to_end.conftest import Connect
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
+from tests.support.nginx import openssl_program
 from tests.support.raw_websocket import handshake
 from tests.support.seed import GROW, Seed, growth
 from tests.support.waiting import eventually
@@ -33,11 +33,7 @@ class Certificate(NamedTuple):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        if os.environ.get("GATEWAY_REQUIRE_ALL"):
-            pytest.fail("openssl is not installed")
-        pytest.skip("openssl is not installed: no certificate can be made")
+    openssl = openssl_program()
     directory = tmp_path_factory.mktemp("tls")
     certificate = Certificate(directory / "cert.pem", directory / "key.pem")
     subject = ["-subj", "/CN=gateway", "-addext", "subjectAltName=IP:127.0.0.1"]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import http.server
-import os
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
 from playwright.sync_api import Browser, sync_playwright
+
+from tests.support.required import missing
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = (
@@ -26,14 +26,10 @@ ARGUMENTS = (
 
 def chromium_program() -> str:
     """The Chromium to run; skips the test when there is none, fails it where everything is required."""
-    for name in PROGRAMS:
-        found = shutil.which(name)
-        if found is not None:
-            return found
-    reason = "Chromium is not installed, and make test could not install it (on Debian: apt install chromium)"
-    if os.environ.get("GATEWAY_REQUIRE_ALL"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    found = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if found is None:
+        missing("Chromium is not installed, and make test could not install it (on Debian: apt install chromium)")
+    return found
 
 
 @contextmanager

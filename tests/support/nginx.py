@@ -11,9 +11,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 from tests.support.gateway_process import ROOT, GatewayProcess, free_port, wait_for
+from tests.support.required import missing
 
 SHIPPED = ROOT / "deploy" / "nginx.conf"
 FETCHED = ROOT / ".venv" / "nginx" / "usr" / "sbin" / "nginx"
@@ -24,23 +23,17 @@ def nginx_program() -> Path:
     """The nginx to run; skips the test when there is none, fails it where everything is required."""
     found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     program = Path(found) if found else FETCHED
-    if program.is_file():
-        return program
-    reason = "nginx is not installed, and could not be fetched by make test (on Debian: apt install nginx-light)"
-    if os.environ.get("GATEWAY_REQUIRE_ALL"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    if not program.is_file():
+        missing("nginx is not installed, and could not be fetched by make test (on Debian: apt install nginx-light)")
+    return program
 
 
 def openssl_program() -> str:
     """The openssl to make certificates with; skips or fails as `nginx_program`."""
     found = shutil.which("openssl")
-    if found is not None:
-        return found
-    reason = "openssl is not installed: no certificate can be made"
-    if os.environ.get("GATEWAY_REQUIRE_ALL"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    if found is None:
+        missing("openssl is not installed: no certificate can be made")
+    return found
 
 
 def replaced(text: str, pattern: str, value: str) -> str:

@@ -4,7 +4,6 @@ everything is required."""
 from __future__ import annotations
 
 import functools
-import os
 import re
 import shutil
 import subprocess
@@ -12,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import playwright
-import pytest
 
 from tests.support.gateway_process import ROOT
+from tests.support.required import missing
 
 OLDEST = 20
 """The first major version of Node that the SDK promises to run on."""
@@ -27,7 +26,7 @@ BUNDLED = Path(playwright.__file__).parent / "driver" / "node"
 def find_node() -> str:
     """The Node to run: the installed one if it is new enough, else Playwright's."""
     found = _node()
-    return found if found is not None else _without("Node 20 or newer is not installed (on Debian: apt install nodejs)")
+    return found if found is not None else missing("Node 20 or newer is not installed (on Debian: apt install nodejs)")
 
 
 def new_node() -> str:
@@ -35,7 +34,7 @@ def new_node() -> str:
     for candidate in _candidates():
         if _major(candidate) >= 22:
             return candidate
-    return _without("Node 22 or newer is not installed")
+    return missing("Node 22 or newer is not installed")
 
 
 def run_node(
@@ -50,7 +49,7 @@ def run_node(
 
 def npm() -> str:
     """The program that makes and installs packages of Node's."""
-    return shutil.which("npm") or _without("npm is not installed (on Debian: apt install npm)")
+    return shutil.which("npm") or missing("npm is not installed (on Debian: apt install npm)")
 
 
 def typescript() -> Path:
@@ -71,7 +70,7 @@ def message_signatures() -> Path:
 def _tool(name: str) -> Path:
     path = TOOLS / "node_modules" / name
     if not path.is_file():
-        _without(f"{name.split('/')[0]} is not here, and make test could not fetch it (npm is needed)")
+        missing(f"{name.split('/')[0]} is not here, and make test could not fetch it (npm is needed)")
     return path
 
 
@@ -93,9 +92,3 @@ def _major(program: str) -> int:
     said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20).stdout
     found = re.match(r"v(\d+)\.", said)
     return int(found[1]) if found else 0
-
-
-def _without(reason: str) -> str:
-    if os.environ.get("GATEWAY_REQUIRE_ALL"):
-        pytest.fail(reason)
-    pytest.skip(reason)

@@ -10,9 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
-import pytest
-
 from tests.support.gateway_process import free_port
+from tests.support.required import missing
 
 FETCHED = Path(__file__).parents[2] / ".venv" / "redis" / "usr"
 """Where `make test` puts one when there is none."""
@@ -22,10 +21,7 @@ def redis_program() -> str:
     """The program; skips the test where there is none, or fails it where nothing may be missing."""
     found = shutil.which("redis-server") or shutil.which(FETCHED / "bin" / "redis-server")
     if found is None:
-        reason = "redis-server is not here: apt install redis-server"
-        if os.environ.get("GATEWAY_REQUIRE_ALL"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("redis-server is not here: apt install redis-server")
     return found
 
 

@@ -24,22 +24,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support import lifeline
 from tests.support.gateway_process import free_port, wait_for
 from tests.support.plain_hrana import PlainHrana, Refused
+from tests.support.required import missing
 
 START_TIMEOUT_S = 20.0
 GRACE_S = 5.0
 """How long SIGTERM is given before SIGKILL: a server whose clients died may never heed it."""
-
-
-def missing(what: str) -> None:
-    """What the tests need is not installed: skip, or fail where nothing may be skipped."""
-    if os.environ.get("GATEWAY_REQUIRE_ALL"):
-        pytest.fail(what)
-    pytest.skip(what)
 
 
 @functools.cache

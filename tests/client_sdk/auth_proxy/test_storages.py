@@ -212,15 +212,21 @@ async def test_a_storage_that_fails_in_its_own_way_ends_nothing(gateway: Scripte
     await gateway.start()
 
 
-async def test_what_is_revoked_is_asked_before_anything_stored_is_believed(gateway: ScriptedGateway) -> None:
+async def left_behind(gateway: ScriptedGateway) -> tuple[NotingStorage, str]:
+    """By a worker that is gone, as its gateway is: what it stored, a token among it that was revoked since."""
     storage = NotingStorage()
     token = gateway.issue("u_ada", "t_1")
-    async with proxy_to(gateway, storage=storage) as first:
-        assert (await request(first, token)).status == 200
+    async with proxy_to(gateway, storage=storage) as worker:
+        assert (await request(worker, token)).status == 200
         await eventually(lambda: len(storage.written.tokens) == 1)
         await gateway.stop()
         await eventually(lambda: "revocations" in storage.written.facts)
-        await write(storage, Batch(revoked={"t_1": NOW + HOUR_MS}))
+    await write(storage, Batch(revoked={"t_1": NOW + HOUR_MS}))
+    return storage, token
+
+
+async def test_what_is_revoked_is_asked_before_anything_stored_is_believed(gateway: ScriptedGateway) -> None:
+    storage, token = await left_behind(gateway)
     storage.works = False
     async with proxy_to(gateway, storage=storage, fetch_s=0.5) as second:
         assert (await request(second, token)).status == 503
@@ -231,14 +237,7 @@ async def test_what_is_revoked_is_asked_before_anything_stored_is_believed(gatew
 
 async def test_the_first_requests_wait_for_what_is_revoked(gateway: ScriptedGateway) -> None:
     """Two at once, without a lifespan: the second one does not decide before the storage was heard."""
-    storage = NotingStorage()
-    token = gateway.issue("u_ada", "t_1")
-    async with proxy_to(gateway, storage=storage) as first:
-        assert (await request(first, token)).status == 200
-        await eventually(lambda: len(storage.written.tokens) == 1)
-        await gateway.stop()
-        await eventually(lambda: "revocations" in storage.written.facts)
-    await write(storage, Batch(revoked={"t_1": NOW + HOUR_MS}))
+    storage, token = await left_behind(gateway)
     proxy = proxy_to(gateway, storage=storage)
     asking = [asyncio.ensure_future(request(proxy, token)) for _ in range(2)]
     assert [answer.status for answer in await asyncio.gather(*asking)] == [401, 401]

@@ -21,7 +21,8 @@ from gateway.store.http_streams import HttpServer
 from gateway.store.stream import IN_TRANSACTION, Server, Step, Stream, TimedOut, Unanswered, both, failed, succeeded
 from gateway.store.ws_streams import WsServer
 from tests.support.gateway_process import free_port
-from tests.support.sqld import JwtKey, SqldServer, missing
+from tests.support.required import missing
+from tests.support.sqld import JwtKey, SqldServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
