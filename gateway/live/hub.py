@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gateway.core.facts import Catalog, OrganizationFacts, UserFacts
@@ -234,24 +234,32 @@ class Hub:
             self.work.user(doc, Task(Part.ALL, causes))
             return False
         before = entry.facts
-        try:
-            changed = entry.build(loaded, catalog or self.catalog, seq, causes, now)
-        except Exception as exc:
-            self.fault(entry, described(exc), seq, now)
+        changed = self.rebuild(entry, lambda: entry.build(loaded, catalog or self.catalog, seq, causes, now), seq, now)
+        if changed is None:
             self.watching.published(entry, changed=False)
             return False
-        self.counters.built += 1
         self._settle(entry, before)
         self.deliver(entry, changed)
         if entry.sessions:
             self.watching.published(entry, changed=changed)
         return changed
 
+    def rebuild(self, entry: Entry, build: Callable[[], bool], seq: int, now: int) -> bool | None:
+        """Let an entry take over what was read: whether it changed; None: it can not be built. `deliver` is next."""
+        try:
+            changed = build()
+        except Exception as exc:
+            self.fault(entry, described(exc), seq, now)
+            return None
+        self.counters.built += 1
+        if entry.fault is not None:
+            self._mend(entry)
+        self._schedule(entry)
+        return changed
+
     def _settle(self, entry: UserEntry, before: UserFacts | None) -> None:
         """A user's document was built: whatever hangs on its facts follows."""
         facts = entry.facts
-        if entry.fault is not None:
-            self.mend(entry)
         if before is not facts and facts is not None:
             self.related.update(entry, before, facts)
             if before is not None and before.memberships != facts.memberships:
@@ -260,8 +268,6 @@ class Hub:
             if not facts.active:
                 for connection in tuple(entry.sessions):
                     connection.end(Ending.REVOKED)
-        if entry.changes_at != entry.scheduled_at:
-            self.schedule(entry)
         if entry.readers:
             entry.answer(entry)
 
@@ -299,17 +305,10 @@ class Hub:
             # Somebody began to watch it while it was read for others.
             self.work.organization(organization, READ_AGAIN)
             return False
-        try:
-            changed = entry.build(loaded, self.catalog, seq, causes, now)
-        except Exception as exc:
-            self.fault(entry, described(exc), seq, now)
-            return False
-        self.counters.built += 1
-        if entry.fault is not None:
-            self.mend(entry)
-        self.schedule(entry)
-        self.deliver(entry, changed)
-        return changed
+        changed = self.rebuild(entry, lambda: entry.build(loaded, self.catalog, seq, causes, now), seq, now)
+        if changed is not None:
+            self.deliver(entry, changed)
+        return bool(changed)
 
     def _know_organization(self, organization: str, loaded: OrganizationFacts | None) -> None:
         if loaded is None:
@@ -343,7 +342,7 @@ class Hub:
         if shared:
             entry.forget_frames()
 
-    def schedule(self, entry: Entry) -> None:
+    def _schedule(self, entry: Entry) -> None:
         """Have the entry built again when the clock changes it."""
         if entry.changes_at is not None and entry.changes_at != entry.scheduled_at:
             entry.scheduled_at = entry.changes_at
@@ -380,7 +379,7 @@ class Hub:
             watcher.connection.tell_status("stale", entry.fault_since, entry.doc)
             watcher.connection.decided(watcher, accepted=True)
 
-    def mend(self, entry: Entry) -> None:
+    def _mend(self, entry: Entry) -> None:
         """The entry can be built again."""
         entry.fault = None
         for watcher in tuple(entry.watchers):

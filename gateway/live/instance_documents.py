@@ -71,21 +71,20 @@ class InstanceDocuments:
         if made is None:
             hub.remove(entry)
             return True
-        try:
-            if isinstance(made, BadDocument):
-                raise ValueError(made.reason)
-            changed = entry.take(made if isinstance(made, Timed) else instance_document(made), seq, causes)
-        except Exception as exc:
-            hub.fault(entry, described(exc), seq, now)
+        if isinstance(made, BadDocument):
+            hub.fault(entry, made.reason, seq, now)
             return False
-        hub.counters.built += 1
-        if entry.fault is not None:
-            hub.mend(entry)
+
+        def take() -> bool:
+            return entry.take(made if isinstance(made, Timed) else instance_document(made), seq, causes)
+
+        changed = hub.rebuild(entry, take, seq, now)
+        if changed is None:
+            return False
         if isinstance(made, InstanceFacts) and isinstance(entry, InstanceEntry):
             for connection in tuple(entry.sessions):
                 if not made.active or not lets_in(made.networks, connection.address):
                     connection.end(Ending.REVOKED)
-        hub.schedule(entry)
         hub.deliver(entry, changed)
         return changed
 

@@ -6,9 +6,7 @@ import asyncio
 import base64
 import hashlib
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
@@ -18,29 +16,18 @@ from client_sdk import ConfigError, Disconnected
 from client_sdk.instance import InstanceClient
 from client_sdk.instance_key import InstanceKey
 from client_sdk.pins import pinned, spki_pin
+from tests.support.certificates import Certificate, openssl, self_signed
 
 SPARE = base64.b64encode(bytes(32)).decode()
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1, and its key beside it."""
-    directory = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *("-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(directory / "key.pem"), "-out", str(directory / "cert.pem")),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
-    return directory / "cert.pem"
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
-async def server(certificate: Path) -> AsyncIterator[tuple[str, list[bytes]]]:
+async def server(certificate: Certificate) -> AsyncIterator[tuple[str, list[bytes]]]:
     """What it was sent, behind TLS."""
     heard: list[bytes] = []
 
@@ -55,44 +42,34 @@ async def server(certificate: Path) -> AsyncIterator[tuple[str, list[bytes]]]:
         finally:
             writer.close()
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=certificate.server_context())
     port = listening.sockets[0].getsockname()[1]
     yield f"127.0.0.1:{port}", heard
     listening.close()
 
 
-def pin_of(certificate: Path) -> str:
-    return spki_pin(ssl.PEM_cert_to_DER_cert(certificate.read_text()))
+def pin_of(certificate: Certificate) -> str:
+    return spki_pin(ssl.PEM_cert_to_DER_cert(certificate.path.read_text()))
 
 
-def test_a_pin_is_what_openssl_says(certificate: Path) -> None:
-    public = subprocess.run(
-        ["openssl", "x509", "-in", str(certificate), "-pubkey", "-noout"], check=True, capture_output=True, timeout=30
-    )
-    der = subprocess.run(
-        ["openssl", "pkey", "-pubin", "-outform", "der"],
-        input=public.stdout,
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
-    assert pin_of(certificate) == base64.b64encode(hashlib.sha256(der.stdout).digest()).decode()
+def test_a_pin_is_what_openssl_says(certificate: Certificate) -> None:
+    public = openssl("x509", "-in", certificate.path, "-pubkey", "-noout")
+    der = openssl("pkey", "-pubin", "-outform", "der", given=public)
+    assert pin_of(certificate) == base64.b64encode(hashlib.sha256(der).digest()).decode()
 
 
-async def test_the_right_key_is_talked_to(certificate: Path, server: tuple[str, list[bytes]]) -> None:
+async def test_the_right_key_is_talked_to(certificate: Certificate, server: tuple[str, list[bytes]]) -> None:
     address, heard = server
-    context = pinned([SPARE, f"sha256/{pin_of(certificate)}"], cafile=str(certificate))
+    context = pinned([SPARE, f"sha256/{pin_of(certificate)}"], cafile=str(certificate.path))
     async with InstanceClient(f"https://{address}", InstanceKey("ik_1", bytes(32)), ssl=context) as gateway:
         assert not (await gateway.validate("gw_token")).active
     assert heard[0].startswith(b"GET /auth/validate ")
 
 
-async def test_another_key_is_told_nothing(certificate: Path, server: tuple[str, list[bytes]]) -> None:
+async def test_another_key_is_told_nothing(certificate: Certificate, server: tuple[str, list[bytes]]) -> None:
     """Neither by a request nor by a channel, although the chain of certificates is good."""
     address, heard = server
-    context = pinned([SPARE, base64.b64encode(bytes([1] * 32)).decode()], cafile=str(certificate))
+    context = pinned([SPARE, base64.b64encode(bytes([1] * 32)).decode()], cafile=str(certificate.path))
     async with InstanceClient(f"https://{address}", InstanceKey("ik_1", bytes(32)), ssl=context, attempts=1) as gateway:
         with pytest.raises(Disconnected, match="pinned"):
             await gateway.validate("gw_token")
@@ -101,7 +78,7 @@ async def test_another_key_is_told_nothing(certificate: Path, server: tuple[str,
     assert all(not sent for sent in heard)
 
 
-async def test_a_pin_does_not_make_up_for_the_chain(certificate: Path, server: tuple[str, list[bytes]]) -> None:
+async def test_a_pin_does_not_make_up_for_the_chain(certificate: Certificate, server: tuple[str, list[bytes]]) -> None:
     address, heard = server
     context = pinned([SPARE, pin_of(certificate)])
     async with InstanceClient(f"https://{address}", InstanceKey("ik_1", bytes(32)), ssl=context, attempts=1) as gateway:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,18 +11,12 @@ import pytest
 from client_sdk import Channel
 from client_sdk.testing import RunningGateway
 from gateway.errors import ConfigError
-from tests.support.nginx import openssl_program
+from tests.support.certificates import Certificate, self_signed
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 and its key."""
-    openssl = openssl_program()
-    path, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subject = ["-subj", "/CN=gateway", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", *subject]
-    subprocess.run([*command, "-days", "2", "-keyout", key, "-out", path], check=True, capture_output=True, timeout=20)
-    return path, key
+def certificate(tmp_path: Path) -> Certificate:
+    return self_signed(tmp_path)
 
 
 async def test_a_request_whose_head_never_ends_is_given_up(tmp_path: Path) -> None:
@@ -35,7 +28,7 @@ async def test_a_request_whose_head_never_ends_is_given_up(tmp_path: Path) -> No
         writer.close()
 
 
-async def test_it_serves_over_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+async def test_it_serves_over_tls(tmp_path: Path, certificate: Certificate) -> None:
     path, key = certificate
     server = {"use_https": True, "tls_cert": str(path), "tls_key": str(key)}
     with RunningGateway(tmp_path / "gateway.db", server=server) as running:

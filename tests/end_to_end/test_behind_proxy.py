@@ -11,18 +11,18 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx2
 import pytest
 
 from client_sdk import Channel, Freshness, ServerClient
 from tests.end_to_end.conftest import Connect
+from tests.support.certificates import Certificate, self_signed
 from tests.support.client import Refused
 from tests.support.deployment import Deployment
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
-from tests.support.nginx import Nginx, nginx_program, self_signed
+from tests.support.nginx import Nginx, nginx_program
 from tests.support.oracle import user_document
 from tests.support.raw_websocket import handshake
 from tests.support.seed import GROW, Person, Seed, growth
@@ -35,17 +35,10 @@ STRANGER = "127.0.0.9"
 """An address of this machine that nobody trusts."""
 
 
-class Certificate(NamedTuple):
-    """A self-signed certificate and its key."""
-
-    path: Path
-    key: Path
-
-
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     nginx_program()
-    return Certificate(*self_signed(tmp_path_factory.mktemp("tls")))
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 class Site:
@@ -55,7 +48,7 @@ class Site:
         database = directory / "gateway.db"
         common = {"server_trusted_proxies": "127.0.0.1/32", "server_drain_s": DRAIN_S}
         self.nodes = [GatewayProcess(directory, database=database, **{**common, **own}) for own in settings]
-        self.proxy = Nginx(directory, self.nodes, *certificate)
+        self.proxy = Nginx(directory, self.nodes, certificate)
         self.url = f"https://{self.proxy.address}"
         self.secrets = self.nodes[0].secrets
 

@@ -18,8 +18,9 @@ import yaml
 
 from tests.end_to_end.conftest import Connect
 from tests.support import lifeline
+from tests.support.certificates import openssl, self_signed
 from tests.support.gateway_process import ROOT, GatewayProcess, free_port, wait_for
-from tests.support.nginx import Nginx, openssl_program, self_signed
+from tests.support.nginx import Nginx
 from tests.support.plain_hrana import PlainHrana, Refused
 from tests.support.sqld import sqld_program
 
@@ -38,7 +39,6 @@ def run(*command: str, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    openssl_program()
     directory = tmp_path_factory.mktemp("deploy") / "secrets"
     run(str(DEPLOY / "make-secrets"), "--directory", str(directory), "--host", "gateway.example.org")
     return directory
@@ -210,7 +210,7 @@ def test_secrets_are_made_once_and_closed(secrets: Path) -> None:
     # Accounts of the containers are not the one that made them.
     readable = {"database_token", "database_jwt_key.pem", "master_key", "cert.pem", "key.pem"}
     assert all(path.stat().st_mode & 0o004 for path in before if path.name in readable)
-    text = run(openssl_program(), "x509", "-in", str(secrets / "tls" / "cert.pem"), "-noout", "-text")
+    text = openssl("x509", "-in", secrets / "tls" / "cert.pem", "-noout", "-text").decode()
     assert "DNS:gateway.example.org" in text
 
 
@@ -245,7 +245,7 @@ async def test_the_parts_of_the_composition_work_together(
             node.environment |= environment
             nodes.append(node)
             node.start()
-        with Nginx(tmp_path, nodes, *self_signed(tmp_path)) as proxy:
+        with Nginx(tmp_path, nodes, self_signed(tmp_path)) as proxy:
             clients = [await connect(token, at=proxy) for _ in range(4)]
             assert {node.metric("gateway_sessions", kind="user") for node in nodes} == {2.0}
             for client in clients:

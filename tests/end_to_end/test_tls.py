@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import select
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from tests.end_to_end.conftest import Connect
+from tests.support.certificates import Certificate, openssl, self_signed
 from tests.support.foreign_writer import ForeignWriter
 from tests.support.gateway_process import GatewayProcess
-from tests.support.nginx import openssl_program
 from tests.support.raw_websocket import handshake
 from tests.support.seed import GROW, Seed, growth
 from tests.support.waiting import eventually
@@ -24,23 +21,9 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.storages("file")
 
 
-class Certificate(NamedTuple):
-    """A self-signed certificate for this machine, and its key."""
-
-    path: Path
-    key: Path
-
-
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    openssl = openssl_program()
-    directory = tmp_path_factory.mktemp("tls")
-    certificate = Certificate(directory / "cert.pem", directory / "key.pem")
-    subject = ["-subj", "/CN=gateway", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", *subject]
-    files = ["-days", "2", "-keyout", str(certificate.key), "-out", str(certificate.path)]
-    subprocess.run([*command, *files], check=True, capture_output=True)
-    return certificate
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +120,7 @@ def test_files_that_can_not_be_used_stop_the_start_with_one_line(
             path.write_text("nonsense\n")
         case "another key":
             key = tmp_path / "other.pem"
-            openssl = shutil.which("openssl")
-            assert openssl is not None
-            subprocess.run([openssl, "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+            openssl("genrsa", "-out", key, "2048")
         case _:
             key = Path()
     settings = {"server_tls_key": key} if fault != "no key" else {}

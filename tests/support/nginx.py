@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.support.certificates import Certificate
 from tests.support.gateway_process import ROOT, GatewayProcess, free_port, wait_for
 from tests.support.required import missing
 
@@ -28,14 +29,6 @@ def nginx_program() -> Path:
     return program
 
 
-def openssl_program() -> str:
-    """The openssl to make certificates with; skips or fails as `nginx_program`."""
-    found = shutil.which("openssl")
-    if found is None:
-        missing("openssl is not installed: no certificate can be made")
-    return found
-
-
 def replaced(text: str, pattern: str, value: str) -> str:
     """`text` with `value` in place of what is there; an `AssertionError` when it is not."""
     changed, count = re.subn(pattern, lambda _: value, text)
@@ -49,17 +42,17 @@ class Nginx:
     Has what clients of the tests ask of a gateway: `address`, `port`, `channel_url`, `tls`.
     """
 
-    def __init__(self, directory: Path, gateways: Sequence[GatewayProcess], certificate: Path, key: Path) -> None:
+    def __init__(self, directory: Path, gateways: Sequence[GatewayProcess], certificate: Certificate) -> None:
         self.directory = directory
         self.port, self.plain_port = free_port(), free_port()
-        self.tls = ssl.create_default_context(cafile=str(certificate))
+        self.tls = ssl.create_default_context(cafile=str(certificate.path))
         self.access_log = directory / "access.log"
         self.error_log = directory / "error.log"
         self.configuration = directory / "nginx.conf"
-        self.configuration.write_text(self._configuration(gateways, certificate, key))
+        self.configuration.write_text(self._configuration(gateways, certificate))
         self.process: subprocess.Popen[bytes] | None = None
 
-    def _configuration(self, gateways: Sequence[GatewayProcess], certificate: Path, key: Path) -> str:
+    def _configuration(self, gateways: Sequence[GatewayProcess], certificate: Certificate) -> str:
         text = SHIPPED.read_text(encoding="utf-8")
         for number, gateway in enumerate(gateways, start=1):
             text = replaced(text, rf"\bgateway-{number}:8787\b", gateway.address)
@@ -67,8 +60,8 @@ class Nginx:
         text = replaced(text, r"/dev/stdout", str(self.access_log))
         text = replaced(text, r"\blisten 8080\b", f"listen 127.0.0.1:{self.plain_port}")
         text = replaced(text, r"\blisten 8443\b", f"listen 127.0.0.1:{self.port}")
-        text = replaced(text, r"/etc/nginx/tls/cert\.pem", str(certificate))
-        return replaced(text, r"/etc/nginx/tls/key\.pem", str(key))
+        text = replaced(text, r"/etc/nginx/tls/cert\.pem", str(certificate.path))
+        return replaced(text, r"/etc/nginx/tls/key\.pem", str(certificate.key))
 
     def command(self, *more: str) -> list[str]:
         """nginx in the foreground; as root its workers stay root, so that they may enter the test's directories."""
@@ -117,13 +110,3 @@ class Nginx:
     @property
     def channel_url(self) -> str:
         return f"wss://{self.address}/ws"
-
-
-def self_signed(directory: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 and gateway.example.org, and its key."""
-    certificate, key = directory / "cert.pem", directory / "key.pem"
-    names = ["-subj", "/CN=gateway", "-addext", "subjectAltName=IP:127.0.0.1,DNS:gateway.example.org"]
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    command = [openssl_program(), "req", "-x509", *kind, *names, "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    return certificate, key

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import lifeline
+from tests.support.certificates import openssl
 from tests.support.gateway_process import free_port, wait_for
 from tests.support.plain_hrana import PlainHrana, Refused
 from tests.support.required import missing
@@ -86,14 +87,10 @@ class JwtKey:
     """An Ed25519 key whose tokens a server believes that was started with it."""
 
     def __init__(self, directory: Path) -> None:
-        found = shutil.which("openssl")
-        if found is None:
-            missing("openssl is not installed: no key can be made")
-        self._openssl = str(found)
         self._private = directory / "jwt-private.pem"
         self.public = directory / "jwt-public.pem"
-        self._run("genpkey", "-algorithm", "ed25519", "-out", str(self._private))
-        self._run("pkey", "-in", str(self._private), "-pubout", "-out", str(self.public))
+        openssl("genpkey", "-algorithm", "ed25519", "-out", self._private)
+        openssl("pkey", "-in", self._private, "-pubout", "-out", self.public)
 
     def token(self, *, access: str = "rw", lives_s: float = 3600.0, **claims: Any) -> str:
         """A token: `access` is ``rw`` or ``ro``; a `lives_s` below zero is a token that has ended."""
@@ -102,11 +99,8 @@ class JwtKey:
         with tempfile.NamedTemporaryFile() as file:
             file.write(signed.encode())
             file.flush()
-            signature = self._run("pkeyutl", "-sign", "-inkey", str(self._private), "-rawin", "-in", file.name)
+            signature = openssl("pkeyutl", "-sign", "-inkey", self._private, "-rawin", "-in", file.name)
         return f"{signed}.{_base64url(signature)}"
-
-    def _run(self, *arguments: str) -> bytes:
-        return subprocess.run([self._openssl, *arguments], check=True, capture_output=True, timeout=30).stdout
 
 
 def _base64url(data: bytes) -> str:

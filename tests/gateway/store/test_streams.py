@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import shutil
-import ssl
-import subprocess
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
@@ -20,8 +17,8 @@ from gateway.errors import StoreConflict, StoreError, StoreUnavailable
 from gateway.store.http_streams import HttpServer
 from gateway.store.stream import IN_TRANSACTION, Server, Step, Stream, TimedOut, Unanswered, both, failed, succeeded
 from gateway.store.ws_streams import WsServer
+from tests.support.certificates import self_signed
 from tests.support.gateway_process import free_port
-from tests.support.required import missing
 from tests.support.sqld import JwtKey, SqldServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
@@ -378,27 +375,13 @@ async def test_closed_with_questions_open(wire: TcpProxy, transport: Transport, 
         await asked
 
 
-@pytest.fixture
-def self_signed(tmp_path: Path) -> ssl.SSLContext:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        missing("openssl is not installed")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    request = ["req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=localhost", "-keyout", str(key)]
-    made = [str(openssl), *request, "-addext", "subjectAltName=DNS:localhost", "-out", str(certificate)]
-    subprocess.run(made, check=True, capture_output=True, timeout=30)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
-    return context
-
-
-async def test_a_certificate_of_nobody_known(transport: Transport, self_signed: ssl.SSLContext) -> None:
+async def test_a_certificate_of_nobody_known(transport: Transport, tmp_path: Path) -> None:
     told: list[bytes] = []
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         told.append(await reader.read(1))
 
-    listener = await asyncio.start_server(listen, "127.0.0.1", 0, ssl=self_signed)
+    listener = await asyncio.start_server(listen, "127.0.0.1", 0, ssl=self_signed(tmp_path).server_context())
     async with listener:
         port = listener.sockets[0].getsockname()[1]
         with pytest.raises(StoreUnavailable, match="certificate") as refused:
