@@ -19,6 +19,9 @@ logger = logging.getLogger("client_sdk.auth_proxy")
 FUTURE_MS = 30_000
 """What claims to be known so much later than now is not believed: clocks differ, but not so."""
 RETRY_S = 1.0
+SETTLE_S = 5.0
+"""A storage that is back may stand as it stood when it went: so long those who share it have to write to it what they
+learned meanwhile, before it is believed that it names all that is revoked."""
 MOST_WAITING = 50_000
 FAR_MS = 253_402_300_799_000
 """As long as a credential of which no end is on record."""
@@ -32,7 +35,7 @@ def end_of(end: Any) -> int:
 class StorageClient:
     """Writes behind, in batches, and reads. Times of the outside are milliseconds since 1970 UTC (`wall`), of the
     inside seconds of the monotonic `clock`. `resync` is called when a storage that was away is back, which is tried
-    every `retry_s` seconds.
+    every `retry_s` seconds; it is a witness of what is revoked `settle_s` after it failed last.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class StorageClient:
         resync: Callable[[], None],
         *,
         retry_s: float = RETRY_S,
+        settle_s: float = SETTLE_S,
     ) -> None:
         self._storage = storage
         self._rules = rules
@@ -56,6 +60,8 @@ class StorageClient:
         self._clock = clock
         self._resync = resync
         self._retry_s = retry_s
+        self._settle_s = settle_s
+        self._failed_at = -float("inf")
         self.witness_at = -float("inf")
         self._witness = f"* {self.gateway}"  # among the ids, and none: whoever stored it stored all
         self._batch = Batch()
@@ -188,7 +194,7 @@ class StorageClient:
         """Ids that are revoked, as many as are to be had; `witness_at` is when it last was all of them."""
         asked_at = self._clock()
         revoked = await self._try("read", self._storage.read_revoked(self._wall())) or set()
-        if self._witness in revoked:
+        if self._witness in revoked and asked_at - self._failed_at >= self._settle_s:
             self.witness_at = asked_at
         return revoked
 
@@ -214,6 +220,7 @@ class StorageClient:
 
     def _failed(self, what: str, error: Exception) -> None:
         """It could not be read, or written; the first time after it could be that is said."""
+        self._failed_at = self._clock()
         if what not in self._failing:
             self._failing.add(what)
             fault = None if isinstance(error, StorageUnavailable) else error

@@ -7,10 +7,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
-from tests.browser.conftest import StartVisit
-from tests.support.dashboard import Visit, somebody
+from tests.support.dashboard import Visit, somebody, visiting
 from tests.support.fault_rig import report
 from tests.support.furnished import set_used
 from tests.support.gateway_process import GatewayProcess
@@ -28,9 +27,10 @@ def wire(gateway: GatewayProcess) -> Iterator[TcpProxy]:
 
 
 @pytest.fixture
-def far_visit(start_visit: StartVisit, wire: TcpProxy) -> Visit:
-    """A visit whose way to the gateway can be cut."""
-    return start_visit(port=wire.port)
+def far_visit(gateway: GatewayProcess, browser: Browser, wire: TcpProxy) -> Iterator[Visit]:
+    """A visit whose way to the gateway can be cut, and which ends before that does."""
+    with visiting(gateway, browser, port=wire.port) as visit:
+        yield visit
 
 
 def mark(page: Page) -> None:
@@ -119,7 +119,7 @@ def test_a_page_that_can_not_be_filled_says_so_and_is_filled_later(
     for _ in range(20):
         if again.count() == 0:
             break
-        again.first.click()
+        again.evaluate_all("buttons => buttons.forEach(button => button.click())")  # it may go by itself meanwhile
         visit.page.wait_for_timeout(250)
     expect(rows).to_have_count(1)
     assert still_here(visit.page)

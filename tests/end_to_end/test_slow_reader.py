@@ -17,7 +17,7 @@ from tests.support.seed import GROW, Person, Seed, growth
 from tests.support.waiting import eventually
 
 # Who never reads is to be held for as long as the writing takes, on a slow machine too.
-SETTINGS = {"channel_send_buffer_bytes": 16384, "channel_send_timeout_s": 40}
+SETTINGS = {"channel_send_buffer_bytes": 16384, "channel_send_timeout_s": 100, "channel_heartbeat_s": 100}
 LISTEN = "0A"
 """As the kernel writes the state of a listening socket."""
 SLOW = 4096

@@ -109,3 +109,18 @@ async def test_a_storage_in_memory_does_not_keep_what_has_ended() -> None:
     kept = await storage.read_revoked(0)
     assert "s_alive" in kept
     assert len(kept) <= 1_001
+
+
+async def test_one_that_is_back_names_all_that_is_revoked_when_the_others_had_time_to_write(world: World) -> None:
+    """It may stand as it stood when it went: what is revoked counts at once, what is good does not."""
+    world.storage.works = True
+    world.client.keep_revoked({"s_1": moment(NOW + HOUR_MS)}, whole=True)
+    await eventually(lambda: "s_1" in world.storage.written.revoked)
+    world.storage.works = False
+    assert await world.client.read_revoked() == set()
+    world.storage.works = True
+    failed_at = world.now
+    for passed_s, is_witness in ((0, False), (4.9, False), (5.1, True)):
+        world.now = failed_at + int(passed_s * 1000)
+        assert "s_1" in await world.client.read_revoked()
+        assert (world.client.witness_at == world.now / 1000) is is_witness
