@@ -166,8 +166,8 @@ class Instances:
             raise _Refused("replayed", AuthFailed(_USED_BEFORE))
         self._charge(signing, rates, told)
         content = await body()
-        if bool(content) is not (signature.digest is not None):
-            raise _Refused("digest", AuthFailed("Content-Digest belongs to a body, and a body has to have it."))
+        if content and signature.digest is None:
+            raise _Refused("digest", AuthFailed("A body has to have its Content-Digest."))
         if signature.digest is not None and not signature.digest.matches(content):
             raise _Refused("digest", AuthFailed("The body is not the one that was signed."))
         self._require_timely(signature)

@@ -3,10 +3,11 @@
     Signature-Input: gw=("@method" "@authority" "@path" "@query");created=1795288200;keyid="k_…";nonce="…";tag="gateway"
     Signature: gw=:…:
 
-One signature, by HMAC with SHA-256 (§3.3.3), over exactly these components in any order: `@method`, `@authority`,
-`@path`, `@query`, `content-digest` where there is a body, `authorization` where there is that field. The parameters
-are `created`, `keyid`, `nonce`, `tag`, and if the signer likes `alg` and `expires`. What is written in another form
-than the one that RFC 9651 serializes is refused, so that the text which came is the text that was signed.
+One signature, by HMAC with SHA-256 (§3.3.3), over at least these components in any order: `@method`, `@authority`,
+`@path`, `@query`, `content-digest` where there is a body, `authorization` where there is that field; other fields of
+the request may be covered too. The parameters are `created`, `keyid`, `nonce`, `tag`, and if the signer likes `alg`
+and `expires`. What is written in another form than the one that RFC 9651 serializes is refused, so that the text which
+came is the text that was signed.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _VALUES = {
     "created": re.compile(r"[1-9][0-9]{0,14}"),
     "expires": re.compile(r"[1-9][0-9]{0,14}"),
     "keyid": re.compile(r'"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"'),
-    "nonce": re.compile(r'"[A-Za-z0-9_-]{16,64}"'),
+    "nonce": re.compile(r'"[!#-\[\]-~]{1,128}"'),
     "alg": re.compile(rf'"{ALGORITHM}"'),
     "tag": re.compile(rf'"{TAG}"'),
 }
@@ -109,8 +110,9 @@ def read_signature(message: Message) -> Signature:
         raise SignatureRefused("Signature has to be the one that Signature-Input describes, of 32 bytes.")
     digest = _digest(message) if message.fields(DIGEST) else None
     wanted = {*_ALWAYS, *([DIGEST] if digest else []), *([AUTHORIZATION] if message.fields(AUTHORIZATION) else [])}
-    if len(covered) != len(wanted) or set(covered) != wanted:
-        raise SignatureRefused(f"The signature has to cover {', '.join(sorted(wanted))}, each once, and nothing else.")
+    more = set(covered) - wanted
+    if len(set(covered)) < len(covered) or not wanted <= set(covered) or any(name.startswith("@") for name in more):
+        raise SignatureRefused(f"The signature has to cover {', '.join(sorted(wanted))}, each once, and fields alone.")
     expires = parameters.get("expires")
     return Signature(
         keyid=parameters["keyid"][1:-1],

@@ -40,8 +40,8 @@ from gateway.metrics import Metrics
 from gateway.store.audit import Store
 from gateway.store.guarded import Guarded
 from gateway.store.guards import Guard
+from gateway.web.answer import unless_held
 from gateway.web.caller import Caller, Callers, Rights
-from gateway.web.idempotency import KEY_HEADER
 from gateway.web.peer import client_address
 from gateway.web.problem import problem, tell_anyway
 from gateway.web.signing import rate_fields
@@ -80,6 +80,8 @@ class Who(enum.Enum):
 SIGNED = frozenset((Who.ALL_OR_INSTANCE, Who.USER_OR_INSTANCE, Who.INSTANCE))
 """Where signatures are looked at; elsewhere they are not."""
 _KNOWN = frozenset((Who.USER, Who.USER_OR_INSTANCE))
+_FAULTS = (BadRequest, TooLarge, UnsupportedMediaType, Unprocessable)
+"""What is wrong with a question, whoever asks."""
 
 
 class Call:
@@ -89,7 +91,7 @@ class Call:
     `instance` is who signed the request, `user` who shows a token; both where an instance asks for a user.
     """
 
-    __slots__ = ("_callers", "_judged", "address", "body", "instance", "path", "query", "request", "user")
+    __slots__ = ("_callers", "_judged", "address", "body", "content", "instance", "path", "query", "request", "user")
 
     def __init__(
         self, request: Request, callers: Callers, address: str, user: Caller | None, instance: Principal | None = None
@@ -99,6 +101,7 @@ class Call:
         self.path: Mapping[str, str] = request.path_params
         self.query: Any = None
         self.body: Any = None
+        self.content = b""
         self.user = user
         self.instance = instance
         self._callers = callers
@@ -137,6 +140,15 @@ class Call:
         return self._callers.standing(self.caller, self._judged)
 
     @property
+    def members(self) -> dict[str, Any]:
+        """What the body says by name, be it of the right types or not; nothing unless it is a JSON object."""
+        try:
+            said = msgspec.json.decode(self.content)
+        except (ValueError, RecursionError):
+            return {}
+        return said if isinstance(said, dict) else {}
+
+    @property
     def user_agent(self) -> str:
         """What the client calls itself, as it may be stored: printable, 256 characters at most."""
         return shown_user_agent(self.request.headers.get("user-agent", ""))
@@ -148,14 +160,17 @@ def shown_user_agent(text: str) -> str:
 
 
 Endpoint = Callable[[Call], Awaitable[Response]]
+Check = Callable[[Call], Awaitable[object]]
 
 
 class Operation(NamedTuple):
     """One method of one path. `body`, `query` and `answers` (by status) are msgspec types; `errors` are those beside
     the ones that every operation of its kind has. A body whose fields all have defaults may be left out; `form` is
     for OAuth, whose bodies are forms (RFC 6749 appendix B). `writes`: every answer of success names the commit, in
-    ``Gateway-Seq``. Who answers 304 or fails with `PreconditionFailed` sends and reads entity tags, who is `tagged`
-    sends them only. `keyed`: reads ``Idempotency-Key``. `media`: what an answer is that is a text and not JSON.
+    ``Gateway-Seq``. Who answers 304 sends and reads entity tags, who fails with `PreconditionFailed` reads them, who is
+    `tagged` sends them. `keyed`: reads ``Idempotency-Key``. `media`: what an answer is that is a text and not JSON.
+    `check` raises what the caller is refused with whatever the body says: who may not ask is not told what is wrong
+    with the question. The endpoint judges the same, and so `check` is asked only where it found a fault.
     """
 
     method: str
@@ -171,6 +186,7 @@ class Operation(NamedTuple):
     writes: bool = False
     tagged: bool = False
     keyed: bool = False
+    check: Check | None = None
     media: tuple[str, ...] = (TEXT_TYPE,)
 
 
@@ -232,7 +248,7 @@ async def _settled(operation: Operation, request: Request, callers: Callers, add
         tell_anyway(request, rate)
 
     try:
-        response = await _answer(operation, request, callers, address, told)
+        response = unless_held(request, await _answer(operation, request, callers, address, told))
     except GatewayError as error:
         response = problem(error)
     except ClientDisconnect:
@@ -261,22 +277,28 @@ async def _answer(
     for name, part in call.path.items():
         if not segment(name).fullmatch(part):
             raise NotFound("No such resource.")
+    try:
+        return await _asked(operation, call, content)
+    except _FAULTS:
+        if operation.check is not None:
+            await operation.check(call)
+        raise
+
+
+async def _asked(operation: Operation, call: Call, content: bytes | None) -> Response:
+    """What the endpoint answers to query and body; `content` is the body where it was read already."""
     if operation.query is not None:
-        call.query = _query(request, operation.query)
+        call.query = _query(call.request, operation.query)
     if operation.body is not None:
-        if content is None:
-            content = await _read(request)
-        call.body = _body(request, content, operation.body, media_types(operation))
-        if user is not None and instance is None:  # the body may come slowly
+        call.content = await _read(call.request) if content is None else content
+        call.body = _body(call.request, call.content, operation.body, media_types(operation))
+        if call.user is not None and call.instance is None:  # the body may come slowly
             await call.renew()
     return await operation.endpoint(call)
 
 
 async def _behind(operation: Operation, request: Request, callers: Callers) -> Caller | None:
-    """The user for whom an instance asks. What is not signed must not say what is asked: no cookie, and no key in a
-    field."""
-    if operation.keyed and KEY_HEADER in request.headers:
-        raise BadRequest(f"{KEY_HEADER} is not signed: a signed request says its key in the body.")
+    """The user for whom an instance asks. What is not signed must not say for whom: no cookie."""
     return await callers.behind(request) if operation.who is Who.USER_OR_INSTANCE else None
 
 
@@ -309,6 +331,8 @@ def _body(request: Request, content: bytes, kind: type[msgspec.Struct], accepted
     optional = all(not field.required for field in msgspec.structs.fields(kind))
     if not content and optional:
         return kind()
+    if any(coding.strip().lower() != "identity" for coding in request.headers.getlist("content-encoding")):
+        raise UnsupportedMediaType("The body must not be encoded: send it without Content-Encoding.")
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given not in accepted:
         raise UnsupportedMediaType(f"The body has to be {' or '.join(accepted)}.")

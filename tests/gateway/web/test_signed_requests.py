@@ -182,9 +182,17 @@ def test_an_instance_that_is_refused_is_told_its_rate_and_charged_nothing(
     assert "ratelimit" not in site.client.get("/auth/validate", headers=forged).headers
 
 
-def test_a_key_that_is_not_signed_is_refused(shop: Deployment) -> None:
-    refused = spend(shop, {"amount": 1, "user": "u_ada"}, **{"idempotency-key": "k"})
-    assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
+def test_a_key_in_a_field_is_one_order_covered_or_not(shop: Deployment) -> None:
+    order = json.dumps({"amount": 1, "user": "u_ada"}).encode()
+    keyed = JSON_BODY | {"idempotency-key": "k"}
+    first = shop.ask("POST", CONSUME, body=order, headers=keyed)
+    assert first.status_code == 200, first.text
+    components = ["@method", "@authority", "@path", "@query", "content-digest", "idempotency-key", "content-type"]
+    again = shop.ask("POST", CONSUME, body=order, headers=keyed, covered=components)
+    assert again.json() == first.json()
+    signed = sign(shop.key, "POST", URL + CONSUME, order, keyed, covered=components)
+    changed = shop.site.client.post(CONSUME, content=order, headers=signed | {"idempotency-key": "l"})
+    assert changed.status_code == 401
 
 
 def test_leases_of_a_named_user(shop: Deployment) -> None:
