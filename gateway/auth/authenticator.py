@@ -41,7 +41,6 @@ log = logging.getLogger("gateway.auth")
 BATCH = 256
 USE_RESOLUTION_MS = 3_600_000
 RETRY_AFTER_S = 1.0
-MARK_LENGTH = 16
 
 
 class _Scopes(msgspec.Struct, forbid_unknown_fields=True):
@@ -277,7 +276,7 @@ def token_principal(row: TokenRow) -> Principal:
         row.id,
         None if endless else row.expires_at,
         _permissions(row.scopes),
-        row.token_hash[:MARK_LENGTH],
+        row.token_hash,
     )
 
 

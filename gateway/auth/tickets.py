@@ -29,7 +29,8 @@ _ID_BYTES = 16
 
 
 class _Ticket(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """What is signed: nothing secret. `mark` is that of the principal who asked."""
+    """What is signed: nothing secret. `mark` is that of the principal who asked; `until` the end of the access token
+    that was shown for it, None where none was. Times in milliseconds since 1970 UTC."""
 
     id: str
     expires_at: int
@@ -37,6 +38,7 @@ class _Ticket(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     kind: CredentialKind
     credential: str
     mark: str
+    until: int | None
 
 
 class Tickets:
@@ -49,10 +51,15 @@ class Tickets:
         self._session_ms = session_s * 1000
         self._wall = wall
 
-    def issue(self, principal: Principal) -> str:
-        """A ticket for this user, good once and for 30 s. Raises AuthFailed for a principal who is no user."""
+    def issue(self, principal: Principal, *, by_cookie: bool = False) -> str:
+        """A ticket for this user, good once and for 30 s. Raises AuthFailed for a principal who is no user.
+
+        Whoever shows an access token may have no more than that: what its ticket opens ends with it. A browser shows a
+        cookie, and has what its access token is renewed with.
+        """
         if principal.kind is not PrincipalKind.USER:
             raise AuthFailed("Tickets are for users.")
+        login = principal.credential_kind is CredentialKind.LOGIN_SESSION
         ticket = _Ticket(
             secrets.token_urlsafe(_ID_BYTES),
             self._wall() + TICKET_S * 1000,
@@ -60,6 +67,7 @@ class Tickets:
             principal.credential_kind,
             principal.credential_id,
             principal.credential_mark,
+            principal.expires_at if login and not by_cookie else None,
         )
         return PREFIX + self._signed.dumps("ticket", msgspec.to_builtins(ticket))
 
@@ -70,9 +78,9 @@ class Tickets:
     async def redeem(self, text: str) -> Principal:
         """The principal that a ticket was made for, by the credential that it was made with, which is read now.
 
-        It ends with the credential, and that of a login no later than an access token of now would. Raises AuthFailed
-        for a ticket that is not ours, used, too old, or of a credential that is not in force; Unavailable when that can
-        not be found out.
+        It ends with the credential: with the access token that was shown for it, and that of a cookie no later than an
+        access token of now would. Raises AuthFailed for a ticket that is not ours, used, too old, or of a credential
+        that is not in force; Unavailable when that can not be found out.
         """
         ticket, now = self._read(text), self._wall()
         if ticket is None or ticket.expires_at <= now:
@@ -87,13 +95,15 @@ class Tickets:
             raise Unavailable("The ticket can not be checked now.", retry_after_s=RETRY_AFTER_S) from None
         if not rows:
             raise _not_valid()
-        principal = _by_token(ticket, rows[0]) if token else _by_session(ticket, rows[0])
         now = self._wall()
+        if token:
+            principal = _by_token(ticket, rows[0])
+        else:
+            most = now + self._session_ms
+            principal = _by_session(ticket, rows[0], most if ticket.until is None else min(most, ticket.until))
         if principal is None or (principal.expires_at is not None and principal.expires_at <= now):
             raise _not_valid()
-        if principal.expires_at is None or token:
-            return principal
-        return msgspec.structs.replace(principal, expires_at=min(principal.expires_at, now + self._session_ms))
+        return principal
 
     def _read(self, text: str) -> _Ticket | None:
         if not self.looks_like(text) or len(text) > MAX_LENGTH:
@@ -111,7 +121,7 @@ def _by_token(ticket: _Ticket, row: Row) -> Principal | None:
     return principal if (principal.id, principal.credential_mark) == (ticket.user, ticket.mark) else None
 
 
-def _by_session(ticket: _Ticket, row: Row) -> Principal | None:
+def _by_session(ticket: _Ticket, row: Row, until: int) -> Principal | None:
     session = session_row(row)
     if not session.in_force or session.user_id != ticket.user:
         return None
@@ -120,7 +130,7 @@ def _by_session(ticket: _Ticket, row: Row) -> Principal | None:
         ticket.user,
         CredentialKind.LOGIN_SESSION,
         ticket.credential,
-        session.expires_at,
+        min(session.expires_at, until),
         credential_mark=ticket.mark,
     )
 

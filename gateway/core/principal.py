@@ -28,8 +28,8 @@ class Principal(msgspec.Struct, frozen=True):
 
     `credential_id` names the row of the credential, never its secret. `expires_at` is in milliseconds since 1970 UTC
     (None: no end). `permissions` narrows what the credential may do beside its own document (None: all that its
-    owner may). `credential_mark` is the beginning of the hash of an API token's secret, or the `kid` of the key that
-    signed an access token, also that which made a ticket: another one in the same row is another credential.
+    owner may). `credential_mark` is the whole hash of an API token's secret, or the `kid` of the key that signed an
+    access token, also that which made a ticket: another one in the same row is another credential.
     """
 
     kind: PrincipalKind

@@ -67,7 +67,7 @@ _TABLES = {CredentialKind.API_TOKEN: "api_tokens", CredentialKind.LOGIN_SESSION:
 # --- what a write may hang on ---
 
 _IN_FORCE = "c.user_id = ?1 AND c.id = ?2 AND c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > ?3)"
-_SAME_TOKEN = "substr(c.token_hash, 1, length(?4)) = ?4"  # noqa: S105 - SQL, not a secret
+_SAME_TOKEN = "c.token_hash = ?4"  # noqa: S105 - SQL, not a secret
 _SAME_KEY = (
     "(?4 = '' OR EXISTS (SELECT 1 FROM signing_keys AS k"
     " WHERE k.kid = ?4 AND (k.verifies_until IS NULL OR k.verifies_until > ?3)))"

@@ -248,7 +248,7 @@ class Login:
 
     async def ticket(self, call: Call) -> Response:
         """A ticket that stands for the caller's credential as it is when the ticket is used, scopes included."""
-        ticket = self._accounts.tickets.issue(call.caller.principal)
+        ticket = self._accounts.tickets.issue(call.caller.principal, by_cookie=call.caller.by_cookie)
         return answer(IssuedTicket(ticket, TICKET_S))
 
     async def csrf(self, call: Call) -> Response:

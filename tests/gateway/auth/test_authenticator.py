@@ -267,7 +267,11 @@ async def test_a_credential_is_looked_at_again_by_its_row(rig: Rig) -> None:
 
 async def test_another_secret_or_another_user_in_the_row_is_another_credential(rig: Rig) -> None:
     before = await rig.authenticator.authenticate(BOB)
-    for change in ("UPDATE api_tokens SET token_hash = 'ff'", "UPDATE api_tokens SET user_id = 'ada'"):
+    for change in (
+        "UPDATE api_tokens SET token_hash = token_hash || 'x' WHERE id = 't_bob'",
+        "UPDATE api_tokens SET token_hash = 'ff'",
+        "UPDATE api_tokens SET user_id = 'ada'",
+    ):
         await run(rig.database, change)
         after = (await rig.authenticator.recheck(rig.database, [before]))[before]
         assert after is not None

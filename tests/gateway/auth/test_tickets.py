@@ -24,6 +24,7 @@ NOW = 1_795_288_200_000
 HOUR = 3_600_000
 TTL_S = 900
 KEY = bytes(range(32))
+HASH = "0123456789abcdef" + 48 * "0"
 
 
 class Rig:
@@ -37,8 +38,8 @@ class Rig:
         """Tickets of a node at this database."""
         return Tickets(database, SignedValues(Sealer([key]), lambda: self.now), TTL_S, lambda: self.now)
 
-    def ticket(self, principal: Principal) -> str:
-        return self.tickets.issue(principal)
+    def ticket(self, principal: Principal, *, by_cookie: bool = True) -> str:
+        return self.tickets.issue(principal, by_cookie=by_cookie)
 
     async def refused(self, text: str) -> GatewayError:
         with pytest.raises(GatewayError) as caught:
@@ -57,7 +58,7 @@ LOGIN = Principal(
 
 
 def by_token(**fields: Any) -> Principal:
-    token = Principal(PrincipalKind.USER, "ada", CredentialKind.API_TOKEN, "t_ada", credential_mark="0123456789abcdef")
+    token = Principal(PrincipalKind.USER, "ada", CredentialKind.API_TOKEN, "t_ada", credential_mark=HASH)
     return msgspec.structs.replace(token, **fields)
 
 
@@ -68,20 +69,30 @@ async def rig(database: Database) -> Rig:
         add_user("ada"),
         add_user("bob"),
         insert("login_sessions", id="s_1", user_id="ada", expires_at=NOW + HOUR),
-        add_token("ada", "x", token_hash="0123456789abcdef" + 48 * "0", scopes={"permissions": ["a"]}),
+        add_token("ada", "x", token_hash=HASH, scopes={"permissions": ["a"]}),
     )
     return Rig(database)
 
 
-async def test_a_ticket_of_a_login_stands_for_it_as_long_as_an_access_token_would(rig: Rig) -> None:
+async def test_a_ticket_of_a_cookie_stands_for_its_login_as_long_as_an_access_token_would(rig: Rig) -> None:
     principal = await rig.tickets.redeem(rig.ticket(LOGIN))
     assert principal == msgspec.structs.replace(LOGIN, expires_at=NOW + TTL_S * 1000)
     await run(rig.database, "UPDATE login_sessions SET expires_at = ?", NOW + 5000)
     assert (await rig.tickets.redeem(rig.ticket(LOGIN))).expires_at == NOW + 5000
 
 
+async def test_a_ticket_of_an_access_token_ends_with_it(rig: Rig) -> None:
+    principal = await rig.tickets.redeem(rig.ticket(LOGIN, by_cookie=False))
+    assert principal == LOGIN
+    await run(rig.database, "UPDATE login_sessions SET expires_at = ?", NOW + 5000)
+    assert (await rig.tickets.redeem(rig.ticket(LOGIN, by_cookie=False))).expires_at == NOW + 5000
+    last = rig.ticket(msgspec.structs.replace(LOGIN, expires_at=NOW + 1000), by_cookie=False)
+    rig.now += 1000
+    assert isinstance(await rig.refused(last), AuthFailed)
+
+
 async def test_a_ticket_of_an_api_token_is_worth_what_the_token_is_now(rig: Rig) -> None:
-    ticket = rig.ticket(by_token())
+    ticket = rig.ticket(by_token(expires_at=NOW + 1000), by_cookie=False)
     await run(rig.database, """UPDATE api_tokens SET scopes = '{"permissions":["b"]}', expires_at = ?""", NOW + HOUR)
     principal = await rig.tickets.redeem(ticket)
     assert principal == by_token(permissions=frozenset(("b",)), expires_at=NOW + HOUR)
@@ -152,6 +163,7 @@ async def test_it_is_void_with_its_login(rig: Rig, sql: str) -> None:
         "DELETE FROM api_tokens",
         "UPDATE api_tokens SET user_id = 'bob'",
         "UPDATE api_tokens SET token_hash = 'another'",
+        "UPDATE api_tokens SET token_hash = token_hash || 'x'",
         "UPDATE api_tokens SET expires_at = 1795288200000",
         "UPDATE users SET status = 'disabled'",
         "DELETE FROM users WHERE id = 'ada'",
@@ -166,7 +178,7 @@ async def test_it_is_void_with_its_api_token(rig: Rig, sql: str) -> None:
 async def test_what_is_not_ours_is_refused_without_a_look_at_the_database(rig: Rig) -> None:
     good = rig.ticket(LOGIN)
     signed = SignedValues(Sealer([KEY]), lambda: NOW)
-    fields = ["id", NOW + 5000, "ada", "login_session", "s_1", ""]
+    fields = ["id", NOW + 5000, "ada", "login_session", "s_1", "", None]
     assert await rig.node(rig.database).redeem("gt_" + signed.dumps("ticket", fields))
     body, _, signature = good.rpartition(".")
     strange: list[Any] = [None, {}, [], 5, fields[:-1], [*fields, 1]]

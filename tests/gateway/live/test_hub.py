@@ -324,6 +324,8 @@ async def test_who_goes_before_the_own_document_is_read_leaves_nothing_behind(ri
         "DELETE FROM users WHERE id = 'ada'",
         "UPDATE api_tokens SET user_id = 'bob' WHERE id = 't_ada'",
         "UPDATE api_tokens SET token_hash = 'another' WHERE id = 't_ada'",
+        "UPDATE api_tokens SET token_hash = token_hash || 'x' WHERE id = 't_ada'",
+        "UPDATE api_tokens SET token_hash = substr(token_hash, 1, 63) WHERE id = 't_ada'",
         "UPDATE api_tokens SET id = 't_other' WHERE id = 't_ada'",
         "UPDATE users SET id = 'ada2' WHERE id = 'ada'",
     ],

@@ -101,9 +101,12 @@ async def test_lists_are_read_in_pages_and_those_in_force_alone(database: Databa
 # --- conditions of a write ---
 
 LOGIN = Principal(PrincipalKind.USER, "u_ada", CredentialKind.LOGIN_SESSION, "s_1", credential_mark="k_1")
+HASH = "0123456789abcdef" + 48 * "0"
 BY_TICKET = msgspec.structs.replace(LOGIN, credential_mark="")
-TOKEN = Principal(PrincipalKind.USER, "u_ada", CredentialKind.API_TOKEN, "t_1", credential_mark="0123456789abcdef")
+TOKEN = Principal(PrincipalKind.USER, "u_ada", CredentialKind.API_TOKEN, "t_1", credential_mark=HASH)
 NARROWED = msgspec.structs.replace(TOKEN, permissions=frozenset(("users.read",)))
+OTHER_HASHES = ("id || 'another'", "token_hash || 'x'", "substr(token_hash, 1, 63)", "substr(token_hash, 1, 16) || id")
+"""Of the rows of several tokens: none of them twice."""
 ALWAYS = "UPDATE users SET name = name WHERE false"
 ENDS_USERS = ("UPDATE users SET status = 'disabled' WHERE id = 'u_ada'", "DELETE FROM users WHERE id = 'u_ada'")
 
@@ -112,7 +115,7 @@ async def add_credentials(database: Database) -> None:
     await log_in(database, "s_1", "u_ada", NOW)
     await log_in(database, "s_2", "u_bob", NOW)
     await database.write(
-        add_token("u_ada", "one", id="t_1", token_hash="0123456789abcdef" + 48 * "0", expires_at=NOW + 1000),
+        add_token("u_ada", "one", id="t_1", token_hash=HASH, expires_at=NOW + 1000),
         add_token("u_bob", "two", id="t_2"),
         insert(
             "signing_keys", kid="k_1", public_key="{}", private_key=b"", created_at=1, signs_from=1, verifies_until=None
@@ -153,7 +156,11 @@ async def test_a_credential_holds(database: Database, caller: Principal, sql: st
         (LOGIN, "UPDATE signing_keys SET verifies_until = 1"),
         (LOGIN, "DELETE FROM signing_keys"),
         *((caller, "UPDATE api_tokens SET revoked_at = 1") for caller in (TOKEN, NARROWED)),
-        *((caller, "UPDATE api_tokens SET token_hash = id || 'another'") for caller in (TOKEN, NARROWED)),
+        *(
+            (caller, f"UPDATE api_tokens SET token_hash = {other}")
+            for caller in (TOKEN, NARROWED)
+            for other in OTHER_HASHES
+        ),
         (TOKEN, """UPDATE api_tokens SET scopes = '{"permissions":["users.read"]}'"""),
         (TOKEN, """UPDATE api_tokens SET scopes = '{"no": "scopes"}'"""),
     ],

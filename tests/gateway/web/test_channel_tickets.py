@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import WebSocketDenialResponse
 from starlette.types import Message
 
+from gateway.core.clock import rfc3339
 from gateway.store.database import Statement
 from gateway.web.routes import CHANNEL_PATH
 from tests.gateway.web.conftest import Json, Site, StartSite, one, opened, take
@@ -78,6 +79,15 @@ def test_what_is_no_ticket_is_refused_before_the_upgrade(site: Site, text: str) 
     answer = refused(site, f"ticket={text}")
     assert (answer.status_code, answer.json()["code"]) == (401, "auth_failed")
     assert used(site) == 0
+
+
+def test_a_ticket_that_an_access_token_asked_for_opens_no_more_than_that(site: Site) -> None:
+    ends = (site.node.clock.now().wall + 120_000) // 1000 * 1000
+    token, expires_at = site.accounts.access_tokens.issue(USER, log_in(site), until=ends)
+    assert expires_at == ends
+    text = site.client.post("/auth/ticket", headers={"authorization": f"Bearer {token}"}).json()["ticket"]
+    with site.connect(path=f"/ws?ticket={text}") as socket:
+        assert take(socket, "hello", "ready")[1]["expires_at"] == rfc3339(ends)
 
 
 def test_other_credentials_are_no_tickets(site: Site) -> None:

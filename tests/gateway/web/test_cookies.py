@@ -10,12 +10,13 @@ from starlette.responses import Response
 from starlette.testclient import WebSocketDenialResponse
 
 from gateway.auth.signed import SignedValues
+from gateway.core.clock import parse_rfc3339
 from gateway.core.networks import Networks
 from gateway.core.sealing import Sealer
 from gateway.store.database import Statement
 from gateway.web.cookies import Cookies
 from gateway.web.origins import Origins
-from tests.gateway.web.conftest import Site, StartSite, one, opened
+from tests.gateway.web.conftest import Site, StartSite, one, opened, take
 from tests.support.signed_in import ACCESS, CSRF, DEVICE, ORIGIN, PASSWORD, REFRESH, Browser, cheap_hash, set_cookies
 
 TOKENS = {"access_token", "refresh_token", "token_type"}
@@ -202,6 +203,17 @@ def test_the_csrf_token_of_a_page_that_has_only_the_access_cookie(browser: Brows
     browser.client.cookies.delete(REFRESH)
     browser.csrf = browser.get("/auth/csrf").json()["csrf_token"]
     assert browser.post("/auth/ticket").status_code == 200
+
+
+def test_a_ticket_of_a_cookie_opens_for_as_long_as_its_login_could_renew(site: Site, browser: Browser) -> None:
+    session = sign_in_answer(browser).json()["session"]
+    browser.csrf = browser.get("/auth/csrf").json()["csrf_token"]
+    soon = site.node.clock.now().wall + 60_000
+    token = site.accounts.access_tokens.issue("u_ada", session, until=soon)[0]
+    kept = f"{ACCESS}={site.accounts.signed.dumps('cookie.access', token)}"
+    ticket = browser.post("/auth/ticket", cookie=kept).json()["ticket"]
+    with site.connect(path=f"/ws?ticket={ticket}") as socket:
+        assert parse_rfc3339(take(socket, "hello", "ready")[1]["expires_at"]) > soon
 
 
 def test_a_logout_takes_the_cookies_back_and_ends_the_sockets(site: Site, browser: Browser) -> None:
