@@ -22,7 +22,7 @@ from gateway.config import AuthConfig
 from gateway.errors import RateLimited, Unavailable
 from gateway.store.audit import Entry
 from gateway.store.database import Database, Statement
-from gateway.store.logins import Counted, Failures, count_failure, read_failures, still_open
+from gateway.store.logins import Counted, Failures, begin_anew, count_failure, read_failures, still_open
 
 REMEMBERED = 10_000
 """Addresses and browsers whose refusal is remembered without asking the database."""
@@ -124,9 +124,12 @@ class Lockout:
             statements = count_failure(attempt.counted, self._wall(), self._span_ms, entry)
             await asyncio.shield(self._database.write(*statements))
 
-    def still_open(self, attempt: Attempt, user_id: str) -> Statement:
-        """What the write of a right password hangs on: see `gateway.store.logins.still_open`."""
-        return still_open(attempt.counted, user_id, self._wall(), self._span_ms)
+    def passed(self, attempt: Attempt, user_id: str) -> tuple[Statement, Statement]:
+        """What the write of a right password hangs on, and what it does: the account's (or the browser's) own count
+        begins anew, those of the address and of all go on. See `still_open` and `begin_anew` in `gateway.store.logins`.
+        """
+        counted = attempt.counted
+        return still_open(counted, user_id, self._wall(), self._span_ms), begin_anew(counted)
 
     def _others(self, address: str, instance: str | None) -> dict[str, int]:
         """What a failure counts against beside the account, and how many each of them may have."""

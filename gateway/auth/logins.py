@@ -214,7 +214,8 @@ class Logins:
         device_value = self._signed.dumps("device", [device, user.id])
         via, by = client.instance, client.signed_by
         row = NewSession(session, user.id, hash_token(refresh), now, end, client.address, client.user_agent, by)
-        statements = [self._lockout.still_open(attempt, user.id), *begin_session(row, account.password_hash)]
+        still_open, anew = self._lockout.passed(attempt, user.id)
+        statements = [still_open, *begin_session(row, account.password_hash), anew]
         statements.append(note_life(self._access_tokens.ttl_ms, access[1]))
         if rehashed is not None:
             statements.append(replace_password(user.id, account.password_hash, rehashed, must_change=False))
@@ -333,12 +334,14 @@ class Logins:
         actor = f"user:{principal.id}"
         holds = credential_holds(principal, self._wall())
         refusals = (holds.refusal, _too_many(self._config.lockout_s), Conflict("The password was changed meanwhile."))
+        still_open, anew = self._lockout.passed(attempt, principal.id)
         try:
             revoked = await self._revoker.revoke(
                 OtherSessions(principal.id, current),
                 holds.statement,
-                self._lockout.still_open(attempt, principal.id),
+                still_open,
                 replace_password(principal.id, old, new),
+                anew,
                 entry=Entry(actor, "password.change", actor, address),
             )
         except NoRowChanged as refused:

@@ -290,6 +290,12 @@ def still_open(counted: Counted, user_id: str, now: int, span_ms: int) -> Statem
     return Statement(_OPEN, (user_id, *_times(now, span_ms), counted.limit, counted.own), must_change=True)
 
 
+def begin_anew(counted: Counted) -> Statement:
+    """Forgets what failed of `counted.own`, and nothing of the others. In one write with `still_open`, without which it
+    would open what those failures locked."""
+    return Statement("DELETE FROM login_failures WHERE counted = ?", (counted.own,))
+
+
 def _times(now: int, span_ms: int) -> tuple[int, int, int]:
     return now, now + span_ms, span_ms
 

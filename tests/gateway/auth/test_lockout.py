@@ -106,13 +106,29 @@ async def test_a_right_password_is_held_to_the_count_of_its_own_moment(database:
     other = await tried.begin("account:b", HERE)
     for _ in range(4):
         await fails(lockout(database, clock), "account:a")
-    await database.write(tried.still_open(attempt, "a"))
+    await database.write(tried.passed(attempt, "a")[0])
     await fails(lockout(database, clock), "account:a")
     with pytest.raises(NoRowChanged):
-        await database.write(tried.still_open(attempt, "a"))
-    await database.write(tried.still_open(other, "b"))
+        await database.write(*tried.passed(attempt, "a"))
+    assert (await counts(database))["account:a"] == 5
+    await database.write(*tried.passed(other, "b"))
     clock.pass_s(300)
-    await database.write(tried.still_open(attempt, "a"))
+    await database.write(*tried.passed(attempt, "a"))
+
+
+async def test_a_right_password_begins_the_own_count_anew_and_no_other(database: Database) -> None:
+    await database.write(*add_plan("free"), add_user("a"))
+    tried = lockout(database)
+    for _ in range(3):
+        await fails(tried, "account:a")
+        await fails(tried, "account:a", device="d_1")
+    await fails(tried, "account:b")
+    rest = {"account:b": 1, f"address:{HERE}": 4, "all": 4}
+    assert await counts(database) == rest | {"account:a": 3, "device:d_1": 3}
+    await database.write(*tried.passed(await tried.begin("account:a", HERE, "d_1"), "a"))
+    assert await counts(database) == rest | {"account:a": 3}
+    await database.write(*tried.passed(await tried.begin("account:a", HERE), "a"))
+    assert await counts(database) == rest
 
 
 async def test_a_known_browser_has_a_count_of_its_own_which_is_bounded(database: Database) -> None:

@@ -120,17 +120,66 @@ async def test_the_owner_who_logs_in_at_four_nodes_at_once_gets_in_at_all(rig: L
     await all_log_in([rig, *[await LoginRig.open(database) for _ in range(3)]], 10)
 
 
-class Overtaken(FlakyStore):
-    """Five guesses of somebody else fail before the first write, all at another node."""
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_right_password_begins_the_count_anew(rig: LoginRig, is_known: bool) -> None:
+    """Of the account, or of the browser that is known; who mistypes now and then is not locked out in the end."""
+    device = (await rig.login()).device if is_known else None
+    for _ in range(3):
+        for _ in range(4):
+            await rig.fails(device=device)
+        await rig.login(device=device)
+        assert {key for key in await rig.counts() if not key.startswith("address:")} <= {"all"}
+    for _ in range(5):
+        await rig.fails(device=device)
+    await rig.fails(password=PASSWORD, device=device)
 
-    def __init__(self, database: Database, other: LoginRig) -> None:
+
+async def test_a_right_password_forgives_an_address_nothing(database: Database) -> None:
+    rig = await LoginRig.open(database, max_address_failures=6)
+    await rig.add_user("u1", username="ada")
+    for _ in range(3):
+        await rig.fails()
+    await rig.login()
+    for _ in range(3):
+        await rig.fails()
+    with pytest.raises(RateLimited):
+        await rig.login()
+    rig.close()
+
+
+async def test_five_wrong_and_a_right_one_at_once_lock_or_let_in_and_a_lock_stays(database: Database) -> None:
+    """Each at a node of its own: what failed before the right one is forgotten, unless that made five."""
+    nodes = [await LoginRig.open(database) for _ in range(6)]
+    for right in range(6):
+        user = f"u{right}"
+        await nodes[0].add_user(user, username=user)
+        passwords = [PASSWORD if place == right else f"wrong password {place}" for place in range(6)]
+        tried = [node.login(user, password) for node, password in zip(nodes, passwords, strict=True)]
+        outcomes = await asyncio.gather(*tried, return_exceptions=True)
+        newest_first = [(row.action, row.outcome) for row in await nodes[0].audited() if row.target == f"user:{user}"]
+        login, wrong = ("session.login", "ok"), ("session.login_failed", "wrong_password")
+        assert (login in newest_first) is not isinstance(outcomes[right], AuthFailed)
+        since = newest_first[: newest_first.index(login)] if login in newest_first else newest_first
+        assert newest_first.count(wrong) == 5
+        assert (await nodes[0].counts()).get(f"account:{user}", 0) == since.count(wrong)
+        if since.count(wrong) == 5:
+            await nodes[0].fails(user, PASSWORD)
+    for node in nodes:
+        node.close()
+
+
+class Overtaken(FlakyStore):
+    """Guesses of somebody else fail before the first write, all at another node."""
+
+    def __init__(self, database: Database, other: LoginRig, guesses: int = 5) -> None:
         super().__init__(database)
         self._other: LoginRig | None = other
+        self._guesses = guesses
 
     async def write(self, *statements: Statement) -> Any:
         other, self._other = self._other, None
         if other is not None:
-            for _ in range(5):
+            for _ in range(self._guesses):
                 await other.fails(address="198.51.100.9")
         return await super().write(*statements)
 
@@ -146,6 +195,13 @@ async def test_a_right_guess_opens_nothing_once_five_have_failed(rig: LoginRig, 
     assert (await rig.counts())["account:u1"] == 5
     assert len(await rig.audited("session.login_failed")) == 1 + 5 + 1
     assert rig.slept == [FAILURE_FLOOR_S] * 2
+
+
+async def test_what_failed_while_a_right_password_was_looked_at_is_forgotten(rig: LoginRig, database: Database) -> None:
+    other = await LoginRig.open(database)
+    await rig.new_logins(database=Overtaken(database, other, guesses=4)).login("ada", PASSWORD, address=HERE)
+    assert "account:u1" not in await rig.counts()
+    other.close()
 
 
 async def test_guesses_at_once_at_many_nodes_gain_one_for_each(database: Database) -> None:

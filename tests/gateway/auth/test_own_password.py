@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
+from gateway.core.tokens import hash_token
 from gateway.errors import AuthFailed, Conflict, Forbidden, RateLimited, Unavailable, Unprocessable
 from gateway.store.changes import last_seq
 from gateway.store.database import Database, Statement
@@ -54,7 +56,9 @@ async def test_a_new_password_ends_all_other_sessions(rig: LoginRig) -> None:
 async def test_with_an_api_token_all_sessions_end(rig: LoginRig) -> None:
     tokens = await rig.login()
     await rig.database.write(add_token("u1", token_text("of ada")))
-    token = Principal(PrincipalKind.USER, "u1", CredentialKind.API_TOKEN, "t_u1")
+    token = Principal(
+        PrincipalKind.USER, "u1", CredentialKind.API_TOKEN, "t_u1", credential_mark=hash_token(token_text("of ada"))
+    )
     await rig.logins.change_password(token, PASSWORD, NEW)
     with pytest.raises(AuthFailed):
         await rig.refresh(tokens.refresh_token)
@@ -106,6 +110,15 @@ async def test_the_old_password_must_be_right_and_guesses_are_counted(rig: Login
     await rig.login()
     rig.clock.pass_s(300)
     await rig.logins.change_password(me, PASSWORD, NEW)
+
+
+async def test_a_right_old_password_begins_the_count_anew(rig: LoginRig) -> None:
+    me, passwords = principal(await rig.login()), (PASSWORD, NEW, f"{NEW} again")
+    for old, new in itertools.pairwise(passwords):
+        for _ in range(4):
+            with pytest.raises(Forbidden):
+                await rig.logins.change_password(me, "wrong password 1", new)
+        await rig.logins.change_password(me, old, new)
 
 
 class Faster(FlakyStore):
