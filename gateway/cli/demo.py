@@ -99,8 +99,9 @@ def administrator(username: str, *, demo: bool) -> User:
 
 
 def initial_statements(admin: str, password_hash: str | None = None) -> list[Statement]:
-    """The plans, and an administrator with this user name."""
-    return [*_plans(), insert_user(administrator(admin, demo=False), password_hash)]
+    """The plans, what an organization's owners and administrators may do in it, and an administrator with this user
+    name."""
+    return [*_plans(), *_organization_roles(), insert_user(administrator(admin, demo=False), password_hash)]
 
 
 def demo_statements(admin: str, password_hash: str | None = None) -> list[Statement]:
@@ -108,11 +109,11 @@ def demo_statements(admin: str, password_hash: str | None = None) -> list[Statem
     administrators."""
     return [
         *_plans(),
+        *_organization_roles(),
         insert_user(administrator(admin, demo=True), password_hash),
         *map(insert_user, DEMO_USERS),
         insert_organization(ACME),
         *(member_statement(ACME.id, user_id, role) for user_id, role in MEMBERS.items()),
-        *(row for role, names in ROLE_PERMISSIONS.items() for row in role_permission_statements(role, names)),
     ]
 
 
@@ -125,7 +126,7 @@ async def spend_demo(db: Database) -> None:
 
 def initial_entries(admin: str) -> list[Entry]:
     """What the audit trail has of `initial_statements`."""
-    return [*_plan_entries(), _created(administrator(admin, demo=False))]
+    return [*_plan_entries(), *_organization_role_entries(), _created(administrator(admin, demo=False))]
 
 
 def demo_entries(admin: str) -> list[Entry]:
@@ -133,15 +134,11 @@ def demo_entries(admin: str) -> list[Entry]:
     acme = f"org:{ACME.id}"
     return [
         *_plan_entries(),
+        *_organization_role_entries(),
         _created(administrator(admin, demo=True)),
         *map(_created, DEMO_USERS),
         entry("org.create", acme, after=told_of_organization(ACME)),
         *(entry("org.member", acme, after={"user_id": id, "role": role}) for id, role in MEMBERS.items()),
-        *(
-            entry("role.write", f"role:org.{role}", after={"permissions": names})
-            for role, names in ROLE_PERMISSIONS.items()
-            if names
-        ),
     ]
 
 
@@ -149,8 +146,20 @@ def _plan_entries() -> list[Entry]:
     return [entry("plan.write", f"plan:{plan.id}", after=told_of_plan(plan)) for plan in PLANS]
 
 
+def _organization_role_entries() -> list[Entry]:
+    return [
+        entry("role.write", f"role:org.{role}", after={"permissions": names})
+        for role, names in ROLE_PERMISSIONS.items()
+        if names
+    ]
+
+
 def _created(user: User) -> Entry:
     return entry("user.create", f"user:{user.id}", after=told_of_user(user))
+
+
+def _organization_roles() -> list[Statement]:
+    return [row for role, names in ROLE_PERMISSIONS.items() for row in role_permission_statements(role, names)]
 
 
 def _plans() -> list[Statement]:

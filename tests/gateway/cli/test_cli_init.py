@@ -33,6 +33,8 @@ def test_a_new_database_has_plans_and_an_administrator(cli: Cli) -> None:
     )
     assert [plan["id"] for plan in cli.json("plan", "list")] == sorted(plan.id for plan in PLANS)
     assert cli.json("org", "list") == []
+    granted = cli.json("org", "role")
+    assert {role for role, names in granted.items() if "manage_members" in names} == {"admin", "owner"}
 
 
 def test_the_demo_has_every_field_that_an_identity_can_have(cli: Cli) -> None:
