@@ -98,6 +98,12 @@ class Unprocessable(GatewayError):
     code, status, title = "unprocessable", 422, "Unprocessable content"
 
 
+class UpgradeRequired(GatewayError):
+    """The resource is there for another protocol, which the ``Upgrade`` field names (RFC 9110 §15.5.22)."""
+
+    code, status, title = "upgrade_required", 426, "Upgrade required"
+
+
 class QuotaExceeded(GatewayError):
     """A hard limit does not leave the amount that was asked for."""
 

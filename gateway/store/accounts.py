@@ -123,7 +123,7 @@ async def replace_user(db: Store, before: User, after: User) -> int:
     Raises PreconditionFailed when the row is not `before` any more and NotFound when it is gone; Conflict when the user
     name or e-mail is taken, or when no active administrator would be left; NotFound for an unknown plan.
     """
-    guards = await unchanged(db, "users", _COLUMNS, before, _user)
+    guards = await still(db, before)
     if _reigns(before) and not _reigns(after):
         guards.append(_another_admin(before.id))
     update = Statement(
@@ -167,6 +167,11 @@ async def read_password_hash(db: Reader, user_id: str) -> str | None:
 def user_exists(user_id: str) -> Statement:
     """Fails the write unless the user is there; changes nothing, so the triggers log nothing."""
     return Statement("UPDATE users SET name = name WHERE id = ?", (user_id,), must_change=True)
+
+
+async def still(db: Reader, before: User) -> list[Guard]:
+    """The user is what it was. Raises as `replace_user` where that is known already."""
+    return await unchanged(db, "users", _COLUMNS, before, _user)
 
 
 def still_on(user_id: str, plan: str) -> Guard:

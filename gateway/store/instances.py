@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway.core.clock import LAST_MOMENT_MS
-from gateway.errors import Conflict, NotFound
+from gateway.errors import Conflict, NotFound, PreconditionFailed
 from gateway.store.accounts import Status
 from gateway.store.audit import Lookup, Store
 from gateway.store.database import Reader, Row, Statement
 from gateway.store.foreign_text import place_after, read_shown
 from gateway.store.guarded import unchanged
-from gateway.store.guards import guard, guarded_write
+from gateway.store.guards import Guard, guard, guarded_write
 from gateway.store.refusals import refusals
 
 REQUESTS_PER_MINUTE = 6_000
@@ -116,7 +116,7 @@ async def replace_instance(db: Store, before: Instance, after: Instance) -> int:
 
     Raises PreconditionFailed when the row is not `before` any more, NotFound when it is gone.
     """
-    guards = await unchanged(db, "instances", _COLUMNS, before, _instance)
+    guards = await still(db, before)
     update = Statement(
         "UPDATE instances SET name = ?, status = ?, networks = coalesce(?, networks), requests_per_minute = ?"
         " WHERE id = ?",
@@ -139,6 +139,11 @@ async def delete_instance(db: Store, instance_id: str) -> int:
         return (await db.write(Statement("DELETE FROM instances WHERE id = ?", (instance_id,), True))).seq
 
 
+async def still(db: Reader, before: Instance) -> list[Guard]:
+    """The instance is what it was. Raises as `replace_instance` where that is known already."""
+    return await unchanged(db, "instances", _COLUMNS, before, _instance)
+
+
 def instance_before(instance_id: str) -> Lookup:
     """For the audit trail: an instance as a change finds it."""
     return Lookup(
@@ -151,11 +156,19 @@ def instance_before(instance_id: str) -> Lookup:
 # --- keys ---
 
 
-async def list_instance_keys(db: Store, instance_id: str) -> list[InstanceKey]:
+async def list_instance_keys(db: Reader, instance_id: str) -> list[InstanceKey]:
     """The keys of an instance, also those that have ended, the oldest first."""
     sql = f"SELECT {_KEY_COLUMNS} FROM instance_keys WHERE instance_id = ? ORDER BY created_at, id"  # noqa: S608
     [rows] = await read_shown(db.read, Statement(sql, (instance_id,)))
     return [InstanceKey(id=row[0], instance_id=row[1], created_at=row[2], expires_at=row[3]) for row in rows]
+
+
+async def find_instance_key(db: Reader, instance_id: str, kid: str) -> InstanceKey:
+    """A key of an instance, also one that has ended; NotFound when there is none."""
+    for key in await list_instance_keys(db, instance_id):
+        if key.id == kid:
+            return key
+    raise NotFound(f"There is no key {kid} of instance {instance_id}.")
 
 
 async def add_instance_key(db: Store, instance_id: str, key: SealedKey, now: int, *, older_until: int | None) -> int:
@@ -192,6 +205,14 @@ async def delete_instance_key(db: Store, instance_id: str, kid: str) -> int:
     with refusals(missing=f"There is no key {kid} of instance {instance_id}."):
         sql = "DELETE FROM instance_keys WHERE id = ? AND instance_id = ?"
         return (await db.write(Statement(sql, (kid, instance_id), must_change=True))).seq
+
+
+def still_key(before: InstanceKey) -> Guard:
+    """The key is what it was: all that changes of one is its end."""
+    condition = "id = ? AND EXISTS (SELECT 1 FROM instance_keys WHERE id = ? AND instance_id = instances.id"
+    condition += " AND expires_at IS ?)"
+    changed = PreconditionFailed("The key was changed in the meantime.")
+    return guard("instances", condition, (before.instance_id, before.id, before.expires_at), changed)
 
 
 def key_before(instance_id: str, kid: str) -> Lookup:

@@ -113,7 +113,7 @@ async def replace_organization(db: Store, before: Organization, after: Organizat
 
     Raises PreconditionFailed when the row is not `before` any more, NotFound when it is gone or there is no such plan.
     """
-    guards = await unchanged(db, "organizations", _COLUMNS, before, _organization)
+    guards = await still(db, before)
     update = Statement(
         "UPDATE organizations SET plan = ?, name = ?, attributes = coalesce(?, attributes), timezone = ?,"
         " anchor_at = ?, status = ? WHERE id = ?",
@@ -192,11 +192,25 @@ async def remove_member(db: Store, organization_id: str, user_id: str, *, before
         return (await guarded_write(db, guards, statement)).seq
 
 
+async def find_member(db: Reader, organization_id: str, user_id: str) -> Member:
+    """One member; NotFound for whoever is none."""
+    statement = Statement(f"{_MEMBERS} WHERE m.org_id = ? AND m.user_id = ?", (organization_id, user_id))
+    [rows] = await read_shown(db.read, statement)
+    if not rows:
+        raise NotFound(f"User {user_id} is not a member of {organization_id}.")
+    return Member(*rows[0])
+
+
 async def find_member_role(db: Reader, organization_id: str, user_id: str) -> MemberRole | None:
     """The role of one member; None for whoever is none."""
     sql = "SELECT role FROM memberships WHERE org_id = ? AND user_id = ?"
     [rows] = await db.read(Statement(sql, (organization_id, user_id)))
     return rows[0][0] if rows else None
+
+
+async def still(db: Reader, before: Organization) -> list[Guard]:
+    """The organization is what it was. Raises as `replace_organization` where that is known already."""
+    return await unchanged(db, "organizations", _COLUMNS, before, _organization)
 
 
 def still_manages(organization_id: str, user_id: str, role: MemberRole) -> Guard:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from gateway.core.administration import WRITE_ORGANIZATIONS
 from gateway.core.spending import MOST, Spent
 from gateway.core.text import MAX_LABEL, check_quota, check_text
-from gateway.errors import Conflict, Forbidden, QuotaExceeded, Unprocessable
+from gateway.errors import Conflict, Forbidden, PreconditionFailed, QuotaExceeded, Unprocessable
 from gateway.store import accounts
 from gateway.store.adjustments import Adjustment, adjust
 from gateway.store.audit import Entry
@@ -23,7 +23,7 @@ from gateway.store.database import Database
 from gateway.store.guarded import Guarded
 from gateway.store.guards import Guard
 from gateway.store.plans import MAX_LIMIT
-from gateway.web.answer import answer
+from gateway.web.answer import answer, require_match
 from gateway.web.fields import checked, path_name
 from gateway.web.grants import writable
 from gateway.web.idempotency import Key, request_key
@@ -58,7 +58,7 @@ class Adjustments:
         write: dict[str, Any] = {
             "answers": {200: BalanceShown},
             "body": Correction,
-            "errors": (Forbidden, Conflict, QuotaExceeded),
+            "errors": (Forbidden, Conflict, PreconditionFailed, QuotaExceeded),
             "writes": True,
             "keyed": True,
         }
@@ -82,10 +82,11 @@ class Adjustments:
         async def attempt() -> Spent:
             rights = await call.rights()
             user = await writable(self._database, call, rights)
+            require_match(call.request, None)
             guards = () if rights.is_admin else (accounts.still_on(user.id, user.plan),)
             return await self._adjust(call, adjustment, guards)
 
-        spent = await self._turns.change(adjustment.owner, None, attempt)
+        spent = await self._turns.change(adjustment.owner, call.request, attempt)
         return _answered(adjustment, spent)
 
     async def adjust_organization(self, call: Call) -> Response:
@@ -94,6 +95,7 @@ class Adjustments:
         rights = await call.rights()
         await standing(self._database, rights, call.path["id"])
         rights.require(WRITE_ORGANIZATIONS)
+        require_match(call.request, None)
         return _answered(adjustment, await self._adjust(call, adjustment, ()))
 
     async def _adjust(self, call: Call, adjustment: Adjustment, guards: Sequence[Guard]) -> Spent:

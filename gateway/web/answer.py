@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from gateway.core.document import revision
 from gateway.errors import PreconditionFailed
 
 SEQ_HEADER = "Gateway-Seq"
+_OF_CONTENT = ("Content-Type", "Content-Length", "Content-Encoding")
 
 
 def answer(
@@ -27,15 +29,29 @@ def answer(
     return Response(msgspec.json.encode(body), status, named, "application/json")
 
 
-def etag_of(representation: Mapping[str, Any]) -> str:
+def etag_of(representation: Mapping[str, Any] | msgspec.Struct) -> str:
     """The entity tag of what a client is shown: same content, same tag, on every node."""
     shown = {name: value for name, value in msgspec.to_builtins(representation).items() if value is not None}
     return f'"{revision(msgspec.json.encode(shown, order="sorted"))}"'
 
 
-def require_match(request: Request, etag: str) -> None:
+def unless_held(request: Request, response: Response) -> Response:
+    """The answer to a request that reads; 304 in place of it where the client holds what its entity tag names already
+    (RFC 9110 §13.1.2, weak comparison)."""
+    etag = response.headers.get("etag")
+    if request.method not in ("GET", "HEAD") or response.status_code != HTTPStatus.OK or etag is None:
+        return response
+    if not matches(request.headers.getlist("if-none-match"), etag):
+        return response
+    held = Response(status_code=HTTPStatus.NOT_MODIFIED, headers=response.headers)
+    for name in _OF_CONTENT:
+        del held.headers[name]
+    return held
+
+
+def require_match(request: Request, etag: str | None) -> None:
     """Go on only if the client means what stands now, when it says what it means (RFC 9110 §13.1.1, strong
-    comparison). Raises `PreconditionFailed`.
+    comparison); None: what stands has no entity tag, and ``*`` alone means it. Raises `PreconditionFailed`.
     """
     fields = request.headers.getlist("if-match")
     if fields and not {"*", etag} & set(_entity_tags(fields)):

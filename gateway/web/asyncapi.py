@@ -105,7 +105,7 @@ class AsyncApi:
 
     async def describe(self, call: Call) -> Response:
         """The document; public, and to be kept for minutes."""
-        return published(call.request, self._content)
+        return published(self._content)
 
 
 def operation_name(message: Message) -> str:

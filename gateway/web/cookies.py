@@ -8,7 +8,7 @@ trusted origin.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -23,6 +23,8 @@ REFRESH = "__Host-gateway_refresh"
 DEVICE = "__Host-gateway_device"
 CSRF_HEADER = "X-CSRF-Token"
 READING = frozenset(("GET", "HEAD", "OPTIONS"))
+SAME_SITE: Any = "Lax"
+"""As RFC 6265bis writes it; Starlette's type knows small letters alone, and its code any."""
 
 
 class HeldRefresh(NamedTuple):
@@ -78,7 +80,7 @@ class Cookies:
     def clear(self, response: Response) -> None:
         """Let the browser forget its session; that it signed in before it still knows."""
         for name in (ACCESS, REFRESH):
-            response.delete_cookie(name, path="/", secure=True, httponly=True, samesite="lax")
+            response.delete_cookie(name, path="/", secure=True, httponly=True, samesite=SAME_SITE)
 
     # --- what a page has to show ---
 
@@ -113,4 +115,4 @@ class Cookies:
         return None if value is None else self._signed.loads(use, value, max_age_s)
 
     def _set(self, response: Response, name: str, value: str, max_age_s: int) -> None:
-        response.set_cookie(name, value, max_age=max_age_s, path="/", secure=True, httponly=True, samesite="lax")
+        response.set_cookie(name, value, max_age=max_age_s, path="/", secure=True, httponly=True, samesite=SAME_SITE)

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from gateway.core.administration import WRITE_USERS, check_account, check_handing_out
 from gateway.core.quotas import Period
 from gateway.core.text import TEXT_CHECKS, check_permission, check_quota
-from gateway.errors import Forbidden, NotFound
+from gateway.errors import Forbidden, NotFound, PreconditionFailed
 from gateway.store import accounts, grants, roles
 from gateway.store.accounts import User
 from gateway.store.audit import Action, Audited, Entry, Lookup, Store
@@ -25,12 +25,13 @@ from gateway.store.grants import Effect, QuotaRow
 from gateway.store.guarded import Guarded
 from gateway.store.guards import Guard
 from gateway.store.plans import MAX_LIMIT
-from gateway.web.answer import answer
+from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.caller import Rights
 from gateway.web.fields import checked, moment_or_null, path_name, period, stored_moment
 from gateway.web.operation import Call, Operation
+from gateway.web.resource import still_named
 from gateway.web.turns import Turns
-from gateway.web.users import Seq, check_plan_change, subject
+from gateway.web.users import Seq, check_plan_change, subject, user_shown
 
 Judge: TypeAlias = Callable[[Rights, User], Awaitable[Sequence[Guard]]]
 """Raises Forbidden unless the caller may change this of the user, who stands as given; what that hangs on."""
@@ -112,7 +113,7 @@ class UserGrants:
     def operations(self) -> list[Operation]:
         """All of them."""
         user = "/users/{id}"
-        write: dict[str, Any] = {"answers": {200: Seq}, "errors": (Forbidden,), "writes": True}
+        write: dict[str, Any] = {"answers": {200: Seq}, "errors": (Forbidden, PreconditionFailed), "writes": True}
         return [
             Operation(
                 *("GET", f"{user}/grants", self.find),
@@ -163,10 +164,12 @@ class UserGrants:
         user, plan = call.path["id"], checked(TEXT_CHECKS["plan"], call.body.plan)
 
         async def judge(rights: Rights, before: User) -> Sequence[Guard]:
-            return await check_plan_change(self._database, rights, before.plan, plan)
+            allowing = await check_plan_change(self._database, rights, before.plan, plan)
+            require_match(call.request, etag_of(user_shown(before)))
+            return (*allowing, *await still_named(call, functools.partial(accounts.still, self._database), before))
 
         entry = self._entry(call, "user.plan", accounts.user_before(user), {"plan": plan})
-        return await self._write(call, entry, judge, lambda db: accounts.set_plan(db, user, plan))
+        return await self._compared(call, entry, judge, lambda db: accounts.set_plan(db, user, plan))
 
     async def set_permission(self, call: Call) -> Response:
         """Allow or deny."""
@@ -224,7 +227,20 @@ class UserGrants:
     async def _write(
         self, call: Call, entry: Entry, judge: Judge, write: Callable[[Store], Awaitable[int]]
     ) -> Response:
-        """`write`, for whoever may change the user that the path names and is not refused by `judge`."""
+        """As `_compared`, of what has no entity tag."""
+
+        async def judge_untagged(rights: Rights, user: User) -> Sequence[Guard]:
+            allowing = await judge(rights, user)
+            require_match(call.request, None)
+            return allowing
+
+        return await self._compared(call, entry, judge_untagged, write)
+
+    async def _compared(
+        self, call: Call, entry: Entry, judge: Judge, write: Callable[[Store], Awaitable[int]]
+    ) -> Response:
+        """`write`, for whoever may change the user that the path names and is not refused by `judge`, which compares
+        what the client means as well."""
 
         async def attempt() -> int:
             rights = await call.rights()
@@ -234,7 +250,7 @@ class UserGrants:
                 guards = (accounts.still_on(user.id, user.plan), *guards)
             return await write(Guarded(Audited(call.writing(self._database), entry), guards))
 
-        seq = await self._turns.change(f"user:{call.path['id']}", None, attempt)
+        seq = await self._turns.change(f"user:{call.path['id']}", call.request, attempt)
         return answer(Seq(seq), seq=seq)
 
     def _handing_out_role(self, name: str) -> Judge:

@@ -18,13 +18,14 @@ from gateway.store import instances as store
 from gateway.store.accounts import Status
 from gateway.store.audit import Audited, Entry, Lookup
 from gateway.store.database import Database
+from gateway.store.guarded import Guarded
 from gateway.store.instances import OVERLAP_S, REQUESTS_PER_MINUTE, Instance, InstanceKey
-from gateway.web.answer import answer
+from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.fields import checked, checked_fields, given, moment, moment_or_null, stored_moment
 from gateway.web.operation import Call, Operation
-from gateway.web.paging import Page, Paged
-from gateway.web.resource import FIXED_FIELDS, Edit, Kind, Resource
-from gateway.web.turns import Turns
+from gateway.web.paging import Page, Paged, page, read_cursor
+from gateway.web.resource import FIXED_FIELDS, Edit, Kind, Resource, still_named
+from gateway.web.turns import Turns, is_pinned
 from gateway.web.users import Seq
 
 NO_SUCH_INSTANCE = "No such instance."
@@ -108,12 +109,6 @@ class KeyShown(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: str | None
 
 
-class KeysShown(msgspec.Struct, frozen=True):
-    """The keys of an instance, the oldest first."""
-
-    keys: list[KeyShown]
-
-
 class KeyWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A key to be made. The older ones end after `overlap_s` seconds, a day without it; null: they stay as they are.
     `expires_at` (RFC 3339) is the new one's own end.
@@ -151,6 +146,7 @@ class InstanceRoutes(Resource[Instance]):
             "answers": {200: InstanceChanged},
             "errors": (Forbidden, PreconditionFailed),
             "writes": True,
+            "tagged": True,
         }
         return [
             Operation(
@@ -167,8 +163,11 @@ class InstanceRoutes(Resource[Instance]):
                 body=NewInstance,
                 errors=(Forbidden, Conflict),
                 writes=True,
+                tagged=True,
             ),
-            Operation(*("GET", one, self.find), "A server instance", {200: InstanceShown}, errors=(Forbidden,)),
+            Operation(
+                *("GET", one, self.find), "A server instance", {200: InstanceShown, 304: None}, errors=(Forbidden,)
+            ),
             Operation(
                 *("PUT", one, self.replace), "Make a server instance exactly this", body=InstanceReplacement, **change
             ),
@@ -177,7 +176,7 @@ class InstanceRoutes(Resource[Instance]):
                 *("DELETE", one, self.delete),
                 "Delete a server instance with its keys: its sockets end",
                 {200: Seq},
-                errors=(Forbidden,),
+                errors=(Forbidden, PreconditionFailed),
                 writes=True,
             ),
             *self._of_keys(f"{one}/keys"),
@@ -187,8 +186,9 @@ class InstanceRoutes(Resource[Instance]):
         return [
             Operation(
                 *("GET", keys, self.keys),
-                "The keys of a server instance, never their secrets",
-                {200: KeysShown},
+                "The keys of a server instance, the oldest first, never their secrets",
+                {200: Page[KeyShown]},
+                query=Paged,
                 errors=(Forbidden,),
             ),
             Operation(
@@ -200,10 +200,16 @@ class InstanceRoutes(Resource[Instance]):
                 writes=True,
             ),
             Operation(
+                *("GET", f"{keys}/{{kid}}", self.find_key),
+                "A key of a server instance, never its secret",
+                {200: KeyShown, 304: None},
+                errors=(Forbidden,),
+            ),
+            Operation(
                 *("DELETE", f"{keys}/{{kid}}", self.delete_key),
                 "Remove a key at once: what it opened ends",
                 {200: Seq},
-                errors=(Forbidden,),
+                errors=(Forbidden, PreconditionFailed),
                 writes=True,
             ),
         ]
@@ -231,7 +237,8 @@ class InstanceRoutes(Resource[Instance]):
         seq = await store.add_instance(db, instance, key.sealed)
         shown = self.shown(await self.found(instance.id))
         body = {**shown, "kid": key.kid, "key": key.secret, "seq": seq}
-        return answer(body, status=201, seq=seq, headers={"Location": f"/instances/{instance.id}"})
+        headers = {"Location": f"/instances/{instance.id}"}
+        return answer(body, status=201, seq=seq, etag=etag_of(shown), headers=headers)
 
     async def edited(self, call: Call, edit: Edit) -> tuple[int, Instance]:
         """For administrators."""
@@ -243,18 +250,32 @@ class InstanceRoutes(Resource[Instance]):
         seq = await store.replace_instance(self.audited(call, "instance.update", before.id, after), before, after)
         return seq, await self.found(before.id)
 
-    async def deleted(self, call: Call) -> int:
+    async def deletable(self, call: Call) -> Instance:
         """For administrators."""
-        instance = await self.seen(call)
-        return await store.delete_instance(self.audited(call, "instance.delete", instance.id, None), instance.id)
+        return await self.seen(call)
+
+    async def deleted(self, call: Call, row: Instance) -> int:
+        """With its keys."""
+        guards = await still_named(call, functools.partial(store.still, self._database), row)
+        db = Guarded(self.audited(call, "instance.delete", row.id, None), guards)
+        return await store.delete_instance(db, row.id)
 
     # --- keys ---
 
     async def keys(self, call: Call) -> Response:
-        """All of them."""
-        instance = await self.seen(call)
-        found = await store.list_instance_keys(self._database, instance.id)
-        return answer(KeysShown([key_shown(key) for key in found]))
+        """One page."""
+        instance, asked = await self.seen(call), call.query
+        of, after = f"instances/{instance.id}/keys", ""
+        if asked.cursor is not None:
+            after = read_cursor(of, asked.cursor, str)
+        found = sorted(await store.list_instance_keys(self._database, instance.id), key=_place)
+        rest = [key for key in found if _place(key) > after]
+        return answer(page(of, rest, asked.limit, position=_place, shown=key_shown))
+
+    async def find_key(self, call: Call) -> Response:
+        """One, without its secret."""
+        shown = key_shown(await self._key(await self.seen(call), call.path["kid"]))
+        return answer(shown, etag=etag_of(shown))
 
     async def rotate(self, call: Call) -> Response:
         """A new key."""
@@ -281,12 +302,21 @@ class InstanceRoutes(Resource[Instance]):
     async def delete_key(self, call: Call) -> Response:
         """At once."""
         instance, kid = await self.seen(call), call.path["kid"]
-        db = self._told(call, instance.id, {"kid": kid, "removed": True}, store.key_before(instance.id, kid))
+        key = await self._key(instance, kid)
+        require_match(call.request, etag_of(key_shown(key)))
+        told = self._told(call, instance.id, {"kid": kid, "removed": True}, store.key_before(instance.id, kid))
+        db = Guarded(told, (store.still_key(key),) if is_pinned(call.request) else ())
         try:
             seq = await store.delete_instance_key(db, instance.id, kid)
         except NotFound:
             raise NotFound(NO_SUCH_KEY) from None
         return answer({"seq": seq}, seq=seq)
+
+    async def _key(self, instance: Instance, kid: str) -> InstanceKey:
+        try:
+            return await store.find_instance_key(self._database, instance.id, kid)
+        except NotFound:
+            raise NotFound(NO_SUCH_KEY) from None
 
     def _told(self, call: Call, instance_id: str, after: dict[str, Any], before: Lookup | None = None) -> Audited:
         entry = Entry(call.actor, "instance.key", f"instance:{instance_id}", call.address, before=before, after=after)
@@ -304,6 +334,11 @@ def instance_shown(instance: Instance) -> InstanceShown:
         created_at=moment(instance.created_at),
         updated_at=moment(instance.updated_at),
     )
+
+
+def _place(key: InstanceKey) -> str:
+    """Where it stands in the order of their making."""
+    return f"{moment(key.created_at)} {key.id}"
 
 
 def key_shown(key: InstanceKey) -> KeyShown:

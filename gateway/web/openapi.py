@@ -161,7 +161,7 @@ class OpenApi:
 
     async def describe(self, call: Call) -> Response:
         """The document; public, and to be kept for minutes."""
-        return published(call.request, self._content)
+        return published(self._content)
 
 
 def failures(operation: Operation) -> list[type[GatewayError]]:
@@ -198,7 +198,7 @@ def openapi(table: Sequence[Operation]) -> Json:
     responses: Json = {}
     for operation in table:
         path = paths.setdefault(operation.path, _path_item(operation.path))
-        path[operation.method.lower()] = _operation(operation, table, schemas, responses)
+        path[operation.method.lower()] = _operation(operation, schemas, responses)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Session gateway", "version": __version__, "description": DESCRIPTION},
@@ -252,7 +252,7 @@ def _path_item(path: str) -> Json:
     return {"parameters": parts} if parts else {}
 
 
-def _operation(operation: Operation, table: Sequence[Operation], schemas: _Schemas, responses: Json) -> Json:
+def _operation(operation: Operation, schemas: _Schemas, responses: Json) -> Json:
     described: Json = {
         "operationId": _id(operation),
         "summary": operation.summary,
@@ -268,7 +268,7 @@ def _operation(operation: Operation, table: Sequence[Operation], schemas: _Schem
             "required": required,
             "content": {kind: {"schema": schemas.of(operation.body)} for kind in media_types(operation)},
         }
-    answered = _answers(operation, table, schemas) | _problems(operation, responses)
+    answered = _answers(operation, schemas) | _problems(operation, responses)
     described["responses"] = dict(sorted(answered.items()))
     return described
 
@@ -314,26 +314,13 @@ def _conditions(operation: Operation) -> list[Json]:
     ]
 
 
-def _is_tagged(operation: Operation, table: Iterable[Operation]) -> bool:
-    """Whether what is answered carries an entity tag: what ``If-None-Match`` is about, and before and after a write
-    what ``If-Match`` is about."""
-    return (
-        operation.tagged
-        or 304 in operation.answers
-        or PreconditionFailed in operation.errors
-        or (
-            operation.method == "GET"
-            and any(other.path == operation.path and PreconditionFailed in other.errors for other in table)
-        )
-    )
-
-
-def _answers(operation: Operation, table: Iterable[Operation], schemas: _Schemas) -> Json:
+def _answers(operation: Operation, schemas: _Schemas) -> Json:
+    is_tagged = operation.tagged or 304 in operation.answers
     described: Json = {}
     for status, kind in operation.answers.items():
         headers = [
             *([SEQ_HEADER] if operation.writes and status < 300 else []),
-            *(["ETag"] if status < 400 and _is_tagged(operation, table) else []),
+            *(["ETag"] if status < 400 and is_tagged else []),
             *(["Location"] if status == HTTPStatus.CREATED else []),
         ]
         response: Json = {"description": HTTPStatus(status).phrase}

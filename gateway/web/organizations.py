@@ -29,7 +29,7 @@ from gateway.web.caller import Rights
 from gateway.web.fields import checked_fields, given, moment, moment_or_null
 from gateway.web.operation import Call, Operation
 from gateway.web.paging import Page, Paged
-from gateway.web.resource import FIXED_FIELDS, Edit, Kind, Resource
+from gateway.web.resource import FIXED_FIELDS, Edit, Kind, Resource, still_named
 from gateway.web.turns import Turns
 from gateway.web.users import Seq
 
@@ -115,6 +115,7 @@ class Organizations(Resource[Organization]):
             "answers": {200: OrganizationChanged},
             "errors": (Forbidden, PreconditionFailed),
             "writes": True,
+            "tagged": True,
         }
         return [
             Operation(
@@ -130,9 +131,12 @@ class Organizations(Resource[Organization]):
                 body=NewOrganization,
                 errors=(Forbidden, Conflict),
                 writes=True,
+                tagged=True,
             ),
             Operation(
-                *("GET", one, self.find), "An organization, for its members and readers", {200: OrganizationShown}
+                *("GET", one, self.find),
+                "An organization, for its members and readers",
+                {200: OrganizationShown, 304: None},
             ),
             Operation(
                 *("PUT", one, self.replace), "Make an organization exactly this", body=OrganizationReplacement, **change
@@ -142,7 +146,7 @@ class Organizations(Resource[Organization]):
                 *("DELETE", one, self.delete),
                 "Delete an organization with its memberships and balances",
                 {200: Seq},
-                errors=(Forbidden,),
+                errors=(Forbidden, PreconditionFailed),
                 writes=True,
             ),
         ]
@@ -188,12 +192,18 @@ class Organizations(Resource[Organization]):
         seq = await store.replace_organization(db, before, after)
         return seq, await self.found(before.id)
 
-    async def deleted(self, call: Call) -> int:
+    async def deletable(self, call: Call) -> Organization:
         """For those who write them."""
         rights = await call.rights()
         organization = (await standing(self._database, rights, call.path["id"])).organization
         rights.require(WRITE_ORGANIZATIONS)
-        return await store.delete_organization(self.audited(call, "org.delete", organization.id, None), organization.id)
+        return organization
+
+    async def deleted(self, call: Call, row: Organization) -> int:
+        """With its memberships and balances."""
+        guards = await still_named(call, functools.partial(store.still, self._database), row)
+        db = Guarded(self.audited(call, "org.delete", row.id, None), guards)
+        return await store.delete_organization(db, row.id)
 
 
 def organization_shown(organization: Organization) -> OrganizationShown:

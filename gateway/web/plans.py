@@ -97,6 +97,7 @@ class Plans(Resource[Plan]):
             "answers": {200: PlanChanged},
             "errors": (Forbidden, PreconditionFailed),
             "writes": True,
+            "tagged": True,
         }
         return [
             Operation(
@@ -113,15 +114,16 @@ class Plans(Resource[Plan]):
                 body=NewPlan,
                 errors=(Forbidden, Conflict),
                 writes=True,
+                tagged=True,
             ),
-            Operation(*("GET", one, self.find), "A plan", {200: PlanShown}, errors=(Forbidden,)),
+            Operation(*("GET", one, self.find), "A plan", {200: PlanShown, 304: None}, errors=(Forbidden,)),
             Operation(*("PUT", one, self.replace), "Make a plan exactly this", body=PlanReplacement, **change),
             Operation(*("PATCH", one, self.patch), "Change some of a plan (RFC 7396)", body=PlanPatch, **change),
             Operation(
                 *("DELETE", one, self.delete),
                 "Delete a plan that nobody is on",
                 {200: Seq},
-                errors=(Forbidden, Conflict),
+                errors=(Forbidden, Conflict, PreconditionFailed),
                 writes=True,
             ),
         ]
@@ -154,13 +156,17 @@ class Plans(Resource[Plan]):
         check_handing_out(rights.is_admin, before.permissions, after.permissions)
         return await store.replace_plan(self.audited(call, "plan.write", before.id, after), before, after), after
 
-    async def deleted(self, call: Call) -> int:
+    async def deletable(self, call: Call) -> Plan:
         """For those who write them."""
         rights = await call.rights()
         rights.require(WRITE_PLANS)
-        before = await self.found(call.path["id"])
-        check_handing_out(rights.is_admin, before.permissions, ())
-        return await store.delete_plan(self.audited(call, "plan.delete", before.id, None), before)
+        plan = await self.found(call.path["id"])
+        check_handing_out(rights.is_admin, plan.permissions, ())
+        return plan
+
+    async def deleted(self, call: Call, row: Plan) -> int:
+        """As it stands: who may delete it hangs on what it permits."""
+        return await store.delete_plan(self.audited(call, "plan.delete", row.id, None), row)
 
 
 def plan_shown(plan: Plan) -> PlanShown:

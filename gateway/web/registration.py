@@ -14,7 +14,7 @@ from gateway.errors import Conflict, NotFound, Unprocessable
 from gateway.store.accounts import User, add_user, find_user
 from gateway.store.audit import Audited, Entry
 from gateway.store.database import Database
-from gateway.web.answer import answer
+from gateway.web.answer import answer, etag_of
 from gateway.web.fields import checked_fields, given
 from gateway.web.operation import Call, Operation
 from gateway.web.resource import FIXED_FIELDS
@@ -56,6 +56,7 @@ class Registrations:
                 body=Registration,
                 errors=(Conflict,),
                 writes=True,
+                tagged=True,
             ),
         ]
 
@@ -76,7 +77,8 @@ class Registrations:
         except NotFound as error:
             raise Unprocessable(error.message) from None
         shown = msgspec.to_builtins(user_shown(await find_user(self._database, user.id)))
-        return answer({**shown, "seq": seq}, status=201, seq=seq, headers={"Location": f"/users/{user.id}"})
+        headers = {"Location": f"/users/{user.id}"}
+        return answer({**shown, "seq": seq}, status=201, seq=seq, etag=etag_of(shown), headers=headers)
 
 
 def _asked(body: Registration) -> tuple[User, str | None]:

@@ -19,11 +19,12 @@ from gateway.errors import NotFound, Unprocessable
 from gateway.store.audit import Action, Audited, Entry, Lookup
 from gateway.store.database import Database
 from gateway.store.guarded import Identified
+from gateway.store.guards import Guard
 from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.fields import checked_fields, converted, given, moment_or_null, stored_moment
 from gateway.web.operation import Call
 from gateway.web.paging import page, read_cursor
-from gateway.web.turns import Turns
+from gateway.web.turns import Turns, is_pinned
 
 FIXED_FIELDS = ("id", "created_at", "updated_at")
 
@@ -58,6 +59,12 @@ class Edit(NamedTuple):
         return checked_fields({name: whole[name] for name in differing(stands, {**stands, **whole})})
 
 
+async def still_named(call: Call, still: Callable[[Row], Awaitable[Sequence[Guard]]], row: Row) -> Sequence[Guard]:
+    """What a write hangs on whose client named the row as it was read (``If-Match``): that it is `still` that. Of
+    others nothing, so that they are not held up by who changes it meanwhile."""
+    return await still(row) if is_pinned(call.request) else ()
+
+
 class Kind(NamedTuple, Generic[Row]):
     """What differs from one kind to the other. `name` is that of targets in the trail, `path` where one stands;
     `untold` are fields that the trail does not repeat.
@@ -90,8 +97,13 @@ class Resource(ABC, Generic[Row]):
         `PreconditionFailed` when somebody else gets ahead, and is called again."""
 
     @abstractmethod
-    async def deleted(self, call: Call) -> int:
-        """Look, judge, and delete; the commit's `seq`. Raises as `edited`."""
+    async def deletable(self, call: Call) -> Row:
+        """The one that the path names, for whoever may delete it."""
+
+    @abstractmethod
+    async def deleted(self, call: Call, row: Row) -> int:
+        """Delete it; the commit's `seq`. Raises as `edited` when it is another by now, and that matters: to what allows
+        it, or to a client that said what it means (`still_named`)."""
 
     async def listed(self, call: Call, rows: Callable[..., Awaitable[Sequence[Row]]], by: str = "id") -> Response:
         """One page of what `rows` finds `after` a position, up to a `limit`, in the order of the field `by`."""
@@ -113,8 +125,14 @@ class Resource(ABC, Generic[Row]):
         return await self._change(call, whole=False)
 
     async def delete(self, call: Call) -> Response:
-        """Delete it."""
-        seq = await self._turns.change(self._turn(call), None, lambda: self.deleted(call))
+        """Delete it, if it is what the client means."""
+
+        async def attempt() -> int:
+            row = await self.deletable(call)
+            require_match(call.request, etag_of(self.shown(row)))
+            return await self.deleted(call, row)
+
+        seq = await self._turns.change(self._turn(call), call.request, attempt)
         return answer({"seq": seq}, seq=seq)
 
     async def found(self, key: str) -> Row:

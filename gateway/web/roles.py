@@ -105,12 +105,13 @@ class Roles(Resource[Role]):
         """All of them; the roles of members first, whose path would be a role's else."""
         of_members, one = f"/roles/{ORGANIZATION}", "/roles/{id}"
         write: dict[str, Any] = {"errors": (Forbidden,), "writes": True}
-        change = write | {"answers": {200: RoleChanged}, "errors": (Forbidden, PreconditionFailed)}
+        compared = write | {"errors": (Forbidden, PreconditionFailed)}
+        change = compared | {"answers": {200: RoleChanged}, "tagged": True}
         return [
             Operation(
                 *("GET", of_members, self.find_membership_roles),
                 "What the roles of members grant within their organizations",
-                {200: MembershipRoles},
+                {200: MembershipRoles, 304: None},
                 errors=(Forbidden,),
             ),
             Operation(
@@ -118,7 +119,8 @@ class Roles(Resource[Role]):
                 "Let the roles of members grant exactly this",
                 {200: MembershipRolesChanged},
                 body=MembershipRoles,
-                **write | {"errors": (Forbidden, PreconditionFailed)},
+                tagged=True,
+                **compared,
             ),
             Operation(
                 *("GET", "/roles", self.list),
@@ -132,12 +134,13 @@ class Roles(Resource[Role]):
                 "Make a role",
                 {201: RoleChanged},
                 body=NewRole,
+                tagged=True,
                 **write | {"errors": (Forbidden, Conflict)},
             ),
-            Operation(*("GET", one, self.find), "A role", {200: RoleShown}, errors=(Forbidden,)),
+            Operation(*("GET", one, self.find), "A role", {200: RoleShown, 304: None}, errors=(Forbidden,)),
             Operation(*("PUT", one, self.replace), "Make a role exactly this", body=RoleReplacement, **change),
             Operation(*("PATCH", one, self.patch), "Change some of a role (RFC 7396)", body=RolePatch, **change),
-            Operation(*("DELETE", one, self.delete), "Delete a role; whoever has it loses it", {200: Seq}, **write),
+            Operation(*("DELETE", one, self.delete), "Delete a role; whoever has it loses it", {200: Seq}, **compared),
         ]
 
     async def list(self, call: Call) -> Response:
@@ -170,13 +173,17 @@ class Roles(Resource[Role]):
         check_handing_out(rights.is_admin, before.permissions, after.permissions)
         return await store.replace_role(self.audited(call, "role.write", before.id, after), before, after), after
 
-    async def deleted(self, call: Call) -> int:
+    async def deletable(self, call: Call) -> Role:
         """For those who write them."""
         rights = await call.rights()
         rights.require(WRITE_ROLES)
-        before = await self.found(call.path["id"])
-        check_handing_out(rights.is_admin, before.permissions, ())
-        return await store.delete_role(self.audited(call, "role.delete", before.id, None), before)
+        role = await self.found(call.path["id"])
+        check_handing_out(rights.is_admin, role.permissions, ())
+        return role
+
+    async def deleted(self, call: Call, row: Role) -> int:
+        """As it stands: who may delete it hangs on what it permits."""
+        return await store.delete_role(self.audited(call, "role.delete", row.id, None), row)
 
     async def find_membership_roles(self, call: Call) -> Response:
         """What they grant."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute, WebSocketRoute
 
 from gateway.auth.services import Accounts
 from gateway.config import Config
 from gateway.core.networks import Networks
+from gateway.errors import UpgradeRequired
 from gateway.live.node import Node
 from gateway.web.adjustments import Adjustments
 from gateway.web.admin import Administration
@@ -27,11 +30,12 @@ from gateway.web.login import Login
 from gateway.web.members import Members
 from gateway.web.oauth import OAuth
 from gateway.web.openapi import OpenApi
-from gateway.web.operation import Operation, operation_routes
+from gateway.web.operation import Operation, WholeRoute, operation_routes
 from gateway.web.organizations import Organizations
 from gateway.web.origins import Origins
 from gateway.web.plans import Plans
 from gateway.web.previews import Previews
+from gateway.web.problem import problem
 from gateway.web.quotas import Spending
 from gateway.web.registration import Registrations
 from gateway.web.roles import Roles
@@ -68,8 +72,22 @@ def routes(node: Node, accounts: Accounts, config: Config) -> list[BaseRoute]:
     callers = Callers(node, accounts.authenticator, cookies, Signing(accounts.instances, proxies))
     return [
         WebSocketRoute(CHANNEL_PATH, channel(node, accounts, config)),
+        WholeRoute(CHANNEL_PATH, upgrade_needed),
+        *(WholeRoute(path, to_dashboard) for path in ("/dashboard", "/dashboard/")),
         *operation_routes(operations(node, accounts, config, callers, cookies), callers, node.metrics, proxies),
     ]
+
+
+async def upgrade_needed(request: Request) -> Response:
+    """To whoever asks for the channel's path without opening a channel (RFC 9110 §15.5.22)."""
+    response = problem(UpgradeRequired("This is the channel: a WebSocket is opened here."))
+    response.headers.update({"Upgrade": "websocket", "Connection": "Upgrade"})
+    return response
+
+
+async def to_dashboard(request: Request) -> Response:
+    """The page is at the root; below this path is what it loads."""
+    return Response(status_code=308, headers={"Location": "/", "Cache-Control": "no-store"})
 
 
 def operations(node: Node, accounts: Accounts, config: Config, callers: Callers, cookies: Cookies) -> list[Operation]:

@@ -31,7 +31,7 @@ from gateway.web.caller import Rights
 from gateway.web.fields import moment, moment_or_null, searched
 from gateway.web.operation import Call, Operation
 from gateway.web.paging import DEFAULT_LIMIT, Cursor, Limit, Page
-from gateway.web.resource import FIXED_FIELDS, Edit, Kind, Resource
+from gateway.web.resource import FIXED_FIELDS, Edit, Kind, Resource, still_named
 from gateway.web.turns import Turns
 
 NO_SUCH_USER = "No such user."
@@ -126,6 +126,7 @@ class Users(Resource[User]):
             "answers": {200: UserChanged},
             "errors": (Forbidden, Conflict, PreconditionFailed),
             "writes": True,
+            "tagged": True,
         }
         one = "/users/{id}"
         return [
@@ -136,14 +137,16 @@ class Users(Resource[User]):
                 query=UserSearch,
                 errors=(Forbidden,),
             ),
-            Operation(*("GET", one, self.find), "A user: oneself, or whoever one may read", {200: UserShown}),
+            Operation(
+                *("GET", one, self.find), "A user: oneself, or whoever one may read", {200: UserShown, 304: None}
+            ),
             Operation(*("PUT", one, self.replace), "Make a user exactly this", body=UserReplacement, **changes),
             Operation(*("PATCH", one, self.patch), "Change some of a user (RFC 7396)", body=UserPatch, **changes),
             Operation(
                 *("DELETE", one, self.delete),
                 "Delete a user with all that is theirs; for administrators",
                 {200: Seq},
-                errors=(Forbidden, Conflict),
+                errors=(Forbidden, Conflict, PreconditionFailed),
                 writes=True,
             ),
         ]
@@ -172,14 +175,19 @@ class Users(Resource[User]):
         seq = await self._write(call, before, after, guards)
         return seq, await self.found(before.id)
 
-    async def deleted(self, call: Call) -> int:
-        """For administrators: disabled first, which is what the rule of the last administrator is about."""
+    async def deletable(self, call: Call) -> User:
+        """For administrators."""
         rights = await call.rights()
         user = await subject(self._database, rights, call.path["id"])
         rights.require_admin()
-        entry = self.entry(call, "user.delete", user.id, None)
-        revoking = RevokingStore(call.writing(self._database), self._revocations, UserDeleted(user.id), entry)
-        return await store.set_status(revoking, user.id, "disabled")
+        return user
+
+    async def deleted(self, call: Call, row: User) -> int:
+        """Disabled first, which is what the rule of the last administrator is about."""
+        entry = self.entry(call, "user.delete", row.id, None)
+        revoking = RevokingStore(call.writing(self._database), self._revocations, UserDeleted(row.id), entry)
+        guards = await still_named(call, functools.partial(store.still, self._database), row)
+        return await store.set_status(Guarded(revoking, guards), row.id, "disabled")
 
     async def _check(
         self, rights: Rights, before: User, wanted: Mapping[str, Any], named: Iterable[str]

@@ -69,11 +69,11 @@ class WellKnown:
     async def key_set(self, call: Call) -> Response:
         """The keys as this node knows them. They may be kept for less time than a new key is published before it
         signs."""
-        return published(call.request, msgspec.json.encode(self._keyring.jwks(self._wall())))
+        return published(msgspec.json.encode(self._keyring.jwks(self._wall())))
 
     async def metadata(self, call: Call) -> Response:
         """Made of the configured issuer alone: what a request says of its host is anybody's word."""
-        return published(call.request, msgspec.json.encode(metadata(self._issuer)))
+        return published(msgspec.json.encode(metadata(self._issuer)))
 
 
 def metadata(issuer: str) -> Metadata:

@@ -152,7 +152,7 @@ class FileReader:
             before = place
             counts[kind] += 1
             yield Numbered(self._number, read, len(content))
-        if read.sha256 != digest.hexdigest() or read.counts != counts:
+        if read.sha256 != digest.hexdigest() or Counter(read.counts) != counts:
             raise self._refusal("the file was altered or is damaged: it does not fit its manifest")
         if self._file.read(1):
             raise self._refusal("something follows the manifest")

@@ -167,6 +167,10 @@ def test_a_manifest_that_counts_wrongly() -> None:
     assert "does not fit its manifest" in refusal(sealed(FREE, user=1))
 
 
+def test_a_manifest_that_counts_what_is_not_there() -> None:
+    assert FileReader(io.BytesIO(sealed(FREE, user=0, role=0)), "FILE").verify().version == 1
+
+
 # --- the place of a file ---------------------------------------------------------------------------------------------
 
 

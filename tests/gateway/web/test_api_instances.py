@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from tests.gateway.web.conftest import Site
 from tests.support.api_caller import ApiCaller, rows
+from tests.support.overtaken_store import overtake
 from tests.support.signing import Key, sign
 
 Json = dict[str, Any]
@@ -39,7 +41,7 @@ def test_an_instance_is_made_with_a_key_that_works(site: Any, root: ApiCaller) -
     )
     [listed] = root.done("GET", "/instances")["items"]
     assert listed == shown
-    [key_shown] = root.done("GET", "/instances/i_shop/keys")["keys"]
+    [key_shown] = root.done("GET", "/instances/i_shop/keys")["items"]
     assert set(key_shown) == {"kid", "created_at", "expires_at"}
     everything = str(rows(site, "SELECT * FROM audit")) + str(rows(site, "SELECT id, instance_id FROM instance_keys"))
     assert key.secret not in everything
@@ -93,6 +95,7 @@ def test_instances_are_for_administrators(site: Any, root: ApiCaller) -> None:
             ("PATCH", "/instances/i_shop", {"status": "disabled"}),
             ("DELETE", "/instances/i_shop", None),
             ("GET", "/instances/i_shop/keys", None),
+            ("GET", f"/instances/i_shop/keys/{key.kid}", None),
             ("POST", "/instances/i_shop/keys", {}),
             ("DELETE", f"/instances/i_shop/keys/{key.kid}", None),
         ):
@@ -128,7 +131,7 @@ def test_a_key_is_replaced_with_an_overlap(site: Any, root: ApiCaller) -> None:
     assert ask(site, Key(last["kid"], last["key"])) == 200
     both = root.done("POST", "/instances/i_shop/keys", {"overlap_s": None}, status=201)
     assert ask(site, Key(last["kid"], last["key"])) == ask(site, Key(both["kid"], both["key"])) == 200
-    kept = {key["kid"] for key in root.done("GET", "/instances/i_shop/keys")["keys"]}
+    kept = {key["kid"] for key in root.done("GET", "/instances/i_shop/keys")["items"]}
     assert kept == {last["kid"], both["kid"]}, "those that ended are gone"
 
 
@@ -137,6 +140,42 @@ def test_a_key_has_an_end_of_its_own(root: ApiCaller) -> None:
     body = root.done("POST", "/instances/i_shop/keys", {"expires_at": "2096-01-01T00:00:00.000Z"}, status=201)
     assert body["expires_at"] == "2096-01-01T00:00:00.000Z"
     root.refused(422, "POST", "/instances/i_shop/keys", {"expires_at": "2001-01-01T00:00:00.000Z"})
+
+
+def test_keys_are_listed_in_pages_and_found_where_they_were_said_to_be(site: Site, root: ApiCaller) -> None:
+    _, first = made(root)
+    answers = [root("POST", "/instances/i_shop/keys", {"overlap_s": None}) for _ in range(2)]
+    site.run("UPDATE instance_keys SET created_at = 1000 WHERE id = ?", answers[1].json()["kid"])
+    seen: list[Any] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = root.done("GET", "/instances/i_shop/keys?limit=1" + (f"&cursor={cursor}" if cursor else ""))
+        assert len(page["items"]) == 1
+        seen, cursor = [*seen, *page["items"]], page["next"]
+    assert seen == root.done("GET", "/instances/i_shop/keys")["items"]
+    assert seen[0]["kid"] == answers[1].json()["kid"]
+    assert {key["kid"] for key in seen} == {first.kid, *(answer.json()["kid"] for answer in answers)}
+    for answer in answers:
+        assert root.done("GET", answer.headers["location"]) in seen
+    assert root.done("GET", "/instances/i_shop/keys")["next"] is None
+    root.refused(404, "GET", "/instances/i_shop/keys/k_other")
+    root.done("POST", "/instances", {"id": "i_other"}, status=201)
+    root.refused(404, "GET", f"/instances/i_other/keys/{first.kid}")
+    root.refused(400, "GET", f"/instances/i_other/keys?cursor={root.done('GET', '/instances?limit=1')['next']}")
+
+
+def test_a_key_that_ends_sooner_by_now_is_not_the_one_that_was_looked_at(site: Any, root: ApiCaller) -> None:
+    _, key = made(root)
+    path = f"/instances/i_shop/keys/{key.kid}"
+    tag = root("GET", path).headers["etag"]
+    root.done("POST", "/instances/i_shop/keys", status=201)
+    root.refused(412, "DELETE", path, if_match=tag)
+    tag = root("GET", path).headers["etag"]
+    overtake(site, "UPDATE instance_keys SET expires_at = 5000000000000")
+    root.refused(412, "DELETE", path, if_match=tag)
+    overtake(site, "UPDATE instance_keys SET expires_at = 6000000000000")
+    root.done("DELETE", path, if_match="*")
+    root.refused(404, "DELETE", path, if_match=tag)
 
 
 def test_keys_have_a_bound(root: ApiCaller) -> None:

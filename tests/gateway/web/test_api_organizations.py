@@ -168,6 +168,53 @@ def test_members_look_and_managers_see_the_list(member: ApiCaller, manager: ApiC
     assert len(ApiCaller(site, "u_admin", "orgs.read").done("GET", MEMBERS)["items"]) == 3
 
 
+def test_a_member_is_made_and_found_where_it_was_said_to_be(site: Site, manager: ApiCaller, member: ApiCaller) -> None:
+    site.write(add_user("u_new"))
+    answer = manager("POST", MEMBERS, {"user": "u_new", "role": "member"})
+    body = answer.json()
+    assert (answer.status_code, answer.headers["location"]) == (201, f"{MEMBERS}/u_new")
+    assert body["seq"] == int(answer.headers["gateway-seq"])
+    shown = manager("GET", answer.headers["location"])
+    assert shown.json() == {name: value for name, value in body.items() if name != "seq"}
+    assert shown.json() in manager.done("GET", MEMBERS)["items"]
+    assert shown.headers["etag"] == answer.headers["etag"]
+    assert (shown.json()["user"], shown.json()["role"]) == ("u_new", "member")
+    [(action, target)] = rows(site, "SELECT action, target FROM audit")
+    assert (action, target) == ("org.member", "org:o_acme")
+    before = everything(site)
+    manager.refused(409, "POST", MEMBERS, {"user": "u_new", "role": "admin"})
+    manager.refused(403, "POST", MEMBERS, {"user": "u_stranger", "role": "owner"})
+    member.refused(403, "POST", MEMBERS, {"user": "u_stranger", "role": "member"})
+    assert everything(site) == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"user": "u_nobody", "role": "member"},
+        {"user": "a b", "role": "member"},
+        {"user": "a\u0000", "role": "member"},
+        {"user": "u_admin"},
+        {"role": "member"},
+        {"user": "u_admin", "role": "guest"},
+        {"user": "u_admin", "role": "member", "since": "2001-01-01T00:00:00.000Z"},
+    ],
+)
+def test_who_can_be_no_member_is_made_none(site: Site, manager: ApiCaller, body: Any) -> None:
+    before = everything(site)
+    manager.refused(422, "POST", MEMBERS, body)
+    assert everything(site) == before
+
+
+def test_members_see_themselves_and_managers_every_one(site: Site, member: ApiCaller, manager: ApiCaller) -> None:
+    assert member.done("GET", f"{MEMBERS}/u_grace")["role"] == "member"
+    for nobody in ("u_ada", "u_nobody"):
+        member.refused(403, "GET", f"{MEMBERS}/{nobody}")
+    assert manager.done("GET", f"{MEMBERS}/u_grace")["username"] == "grace"
+    manager.refused(404, "GET", f"{MEMBERS}/u_nobody")
+    assert ApiCaller(site, "u_admin", "orgs.read").done("GET", f"{MEMBERS}/u_ada")["role"] == "admin"
+
+
 WRITES: list[tuple[str, str, Any]] = [
     ("GET", "/orgs/{}", None),
     ("PUT", "/orgs/{}", {"plan": "enterprise", "name": "X"}),
@@ -178,6 +225,9 @@ WRITES: list[tuple[str, str, Any]] = [
     ("PUT", "/orgs/{}/members/u_ada", {"role": "member"}),
     ("DELETE", "/orgs/{}/members/u_ada", None),
     ("DELETE", "/orgs/{}/members/u_stranger", None),
+    ("GET", "/orgs/{}/members/u_ada", None),
+    ("GET", "/orgs/{}/members/u_stranger", None),
+    ("POST", "/orgs/{}/members", {"user": "u_stranger", "role": "member"}),
 ]
 
 

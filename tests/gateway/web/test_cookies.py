@@ -58,7 +58,7 @@ def test_each_cookie_is_bound_to_its_host_and_hidden_from_scripts(browser: Brows
         assert name.startswith("__Host-")
         assert cookie["httponly"] is True
         assert cookie["secure"] is True
-        assert cookie["samesite"].lower() == "lax"
+        assert cookie["samesite"] == "Lax", "as the specifications write it"
         assert cookie["path"] == "/"
         assert "domain" not in cookie
         assert int(cookie["max-age"]) == ages[name]

@@ -8,7 +8,8 @@ from gateway.core.clock import parse_rfc3339
 from gateway.core.document import canonical, revision
 from gateway.core.facts import Catalog, Plan
 from gateway.store.database import Statement
-from gateway.web.identity import flatten, matches
+from gateway.web.answer import matches
+from gateway.web.identity import flatten
 from tests.gateway.web.conftest import Site
 from tests.support.people import add_token, add_user, insert, token_text
 

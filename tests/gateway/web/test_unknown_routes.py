@@ -26,7 +26,11 @@ def config(tmp_path: Path) -> Config:
         ("POST", "/", 405, "method_not_allowed"),
         ("POST", "/health", 405, "method_not_allowed"),
         ("GET", "/api/auth/validate", 405, "method_not_allowed"),
-        ("GET", "/ws", 404, "not_found"),
+        ("GET", "/ws", 426, "upgrade_required"),
+        ("HEAD", "/ws", 426, ""),
+        ("POST", "/ws", 405, "method_not_allowed"),
+        ("POST", "/dashboard", 405, "method_not_allowed"),
+        ("GET", "/ws/", 404, "not_found"),
     ],
 )
 def test_what_the_router_refuses_is_a_problem_too(
@@ -34,10 +38,21 @@ def test_what_the_router_refuses_is_a_problem_too(
 ) -> None:
     with TestClient(create_app(config)) as client:
         answer = client.request(method, path)
-    assert (answer.status_code, answer.json()["code"], answer.json()["status"]) == (status, code, status)
+    assert answer.status_code == status
+    if method != "HEAD":
+        assert (answer.json()["code"], answer.json()["status"]) == (code, status)
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["cache-control"] == "no-store"
     assert ("allow" in answer.headers) == (status == 405)
+    assert (answer.headers.get("upgrade") == "websocket") == (status == 426)
+
+
+@pytest.mark.parametrize("path", ["/dashboard", "/dashboard/"])
+def test_what_looks_like_the_dashboards_address_leads_there(config: Config, path: str) -> None:
+    with TestClient(create_app(config), follow_redirects=False) as client:
+        answer = client.get(path, headers={"Host": "evil.example"})
+        assert (answer.status_code, answer.headers["location"]) == (308, "/")
+        assert client.get(answer.headers["location"]).headers["content-type"].startswith("text/html")
 
 
 def test_a_fault_of_ours_is_a_problem_that_tells_nothing(config: Config) -> None:

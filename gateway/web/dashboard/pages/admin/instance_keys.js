@@ -38,7 +38,7 @@ const LEAD =
 export function keysCard(context, id) {
   const { api, signal } = context;
   const load = async () => {
-    const { keys } = await api.get(["/instances", id, "keys"], { signal });
+    const { items: keys } = await api.get(["/instances", id, "keys"], { signal });
     // So what is shown changes when one has ended.
     return { keys, ended: keys.filter((/** @type {Key} */ key) => !inForce(key)).length };
   };
