@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 
 from client_sdk.events import Close, Connect, Event, Lost, Opened, Received, Refused
 from client_sdk.reconnect import CLOCK_OFF
-from client_sdk.wire import Frame, parse_problem
+from client_sdk.wire import Frame, parse_problem, wait_of
 
 T = TypeVar("T")
 
@@ -155,7 +155,8 @@ def _refusal(response: Response, clock_off: Callable[[str | None], str | None]) 
     problem = parse_problem(bytes(response.body or b""))
     if response.status_code == 401 and (why := clock_off(response.headers.get("Date"))) is not None:
         problem = msgspec.structs.replace(problem, code=CLOCK_OFF, detail=f"{problem.detail} {why}".strip())
-    return Refused(response.status_code, problem, parse_retry_after(response.headers.get("Retry-After")))
+    wait_s = wait_of(problem, parse_retry_after(response.headers.get("Retry-After")))
+    return Refused(response.status_code, problem, wait_s)
 
 
 def parse_retry_after(text: str | None, now: Callable[[], float] = time.time) -> float | None:

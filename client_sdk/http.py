@@ -14,10 +14,11 @@ import msgspec
 
 from client_sdk.config import ConfigError, ServerConfig, http_url, load_token
 from client_sdk.connection import parse_retry_after
-from client_sdk.errors import ChannelError, Disconnected, MalformedMessage, request_error
+from client_sdk.errors import ChannelError, Disconnected, MalformedMessage
 from client_sdk.provider import TokenProvider, checked, provide
+from client_sdk.settings import checked_settings, seconds, seconds_from_0
 from client_sdk.version import VERSION
-from client_sdk.wire import parse_problem
+from client_sdk.wire import error_of_problem, parse_problem
 
 T = TypeVar("T")
 
@@ -106,6 +107,7 @@ class ServerClient:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         url, self._api = http_url(server)
+        checked_settings({"cache_s": seconds_from_0, "timeout_s": seconds}, cache_s=cache_s, timeout_s=timeout_s)
         self._token = token
         self._cache_s = cache_s
         self._clock = clock
@@ -206,10 +208,12 @@ def raise_for_status(response: httpx2.Response) -> httpx2.Response:
 
 
 def _error_of(response: httpx2.Response) -> ChannelError:
-    problem = parse_problem(response.content)
-    code = problem.code or _CODES.get(response.status_code, "unavailable")
-    message = problem.detail or problem.title or f"The gateway answered with status {response.status_code}."
-    return request_error(code, message, retry_after_s=parse_retry_after(response.headers.get("Retry-After")))
+    return error_of_problem(
+        parse_problem(response.content),
+        _CODES.get(response.status_code, "unavailable"),
+        f"The gateway answered with status {response.status_code}.",
+        parse_retry_after(response.headers.get("Retry-After")),
+    )
 
 
 def parse_answer(response: httpx2.Response, kind: type[T]) -> T:

@@ -31,9 +31,11 @@ from client_sdk.login import SignedIn
 from client_sdk.provider import checked
 from client_sdk.rate_limit import RateLimit, read_rate_limit
 from client_sdk.reconnect import CLOCK_OFF
+from client_sdk.settings import checked_settings, count, seconds
 from client_sdk.wire import parse_problem
 
 LOGIN, REFRESH = "/auth/login", "/auth/refresh"
+BOUNDS = {"timeout_s": seconds, "attempts": count()}
 
 
 class Validation(msgspec.Struct, frozen=True):
@@ -84,6 +86,7 @@ class InstanceClient(InstanceSpending):
             raise ConfigError("keys: requests of an instance need its keys")
         self.keys = keys if isinstance(keys, InstanceKeys) else InstanceKeys(keys, wall=wall)
         self._url, self._api = http_url(server)
+        checked_settings(BOUNDS, timeout_s=timeout_s, attempts=attempts)
         self._timeout_s = timeout_s
         self._attempts = attempts
         self._wall = wall
@@ -207,7 +210,7 @@ class InstanceClient(InstanceSpending):
             raise self._explained(error, response) from None
         except Forbidden as error:
             if not parse_problem(response.content).code:  # somebody on the way said so, which passes
-                raise Unavailable(error.message) from None
+                raise Unavailable(error.message, retry_after_s=error.retry_after_s) from None
             raise
 
     def _explained(self, error: AuthFailed, response: httpx2.Response) -> ChannelError:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from client_sdk.config import ConfigError
+from client_sdk.settings import checked_settings, seconds_from_0
 from client_sdk.signatures import NONCE_BYTES, nonce_of, sign
 
 logger = logging.getLogger("client_sdk.instance")
@@ -78,6 +79,7 @@ class InstanceKeys:
         clock: Callable[[], float] = time.monotonic,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
+        checked_settings({"reload_every_s": seconds_from_0}, reload_every_s=reload_every_s)
         self._source = source
         self._reload_every_s = reload_every_s
         self._wall = wall

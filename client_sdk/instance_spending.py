@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import httpx2
 import msgspec
 
-from client_sdk.errors import Disconnected, Unavailable
+from client_sdk.errors import ChannelError, Disconnected, MalformedMessage, Unavailable
 from client_sdk.http import parse_answer
 from client_sdk.keys import LONGEST_KEY, checked_amount, checked_key, checked_name, checked_ttl, new_key
 from client_sdk.quota import Balance
+from client_sdk.spending import UNDECIDED
+
+T = TypeVar("T", bound=Balance)
 
 
 class Reservation(Balance, frozen=True, kw_only=True):
@@ -59,7 +62,7 @@ class InstanceSpending:
         whether the units were taken.
         """
         fields = {"amount": checked_amount(amount), "key": checked_key(key), **_whose(user, org)}
-        return parse_answer(await _asked(self, quota_name, "/consume", fields, fields["key"]), Balance)
+        return await _asked(self, quota_name, "/consume", fields, fields["key"], Balance)
 
     async def reserve(
         self: Posts,
@@ -81,7 +84,7 @@ class InstanceSpending:
         if "/" in lease or lease in (".", ".."):
             raise ValueError("the name of a lease stands in paths: it has no / in it, and is not . or ..")
         fields = {"amount": checked_amount(amount), "ttl_s": checked_ttl(ttl_s), "lease": lease, **_whose(user, org)}
-        return _reservation(await _asked(self, quota_name, "/leases", fields, lease), user)
+        return _of(user, await _asked(self, quota_name, "/leases", fields, lease, Reservation))
 
     async def extend(
         self: Posts, reservation: Reservation, *, ttl_s: float = 60.0, amount: int = 0, key: str | None = None
@@ -113,21 +116,22 @@ def _whose(user: str, org: str | None) -> dict[str, str]:
     return whose if org is None else {**whose, "org": checked_name("an organization", org)}
 
 
-async def _asked(client: Posts, quota_name: str, path: str, fields: Mapping[str, Any], key: Any) -> httpx2.Response:
+async def _asked(client: Posts, quota_name: str, path: str, fields: Mapping[str, Any], key: Any, kind: type[T]) -> T:
     """The answer; an error that leaves open whether it was carried out has the key."""
     place = f"{client._api}/quotas/{quote(checked_name('a quota', quota_name), safe='')}{path}"
     try:
-        return await client._json(place, fields)
-    except (Disconnected, Unavailable) as error:
-        error.key = str(key)
+        return parse_answer(await client._json(place, fields), kind)
+    except ChannelError as error:
+        if isinstance(error, Disconnected | Unavailable | MalformedMessage) or error.code in UNDECIDED:
+            error.key = str(key)
         raise
 
 
 async def _changed(client: Posts, reservation: Reservation, what: str, fields: Mapping[str, Any]) -> Reservation:
     path = f"/leases/{quote(reservation.lease, safe='')}/{what}"
     key = fields.get("key", reservation.lease)
-    return _reservation(await _asked(client, reservation.quota, path, fields, key), reservation.user)
+    return _of(reservation.user, await _asked(client, reservation.quota, path, fields, key, Reservation))
 
 
-def _reservation(answer: httpx2.Response, user: str) -> Reservation:
-    return msgspec.structs.replace(parse_answer(answer, Reservation), user=user)
+def _of(user: str, reservation: Reservation) -> Reservation:
+    return msgspec.structs.replace(reservation, user=user)

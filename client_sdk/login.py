@@ -13,6 +13,7 @@ import msgspec
 from client_sdk.config import ConfigError, ServerConfig, http_url
 from client_sdk.errors import AuthFailed, Disconnected
 from client_sdk.http import failures_named, parse_answer, raise_for_status
+from client_sdk.settings import checked_settings, seconds
 from client_sdk.version import VERSION
 
 AHEAD_S = 90.0
@@ -74,6 +75,7 @@ class LoginProvider:
         if (refresh_token is None) == (username is None or password is None):
             raise ConfigError("login: a user name and a password, or a refresh token")
         self._url, _ = http_url(server)
+        checked_settings({"timeout_s": seconds}, timeout_s=timeout_s)
         self._login = None if username is None else {"username": username, "password": password}
         self._on_refresh = on_refresh
         self._timeout_s = timeout_s

@@ -342,12 +342,17 @@ CODECS: dict[str, Codec] = {
 
 
 class Problem(Struct, frozen=True):
-    """The body of a refused HTTP request, problem+json (RFC 9457)."""
+    """The body of a refused HTTP request, problem+json (RFC 9457); it has the members of an `Error` besides."""
 
     code: str = ""
     title: str = ""
     detail: str = ""
     credential: str = ""
+    doc: str | None = None
+    retry_after_s: float | None = None
+    quota: str | None = None
+    remaining: int | None = None
+    resets_at: str | None = None
 
 
 def parse_problem(body: bytes) -> Problem:
@@ -356,3 +361,25 @@ def parse_problem(body: bytes) -> Problem:
         return msgspec.json.decode(body, type=Problem)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return Problem()
+
+
+def wait_of(problem: Problem, retry_after_s: float | None) -> float | None:
+    """How many seconds to wait: what the problem says, exactly, else what the field Retry-After does."""
+    return retry_after_s if problem.retry_after_s is None else problem.retry_after_s
+
+
+def error_of_problem(problem: Problem, code: str, message: str, retry_after_s: float | None) -> ChannelError:
+    """What an application is told of a request that failed over HTTP, as if it were one of the channel; `code` and
+    `message` are for a problem that has none, `retry_after_s` is the field's.
+    """
+    return error_of(
+        Error(
+            problem.code or code,
+            problem.detail or problem.title or message,
+            doc=problem.doc,
+            retry_after_s=wait_of(problem, retry_after_s),
+            quota=problem.quota,
+            remaining=problem.remaining,
+            resets_at=problem.resets_at,
+        )
+    )

@@ -5,6 +5,7 @@ import http
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 from websockets.datastructures import Headers
 from websockets.http11 import Response
@@ -24,11 +25,11 @@ REV = revision_of(ADA)
 QUICK: dict[str, Any] = {"backoff_base_s": 0.02, "backoff_cap_s": 0.05, "close_timeout_s": 0.2}
 
 
-def refusal(status: int, code: str = "", retry_after: str | None = None) -> Response:
+def refusal(status: int, code: str = "", retry_after: str | None = None, **members: Any) -> Response:
     headers = Headers({"Content-Type": "application/problem+json", "Connection": "close"})
     if retry_after is not None:
         headers["Retry-After"] = retry_after
-    body = f'{{"code":"{code}","detail":"Refused."}}'.encode() if code else b"<html>"
+    body = msgspec.json.encode({"code": code, "detail": "Refused.", **members}) if code else b"<html>"
     headers["Content-Length"] = str(len(body))
     return Response(status, http.HTTPStatus(status).phrase, headers, body)
 
@@ -234,9 +235,12 @@ async def test_the_gateway_says_how_long_to_wait(server: ScriptedServer) -> None
         await live(channel)
 
 
-async def test_retry_after_of_a_refused_handshake_is_obeyed(server: ScriptedServer) -> None:
+@pytest.mark.parametrize(("field", "members"), [("17", {}), ("18", {"retry_after_s": 17.0})])
+async def test_retry_after_of_a_refused_handshake_is_obeyed(
+    server: ScriptedServer, field: str, members: dict[str, float]
+) -> None:
     clock = ManualClock()
-    server.refusals = [refusal(503, "unavailable", "17")]
+    server.refusals = [refusal(503, "unavailable", field, **members)]
     channel = Channel(server.url, "t1", clock=clock)
     opening = asyncio.create_task(channel.open())
     await eventually(lambda: channel.trouble is not None)

@@ -201,6 +201,7 @@ async def test_authenticating_checks_a_token_and_uses_it(gateway: HttpGateway) -
         ((503, {"Retry-After": "3"}, b'{"code":"unavailable","detail":"Busy."}'), Unavailable, 3.0),
         ((502, {}, b"<html>"), Unavailable, None),
         ((429, {"Retry-After": "9"}, b""), RateLimited, 9.0),
+        ((429, {"Retry-After": "9"}, b'{"code":"rate_limited","retry_after_s":8.5}'), RateLimited, 8.5),
         ((200, {}, b"<html>"), MalformedMessage, None),
         ((200, {}, b"[]"), MalformedMessage, None),
         ((200, {"Content-Encoding": "gzip"}, b"{}"), MalformedMessage, None),

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from client_sdk import Conflict, InstanceClient, LeaseNotFound, QuotaExceeded
+from client_sdk import Channel, Conflict, InstanceClient, LeaseNotFound, QuotaExceeded
 from client_sdk.instance_key import instance_key
 from tests.support.deployment import Deployment
 from tests.support.foreign_writer import ForeignWriter
@@ -55,6 +55,22 @@ async def test_what_is_not_used_is_given_back(shop: InstanceClient, ada: Person)
     nothing = await shop.commit(await shop.reserve(QUOTA, 10, user=ada.id), 0)
     assert (nothing.state, nothing.remaining) == ("committed", 10)
     assert (await shop.consume(QUOTA, 3, user=ada.id)).remaining == 7
+
+
+async def test_a_refusal_is_the_same_as_on_the_channel(
+    shop: InstanceClient, gateway: GatewayProcess, ada: Person
+) -> None:
+    await shop.consume(QUOTA, 3, user=ada.id)
+    said = []
+    async with Channel(f"http://{gateway.address}", ada.token) as channel:
+        for asking in (channel.consume(QUOTA, 8), shop.consume(QUOTA, 8, user=ada.id)):
+            with pytest.raises(QuotaExceeded) as refused:
+                await asking
+            error = refused.value
+            said.append((error.code, error.message, error.quota, error.remaining, error.resets_at))
+    assert said[0] == said[1]
+    assert said[0][2:4] == (QUOTA, 7)
+    assert said[0][4] is not None
 
 
 async def test_a_lease_is_the_instances_own(
