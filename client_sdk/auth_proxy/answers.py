@@ -22,6 +22,8 @@ Problem = tuple[int, list[tuple[bytes, bytes]], bytes]
 CLOSE_CODES = {Reason.REVOKED: 4500, Reason.EXPIRED: 4100, Reason.INVALID: 4102, Reason.NO_TOKEN: 4102}
 TRY_AGAIN = 1013
 FORBIDDEN = 4505
+CLOSE_REASONS = {4500: "revoked", 4100: "token_expired", 4102: "auth_failed", FORBIDDEN: "forbidden"}
+"""What a socket is closed with besides, as by the channel: the code of the end."""
 RETRY_AFTER_S = 1
 
 _DETAILS = {
@@ -38,7 +40,12 @@ def close_code(decision: Decision) -> int:
     return TRY_AGAIN if decision.reason is None else CLOSE_CODES.get(decision.reason, TRY_AGAIN)
 
 
-def problem(status: int, code: str, title: str, detail: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+def close_reason(decision: Decision) -> str:
+    """The word that goes with that code."""
+    return CLOSE_REASONS.get(close_code(decision), "unavailable")
+
+
+def problem(status: int, code: str, title: str, detail: str) -> Problem:
     """Status, header fields and body of a refusal (RFC 9457)."""
     body = msgspec.json.encode(
         {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
@@ -51,7 +58,7 @@ def problem(status: int, code: str, title: str, detail: str) -> tuple[int, list[
     return status, headers, body
 
 
-def refusal(decision: Decision) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+def refusal(decision: Decision) -> Problem:
     """How a request is refused: 401, or 503 when the gateway would have to be asked. Why a token is not good is
     nobody's business.
     """
@@ -66,19 +73,19 @@ def refusal(decision: Decision) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     return status, [*headers, (b"www-authenticate", challenge)], body
 
 
-FORBIDDEN_ANSWER = problem(403, "forbidden", "Forbidden", "You may not do this.")
+def forbidden(detail: str) -> Problem:
+    """How a request of somebody who is known, or need not be, is refused."""
+    return problem(403, "forbidden", "Forbidden", detail)
 
 
-async def answer_http(send: Send, answer: tuple[int, list[tuple[bytes, bytes]], bytes]) -> None:
+async def answer_http(send: Send, answer: Problem) -> None:
     """Answer a request."""
     status, headers, body = answer
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def refuse_socket(
-    scope: Scope, send: Send, answer: tuple[int, list[tuple[bytes, bytes]], bytes], code: int
-) -> None:
+async def refuse_socket(scope: Scope, send: Send, answer: Problem, code: int) -> None:
     """Refuse a handshake: with an HTTP answer where the server can, else by closing."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": code})

@@ -11,8 +11,8 @@ EVERY_S = 30.0
 
 
 class Complaint:
-    """Says `what` is amiss, and why: a line of level WARNING at most every `EVERY_S` seconds. Times are seconds of a
-    monotonic clock.
+    """Says `what` is amiss, or happened, and why: a line of level WARNING at most every `EVERY_S` seconds. Times are
+    seconds of a monotonic clock.
     """
 
     def __init__(self, what: str) -> None:
@@ -33,4 +33,12 @@ class Complaint:
             return False
         self._said_at = now
         logger.warning("%s, for %.0f s: %s", self._what, lasted_s, why)
+        return True
+
+    def happened(self, why: str, now: float) -> bool:
+        """It happened, and is over, and this is why; whether that was said now."""
+        if now - self._said_at < EVERY_S:
+            return False
+        self._said_at = now
+        logger.warning("%s: %s", self._what, why)
         return True

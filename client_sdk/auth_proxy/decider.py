@@ -13,13 +13,13 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from client_sdk.auth_proxy.complaint import Complaint
 from client_sdk.auth_proxy.counters import Counters
 from client_sdk.auth_proxy.decision import Decision
 from client_sdk.auth_proxy.decision_cache import DecisionCache
 from client_sdk.auth_proxy.facts import EVERYTHING, KEYS, NO_TOKEN, NOWHERE, REVOCATIONS, Rules, Want, unnamed
 from client_sdk.auth_proxy.fetcher import USER, Fetcher
 from client_sdk.auth_proxy.link import Link
+from client_sdk.auth_proxy.link_report import LinkReport
 from client_sdk.auth_proxy.socket_watch import SocketWatch
 from client_sdk.auth_proxy.storage import Storage
 from client_sdk.auth_proxy.storage_client import StorageClient
@@ -45,7 +45,7 @@ class Decider:
     """Whose a token is, and whether it is good: `decide`. Use it as an async context manager, or `start` and `stop`.
 
     A request waits at most `fetch_s` seconds for the gateway. A user is forgotten after `idle_s` without a request.
-    `wall` gives seconds since 1970 UTC, `clock` is monotonic.
+    `instance` is the id that the keys are thought to be of. `wall` gives seconds since 1970 UTC, `clock` is monotonic.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Decider:
         fetch_s: float = 2.0,
         idle_s: float = 900.0,
         ssl: ssl.SSLContext | None = None,
+        instance: str | None = None,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
@@ -80,11 +81,10 @@ class Decider:
             clock=clock,
             chance=chance,
         )
-        self._refusal = Complaint("the gateway does not take this instance")
-        self._absence = Complaint("there is no channel to the gateway")
+        self._report = LinkReport(self.counters, rules, instance)
         self._server, self._ssl, self._link_options = server, ssl, link_options or {}
         self._idle_s, self._storage, self._wall, self._clock = idle_s, storage, wall, clock
-        self._begun = self._warned = False
+        self._begun = False
         self._beginning = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._swept_at = self._stamped_at = self._again_at = clock()
@@ -204,15 +204,8 @@ class Decider:
     def _tend(self) -> None:
         """What decisions left to be done afterwards; not only this one's."""
         cache, link = self.cache, self.link
-        if cache.foreign and not self._warned:
-            self._warned = True
-            rules = self.rules
-            logger.warning(
-                "a token that the gateway signed is not for issuer %r and audience %r: do they stand in its "
-                "auth.issuer and auth.audience?",
-                rules.issuer,
-                rules.audience,
-            )
+        if cache.foreign:
+            self._report.foreign()
         if not (cache.wishes or cache.due or cache.evicted):
             return
         wishes, cache.wishes = cache.wishes, []
@@ -280,13 +273,13 @@ class Decider:
             self.sockets.recheck(self.sockets.of_user(change.doc.removeprefix(USER)))
 
     def _freshness_changed(self, freshness: Freshness) -> None:
-        self.counters.add("links", freshness.state)
+        self._report.freshness(freshness)
         if self.link is None:
             return
         if freshness.state is not FreshnessState.OFFLINE:
             self.cache.enter(self.link)
             self._fetcher.gateway_is_back()
-            self._refusal.well()
+            self._report.connected(self.link.principal)
         else:
             self._store_everything()
 
@@ -311,7 +304,7 @@ class Decider:
 
     def _distrust(self, error: ChannelError) -> None:
         """The gateway takes this instance for none of its own: nothing that it said counts before it says otherwise."""
-        self._refusal.amiss(f"{error.code}: {error.message}", self._clock(), patience_s=0.0)
+        self._report.refused(error, self._clock())
         self._fetcher.sent_away = True
         if self.link is not None and (revocations := self.link.held(REVOCATIONS)) is not None:
             self.cache.revoke(revocations.data)
@@ -354,10 +347,7 @@ class Decider:
         now, link = self._clock(), self.link
         if link is None:
             return
-        if link.live:
-            self._absence.well()
-        elif self._absence.amiss(f"{link.address}: {link.trouble or 'no answer'}", now):
-            self.counters.add("links", "missing")
+        self._report.look(link, now)
         await self._tend_storage(link, now)
         if link.known_at(now) != now:  # while the gateway vouches for nothing, what is known gets old
             await self.sockets.look()

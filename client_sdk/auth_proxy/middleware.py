@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from http.cookies import CookieError, SimpleCookie
 from types import TracebackType
 from typing import ClassVar, Self, Unpack
 
+from msgspec.structs import asdict
+
 from client_sdk.auth_proxy.answers import (
     FORBIDDEN,
-    FORBIDDEN_ANSWER,
     GuardedSocket,
     Message,
     Problem,
@@ -21,17 +23,22 @@ from client_sdk.auth_proxy.answers import (
     Send,
     answer_http,
     close_code,
+    close_reason,
+    forbidden,
     refusal,
     refuse_socket,
 )
+from client_sdk.auth_proxy.complaint import Complaint
 from client_sdk.auth_proxy.counters import Counters, PrometheusCollector
 from client_sdk.auth_proxy.decider import Decider
 from client_sdk.auth_proxy.decision import Decision, User
 from client_sdk.auth_proxy.facts import UNAVAILABLE, RuleOptions, Rules
 from client_sdk.auth_proxy.modes import Comparison, Difference, Mode, OwnCheck, own_decision
+from client_sdk.auth_proxy.settings import SETTINGS
 from client_sdk.auth_proxy.storage import Storage
 from client_sdk.config import ConfigError, ServerConfig, http_url
 from client_sdk.instance_key import InstanceKeys, InstanceSettings, KeySource
+from client_sdk.settings import checked_settings, shown
 
 logger = logging.getLogger("client_sdk.auth_proxy")
 
@@ -67,12 +74,16 @@ def is_from_here(scope: Scope, origins: Collection[str] = ()) -> bool:
     """
     if scope["type"] == "http" and scope["method"] in ("GET", "HEAD", "OPTIONS"):
         return True
-    fields = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-    origin = fields.get(b"origin")
+    origin = _field(scope, b"origin")
     if origin is None:
-        return fields.get(b"sec-fetch-site") == "same-origin"
+        return _field(scope, b"sec-fetch-site") == "same-origin"
+    return origin in origins or origin == own_origin(scope)
+
+
+def own_origin(scope: Scope) -> str:
+    """The origin of the pages of this application, as far as its server knows."""
     scheme = {"ws": "http", "wss": "https"}.get(scope.get("scheme", ""), scope.get("scheme", "http"))
-    return origin in origins or origin == f"{scheme}://{fields.get(b'host', '')}"
+    return f"{scheme}://{_field(scope, b'host') or ''}"
 
 
 class AuthProxy:
@@ -81,16 +92,17 @@ class AuthProxy:
     app = AuthProxy(app, load_instance("gateway.toml"))
 
     `gateway` is an address, or the whole `InstanceSettings`, with the keys, which are read again when the gateway takes
-    none of them. The application finds ``scope["user"]``, a
-    `User`. Paths that `public` names (exactly, or all below one that ends with ``/``) are let through also without a
-    token; there ``scope["user"]`` may be None. The token comes from the Authorization field, else from the `cookie` of
-    that name, or from wherever `token` finds it in a scope. By a cookie nothing is changed and no socket opened but
-    from a page of the application's own origin or of one of `origins` (``https://shop.example.org``).
+    none of them. The application finds ``scope["user"]``, a `User`. Paths that `public` names (exactly, or all below
+    one that ends with ``/``; ``/`` is the front page alone) are let through also without a token; there
+    ``scope["user"]`` may be None. The token comes from the Authorization field, else from the `cookie` of that name, or
+    from wherever `token` finds it in a scope. By a cookie nothing is changed and no socket opened but from a page of
+    the application's own origin or of one of `origins` (``https://shop.example.org``).
 
     `mode`: ``remote`` asks the gateway; ``local`` the application's `own_check` alone; ``both`` answers with the own
     check, asks the gateway beside it, and tells `on_difference` of every `Difference`.
 
     It starts and ends with the application's lifespan, or with ``async with``. `rules` are the fields of `Rules`.
+    Raises `ConfigError`, which names the setting that can not be.
     """
 
     _new_decider: ClassVar[Callable[..., Decider]] = Decider  # where time or the network is another, another one
@@ -114,22 +126,27 @@ class AuthProxy:
         ssl: ssl.SSLContext | None = None,
         **rules: Unpack[RuleOptions],
     ) -> None:
+        checked_settings(
+            SETTINGS, mode=mode, own_check=own_check, on_difference=on_difference, cookie=cookie, token=token
+        )
         if mode != "remote" and own_check is None:
             raise ConfigError(f"own_check: mode {mode} needs the application's own check")
+        instance = None
         if isinstance(gateway, InstanceSettings):
-            keys, gateway = keys or gateway.source or gateway.keys, gateway.url
+            instance, keys, gateway = gateway.instance, keys or gateway.source or gateway.keys, gateway.url
         if keys is None:
             raise ConfigError("keys: an AuthProxy needs the keys of its instance")
-        self._app = app
-        self._mode = mode
-        self._own_check = own_check
-        self._public = frozenset(public)
-        self._cookie = cookie if token is None else None
-        self._origins = frozenset(origins)
-        self._token = token or (lambda scope: token_of(scope, cookie))
         rules.setdefault("issuer", http_url(gateway)[0])
+        decides_by = Rules(**rules)
+        checked_settings(SETTINGS, storage=storage, fetch_s=fetch_s, idle_s=idle_s, ssl=ssl, **asdict(decides_by))
+        self._app, self._mode, self._own_check = app, mode, own_check
+        self._public, self._origins = checked_settings(SETTINGS, public=public, origins=origins).values()
+        self._below = tuple(path for path in self._public if path.endswith("/") and path != "/")
+        self._cookie = cookie if token is None else None
+        self._token = token or (lambda scope: token_of(scope, cookie))
+        self._strangers = Complaint("a request that was signed in by its cookie alone was refused")
         self.decider = self._new_decider(
-            gateway, keys, Rules(**rules), storage=storage, fetch_s=fetch_s, idle_s=idle_s, ssl=ssl
+            gateway, keys, decides_by, storage=storage, fetch_s=fetch_s, idle_s=idle_s, ssl=ssl, instance=instance
         )
         self._comparison = Comparison(self.decider, self.decider.counters, on_difference)
 
@@ -174,7 +191,8 @@ class AuthProxy:
         token = self._token(scope)
         if token and self._cookie is not None and token_of(scope) is None and not is_from_here(scope, self._origins):
             if not self._is_public(scope["path"]):
-                await _answer(scope, send, FORBIDDEN_ANSWER, FORBIDDEN)
+                self._tell_of_stranger(scope)
+                await _answer(scope, send, forbidden("This origin may not do this."), FORBIDDEN)
                 return
             token = None
         decision = await self._decide(token, scope)
@@ -236,13 +254,19 @@ class AuthProxy:
             return True
         if "\\" in path or not {"", ".", ".."}.isdisjoint(path.removesuffix("/").split("/")[1:]):
             return False  # what is behind this may take it for another path
-        return any(path.startswith(prefix) for prefix in self._public if prefix.endswith("/"))
+        return path.startswith(self._below)
+
+    def _tell_of_stranger(self, scope: Scope) -> None:
+        """Whoever runs the application may have forgotten an origin, or its server may not know its own."""
+        origin, own = shown(_field(scope, b"origin")), shown(own_origin(scope))
+        why = f"its Origin is {origin}, the application's own is {own}, and the setting origins does not name it"
+        self._strangers.happened(why, time.monotonic())
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send, token: str, decision: Decision) -> None:
         """Run the application on a socket that is closed as soon as its token is not good any more."""
         guarded = GuardedSocket(receive, send)
         socket = self.decider.sockets.open(
-            token, decision, lambda ended: guarded.end(close_code(ended), str(ended.reason))
+            token, decision, lambda ended: guarded.end(close_code(ended), close_reason(ended))
         )
         if socket is None:
             await _refuse(scope, send, UNAVAILABLE)
@@ -263,6 +287,11 @@ async def _answer(scope: Scope, send: Send, answer: Problem, code: int) -> None:
         await answer_http(send, answer)
     else:
         await refuse_socket(scope, send, answer, code)
+
+
+def _field(scope: Scope, name: bytes) -> str | None:
+    """A header field; the last of several."""
+    return {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}.get(name)
 
 
 def _is_forged(name: bytes) -> bool:

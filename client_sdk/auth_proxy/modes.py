@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from client_sdk.auth_proxy.counters import Counters
 from client_sdk.auth_proxy.decider import Decider
@@ -15,7 +15,8 @@ from client_sdk.auth_proxy.decision import Decision, Reason
 logger = logging.getLogger("client_sdk.auth_proxy")
 
 Scope = MutableMapping[str, Any]
-Mode = Literal["local", "remote", "both"]
+Mode = Literal["remote", "local", "both"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 OwnCheck = Callable[[str | None, Scope], Awaitable[Mapping[str, Any] | None]]
 """An application's own check: of the token (None without one) and the ASGI scope, the user as a document, with
 ``identity`` (at least its ``id``) and ``permissions``; None: refused."""

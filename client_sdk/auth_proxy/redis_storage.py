@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from client_sdk.auth_proxy.storage import Batch, StorageUnavailable, StoredFact, StoredToken
+from client_sdk.settings import checked_settings, seconds, seconds_from_0
 
 T = TypeVar("T")
 Command = tuple[str | bytes | int, ...]
@@ -46,6 +47,7 @@ class RedisStorage:
         pause_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        checked_settings({"timeout_s": seconds, "pause_s": seconds_from_0}, timeout_s=timeout_s, pause_s=pause_s)
         from redis.asyncio import Redis
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from client_sdk.auth_proxy.answers import (
+    CLOSE_REASONS,
     FORBIDDEN,
-    FORBIDDEN_ANSWER,
     Problem,
     Receive,
     Scope,
     Send,
     answer_http,
     close_code,
+    forbidden,
     refusal,
     refuse_socket,
 )
@@ -34,7 +35,6 @@ class _Refused(NamedTuple):
 
 
 NOBODY = _Refused(refusal(NO_TOKEN), close_code(NO_TOKEN), "A token is needed.")
-MAY_NOT = _Refused(FORBIDDEN_ANSWER, FORBIDDEN, "You may not do this.")
 
 
 def _admit(scope: Scope, permissions: tuple[str, ...]) -> User | _Refused:
@@ -42,15 +42,20 @@ def _admit(scope: Scope, permissions: tuple[str, ...]) -> User | _Refused:
     user = scope.get("user")
     if not isinstance(user, User):
         return NOBODY
-    return user if all(map(user.can, permissions)) else MAY_NOT
+    missing = [permission for permission in permissions if not user.can(permission)]
+    if not missing:
+        return user
+    detail = f"This needs the permission{'s' if len(missing) > 1 else ''} {', '.join(missing)}."
+    return _Refused(forbidden(detail), FORBIDDEN, detail)
 
 
 def user_of(connection: Any, *permissions: str) -> User:
     """The user of a request or socket of Starlette's or FastAPI's, or of an ASGI scope, who has all of these
     permissions.
 
-    Raises Starlette's `HTTPException`: 401 without a user, 403 without a permission; for a socket whose server can only
-    close it, `WebSocketException` with 4102 or 4505.
+    Raises Starlette's `HTTPException`, of which the application makes the answer: 401 without a user, 403 without a
+    permission, which its `detail` names; for a socket whose server can only close it, `WebSocketException` with 4102 or
+    4505.
     """
     scope = connection if isinstance(connection, dict) else connection.scope
     admitted = _admit(scope, permissions)
@@ -59,20 +64,33 @@ def user_of(connection: Any, *permissions: str) -> User:
     return admitted
 
 
+def _can_only_close(scope: Scope) -> bool:
+    return scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {})
+
+
 def _exception(scope: Scope, refused: _Refused) -> Exception:
     from starlette.exceptions import HTTPException, WebSocketException
 
-    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
-        return WebSocketException(refused.code, refused.detail)
+    if _can_only_close(scope):
+        return WebSocketException(refused.code, CLOSE_REASONS[refused.code])
     status = refused.answer[0]
     return HTTPException(status, refused.detail, {"WWW-Authenticate": "Bearer"} if status == 401 else None)
+
+
+def _answer(refused: _Refused) -> Any:
+    """The same as a `Response` of Starlette's."""
+    from starlette.responses import Response
+
+    status, headers, body = refused.answer
+    return Response(body, status, {name.decode(): value.decode() for name, value in headers})
 
 
 def require(*permissions: str) -> Callable[[F], F]:
     """Let nobody in without all of these permissions; without any, nobody without a user.
 
     For an endpoint of Starlette's, a function of the request or the socket; and for any ASGI application. The answer is
-    401 without a user, 403 without a permission; for a socket that can only be closed, 4102 or 4505.
+    problem+json (RFC 9457): 401 without a user, 403 without a permission, which it names; for a socket that can only be
+    closed, 4102 or 4505.
     """
 
     def decorate(endpoint: F) -> F:
@@ -82,15 +100,23 @@ def require(*permissions: str) -> Callable[[F], F]:
 
             @functools.wraps(endpoint)
             async def guarded(*arguments: Any, **named: Any) -> Any:
-                user_of(_connection(arguments, named), *permissions)
-                return await endpoint(*arguments, **named)
+                connection = _connection(arguments, named)
+                refused = _admit(connection.scope, permissions)
+                if not isinstance(refused, _Refused):
+                    return await endpoint(*arguments, **named)
+                if connection.scope["type"] == "http":
+                    return _answer(refused)
+                if _can_only_close(connection.scope):
+                    raise _exception(connection.scope, refused)
+                await connection.send_denial_response(_answer(refused))
+                return None
 
         else:
 
             @functools.wraps(endpoint)
             def guarded(*arguments: Any, **named: Any) -> Any:
-                user_of(_connection(arguments, named), *permissions)
-                return endpoint(*arguments, **named)
+                refused = _admit(_connection(arguments, named).scope, permissions)
+                return _answer(refused) if isinstance(refused, _Refused) else endpoint(*arguments, **named)
 
         return guarded  # type: ignore[return-value]
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from client_sdk.settings import checked_settings, count
+
 FEW = 1_000
 """Of so many that are revoked it does not matter that some have ended."""
 
@@ -79,6 +81,7 @@ class MemoryStorage:
     """In this process: for several `AuthProxy` in one, or none. At most `most` documents and as many tokens."""
 
     def __init__(self, most: int = 20_000, wall: Callable[[], float] = time.time) -> None:
+        checked_settings({"most": count()}, most=most)
         self._most = most
         self._wall = wall
         self._facts: OrderedDict[str, tuple[StoredFact, float]] = OrderedDict()

@@ -139,6 +139,8 @@ def test_every_block_is_used() -> None:
 @pytest.mark.timeout(180)
 async def test_the_guide_from_beginning_to_end(shop: Shop) -> None:
     await asyncio.to_thread(prepare, shop)
+    for mode in ("Remote", "remote ", "locl"):
+        await asyncio.to_thread(misspelt, shop, mode)
     await asyncio.to_thread(locally, shop)
     await side_by_side(shop, lambda: shop.reported())
     await asyncio.to_thread(remotely, shop)
@@ -155,6 +157,21 @@ def prepare(shop: Shop) -> None:
     assert (shop.directory / "gateway.toml").stat().st_mode & 0o077 == 0
     block = (shop.directory / "gateway.toml").read_text()
     assert f'url = "http://{shop.gateway.address}"' in block
+
+
+def misspelt(shop: Shop, mode: str) -> None:
+    """A shop whose setting is none of the guide's words does not begin."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import shop"],
+        cwd=shop.directory,
+        env={**shop.environment, "SHOP_SIGN_IN": mode},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert f"ConfigError: mode: {mode!r} is none of remote, local, both" in done.stderr
 
 
 def locally(shop: Shop) -> None:

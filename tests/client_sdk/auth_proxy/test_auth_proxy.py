@@ -101,7 +101,7 @@ async def test_an_end_at_the_gateway_is_one_here_and_closes_sockets(
         await gateway.set_status("u_ada", "disabled")
     else:
         await gateway.delete("u_ada")
-    assert await socket.closed() == 4500
+    assert await socket.close_frame() == (4500, "revoked")
     assert (await request(proxy, token)).status == 401
     assert (await request(proxy, other)).status == 200
     stays.say("still here")
@@ -119,7 +119,7 @@ async def test_a_socket_ends_with_the_key_that_signed_its_token(gateway: Scripte
     socket, stays = Socket(proxy, forged), Socket(proxy, other)
     assert (await socket.hear(), await stays.hear()) == ("u_ada", "u_bob")
     await gateway.change("keys", {"k_first": None}, "keys")
-    assert await socket.closed() == 4102
+    assert await socket.close_frame() == (4102, "auth_failed")
     assert (await request(proxy, forged)).status == 401
     assert (await request(proxy, other)).status == 200
     await stays.leave()
@@ -128,7 +128,7 @@ async def test_a_socket_ends_with_the_key_that_signed_its_token(gateway: Scripte
 async def test_a_socket_ends_with_its_token(gateway: ScriptedGateway, proxy: AuthProxy) -> None:
     socket = Socket(proxy, access_token("u_ada", "s_1", soon(2)))
     assert await socket.hear() == "u_ada"
-    assert await socket.closed() == 4100
+    assert await socket.close_frame() == (4100, "token_expired")
 
 
 async def test_a_socket_ends_with_an_api_token_that_no_list_names(gateway: ScriptedGateway) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from starlette.applications import Starlette
@@ -125,8 +126,36 @@ APP = Starlette(
 async def test_an_endpoint_that_requires_a_permission(gateway: ScriptedGateway, path: str) -> None:
     async with proxy_to(gateway, APP, public=[path]) as proxy:
         assert (await request(proxy, token_for("u_ada"), path=path)).status == 200
-        assert (await request(proxy, token_for("u_bob"), path=path)).status == 403
-        assert (await request(proxy, path=path)).status == 401
+        refused, nobody = await request(proxy, token_for("u_bob"), path=path), await request(proxy, path=path)
+    told = {"type": "about:blank", "title": "Forbidden", "status": 403, "code": "forbidden"}
+    assert (refused.status, refused.json) == (403, {**told, "detail": "This needs the permission can_use_voice."})
+    assert (nobody.status, nobody.json["code"], nobody.headers["www-authenticate"]) == (401, "auth_failed", "Bearer")
+    for answer in (refused, nobody):
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["cache-control"] == "no-store"
+        assert int(answer.headers["content-length"]) == len(answer.body)
+
+
+async def test_every_permission_that_is_missing_is_named(gateway: ScriptedGateway) -> None:
+    """And none that is there."""
+
+    @require("can_use_voice", "can_fly", "can_dive")
+    async def endpoint(request: Request) -> Response:
+        raise AssertionError("nobody has all of these")
+
+    async with proxy_to(gateway, Starlette(routes=[Route("/", endpoint)])) as proxy:
+        answer = await request(proxy, token_for("u_ada"))
+    assert answer.json["detail"] == "This needs the permissions can_fly, can_dive."
+
+
+async def test_a_function_that_asks_for_the_user_names_what_is_missing(gateway: ScriptedGateway) -> None:
+    async def endpoint(request: Request) -> Response:
+        return PlainTextResponse(user_of(request, "can_use_voice").id)
+
+    async with proxy_to(gateway, Starlette(routes=[Route("/", endpoint)])) as proxy:
+        assert (await request(proxy, token_for("u_ada"))).body == b"u_ada"
+        answer = await request(proxy, token_for("u_bob"))
+    assert (answer.status, answer.body) == (403, b"This needs the permission can_use_voice.")
 
 
 @pytest.mark.parametrize("path", ["/talk", "/raw/", "/open/"])
@@ -137,6 +166,7 @@ async def test_a_socket_without_a_user(gateway: ScriptedGateway, path: str) -> N
         refused = Socket(proxy, None, path, extensions={"websocket.http.response": {}})
         start = await refused.message()
         assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
+        assert dict(start["headers"])[b"content-type"] == b"application/problem+json"
         assert dict(start["headers"])[b"www-authenticate"] == b"Bearer"
 
 
@@ -158,6 +188,8 @@ async def test_a_socket_that_requires_a_permission(gateway: ScriptedGateway) -> 
         await socket.leave()
         refused = Socket(proxy, token_for("u_bob"), "/talk", extensions={"websocket.http.response": {}})
         assert (await refused.message())["status"] == 403
+        body = msgspec.json.decode((await refused.message())["body"])
+        assert (body["code"], body["detail"]) == ("forbidden", "This needs the permission can_use_voice.")
 
 
 async def test_everything_counted_is_told_to_prometheus(gateway: ScriptedGateway) -> None:
@@ -177,7 +209,7 @@ async def test_a_socket_without_the_permission_is_closed_where_the_server_can_do
 ) -> None:
     app = Starlette(routes=[WebSocketRoute("/talk", talk)])
     async with proxy_to(gateway, app) as proxy:
-        assert await Socket(proxy, token_for("u_bob"), "/talk").closed() == 4505
+        assert await Socket(proxy, token_for("u_bob"), "/talk").close_frame() == (4505, "forbidden")
         refused = Socket(proxy, token_for("u_bob"), "/talk", extensions={"websocket.http.response": {}})
         start = await refused.message()
         assert (start["type"], start["status"]) == ("websocket.http.response.start", 403)

@@ -30,7 +30,7 @@ async def spend(gateway: ScriptedGateway, proxy: AuthProxy, used: int) -> None:
 
 @pytest.mark.parametrize("other", ["another user's", "one that is void"])
 async def test_a_recheck_asks_about_the_token_that_is_due(gateway: ScriptedGateway, other: str) -> None:
-    async with proxy_to(gateway, recheck_s=0.0) as proxy:
+    async with proxy_to(gateway, recheck_s=0.000_001) as proxy:
         bob, ada = gateway.issue("u_bob", "t_bob"), gateway.issue("u_ada", "t_ada")
         assert (await request(proxy, bob)).json["user"] == "u_bob"
         socket = Socket(proxy, bob)

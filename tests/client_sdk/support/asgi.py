@@ -77,10 +77,14 @@ class Socket:
 
     async def closed(self, timeout_s: float = 5.0) -> int:
         """The code with which the application's side closed it, when the application has ended."""
+        return (await self.close_frame(timeout_s))[0]
+
+    async def close_frame(self, timeout_s: float = 5.0) -> tuple[int, str]:
+        """The same, with the reason."""
         while (message := await self.message(timeout_s))["type"] != "websocket.close":
             pass
         await self.task
-        return int(message["code"])
+        return int(message["code"]), str(message.get("reason", ""))
 
     async def leave(self) -> None:
         self._in.put_nowait({"type": "websocket.disconnect", "code": 1000})
