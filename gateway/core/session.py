@@ -28,12 +28,9 @@ from gateway.core.effects import (
     Close,
     DocumentRequest,
     Effect,
-    Report,
-    Resend,
     Send,
     SendPing,
     Subscribe,
-    Unsubscribe,
     parse_document_names,
 )
 from gateway.core.instant import Instant
@@ -229,7 +226,7 @@ class Session:
             return self.end(Ending.BAD_FRAME)
         except RequestRefused as refusal:
             if self.condition is Condition.GREETING:
-                return self.end(Ending.NOT_AUTHENTICATED)
+                return self.end(Ending.NOT_AUTHENTICATED, message=refusal.error.message if refusal.op == "auth" else "")
             return [self.error(self._rate_limited(at) if over else refusal.error, refusal.id)]
         if over:
             return [self.error(self._rate_limited(at), message.id)]
@@ -252,8 +249,10 @@ class Session:
         return RateLimited("Too many messages.", retry_after_s=self._allowance.renewed_in_s(at.mono))
 
     def _receive_greeting(self, message: ClientMessage) -> list[Effect]:
-        if not isinstance(message, Auth) or self._authenticating is not None:
+        if not isinstance(message, Auth):
             return self.end(Ending.NOT_AUTHENTICATED)
+        if self._authenticating is not None:
+            return self.end(Ending.NOT_AUTHENTICATED, message="Another message came before auth was answered.")
         if message.token is None:
             return self.end(Ending.AUTH_FAILED)
         self._authenticating, self.client = message, message.client
@@ -261,16 +260,8 @@ class Session:
 
     def _receive_live(self, message: ClientMessage, at: Instant) -> list[Effect]:
         match message:
-            case Consume():
-                return self._receive_spending(message, at)
-            case Ping():
-                return [Report(message)]
-            case Watch(id=request_id, docs=docs):
-                return [Subscribe(parse_document_names(docs), request_id)]
-            case Unwatch(id=request_id, docs=docs):
-                return [Unsubscribe(tuple(request.name for request in parse_document_names(docs)), request_id)]
-            case Sync(id=request_id, doc=doc):
-                return [Resend(doc, request_id)]
+            case Ping() | Watch() | Unwatch() | Sync():
+                return [requests.look(message)]
             case Auth():
                 return self._receive_renewal(message, at)
             case _:

@@ -301,13 +301,14 @@ class Ended(ServerMessage, tag="ended", frozen=True):
 
 class RequestRefused(Exception):
     """A message that is a map but no valid request; `error` becomes the reply, `id` names the request if it had a
-    usable one.
+    usable one. `op` is the operation that it would have been, None for none that is known.
     """
 
-    def __init__(self, error: GatewayError, request_id: str | None) -> None:
+    def __init__(self, error: GatewayError, request_id: str | None, op: str | None = None) -> None:
         super().__init__(error.message)
         self.error = error
         self.id = request_id
+        self.op = op
 
 
 def _refused(header: Any, decode_error: msgspec.ValidationError) -> RequestRefused:
@@ -316,7 +317,7 @@ def _refused(header: Any, decode_error: msgspec.ValidationError) -> RequestRefus
         return RequestRefused(UnknownOp("This operation is not known."), request_id)
     if not isinstance(header.op, str):
         return RequestRefused(BadRequest("A message needs an op."), request_id)
-    return RequestRefused(BadRequest(f"Not a valid {header.op}: {decode_error}."), request_id)
+    return RequestRefused(BadRequest(f"Not a valid {header.op}: {decode_error}."), request_id, header.op)
 
 
 class Codec:

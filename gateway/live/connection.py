@@ -8,8 +8,8 @@ the node's ticker when its deadline is due.
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
@@ -31,51 +31,23 @@ from gateway.core.effects import (
 )
 from gateway.core.instant import Instant
 from gateway.core.principal import Principal
-from gateway.core.publication import Publication, View
+from gateway.core.publication import Publication
 from gateway.core.session import NEVER, Condition, Session
 from gateway.core.wire import Gone, Reply, ServerMessage, Status
 from gateway.errors import Ending, GatewayError, NotFound
 from gateway.live.transport import Transport
+from gateway.live.watcher import Pending, Watcher
 
 if TYPE_CHECKING:
-    from gateway.live.entry import Entry
     from gateway.live.node import Node
 
 log = logging.getLogger("gateway.session")
 
 REVOKED_LINGER_S = 1.0
 LINGER_S = 5.0
+NO_DOCUMENT = "No such document."
 REPORTED = 1_000
 """Documents whose revisions stand in one answer to a ping."""
-
-
-class Pending:
-    """A `watch` request whose documents are not all decided yet."""
-
-    __slots__ = ("accepted", "request_id", "undecided")
-
-    def __init__(self, request_id: str | None, undecided: int) -> None:
-        self.request_id = request_id
-        self.undecided = undecided
-        self.accepted: list[str] = []
-
-
-class Watcher(View):
-    """A connection's view of one of the hub's entries. `own`: it is the principal's. `partial`: without what only
-    managers see.
-    """
-
-    __slots__ = ("connection", "entry", "own", "partial", "pending")
-
-    def __init__(
-        self, connection: Connection, entry: Entry, held: str | None, pending: Pending | None, *, own: bool
-    ) -> None:
-        super().__init__(held)
-        self.connection = connection
-        self.entry = entry
-        self.own = own
-        self.partial = False
-        self.pending = pending
 
 
 class Connection:
@@ -200,8 +172,8 @@ class Connection:
     # --- from the hub ---
 
     def deliver(self, watcher: Watcher, publication: Publication, *, shared: bool = False) -> bool:
-        """Send what leads to the publication, or remember to do so as soon as the socket takes more. True when a
-        frame went out.
+        """Send what leads to the publication, or remember to do so as soon as the socket takes more; a request that
+        asked for it has it then. True when a frame went out.
         """
         session = self.session
         if session.condition is not Condition.LIVE:
@@ -225,14 +197,15 @@ class Connection:
         except Exception:
             self.failed()
             return False
-        if frame is None:
-            return False
-        outbox = self._node.hub.outbox
-        if outbox.open:
-            outbox.frames.append((self, frame))
-        else:
-            self.send_frame(frame)
-        return True
+        if frame is not None:
+            outbox = self._node.hub.outbox
+            if outbox.open:
+                outbox.frames.append((self, frame))
+            else:
+                self.send_frame(frame)
+        if watcher.pending:
+            self.decided(watcher, accepted=True)
+        return frame is not None
 
     def send_frame(self, payload: bytes) -> None:
         """Hand one message to the socket."""
@@ -242,8 +215,8 @@ class Connection:
     def refuse(self, watcher: Watcher) -> None:
         """The document does not exist, or the principal may not know that it does."""
         self.watchers.pop(watcher.entry.doc, None)
-        pending = watcher.pending
-        self.fail(NotFound("No such document."), pending.request_id if pending else None, watcher.entry.doc)
+        for request_id in [pending.request_id for pending in watcher.pending] or [None]:
+            self.fail(NotFound(NO_DOCUMENT), request_id, watcher.entry.doc)
         self.decided(watcher, accepted=False)
 
     def drop(self, watcher: Watcher, reason: str) -> None:
@@ -252,9 +225,9 @@ class Connection:
         self.tell(Gone(watcher.entry.doc, reason))
 
     def decided(self, watcher: Watcher, *, accepted: bool) -> None:
-        """One document of a `watch` request is settled; the last one brings the reply."""
-        pending, watcher.pending = watcher.pending, None
-        if pending is not None:
+        """One document of `watch` requests is settled; the last one of a request brings its reply."""
+        requests, watcher.pending = watcher.pending, ()
+        for pending in requests:
             self.settle(pending, watcher.entry.doc if accepted else None)
 
     def settle(self, pending: Pending, accepted: str | None) -> None:
@@ -333,8 +306,7 @@ class Connection:
                 case Subscribe(documents, request_id):
                     self._subscribe(documents, request_id)
                 case Report(ping):
-                    revs = {w.entry.doc: w.sent.rev for w in self._reported() if w.sent is not None}
-                    self.send_frame(self.session.pong(ping, revs, self._node.clock.now()).payload)
+                    self.send_frame(self.session.pong(ping, self._revisions(), self._node.clock.now()).payload)
                 case SendPing():
                     self.transport.ping()
                 case Authenticate(token):
@@ -349,10 +321,17 @@ class Connection:
                 case Resend(name, request_id):
                     self._resend(name, request_id)
 
-    def _reported(self) -> Iterable[Watcher]:
-        """Whose revisions a ping is answered with: all; of more than `REPORTED` some, others each time."""
-        watchers = self.watchers.values()
-        return watchers if len(watchers) <= REPORTED else random.sample(tuple(watchers), REPORTED)
+    def _revisions(self) -> dict[str, str]:
+        """What a ping is answered with: the revisions that were sent last. Of more documents than `REPORTED` the next
+        ones each time: what is told goes to the end of the line, where new ones come too.
+        """
+        line = self.watchers
+        told = tuple(islice(line, REPORTED))
+        if len(line) > REPORTED:
+            for doc in told:
+                line[doc] = line.pop(doc)
+        sent = ((doc, line[doc].sent) for doc in told)
+        return {doc: document.rev for doc, document in sent if document is not None}
 
     def _subscribe(self, documents: tuple[DocumentRequest, ...], request_id: str | None) -> None:
         hub = self._node.hub

@@ -15,7 +15,8 @@ from gateway.errors import Unavailable
 from gateway.store.documents import LoadedUser
 
 if TYPE_CHECKING:
-    from gateway.live.connection import Connection, Watcher
+    from gateway.live.connection import Connection
+    from gateway.live.watcher import Watcher
 
 
 FAULT_RETRY_AFTER_S = 5.0

@@ -333,12 +333,10 @@ class Hub:
             publication = entry.publication_for(watcher)
             if publication is None:
                 continue
-            if (changed or watcher.pending is not None or watcher.sent is None) and watcher.connection.deliver(
+            if (changed or watcher.pending or watcher.sent is None) and watcher.connection.deliver(
                 watcher, publication, shared=shared
             ):
                 self.counters.pushed += 1
-            if watcher.pending is not None:
-                watcher.connection.decided(watcher, accepted=True)
         if shared:
             entry.forget_frames()
 
@@ -355,7 +353,7 @@ class Hub:
         """What the entry shows is deleted: watchers are told, and sessions of a principal end."""
         for watcher in tuple(entry.watchers):
             entry.watchers.pop(watcher, None)
-            if entry.publication is None:
+            if entry.publication is None or watcher.pending:
                 watcher.connection.refuse(watcher)
             else:
                 watcher.connection.drop(watcher, "deleted")
@@ -377,7 +375,8 @@ class Hub:
             entry.refuse(unbuildable)
         for watcher in tuple(entry.watchers):
             watcher.connection.tell_status("stale", entry.fault_since, entry.doc)
-            watcher.connection.decided(watcher, accepted=True)
+            if entry.publication_for(watcher) is None:
+                watcher.connection.decided(watcher, accepted=True)
 
     def _mend(self, entry: Entry) -> None:
         """The entry can be built again."""

@@ -16,8 +16,9 @@ from gateway.core.principal import Principal, PrincipalKind
 from gateway.core.publication import Publication
 from gateway.core.wire import Reply
 from gateway.errors import NotFound, TooManyDocuments
-from gateway.live.connection import Connection, Pending, Watcher
+from gateway.live.connection import NO_DOCUMENT, Connection
 from gateway.live.entry import PrincipalEntry, UserEntry
+from gateway.live.watcher import Pending, Watcher
 
 if TYPE_CHECKING:
     from gateway.live.hub import Hub
@@ -40,8 +41,8 @@ class Watching:
     # --- requests ---
 
     def watch(self, connection: Connection, documents: Sequence[DocumentRequest], request_id: str | None) -> None:
-        """Start watching. Each document is answered by `snapshot`, `current` or an error; then the request by a
-        reply.
+        """Start watching. Each document is answered by `snapshot`, `current` or an error, now or when it can be; then
+        the request by a reply.
         """
         principal = principal_of(connection)
         own = principal.document
@@ -72,13 +73,12 @@ class Watching:
             return
         watcher = connection.watchers.get(request.name)
         if watcher is None:
-            watcher = Watcher(connection, self._hub.entry(request.name), request.rev, pending, own=own)
+            watcher = Watcher(connection, self._hub.entry(request.name), request.rev, own=own)
             connection.watchers[request.name] = watcher
             watcher.entry.watchers[watcher] = None
         else:
-            connection.decided(watcher, accepted=True)
             watcher.reset(request.rev)
-            watcher.pending = pending
+        watcher.pending += (pending,)
         watcher.partial = access is Access.PARTIAL
         self._hub.hurry(watcher.entry)
         self._hub.confirm(watcher.entry)
@@ -87,11 +87,11 @@ class Watching:
             connection.deliver(watcher, publication)
         if watcher.entry.fault is not None:
             connection.tell_status("stale", watcher.entry.fault_since, watcher.entry.doc)
-        if publication is not None or watcher.entry.fault is not None:
-            connection.decided(watcher, accepted=True)
+            if publication is None:
+                connection.decided(watcher, accepted=True)
 
     def _refuse(self, connection: Connection, request: DocumentRequest, pending: Pending) -> None:
-        connection.fail(NotFound("No such document."), pending.request_id, request.name)
+        connection.fail(NotFound(NO_DOCUMENT), pending.request_id, request.name)
         connection.settle(pending, None)
 
     def leave(self, entry: PrincipalEntry, connection: Connection) -> None:
@@ -152,10 +152,10 @@ class Watching:
             access = self._access(connection, entry, watcher.entry.doc)
             if access is Access.NONE:
                 watcher.entry.watchers.pop(watcher, None)
-                if watcher.pending is None:
-                    connection.drop(watcher, "forbidden")
-                else:
+                if watcher.pending:
                     connection.refuse(watcher)
+                else:
+                    connection.drop(watcher, "forbidden")
                 self._hub.forget_if_idle(watcher.entry)
             elif watcher.partial is not (access is Access.PARTIAL):
                 watcher.partial = access is Access.PARTIAL

@@ -10,6 +10,8 @@ from starlette.requests import HTTPConnection
 from gateway.core.networks import Networks
 from gateway.web.peer import public_scheme
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
 
 class Origins:
     """The origins (RFC 6454) whose pages are trusted; none configured: the gateway's own alone."""
@@ -31,19 +33,15 @@ class Origins:
 
 
 def is_own_origin(origin: str, scheme: str, host: str) -> bool:
-    """Whether an origin is the one that the page of this very server has: same scheme, host and port."""
+    """Whether an origin is, to the letter, the one that a browser writes for the page of this very server (RFC 6454
+    §6.2): of ``Host`` in lower case, and without the port that the scheme has anyway.
+    """
     try:
-        parts = urlsplit(origin)
         own = urlsplit(f"{scheme}://{host}")
-        same_port = (parts.port or _default_port(scheme)) == (own.port or _default_port(scheme))
+        port = own.port
     except ValueError:
         return False
-    if parts.path or "?" in origin or "#" in origin or not parts.hostname:
+    if not own.hostname or own.username is not None or own.path or own.query or own.fragment:
         return False
-    if parts.username is not None or own.username is not None:
-        return False
-    return parts.scheme == scheme and parts.hostname == own.hostname and same_port
-
-
-def _default_port(scheme: str) -> int:
-    return 443 if scheme == "https" else 80
+    name = f"[{own.hostname}]" if ":" in own.hostname else own.hostname
+    return origin == f"{scheme}://{name}" + ("" if port in (None, _DEFAULT_PORTS[scheme]) else f":{port}")

@@ -647,6 +647,7 @@ class GatewayAgainstModel(RuleBasedStateMachine):
         elif client.is_live:
             assert client.socket is not None
             assert client.socket.receiver is not None
+            assert client.socket.watches.open == {}, "a request to watch has no answer"
             principal = client.socket.receiver.session.principal
             assert principal is not None
             assert any(

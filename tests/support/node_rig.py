@@ -26,6 +26,7 @@ from tests.support.flaky_store import FlakyStore
 from tests.support.people import run
 from tests.support.services import accounts
 from tests.support.waiting import eventually
+from tests.support.watch_order import WatchOrder
 
 START_MS = 1_795_288_200_000  # 2026-11-21T19:10:00Z
 
@@ -87,12 +88,13 @@ class Peer:
         self.revs: dict[str, str] = {}
         self.seqs: dict[str, int] = {}
         self.history: dict[str, list[dict[str, Any]]] = {}
+        self.watches = WatchOrder()
         self._read = 0
 
     def take(self) -> list[dict[str, Any]]:
         """The messages that came since the last call."""
-        frames, self._read = self.transport.frames[self._read :], len(self.transport.frames)
-        return [self._apply(frame) for frame in frames]
+        first, self._read = self._read, len(self.transport.frames)
+        return [self._apply(frame, first + n) for n, frame in enumerate(self.transport.frames[first:])]
 
     def ops(self) -> list[str]:
         """What kinds of messages came since the last call."""
@@ -106,6 +108,7 @@ class Peer:
 
     def say(self, **message: Any) -> None:
         """Send a message."""
+        self.watches.said(message, len(self.transport.frames))
         frame = msgspec.msgpack.encode(message) if self.codec.binary else json.dumps(message).encode()
         self.connection.frame_received(frame, not self.codec.binary)
 
@@ -126,8 +129,9 @@ class Peer:
         """The code of the end, if it came."""
         return None if self.transport.closed_with is None else self.transport.closed_with[1]
 
-    def _apply(self, frame: bytes) -> dict[str, Any]:
+    def _apply(self, frame: bytes, number: int) -> dict[str, Any]:
         message: dict[str, Any] = msgspec.msgpack.decode(frame) if self.codec.binary else json.loads(frame)
+        self.watches.heard(message, number)
         op, doc = message["op"], message.get("doc", "")
         if op == "gone":
             del self.documents[doc], self.revs[doc]

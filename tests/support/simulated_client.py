@@ -25,6 +25,7 @@ from gateway.live.connection import Connection
 from gateway.web.websocket import EXTENSION
 from tests.support.replica import Held, Replica
 from tests.support.virtual_time import VirtualTimeLoop
+from tests.support.watch_order import WatchOrder
 
 Application = Callable[[Any, Any, Any], Any]
 Message = dict[str, Any]
@@ -58,6 +59,9 @@ class MemorySocket:
         self.arriving: deque[Arriving] = deque()
         self.leaving: deque[tuple[bytes, bool]] = deque()
         self.answer: tuple[int, Mapping[str, Any]] | None = None
+        self.watches = WatchOrder()
+        self.sent = self.heard = 0
+        """Frames that the gateway sent, and that the client read."""
         self.is_gone = False
         self.is_ended = False
         self.is_dead = False
@@ -75,6 +79,7 @@ class MemorySocket:
         assert not self.is_ended, "a frame after the end"
         assert not self.is_gone, "a frame for a client that has gone"
         self._check_expiry(payload, binary)
+        self.sent += 1
         self.arriving.append(Arriving("frame", payload, binary))
         if len(self.arriving) > CAPACITY and not self._is_full and self.receiver is not None:
             self._is_full = True
@@ -339,6 +344,7 @@ class SimulatedClient:
             return False
         payload, is_text = socket.leaving.popleft()
         if not socket.is_ended:
+            socket.watches.said(decode(payload, not is_text), socket.sent)
             socket.receiver.frame_received(payload, is_text)
         return True
 
@@ -358,7 +364,7 @@ class SimulatedClient:
             return False
         item = socket.read()
         if item.kind == "frame":
-            self._receive(item)
+            self._receive(socket, item)
         elif item.kind == "close":
             self.replica.closed(item.code)
             self._let_go()
@@ -366,8 +372,10 @@ class SimulatedClient:
             self._feed(events.Lost(item.code, ""))
         return True
 
-    def _receive(self, item: Arriving) -> None:
+    def _receive(self, socket: MemorySocket, item: Arriving) -> None:
         message = decode(item.payload, item.binary)
+        socket.watches.heard(message, socket.heard)
+        socket.heard += 1
         self.replica.take(message)
         for doc in self._unwatching.pop(message.get("id", ""), ()):
             self.replica.documents.pop(doc, None)

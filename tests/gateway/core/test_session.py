@@ -178,10 +178,31 @@ def test_one_wrong_message_ends_a_greeting(payload: bytes, text: bool, ending: E
     assert session.condition is Condition.ENDED
 
 
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"last_end": "x" * 65}, "$.last_end"),
+        ({"id": "x" * 65}, "$.id"),
+        ({"token": 5}, "$.token"),
+        ({"client": 5}, "$.client"),
+        ({"watch": "self"}, "$.watch"),
+        ({"watch": [""]}, "$.watch[0]"),
+    ],
+)
+def test_an_auth_that_can_not_be_read_is_told_what_is_wrong_with_it(fields: dict[str, Any], wrong: str) -> None:
+    [close] = new_session().receive(frame(**{"op": "auth", "token": "secret"} | fields), True, after(1))
+    message = said(close)["message"]
+    assert message.startswith("Not a valid auth: ")
+    assert wrong in message
+    assert "secret" not in message
+
+
 def test_only_one_credential_is_checked_before_ready() -> None:
     session = new_session()
     session.receive(frame(op="auth", token="a"), True, after(1))
-    assert the_end(session.receive(frame(op="auth", token="b"), True, after(2))) is Ending.NOT_AUTHENTICATED
+    [close] = session.receive(frame(op="auth", token="b"), True, after(2))
+    assert the_end([close]) is Ending.NOT_AUTHENTICATED
+    assert "before auth was answered" in said(close)["message"]
     assert session.authenticated(principal(), after(3)) == []
 
 

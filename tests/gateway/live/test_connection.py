@@ -239,11 +239,14 @@ async def test_what_is_asked_for_while_nothing_is_taken_comes_later(rig: Rig) ->
     await rig.settle()
     root.say(op="unwatch", id="3", docs=["user:bob"])
     await rig.run("UPDATE users SET name = 'New' WHERE id IN ('ada', 'bob')")
-    assert not any(message["op"] == "snapshot" for message in root.take())
+    messages = root.take()
+    assert [(message["op"], message["id"]) for message in messages] == [("reply", "2"), ("reply", "3")]
     root.resume()
-    snapshots = {message["doc"]: message for message in root.take()}
+    *messages, reply = root.take()
+    assert reply == {"op": "reply", "id": "1", "docs": ["user:bob", "user:ada"]}
+    assert {message["op"] for message in messages} == {"snapshot"}
+    snapshots = {message["doc"]: message for message in messages}
     assert snapshots.keys() == {"user:ada", "user:root"}
-    assert {message["op"] for message in snapshots.values()} == {"snapshot"}
     assert snapshots["user:ada"]["data"]["identity"]["name"] == "New"
 
 

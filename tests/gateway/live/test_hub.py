@@ -108,6 +108,58 @@ async def test_every_request_is_answered_although_another_one_comes_before_it_is
     assert root.documents.keys() == {"user:root", "user:ada", "user:bob"}
 
 
+async def test_the_reply_comes_behind_a_document_that_nobody_watched_here_before(rig: Rig) -> None:
+    """Reading it puts the member's own document on the list, which holds it back."""
+    ada = await ready(rig, ADA)
+    for number in range(3):
+        messages = await ask(rig, ada, op="watch", id=str(number), docs=["org:acme"])
+        assert [message["op"] for message in messages] == ["snapshot", "reply"]
+        assert [message["op"] for message in await ask(rig, ada, op="unwatch", id="u", docs=["org:acme"])] == ["reply"]
+    assert rig.hub.watching._held == {}
+
+
+async def test_requests_for_one_document_are_all_answered_behind_it(rig: Rig) -> None:
+    root = await ready(rig, ROOT)
+    for number in range(3):
+        root.say(op="watch", id=str(number), docs=["user:ada"])
+    await rig.settle()
+    snapshot, *replies = root.take()
+    assert (snapshot["op"], snapshot["doc"]) == ("snapshot", "user:ada")
+    assert replies == [{"op": "reply", "id": str(number), "docs": ["user:ada"]} for number in range(3)]
+
+
+STALLED = {
+    "nothing": ("UPDATE users SET name = 'New' WHERE id = 'ada'", [("reply", None)], ["snapshot"]),
+    "deleted": ("DELETE FROM users WHERE id = 'ada'", [("error", "user:ada")], []),
+    "no right": ("UPDATE users SET is_admin = 0 WHERE id = 'root'", [("error", "user:ada")], []),
+    "no sense": ("UPDATE users SET timezone = 'Mars/Olympus' WHERE id = 'ada'", [("reply", None)], ["snapshot"]),
+}
+
+
+@pytest.mark.parametrize("what", STALLED)
+async def test_a_request_is_answered_behind_its_document_although_the_socket_takes_nothing(rig: Rig, what: str) -> None:
+    """Whatever becomes of the document meanwhile."""
+    change, answer, told = STALLED[what]
+    root, other = await ready(rig, ROOT), await ready(rig, ROOT, "user:ada")
+    root.pause()
+    assert await ask(rig, root, op="watch", id="1", docs=["user:ada"]) == []
+    await rig.run(change)
+    root.resume()
+    messages = [message for message in root.take() if message["op"] != "status" and message.get("doc") != "user:root"]
+    assert [message["op"] for message in messages] == told + [op for op, _ in answer]
+    assert [(message["op"], message.get("doc")) for message in messages[len(told) :]] == answer
+    assert messages[-1]["id"] == "1"
+    assert root.watches.open == other.watches.open == {}
+
+
+async def test_a_document_that_was_never_built_is_answered_by_that(rig: Rig) -> None:
+    root = await ready(rig, ROOT)
+    await rig.run("UPDATE users SET timezone = 'Mars/Olympus' WHERE id = 'ada'")
+    root.pause()
+    messages = await ask(rig, root, op="watch", id="1", docs=["user:ada"])
+    assert [message["op"] for message in messages] == ["status", "reply"]
+
+
 async def test_what_is_not_watched_any_more_is_not_sent(rig: Rig) -> None:
     root = await ready(rig, ROOT, "user:ada")
     [reply] = await ask(rig, root, op="unwatch", id="1", docs=["user:ada", "self", "user:nobody", "user:ada"])
@@ -124,6 +176,8 @@ async def test_sync_sends_one_document_whole_again(rig: Rig) -> None:
     reply, snapshot = await ask(rig, root, op="sync", id="1", doc="self")
     assert reply == {"op": "reply", "id": "1", "doc": "user:root"}
     assert (snapshot["op"], snapshot["doc"]) == ("snapshot", "user:root")
+    reply, snapshot = await ask(rig, root, op="sync", id="3", doc=f"user:ada@{root.revs['user:ada']}")
+    assert (reply["doc"], snapshot["op"], snapshot["doc"]) == ("user:ada", "snapshot", "user:ada")
     [error] = await ask(rig, root, op="sync", id="2", doc="user:bob")
     assert (error["code"], error["id"], error["doc"]) == ("not_found", "2", "user:bob")
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.core.principal import CredentialKind, Principal, PrincipalKind
+from gateway.live import connection
 from gateway.live.hub import INSTANCE_SESSIONS
 from gateway.live.watching import INSTANCE_DOCUMENTS
 from gateway.store.database import Database, Statement
@@ -94,6 +95,35 @@ async def test_the_bound_of_documents_is_an_instances_own(shop: Database) -> Non
         peer.say(op="watch", id="2", docs=["user:ada", "revocations", "keys"])
         await rig.settle()
         assert ops(peer.take()).count("snapshot") == 3
+
+
+async def test_pongs_go_through_all_documents_in_turn(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever comes and goes between them: what is watched all the time is told within a full round."""
+    monkeypatch.setattr(connection, "REPORTED", 10)
+    users = [f"u{number:02}" for number in range(45)]
+    async with Rig(shop) as rig:
+        await rig.write(*(add_user(user) for user in users))
+        peer = await rig.connect(principal=SHOP, watch=[f"user:{user}" for user in users[:40]])
+        peer.take()
+
+        def told() -> set[str]:
+            peer.say(op="ping")
+            [pong] = peer.take()
+            assert pong["revs"].items() <= peer.revs.items()
+            assert len(pong["revs"]) == min(10, len(peer.revs))
+            return set(pong["revs"])
+
+        for _ in range(3):
+            rounds = [told() for _ in range(4)]
+            assert set().union(*rounds) == set(peer.revs)
+        seen = told()
+        gone = [*list(seen)[:3], "user:u15", "user:u35"]
+        peer.say(op="unwatch", id="1", docs=gone)
+        peer.say(op="watch", id="2", docs=[f"user:{user}" for user in users[40:]])
+        await rig.settle()
+        peer.take()
+        seen |= told() | told() | told()
+        assert seen >= {f"user:{user}" for user in users[:40]} - set(gone)
 
 
 async def test_networks_that_are_narrowed_end_the_sessions_outside(shop: Database) -> None:

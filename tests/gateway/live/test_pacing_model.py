@@ -22,7 +22,7 @@ a_session = st.tuples(st.sampled_from(NAMES), st.integers(0, 1))
 steps = st.one_of(
     st.tuples(st.just("consume"), a_session, st.sampled_from([None, "acme", "acme", "beta"])),
     st.tuples(st.sampled_from(["watch", "unwatch", "sync"]), a_session, st.sampled_from(POOLS)),
-    st.tuples(st.sampled_from(["come", "go"]), a_session, st.none()),
+    st.tuples(st.sampled_from(["come", "go", "stall", "read on"]), a_session, st.none()),
     st.tuples(st.sampled_from(["join", "leave", "read", "rename"]), a_session, st.sampled_from(POOLS)),
     st.tuples(st.just("sql"), a_session, st.sampled_from([None, "acme", "beta"])),
     st.tuples(st.just("pause"), st.none(), st.sampled_from([0.0, 0.001, 0.01, 0.06])),
@@ -46,6 +46,8 @@ class Course:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self.peers: dict[tuple[str, int], Peer] = {}
+        self.stalled: set[tuple[str, int]] = set()
+        """Whose sockets take nothing."""
         self.number = 0
 
     async def step(self, kind: str, session: tuple[str, int] | None, what: Any) -> None:
@@ -58,6 +60,9 @@ class Course:
                 self.say(kind, peer, what)
             if kind == "go":
                 self.peers.pop(session, None)
+                self.stalled.discard(session)
+        elif kind in ("stall", "read on"):
+            self.stall(session, kind == "stall")
         elif kind == "come":
             if session not in self.peers:
                 self.peers[session] = await self.rig.connect(token_text(name), settle=False)
@@ -65,6 +70,12 @@ class Course:
             await self.rig.node.user(name)
         else:
             await self.change(kind, name, what)
+
+    def stall(self, session: tuple[str, int], stalls: bool) -> None:
+        peer = self.peers.get(session)
+        if peer is not None and stalls is (session not in self.stalled):
+            self.stalled ^= {session}
+            (peer.pause if stalls else peer.resume)()
 
     def say(self, kind: str, peer: Peer, what: str | None) -> None:
         self.number += 1
@@ -93,12 +104,15 @@ class Course:
             await run(database, "UPDATE quota_usage SET used = used + 1 WHERE owner = ?", owner)
 
     async def check(self) -> None:
-        """All hold what a node that has just begun reads."""
+        """All hold what a node that has just begun reads, and every request to watch was answered."""
         await self.rig.settle()
+        for session in tuple(self.stalled):
+            self.stall(session, stalls=False)
         assert self.rig.feed.failures == self.rig.hub.counters.faults == 0
         async with Rig(self.rig.database, name="n2") as other:
             for (name, _), peer in self.peers.items():
                 peer.take()
+                assert peer.watches.open == {}
                 entry = await other.node.user(name)
                 assert entry.publication is not None
                 assert peer.documents[f"user:{name}"] == entry.publication.document.data()

@@ -65,10 +65,18 @@ def test_two_origins(site: Site) -> None:
     assert refusal(site, httpx2.Headers([own, own])).status_code == 403
 
 
-@pytest.mark.parametrize("origin", ["http://testserver", "http://testserver:80"])
-def test_the_own_origin(site: Site, origin: str) -> None:
-    with site.connect(site.bearer() | {"origin": origin}) as socket:
+@pytest.mark.parametrize("host", ["testserver", "testserver:80", "TestServer"])
+def test_the_own_origin(site: Site, host: str) -> None:
+    with site.connect(site.bearer() | {"origin": "http://testserver", "host": host}) as socket:
         opened(socket)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["HTTP://testserver", "http://TestServer", "http://testserver:80", "http://testserver:080", "http://testserver/"],
+)
+def test_the_own_origin_is_the_one_that_browsers_write_and_no_other(site: Site, origin: str) -> None:
+    assert refusal(site, {"origin": origin}).status_code == 403
 
 
 def test_configured_origins_take_the_place_of_the_own(start_site: StartSite) -> None:
@@ -84,7 +92,7 @@ def test_configured_origins_take_the_place_of_the_own(start_site: StartSite) -> 
     [
         ("https://testserver", "https", True),
         ("https://testserver", "wss", True),
-        ("https://testserver:443", "https", True),
+        ("https://testserver:443", "https", False),
         ("http://testserver", "https", False),
         ("http://testserver", "http", True),
         ("https://testserver", "http", False),
@@ -115,7 +123,17 @@ def test_who_is_no_trusted_proxy_can_not_say_by_which_scheme_it_came(start_site:
     ("origin", "scheme", "host", "own"),
     [
         ("https://h", "https", "h", True),
-        ("https://h:443", "https", "h", True),
+        ("https://h:443", "https", "h", False),
+        ("https://h", "https", "h:443", True),
+        ("https://h", "https", "H", True),
+        ("https://H", "https", "h", False),
+        ("HTTPS://h", "https", "h", False),
+        ("https://h:08787", "https", "h:8787", False),
+        ("https://h:8787", "https", "h:8787", True),
+        ("https://h/", "https", "h", False),
+        ("https://h\t", "https", "h", False),
+        ("https://h", "https", "h/x", False),
+        ("http://[::1]", "http", "[::1]:80", True),
         ("http://h:443", "https", "h", False),
         ("http://[::1]:8787", "http", "[::1]:8787", True),
         ("http://h?x", "http", "h", False),
