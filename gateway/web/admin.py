@@ -14,6 +14,7 @@ from gateway.core.text import TEXT_CHECKS
 from gateway.errors import Forbidden, NotFound, Unprocessable
 from gateway.store.audit import Entry
 from gateway.web.answer import answer
+from gateway.web.checks import administrators
 from gateway.web.fields import checked, moment, stored_moment
 from gateway.web.operation import Call, Operation
 
@@ -49,6 +50,7 @@ class Administration:
                 "Void all that was issued before a moment, the caller's own session too; for administrators",
                 {200: RevokedBefore},
                 body=RevokeBefore,
+                check=administrators,
                 errors=(Forbidden, NotFound),
                 writes=True,
             )

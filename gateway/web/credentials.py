@@ -37,6 +37,7 @@ from gateway.store.credentials import (
 from gateway.store.database import Database
 from gateway.store.guards import guarded_write
 from gateway.web.answer import answer
+from gateway.web.checks import whole
 from gateway.web.cookies import Cookies
 from gateway.web.fields import checked, moment, moment_or_null, stored_moment
 from gateway.web.grants import writable
@@ -136,6 +137,7 @@ class Credentials:
                 "Make an API token, whose secret is shown this once",
                 {201: IssuedToken},
                 body=TokenRequest,
+                check=whole,
                 errors=(Conflict, Forbidden, RateLimited),
                 writes=True,
             ),

@@ -19,6 +19,7 @@ from gateway.core.networks import parse_address
 from gateway.errors import AuthFailed, Conflict, Forbidden, NotFound, RateLimited, Unprocessable
 from gateway.store.audit import Entry
 from gateway.web.answer import answer
+from gateway.web.checks import whole
 from gateway.web.cookies import Cookies
 from gateway.web.operation import Call, Operation, Who, shown_user_agent
 from gateway.web.problem import bearer_token, problem
@@ -147,6 +148,7 @@ class Login:
                 summary="Another password; ends all other login sessions",
                 answers={200: Seq},
                 body=PasswordChange,
+                check=whole,
                 errors=(Conflict, RateLimited),
                 writes=True,
             ),

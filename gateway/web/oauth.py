@@ -96,23 +96,25 @@ class OAuth:
 
     def operations(self) -> list[Operation]:
         """All of them."""
+        asked: dict[str, Any] = {
+            "who": Who.USER_OR_INSTANCE,
+            "body": Shown,
+            "form": True,
+            "errors": (Forbidden,),
+            "check": _check,
+        }
         return [
             Operation(
                 *("POST", INTROSPECTION_PATH, self.introspect),
                 summary=f"What a token stands for; for instances, administrators and holders of `{INTROSPECT_TOKENS}`",
                 answers={200: Introspection},
-                who=Who.USER_OR_INSTANCE,
-                body=Shown,
-                form=True,
-                errors=(Forbidden,),
+                **asked,
             ),
             Operation(
                 *("POST", REVOCATION_PATH, self.revoke),
-                summary="Void a token, by whoever holds it",
+                summary=f"Void a token; for instances, administrators and holders of `{INTROSPECT_TOKENS}` who have it",
                 answers={200: Done},
-                who=Who.ALL_OR_INSTANCE,
-                body=Shown,
-                form=True,
+                **asked,
             ),
         ]
 
@@ -121,8 +123,7 @@ class OAuth:
     async def introspect(self, call: Call) -> Response:
         """What the token stands for, by the database and not by what this node has heard. It is no use of the token:
         nothing is written down, and nothing used up. Tickets are not told of."""
-        if call.instance is None:
-            (await call.rights()).require(INTROSPECT_TOKENS)
+        await _check(call)
         return answer(await self._introspection(call.body.token))
 
     async def _introspection(self, token: str) -> Introspection:
@@ -182,9 +183,11 @@ class OAuth:
     # --- revocation ---
 
     async def revoke(self, call: Call) -> Response:
-        """Void the token: an API token, or the login session that an access or refresh token belongs to. To hold it is
-        all the right that it takes, and one that stands for nothing already is as void as it can be (RFC 7009 §2.2).
+        """Void the token: an API token, or the login session that an access or refresh token belongs to. Whoever may
+        look at tokens may void those they hold, and one that stands for nothing already is as void as it can be
+        (RFC 7009 §2.2).
         """
+        await _check(call)
         try:
             named = await self._named(call.body.token)
             if named is None:
@@ -192,7 +195,7 @@ class OAuth:
             target, user = named
             session = isinstance(target, SessionEnded)
             entry = Entry(
-                actor=f"user:{user}" if call.instance is None else call.instance.document,
+                actor=call.actor,
                 action="session.revoke" if session else "token.revoke",
                 target=f"user:{user}",
                 address=call.address,
@@ -216,3 +219,10 @@ class OAuth:
             claims = self._access_tokens.check(token)
             return SessionEnded(claims.session, claims.user), claims.user
         return None
+
+
+async def _check(call: Call) -> None:
+    """Raises Forbidden for users who may not look at tokens. RFC 7662 §2.1 and RFC 7009 §2.1 want a client that is
+    known."""
+    if call.instance is None:
+        (await call.rights()).require(INTROSPECT_TOKENS)

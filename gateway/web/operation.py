@@ -331,7 +331,8 @@ def _body(request: Request, content: bytes, kind: type[msgspec.Struct], accepted
     optional = all(not field.required for field in msgspec.structs.fields(kind))
     if not content and optional:
         return kind()
-    if any(coding.strip().lower() != "identity" for coding in request.headers.getlist("content-encoding")):
+    codings = {coding.strip().lower() for coding in ",".join(request.headers.getlist("content-encoding")).split(",")}
+    if codings - {"", "identity"}:
         raise UnsupportedMediaType("The body must not be encoded: send it without Content-Encoding.")
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given not in accepted:

@@ -15,6 +15,7 @@ from gateway.store.accounts import User, add_user, find_user
 from gateway.store.audit import Audited, Entry
 from gateway.store.database import Database
 from gateway.web.answer import answer, etag_of
+from gateway.web.checks import administrators
 from gateway.web.fields import checked_fields, given
 from gateway.web.operation import Call, Operation
 from gateway.web.resource import FIXED_FIELDS
@@ -25,11 +26,11 @@ _ID_BYTES = 10
 
 class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A user to be. Without a password nobody signs in as this user, until an administrator sets one; without an `id`
-    the gateway makes one.
+    the gateway makes one; the plan is that of the command, `free`, unless another one is named.
     """
 
     username: str
-    plan: str
+    plan: str = "free"
     password: str | None = None
     email: str | None = None
     name: str = ""
@@ -54,6 +55,7 @@ class Registrations:
                 summary="Make a user; for administrators",
                 answers={201: UserChanged},
                 body=Registration,
+                check=administrators,
                 errors=(Conflict,),
                 writes=True,
                 tagged=True,

@@ -68,11 +68,11 @@ class Seq(msgspec.Struct, frozen=True):
 
 class UserReplacement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that is to be so about a user; what is left out takes its default. `id`, `created_at` and `updated_at` may be
-    there, as they are.
+    there, as they are. `username` and `plan`, which have no default, are left out by users who may not change them.
     """
 
-    username: str
-    plan: str
+    username: str | UnsetType = UNSET
+    plan: str | UnsetType = UNSET
     name: str = ""
     email: str | None = None
     is_admin: bool = False
@@ -112,6 +112,12 @@ class UserSearch(msgspec.Struct, frozen=True):
     limit: Limit = DEFAULT_LIMIT
 
 
+PRIVILEGED = frozenset(UserShown.__struct_fields__) - OWN_FIELDS | {
+    *("password", "password_hash", "permissions", "roles", "quotas", "organizations"),
+}
+"""What others decide about a user: fields, columns of the row, and what hangs on it."""
+
+
 class Users(Resource[User]):
     """The routes of users. `revocations`: the set of this process."""
 
@@ -127,6 +133,7 @@ class Users(Resource[User]):
             "errors": (Forbidden, Conflict, PreconditionFailed),
             "writes": True,
             "tagged": True,
+            "check": self.check_change,
         }
         one = "/users/{id}"
         return [
@@ -165,12 +172,32 @@ class Users(Resource[User]):
         """For the user, and those who read users."""
         return await subject(self._database, await call.rights(), call.path["id"])
 
+    async def replace(self, call: Call) -> Response:
+        """As of every kind; of one's own all may be left out, but not the body."""
+        if not call.content:
+            raise Unprocessable("The body is missing.")
+        return await super().replace(call)
+
+    async def check_change(self, call: Call) -> None:
+        """Raises what PUT and PATCH are refused with by the names that the body has, whatever their values are."""
+        rights = await call.rights()
+        user = await subject(self._database, rights, call.path["id"])
+        if rights.may(WRITE_USERS):
+            check_account(rights.is_admin, user.is_admin or bool(call.members.get("is_admin")))
+            return
+        check_own(rights, user.id)
+        stands = self.shown(user) if call.request.method == "PUT" else {}  # which has what stays as well
+        named = {name: (value, stands.get(name, UNSET)) for name, value in call.members.items() if name in PRIVILEGED}
+        check_own_fields(name for name, (a, b) in named.items() if type(a) is not type(b) or a != b)
+
     async def edited(self, call: Call, edit: Edit) -> tuple[int, User]:
         """For those who write users; in part for the user."""
         rights = await call.rights()
         before = await subject(self._database, rights, call.path["id"])
         stands = self.shown(before)
         guards = await self._check(rights, before, edit.wanted, edit.named(stands))
+        if edit.whole and rights.may(WRITE_USERS):
+            require_names(edit.wanted)
         after = msgspec.structs.replace(before, **edit.changed(stands, UserReplacement))
         seq = await self._write(call, before, after, guards)
         return seq, await self.found(before.id)
@@ -197,8 +224,7 @@ class Users(Resource[User]):
         """
         if not rights.may(WRITE_USERS):
             check_own(rights, before.id)
-            if frozenset(named) - OWN_FIELDS:
-                raise Forbidden(f"Users may change {', '.join(sorted(OWN_FIELDS))} of their own, and nothing else.")
+            check_own_fields(named)
             return ()
         check_account(rights.is_admin, before.is_admin or bool(wanted.get("is_admin")))
         plan = wanted.get("plan", before.plan)
@@ -258,6 +284,19 @@ def check_own(rights: Rights, user_id: str) -> None:
     facts = rights.entry.facts
     if facts is None or not facts.active:
         raise AuthFailed("The token is not valid.")
+
+
+def check_own_fields(named: Iterable[str]) -> None:
+    """Raises Forbidden when a user's own change names anything but what users may change of their own."""
+    if frozenset(named) - OWN_FIELDS:
+        raise Forbidden(f"Users may change {', '.join(sorted(OWN_FIELDS))} of their own, and nothing else.")
+
+
+def require_names(wanted: Mapping[str, Any]) -> None:
+    """Raises Unprocessable when what whoever changes users makes of one lacks what has no default."""
+    for name in ("username", "plan"):
+        if name not in wanted:
+            raise Unprocessable(f"The body is refused: {name} is missing.")
 
 
 async def check_plan_change(db: Reader, rights: Rights, before: str, after: str) -> tuple[Guard, ...]:

@@ -22,8 +22,8 @@ PATH = "/auth/validate"
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """What a token stands for; only `active`, false, for one that stands for nothing.
 
-    `session` is the id of the credential, as `revocations` names it, and `kind` what it is; without `expires_at`
-    (RFC 3339) it has no end. `scopes` is there for a token that is narrowed: the permissions that it leaves. `doc` is
+    `session` is the id of the credential, as `revocations` names it, and `kind` what it is; `expires_at` (RFC 3339) is
+    null where it has no end. `scopes` is there for a token that is narrowed: the permissions that it leaves. `doc` is
     the user's document as the channel sends it, `document` what it holds at the revision `rev`, exact up to the
     position `seq` of the change log.
     """
@@ -31,7 +31,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     active: bool
     session: str | UnsetType = UNSET
     kind: CredentialKind | UnsetType = UNSET
-    expires_at: str | UnsetType = UNSET
+    expires_at: str | UnsetType | None = UNSET
     scopes: list[str] | UnsetType = UNSET
     doc: str | UnsetType = UNSET
     document: dict[str, Any] | UnsetType = UNSET
@@ -80,13 +80,12 @@ class Validation:
             "active": True,
             "session": principal.credential_id,
             "kind": principal.credential_kind.value,
+            "expires_at": None if principal.expires_at is None else rfc3339(principal.expires_at),
             "doc": publication.name,
             "document": msgspec.Raw(publication.document.json()),
             "rev": publication.document.rev,
             "seq": publication.seq,
         }
-        if principal.expires_at is not None:
-            told["expires_at"] = rfc3339(principal.expires_at)
         if granted is not None:
             told["scopes"] = sorted(granted)
         return answer(told)

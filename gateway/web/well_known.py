@@ -85,7 +85,7 @@ def metadata(issuer: str) -> Metadata:
         introspection_endpoint=root + INTROSPECTION_PATH,
         introspection_endpoint_auth_methods_supported=["Bearer"],
         revocation_endpoint=root + REVOCATION_PATH,
-        revocation_endpoint_auth_methods_supported=["none"],
+        revocation_endpoint_auth_methods_supported=["Bearer"],
         response_types_supported=[],
         grant_types_supported=[],
     )

@@ -53,7 +53,7 @@ def introspect(site: Site, token: str, **more: str) -> Json:
 
 
 def revoke(site: Site, token: str, **more: str) -> Response:
-    return site.client.post("/oauth/revoke", data={"token": token, **more})
+    return site.client.post("/oauth/revoke", data={"token": token, **more}, headers=site.bearer("u_admin"))
 
 
 def trail(site: Site, action: str) -> list[AuditRow]:
@@ -223,6 +223,34 @@ def test_to_be_looked_at_is_no_use_of_a_token(site: Site) -> None:
         opened(socket)
 
 
+@pytest.mark.parametrize("path", ["/oauth/introspect", "/oauth/revoke"])
+@pytest.mark.parametrize("body", [{"data": {"token": "x"}}, {"data": {}}, {"json": {}}, {"content": b"\xff" * 70_000}])
+def test_strangers_are_told_nothing_whatever_they_send(site: Site, path: str, body: Any) -> None:
+    assert site.client.post(path, **body).status_code == 401
+    answer = site.client.post(path, headers=site.bearer("u_ada"), **body)
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
+def test_a_token_is_voided_by_those_alone_who_may_look_at_tokens(site: Site) -> None:
+    token = site.token("u_ada", id="t_ada")
+    bearer = {"authorization": f"Bearer {token}"}
+    for headers, status in (({}, 401), (bearer, 403), (site.bearer("u_grace"), 403)):
+        answer = site.client.post("/oauth/revoke", data={"token": token}, headers=headers)
+        assert (answer.status_code, "gateway-seq" in answer.headers) == (status, False)
+    assert site.client.get("/api/identity", headers=bearer).status_code == 200
+    assert trail(site, "token.revoke") == []
+    site.write(
+        insert("roles", id="resource"),
+        insert("role_permissions", role="resource", permission="tokens.introspect"),
+        insert("user_roles", user_id="u_grace", role="resource"),
+    )
+    answer = site.client.post("/oauth/revoke", data={"token": token}, headers=site.bearer("u_grace"))
+    assert answer.json()["seq"] == int(answer.headers["gateway-seq"])
+    assert site.client.get("/api/identity", headers=bearer).status_code == 401
+    [row] = trail(site, "token.revoke")
+    assert (row.actor, row.target) == ("user:u_grace", "user:u_ada")
+
+
 def test_only_for_who_may(site: Site) -> None:
     token = {"token": site.token("u_grace")}
     path = "/oauth/introspect"
@@ -256,7 +284,7 @@ def test_a_name_that_is_no_text_is_shown_as_far_as_it_is_one(site: Site) -> None
 # --- revocation ---
 
 
-def test_whoever_holds_an_api_token_may_revoke_it(site: Site) -> None:
+def test_an_api_token_is_revoked(site: Site) -> None:
     token = site.token("u_ada", id="t_ada")
     bearer = {"authorization": f"Bearer {token}"}
     with site.connect(bearer) as socket:
@@ -266,7 +294,7 @@ def test_whoever_holds_an_api_token_may_revoke_it(site: Site) -> None:
         assert one(socket, "ended")["code"] == "revoked"
     assert site.client.get("/api/identity", headers=bearer).status_code == 401
     [row] = trail(site, "token.revoke")
-    assert (row.actor, row.target, row.address, row.outcome) == ("user:u_ada", "user:u_ada", "127.0.0.1", "ok")
+    assert (row.actor, row.target, row.address, row.outcome) == ("user:u_admin", "user:u_ada", "127.0.0.1", "ok")
     assert row.after == {"id": "t_ada"}
 
 
@@ -281,7 +309,7 @@ def test_an_access_or_refresh_token_ends_its_login_session(site: Site, kind: str
     assert [introspect(site, token) for token in (ada.access, ada.refresh)] == [INACTIVE] * 2
     assert site.client.get("/api/identity", headers=other.bearer()).status_code == 200
     [row] = trail(site, "session.revoke")
-    assert (row.actor, row.target, row.after) == ("user:u_ada", "user:u_ada", {"id": ada.session})
+    assert (row.actor, row.target, row.after) == ("user:u_admin", "user:u_ada", {"id": ada.session})
 
 
 def test_a_refresh_token_that_was_used_up_ends_its_session_too(site: Site) -> None:
@@ -354,6 +382,6 @@ def test_parameters_that_nobody_knows_do_not_count(site: Site) -> None:
 
 
 def test_a_form_may_say_its_charset(site: Site) -> None:
-    form = {"content-type": "application/x-www-form-urlencoded; charset=UTF-8"}
+    form = {"content-type": "application/x-www-form-urlencoded; charset=UTF-8"} | site.bearer("u_admin")
     assert site.client.post("/oauth/revoke", content=b"token=x", headers=form).status_code == 200
     assert site.client.get("/oauth/revoke").status_code == 405

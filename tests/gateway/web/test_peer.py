@@ -24,6 +24,10 @@ def asked(peer: str | None, *forwarded: str, proxies: Networks = PROXIES) -> str
     [
         ("203.0.113.9", [], "203.0.113.9"),
         ("203.0.113.9", ["192.0.2.1"], "203.0.113.9"),
+        ("::ffff:203.0.113.9", ["192.0.2.1"], "203.0.113.9"),
+        ("10.0.0.1", ["::ffff:192.0.2.1"], "192.0.2.1"),
+        ("::ffff:10.0.0.1", ["::FFFF:192.0.2.1, ::ffff:10.0.0.2"], "192.0.2.1"),
+        ("fe80::1%eth0", [], "fe80::1%eth0"),
         ("10.0.0.1", [], "10.0.0.1"),
         ("10.0.0.1", ["192.0.2.1"], "192.0.2.1"),
         ("::ffff:10.0.0.1", ["192.0.2.1"], "192.0.2.1"),
@@ -49,7 +53,7 @@ def test_forwarding_counts_as_far_as_trusted_proxies_wrote_it(
 def test_without_trusted_proxies_nobody_says_who_they_are(
     peer: IPv4Address | IPv6Address, forwarded: list[object]
 ) -> None:
-    assert asked(str(peer), *map(str, forwarded), proxies=Networks([])) == str(peer)
+    assert asked(str(peer), *map(str, forwarded), proxies=Networks([])) == str(parse_address(str(peer)))
 
 
 @given(told=st.lists(st.ip_addresses().map(str)), client=st.ip_addresses(v=4, network="192.0.2.0/24").map(str))

@@ -81,6 +81,7 @@ def test_it_is_in_the_audit_trail_without_the_password(site: Site) -> None:
 def test_the_least_that_is_needed(site: Site) -> None:
     made = register(site, {"username": "eve", "plan": "free"}).json()
     assert (made["name"], made["email"], made["attributes"], made["timezone"]) == ("", None, {}, "UTC")
+    assert register(site, {"username": "may"}).json()["plan"] == made["plan"] == "free"
     assert site.client.post("/auth/login", json={"username": "eve", "password": ""}).status_code == 401
     assert site.client.post("/auth/login", json={"username": "eve", "password": PASSWORD}).status_code == 401
 
@@ -89,6 +90,14 @@ def test_an_id_may_be_given_and_an_administrator_made(site: Site) -> None:
     made = register(site, id="u_mary", is_admin=True).json()
     assert (made["id"], made["is_admin"]) == ("u_mary", True)
     assert register(site, {"username": "eve", "plan": "free"}, site.bearer("u_mary")).status_code == 201
+
+
+def test_without_the_plan_of_those_who_name_none_one_has_to_be_named(site: Site) -> None:
+    site.run("UPDATE users SET plan = 'pro' WHERE plan = 'free'")
+    site.run("UPDATE organizations SET plan = 'pro' WHERE plan = 'free'")
+    site.run("DELETE FROM plans WHERE id = 'free'")
+    assert register(site, {"username": "eve"}).status_code == 422
+    assert register(site, {"username": "eve", "plan": "pro"}).status_code == 201
 
 
 # --- who may ---

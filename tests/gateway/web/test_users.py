@@ -149,6 +149,16 @@ def test_other_media_types_are_refused(site: Site, admin: ApiCaller, method: str
     assert site.client.request(method, ADA, headers=headers, content='{"name": "A"}').status_code == 415
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "x", "identity, gzip", "gzip, identity"])
+def test_an_encoded_body_is_refused_and_not_guessed_at(site: Site, admin: ApiCaller, coding: str) -> None:
+    before = everything(site)
+    for body in ({"name": "X"}, {"bogus": 1}):
+        assert admin.refused(415, "PATCH", ADA, body, content_encoding=coding)["code"] == "unsupported_media_type"
+    assert everything(site) == before
+    for plain in ("Identity", "identity, identity", ""):
+        assert admin.done("PATCH", ADA, {"name": plain}, content_encoding=plain)["name"] == plain
+
+
 def test_a_merge_patch_is_for_patch_alone(site: Site, admin: ApiCaller) -> None:
     headers = admin.headers | {"content-type": "application/merge-patch+json"}
     assert site.client.put(ADA, headers=headers, content="{}").status_code == 415

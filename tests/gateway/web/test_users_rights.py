@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from gateway.core.administration import OWN_FIELDS
+from gateway.web.users import PRIVILEGED as PRIVILEGED_NAMES
 from tests.gateway.web.conftest import Site
 from tests.support.api_caller import ApiCaller, everything, rows
 from tests.support.people import add_plan, add_user
@@ -21,6 +23,11 @@ PRIVILEGED: dict[str, Any] = {
 @pytest.fixture
 def ada(site: Site) -> ApiCaller:
     return ApiCaller(site, "u_ada")
+
+
+@pytest.fixture
+def admin(site: Site) -> ApiCaller:
+    return ApiCaller(site, "u_admin")
 
 
 @pytest.fixture
@@ -71,10 +78,67 @@ def test_a_put_that_would_drop_what_others_set_is_forbidden(site: Site, ada: Api
     assert everything(site) == before
 
 
-def test_an_unknown_field_is_refused_to_everybody(site: Site, ada: ApiCaller) -> None:
+def test_an_unknown_field_is_refused_to_everybody(site: Site, admin: ApiCaller, ada: ApiCaller) -> None:
     before = everything(site)
-    for field in ("password_hash", "password", "permissions", "isAdmin", "roles", "__proto__"):
+    for field in ("isAdmin", "bogus", "__proto__", ""):
         ada.refused(422, "PATCH", "/users/u_ada", {"name": "X", field: "x"})
+    for field in ("password_hash", "password", "permissions", "roles"):
+        admin.refused(422, "PATCH", "/users/u_ada", {"name": "X", field: "x"})
+    ada.refused(422, "PATCH", "/users/u_ada", {"name": 5})
+    assert everything(site) == before
+
+
+COLUMNS = ("id", "username", "plan", "is_admin", "status", "anchor_at", "password_hash", "created_at", "updated_at")
+
+
+@pytest.mark.parametrize("field", [*COLUMNS, "password", "permissions", "roles", "quotas", "organizations"])
+@pytest.mark.parametrize("value", [1, 0, "true", "x", None, [], {"a": 1}, [[[]]]], ids=repr)
+def test_a_name_that_is_not_the_users_is_forbidden_whatever_its_value_is(
+    site: Site, ada: ApiCaller, field: str, value: Any
+) -> None:
+    whole, before = ada.done("GET", "/users/u_ada"), everything(site)
+    for more in ({}, {"bogus": 1}, {"name": 5}):
+        ada.refused(403, "PATCH", "/users/u_ada", {"name": "X", field: value, **more})
+        if value is not None or whole.get(field, "") is not None:
+            ada.refused(403, "PUT", "/users/u_ada", {**whole, "name": "X", field: value, **more})
+            ada.refused(403, "PUT", "/users/u_ada", {"name": "X", field: value, **more})
+    assert everything(site) == before
+
+
+def test_columns_of_users_are_names_that_are_not_the_users(site: Site) -> None:
+    columns = {name for _, name, *_ in rows(site, "PRAGMA table_info(users)")}
+    assert columns - OWN_FIELDS <= PRIVILEGED_NAMES
+    assert not OWN_FIELDS & PRIVILEGED_NAMES
+
+
+def test_a_deep_value_under_a_name_is_refused_and_no_fault(site: Site, ada: ApiCaller) -> None:
+    before = everything(site)
+    for depth in (500, 900, 5_000):
+        content = b'{"is_admin": ' + b"[" * depth + b"]" * depth + b"}"
+        for method in ("PUT", "PATCH"):
+            answer = site.client.request(
+                method, "/users/u_ada", content=content, headers=ada.headers | {"content-type": "application/json"}
+            )
+            assert answer.status_code in (400, 403, 422)
+    assert everything(site) == before
+
+
+def test_a_put_of_the_own_user_leaves_user_name_and_plan_as_they_are(site: Site, ada: ApiCaller) -> None:
+    before = ada.done("GET", "/users/u_ada")
+    done = ada.done("PUT", "/users/u_ada", {"name": "N", "email": "n@example.org"})
+    kept = ("id", "username", "plan", "is_admin", "status", "anchor_at", "created_at")
+    assert [done[name] for name in kept] == [before[name] for name in kept]
+    assert (done["name"], done["email"], done["attributes"], done["timezone"]) == ("N", "n@example.org", {}, "UTC")
+    ada.refused(422, "PUT", "/users/u_ada")
+    assert ada.done("PUT", "/users/u_ada", ada.done("GET", "/users/u_ada"))["name"] == "N"
+
+
+def test_writers_make_nobody_an_administrator_in_any_type(site: Site, writer: ApiCaller) -> None:
+    before = everything(site)
+    for value in (1, "true", [1]):
+        writer.refused(403, "PATCH", "/users/u_grace", {"is_admin": value})
+    writer.refused(403, "PATCH", "/users/u_admin", {"bogus": 1})
+    writer.refused(422, "PATCH", "/users/u_grace", {"is_admin": 0})
     assert everything(site) == before
 
 

@@ -76,7 +76,7 @@ def test_the_metadata_has_what_is_required_and_says_the_truth(site: Site) -> Non
     assert (body["response_types_supported"], body["grant_types_supported"]) == ([], [])
     assert not {"authorization_endpoint", "token_endpoint"} & set(body)
     assert body["introspection_endpoint_auth_methods_supported"] == ["Bearer"]
-    assert body["revocation_endpoint_auth_methods_supported"] == ["none"]
+    assert body["revocation_endpoint_auth_methods_supported"] == ["Bearer"]
 
 
 @pytest.mark.parametrize("name", ["jwks_uri", "introspection_endpoint", "revocation_endpoint"])
@@ -86,7 +86,7 @@ def test_every_endpoint_of_the_metadata_is_one(site: Site, name: str) -> None:
     paths = site.client.get("/openapi.json").json()["paths"]
     assert path in paths
     secured = next(iter(paths[path].values()))["security"]
-    assert (bool(secured) and {} not in secured) == (name == "introspection_endpoint")
+    assert (bool(secured) and {} not in secured) == (name != "jwks_uri")
 
 
 @pytest.mark.parametrize("issuer", ["https://id.example.org", "https://id.example.org/"])
