@@ -24,7 +24,7 @@ from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.fields import checked, checked_fields, given, moment, moment_or_null, stored_moment
 from gateway.web.operation import Call, Operation
 from gateway.web.paging import Page, Paged, page, read_cursor
-from gateway.web.resource import FIXED_FIELDS, Edit, Kind, Resource, still_named
+from gateway.web.resource import EDITING, FIXED_FIELDS, Edit, Kind, Resource, still_named
 from gateway.web.turns import Turns, is_pinned
 from gateway.web.users import Seq
 
@@ -142,12 +142,7 @@ class InstanceRoutes(Resource[Instance]):
     def operations(self) -> list[Operation]:
         """All of them."""
         one = "/instances/{id}"
-        change: dict[str, Any] = {
-            "answers": {200: InstanceChanged},
-            "errors": (Forbidden, PreconditionFailed),
-            "writes": True,
-            "tagged": True,
-        }
+        change = EDITING | {"answers": {200: InstanceChanged}}
         return [
             Operation(
                 *("GET", "/instances", self.list),

@@ -29,7 +29,7 @@ from gateway.web.caller import Rights
 from gateway.web.fields import checked_fields, given, moment, moment_or_null
 from gateway.web.operation import Call, Operation
 from gateway.web.paging import Page, Paged
-from gateway.web.resource import FIXED_FIELDS, Edit, Kind, Resource, still_named
+from gateway.web.resource import EDITING, FIXED_FIELDS, Edit, Kind, Resource, still_named
 from gateway.web.turns import Turns
 from gateway.web.users import Seq
 
@@ -111,12 +111,7 @@ class Organizations(Resource[Organization]):
     def operations(self) -> list[Operation]:
         """All of them."""
         one = "/orgs/{id}"
-        change: dict[str, Any] = {
-            "answers": {200: OrganizationChanged},
-            "errors": (Forbidden, PreconditionFailed),
-            "writes": True,
-            "tagged": True,
-        }
+        change = EDITING | {"answers": {200: OrganizationChanged}}
         return [
             Operation(
                 *("GET", "/orgs", self.list),

@@ -7,7 +7,6 @@ gives is nobody else's business. The gateway's own permissions get into a plan, 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -24,7 +23,7 @@ from gateway.web.caller import Rights
 from gateway.web.fields import checked
 from gateway.web.operation import Call, Operation
 from gateway.web.paging import Page, Paged
-from gateway.web.resource import Edit, Kind, Resource
+from gateway.web.resource import EDITING, Edit, Kind, Resource
 from gateway.web.turns import Turns
 from gateway.web.users import Seq
 
@@ -93,12 +92,7 @@ class Plans(Resource[Plan]):
     def operations(self) -> list[Operation]:
         """All of them."""
         one = "/plans/{id}"
-        change: dict[str, Any] = {
-            "answers": {200: PlanChanged},
-            "errors": (Forbidden, PreconditionFailed),
-            "writes": True,
-            "tagged": True,
-        }
+        change = EDITING | {"answers": {200: PlanChanged}}
         return [
             Operation(
                 *("GET", "/plans", self.list),

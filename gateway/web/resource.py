@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from gateway.core.administration import differing
 from gateway.core.document import apply
-from gateway.errors import NotFound, Unprocessable
+from gateway.errors import Forbidden, NotFound, PreconditionFailed, Unprocessable
 from gateway.store.audit import Action, Audited, Entry, Lookup
 from gateway.store.database import Database
 from gateway.store.guarded import Identified
@@ -27,6 +27,8 @@ from gateway.web.paging import page, read_cursor
 from gateway.web.turns import Turns, is_pinned
 
 FIXED_FIELDS = ("id", "created_at", "updated_at")
+EDITING: dict[str, Any] = {"errors": (Forbidden, PreconditionFailed), "writes": True, "tagged": True}
+"""Of the operations that replace one and merge into it: they compare, and answer with what stands there then."""
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 Row = TypeVar("Row", bound=Identified)

@@ -7,7 +7,6 @@ and out of it, by administrators alone, and so does ``manage_members`` for the r
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -30,7 +29,7 @@ from gateway.web.fields import checked
 from gateway.web.operation import Call, Operation
 from gateway.web.paging import Page, Paged
 from gateway.web.plans import checked_permissions
-from gateway.web.resource import Edit, Kind, Resource
+from gateway.web.resource import EDITING, Edit, Kind, Resource
 from gateway.web.turns import Turns
 from gateway.web.users import Seq
 
@@ -103,25 +102,10 @@ class Roles(Resource[Role]):
 
     def operations(self) -> list[Operation]:
         """All of them; the roles of members first, whose path would be a role's else."""
-        of_members, one = f"/roles/{ORGANIZATION}", "/roles/{id}"
-        write: dict[str, Any] = {"errors": (Forbidden,), "writes": True}
-        compared = write | {"errors": (Forbidden, PreconditionFailed)}
-        change = compared | {"answers": {200: RoleChanged}, "tagged": True}
+        one = "/roles/{id}"
+        change = EDITING | {"answers": {200: RoleChanged}}
         return [
-            Operation(
-                *("GET", of_members, self.find_membership_roles),
-                "What the roles of members grant within their organizations",
-                {200: MembershipRoles, 304: None},
-                errors=(Forbidden,),
-            ),
-            Operation(
-                *("PUT", of_members, self.replace_membership_roles),
-                "Let the roles of members grant exactly this",
-                {200: MembershipRolesChanged},
-                body=MembershipRoles,
-                tagged=True,
-                **compared,
-            ),
+            *self._of_members(f"/roles/{ORGANIZATION}"),
             Operation(
                 *("GET", "/roles", self.list),
                 "Roles in the order of their ids",
@@ -134,13 +118,37 @@ class Roles(Resource[Role]):
                 "Make a role",
                 {201: RoleChanged},
                 body=NewRole,
+                errors=(Forbidden, Conflict),
+                writes=True,
                 tagged=True,
-                **write | {"errors": (Forbidden, Conflict)},
             ),
             Operation(*("GET", one, self.find), "A role", {200: RoleShown, 304: None}, errors=(Forbidden,)),
             Operation(*("PUT", one, self.replace), "Make a role exactly this", body=RoleReplacement, **change),
             Operation(*("PATCH", one, self.patch), "Change some of a role (RFC 7396)", body=RolePatch, **change),
-            Operation(*("DELETE", one, self.delete), "Delete a role; whoever has it loses it", {200: Seq}, **compared),
+            Operation(
+                *("DELETE", one, self.delete),
+                "Delete a role; whoever has it loses it",
+                {200: Seq},
+                errors=(Forbidden, PreconditionFailed),
+                writes=True,
+            ),
+        ]
+
+    def _of_members(self, path: str) -> list[Operation]:
+        return [
+            Operation(
+                *("GET", path, self.find_membership_roles),
+                "What the roles of members grant within their organizations",
+                {200: MembershipRoles, 304: None},
+                errors=(Forbidden,),
+            ),
+            Operation(
+                *("PUT", path, self.replace_membership_roles),
+                "Let the roles of members grant exactly this",
+                {200: MembershipRolesChanged},
+                body=MembershipRoles,
+                **EDITING,
+            ),
         ]
 
     async def list(self, call: Call) -> Response:

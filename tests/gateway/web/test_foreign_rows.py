@@ -65,6 +65,17 @@ def test_a_change_of_something_else_leaves_attributes_that_could_not_be_shown(
     assert len(admin.done("GET", "/audit")["items"]) >= 4
 
 
+@pytest.mark.parametrize("path", ["/users/u_grace", "/orgs/o_odd", "/instances/i_odd"])
+def test_who_has_a_name_that_is_not_text_can_be_deleted(site: Site, admin: ApiCaller, path: str) -> None:
+    """As it is shown it can not be compared with what stands there."""
+    site.run(f"UPDATE users SET name = {NOT_TEXT} WHERE id = 'u_grace'")
+    site.run(f"INSERT INTO organizations (id, plan, name) VALUES ('o_odd', 'pro', {NOT_TEXT})")
+    site.run(f"INSERT INTO instances (id, name) VALUES ('i_odd', {NOT_TEXT})")
+    admin.refused(409, "DELETE", path, if_match=admin("GET", path).headers["etag"])
+    admin.done("DELETE", path)
+    admin.refused(404, "GET", path)
+
+
 def test_plans_with_a_permission_that_is_not_text(site: Site, admin: ApiCaller) -> None:
     site.run("INSERT INTO plans (id) VALUES ('odd')")
     site.run(f"INSERT INTO plan_permissions (plan, permission) VALUES ('odd', {NOT_TEXT})")
