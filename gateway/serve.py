@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from ctypes import c_byte
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -52,16 +53,19 @@ shows in latencies).
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which drains before it shuts down and leaves the exit code alone."""
+    """uvicorn's server, which drains before it shuts down and leaves the exit code alone. `interrupted` says whether
+    somebody at a terminal waits for the end.
+    """
 
-    def __init__(self, config: uvicorn.Config, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, drain_s: float, interrupted: Callable[[], bool] = lambda: False) -> None:
         super().__init__(config)
         self._drain_s = drain_s
+        self._interrupted = interrupted
         self._told = (0, 0.0)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains; a second one does not wait, unless it is the same one told twice: by a supervisor
-        to its group, and by the parent to its worker.
+        """The first signal drains, SIGINT without a window; a second one does not wait, unless it is the same one told
+        twice: by a supervisor to its group, and by the parent to its worker.
         """
         if not self.should_exit:
             self.should_exit, self._told = True, (sig, time.monotonic())
@@ -71,7 +75,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         node: Node | None = getattr(self.config.loaded_app.state, "node", None) if self.started else None
         if node is not None and not self.force_exit:
-            draining = asyncio.create_task(node.drain(self._drain_s))
+            at_once = self._told[0] == signal.SIGINT or self._interrupted()
+            draining = asyncio.create_task(node.drain(0.0 if at_once else self._drain_s))
             while not draining.done() and not self.force_exit:
                 await asyncio.wait((draining,), timeout=0.1)
             draining.cancel()
@@ -175,12 +180,17 @@ def _tls_context(config: Config) -> ssl.SSLContext:
     return context
 
 
-def _run(config: Config, listener: socket.socket, shared_metrics: SharedMetrics | None) -> int:
+def _run(
+    config: Config,
+    listener: socket.socket,
+    shared_metrics: SharedMetrics | None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> int:
     configure_logging(config.logging)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)
     app = create_app(config, shared_metrics=shared_metrics)
-    server = Server(uvicorn_config(config, app), config.server.drain_s)
+    server = Server(uvicorn_config(config, app), config.server.drain_s, interrupted)
     server.run(sockets=[listener])
     return 0 if server.started else 1
 
@@ -193,13 +203,15 @@ class _Supervisor:
         self._listeners = listeners
         self._metrics_directory = metrics_directory
         self._context = multiprocessing.get_context("spawn")
+        self._interrupted = self._context.RawValue("b", 0)
         self._workers: dict[int, SpawnProcess] = {}
         self._stopping = False
 
     def run(self) -> int:
         """Start a worker for each listener, and another one for each that ends by itself, until SIGTERM or SIGINT.
-        Either one reaches the workers as SIGTERM, a second one too; SIGINT itself, which a terminal sends to all
-        processes, is blocked in them. Returns 0 when every worker that was told to stop did so properly, else 1.
+        Either one reaches the workers as SIGTERM, a second one too, and `_interrupted` tells them which it was; SIGINT
+        itself, which a terminal sends to all processes, is blocked in them. Returns 0 when every worker that was told
+        to stop did so properly, else 1.
         """
         configure_logging(self._config.logging)
         for sig in (signal.SIGTERM, signal.SIGINT):
@@ -215,7 +227,9 @@ class _Supervisor:
     def _start(self, index: int) -> None:
         """Start the worker of a listener. One that the signal to stop found half started is stopped here."""
         shared = SharedMetrics(self._metrics_directory, str(index))
-        worker = self._context.Process(target=_work, args=(self._config, self._listeners[index], shared))
+        worker = self._context.Process(
+            target=_work, args=(self._config, self._listeners[index], shared, self._interrupted)
+        )
         # Started first: it would unblock the signal. The worker inherits the block, which no handler undoes.
         resource_tracker.ensure_running()
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -237,6 +251,8 @@ class _Supervisor:
                     self._start(index)
 
     def _stop(self, sig: int, frame: FrameType | None) -> None:
+        if not self._stopping and sig == signal.SIGINT:
+            self._interrupted.value = 1
         self._stopping = True
         for worker in tuple(self._workers.values()):
             if worker.pid is not None and worker.exitcode is None:
@@ -253,9 +269,9 @@ class _Supervisor:
         return 0 if all(worker.exitcode in (0, -signal.SIGTERM) for worker in self._workers.values()) else 1
 
 
-def _work(config: Config, listener: socket.socket, shared_metrics: SharedMetrics) -> None:
+def _work(config: Config, listener: socket.socket, shared_metrics: SharedMetrics, interrupted: c_byte) -> None:
     threading.Thread(target=_follow_parent, name="parent", daemon=True).start()
-    sys.exit(_run(config, listener, shared_metrics))
+    sys.exit(_run(config, listener, shared_metrics, lambda: bool(interrupted.value)))
 
 
 def _follow_parent() -> None:

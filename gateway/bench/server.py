@@ -137,6 +137,7 @@ class Server:
             "GATEWAY_DATABASE_AUTH_TOKEN": os.environ.get("GATEWAY_DATABASE_AUTH_TOKEN", ""),
             "GATEWAY_AUTH_MASTER_KEY": os.environ.get("GATEWAY_AUTH_MASTER_KEY", MASTER_KEY),
             "GATEWAY_SERVER_PORT": str(self.port),
+            "GATEWAY_SERVER_DRAIN_S": "0",
             "GATEWAY_LOGGING_LEVEL": "warning",
             **self._settings,
         }

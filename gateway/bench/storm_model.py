@@ -23,7 +23,6 @@ from gateway.bench.storm_scenario import Balance, Event, Outcome, Scenario
 LEVELS = 8
 """Failures that are told apart: with 0.25 s doubled seven times the ceiling of the wait is reached."""
 LATER_FAILURES = 3
-DRAIN_BATCH_PER_S = 500
 READS_PER_CONNECT = 2
 ROUNDS = 16
 """In how many portions a tick's clients are spread at most."""
@@ -146,8 +145,7 @@ class _Storm:
         """Drain, stop and start some nodes."""
         scenario = self.scenario
         unseen = self.tick + self._ticks(scenario.probe_s)
-        batch = DRAIN_BATCH_PER_S * scenario.tick_s
-        batches = [max(batch, node.sessions * scenario.tick_s / scenario.drain_s) for node in nodes]
+        batches = [node.sessions * scenario.tick_s / scenario.drain_s for node in nodes]
         for node in nodes:
             node.draining = True
         settled = self.tick + round(scenario.settle_s / scenario.tick_s)

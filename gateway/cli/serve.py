@@ -18,7 +18,7 @@ from gateway.config import load_config
 def serve(config_path: str | None, **server: str | int | None) -> int:
     """Run the gateway until SIGTERM or ^C.
 
-    Either sends every session away, spread over `server.drain_s`, before the program ends.
+    SIGTERM sends the sessions away, spread over `server.drain_s`, before the program ends, ^C all of them at once.
     """
     from gateway.serve import serve as run
 

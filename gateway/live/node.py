@@ -6,7 +6,6 @@ import asyncio
 import heapq
 import itertools
 import logging
-import math
 import random
 import secrets
 from collections import Counter
@@ -48,7 +47,6 @@ log = logging.getLogger("gateway.node")
 TICK_S = 0.1
 READ_TIMEOUT_S = 5.0
 CLOCK_JUMP_MS = 2_000
-DRAIN_BATCH = 50
 RETURNS_PER_S = 1_000
 """How fast the sessions of one node may come back after all of them were ended."""
 STRANGERS_SHARE = 10
@@ -307,17 +305,20 @@ class Node:
             connection.stop()
 
     async def drain(self, window_s: float) -> None:
-        """Take no more sessions, tell all that this node goes away, and close them in batches over the window."""
+        """Take no more sessions, tell all that this node goes away, and end them one after the other, evenly over the
+        window: the first at once. It is over as soon as none is left.
+        """
         self.draining = True
         self.hub.followers.stop()
         connections = list(self.sessions)
         random.shuffle(connections)
         log.info("draining", extra={"sessions": len(connections), "seconds": window_s})
-        batch = max(DRAIN_BATCH, math.ceil(len(connections) * TICK_S / window_s) if window_s else len(connections))
-        while connections:
-            for connection in connections[:batch]:
-                connection.end(Ending.GOING_AWAY, retry_after_s=round(random.uniform(0, window_s), 3))
-            del connections[:batch]
+        loop, many = asyncio.get_running_loop(), len(connections)
+        began = loop.time()
+        while connections and self.sessions:
+            passed = (loop.time() - began) / window_s if window_s else 1.0
+            while connections and many - len(connections) <= passed * many:
+                connections.pop().end(Ending.GOING_AWAY, retry_after_s=round(random.uniform(0, window_s), 3))
             if connections:
                 await asyncio.sleep(TICK_S)
         self.stop()

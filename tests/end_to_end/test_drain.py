@@ -30,8 +30,11 @@ async def test_sessions_are_sent_away_within_the_window_and_it_exits_with_0(
     unauthenticated = await connect(at=own.process)
     own.process.signal(signal.SIGTERM)
     stopped = time.monotonic()
+    await eventually(lambda: "draining" in own.process.log())
+    answer = await own.process.fetch("GET", "/ready")
+    assert (answer.status, answer.json()["reasons"]) == (503, ["draining"])
     ends = [await client.end() for client in (*clients, unauthenticated)]
-    assert time.monotonic() - stopped < DRAIN_S + 2
+    assert DRAIN_S * 0.8 < time.monotonic() - stopped < DRAIN_S + 2
     for client, ended in zip(clients, ends, strict=False):
         assert (ended["code"], ended["reconnect"], client.replica.close_code) == ("going_away", "now", 1001)
     delays = [ended["retry_after_s"] for ended in ends]
@@ -45,6 +48,19 @@ async def test_without_sessions_it_exits_with_0_at_once(number: int, own_gateway
     own = own_gateway(server_drain_s=30)
     began = time.monotonic()
     own.process.signal(number)
+    assert await asyncio.to_thread(own.process.wait) == 0
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_the_interrupt_of_a_terminal_sends_all_away_at_once(
+    workers: int, own_gateway: StartGateway, connect: Connect
+) -> None:
+    own = own_gateway(server_drain_s=30, server_workers=workers)
+    clients = [await connect(person.token, at=own.process) for person in own.seed.people(6)]
+    began = time.monotonic()
+    own.process.signal(signal.SIGINT)
+    assert {(await client.end())["code"] for client in clients} == {"going_away"}
     assert await asyncio.to_thread(own.process.wait) == 0
     assert time.monotonic() - began < 5
 

@@ -91,6 +91,7 @@ class GatewayProcess:
             "PYTHONPATH": str(ROOT),
             "GATEWAY_DATABASE_URL": self.database_url,
             "GATEWAY_SERVER_PORT": str(self.port),
+            "GATEWAY_SERVER_DRAIN_S": "0.5",
         }
         if not settings.keys() & {"auth_master_key", "auth_master_key_file"}:
             self.environment["GATEWAY_AUTH_MASTER_KEY"] = MASTER_KEY

@@ -16,7 +16,6 @@ from gateway.bench import storm_model
 from gateway.bench.storm_model import simulate
 from gateway.bench.storm_scenario import Scenario
 from gateway.config import ChannelConfig, ServerConfig
-from gateway.live import node
 from gateway.web import channel
 
 MEASURED_STORM_S = (4.3, 4.4, 4.9)
@@ -137,7 +136,6 @@ def test_the_figures_are_those_of_the_gateway_and_the_sdk() -> None:
     assert model.max_sessions == ChannelConfig().max_sessions
     assert model.drain_s == server.drain_s
     assert model.retry_after_s == channel.RETRY_AFTER_S
-    assert storm_model.DRAIN_BATCH_PER_S == node.DRAIN_BATCH / node.TICK_S
     assert storm_model.LATER_FAILURES == Backoff.LATER_FAILURES
 
 

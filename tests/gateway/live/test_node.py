@@ -43,6 +43,45 @@ async def test_a_drain_spreads_the_goodbyes_over_its_window(cast: Database) -> N
         assert len(set(gone) - {0, 120}) >= 2
 
 
+@pytest.mark.parametrize("many", [1, 2, 5])
+async def test_a_few_sessions_are_spread_as_well(cast: Database, many: int) -> None:
+    """The first goes at once, the last one a part of the window before its end."""
+    async with Rig(cast) as rig:
+        peers = [await rig.connect(ADA) for _ in range(many)]
+        draining, began = asyncio.create_task(rig.node.drain(1.0)), asyncio.get_running_loop().time()
+        went: list[float] = []
+
+        def all_gone() -> bool:
+            gone = sum(peer.ended is not None for peer in peers)
+            went.extend([asyncio.get_running_loop().time() - began] * (gone - len(went)))
+            return gone == many
+
+        await eventually(all_gone)
+        await draining
+        assert all(at >= index / many - 0.001 for index, at in enumerate(went)), went
+        assert went[0] < 0.1 + 0.5
+
+
+async def test_a_drain_is_over_with_its_last_session(rig: Rig) -> None:
+    ada, bob = await rig.connect(ADA), await rig.connect(BOB)
+    draining = asyncio.create_task(rig.node.drain(3600))
+    await eventually(lambda: ada.ended or bob.ended)
+    (bob if ada.ended else ada).hang_up()
+    await asyncio.wait_for(draining, 10)
+    nobody = asyncio.create_task(rig.node.drain(3600))
+    await asyncio.wait_for(nobody, 1)
+
+
+async def test_who_comes_in_while_the_others_are_sent_away_goes_in_the_end(rig: Rig) -> None:
+    """A handshake that was answered before the drain began."""
+    first = [await rig.connect(ADA), await rig.connect(EVE)]
+    draining = asyncio.create_task(rig.node.drain(0.6))
+    await eventually(lambda: any(peer.ended for peer in first))
+    late = await rig.connect(BOB, settle=False)
+    await draining
+    assert late.ended == "going_away"
+
+
 async def test_a_drain_without_a_window_is_over_at_once(rig: Rig) -> None:
     ada = await rig.connect(ADA)
     await asyncio.wait_for(rig.node.drain(0), 1)
