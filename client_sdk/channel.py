@@ -29,7 +29,10 @@ from client_sdk.provider import TokenProvider, usable
 from client_sdk.quota import Balance, Quota, balance_of, permissions_of, quotas_of
 from client_sdk.runner import Runner
 from client_sdk.session import Session
+from client_sdk.settings import checked_settings, count, or_none, seconds, seconds_from_0
 from client_sdk.version import VERSION
+
+BOUNDS = {"open_timeout_s": or_none(seconds), "close_timeout_s": seconds_from_0, "max_message_bytes": count()}
 
 
 class Channel:
@@ -62,6 +65,9 @@ class Channel:
         chance: Callable[[], float] = random.random,
         **options: Unpack[SessionOptions],
     ) -> None:
+        checked_settings(
+            BOUNDS, open_timeout_s=open_timeout_s, close_timeout_s=close_timeout_s, max_message_bytes=max_message_bytes
+        )
         chosen = make_options(options)
         if isinstance(token, InstanceKeys):
             chosen = msgspec.structs.replace(chosen, credential="signature")

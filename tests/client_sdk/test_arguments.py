@@ -35,3 +35,14 @@ async def test_a_channel_refuses_such_names_before_anything_is_sent() -> None:
         await channel.unwatch([])
     with pytest.raises(ValueError, match="halves"):
         await channel.sync("user:\udfff")
+
+
+@pytest.mark.parametrize("name", ["open_timeout_s", "close_timeout_s", "max_message_bytes", "pong_timeout_s"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "5", -1, True])
+async def test_an_option_that_can_not_be_is_refused_by_its_name(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name}|times are finite"):
+        Channel("ws://127.0.0.1:1", "t1", **{name: value})
+
+
+async def test_a_channel_may_wait_for_ever_to_open_and_not_at_all_to_close() -> None:
+    Channel("ws://127.0.0.1:1", "t1", open_timeout_s=None, close_timeout_s=0)
