@@ -17,13 +17,18 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import Close, Frame, Opcode
+from websockets.http11 import Request
 
+from gateway.errors import UpgradeRequired
 from gateway.live.transport import Receiver
+from gateway.web.problem import problem
 
 EXTENSION = "gateway.transport"
 MAX_FRAGMENTS = 256
 LINGER_S = 5.0
 NO_LINGER = struct.pack("ii", 1, 0)
+VERSION = "13"
+"""Of WebSocket."""
 PING = bytes(Frame(Opcode.PING, b"").serialize(mask=False))
 
 
@@ -59,11 +64,27 @@ class ChannelProtocol(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
 
-    def handle_connect(self, event: Any) -> None:
+    def handle_connect(self, event: Request) -> None:
+        if event.headers.get_all("Sec-WebSocket-Version") != [VERSION]:
+            self._refuse_version()
+            return
         super().handle_connect(event)
         scope = getattr(self, "scope", None)
         if scope is not None:
             cast("dict[str, Any]", scope["extensions"])[EXTENSION] = self
+
+    def _refuse_version(self) -> None:
+        """Another version, or none: the answer says which one is spoken (RFC 6455 §4.4)."""
+        refusal = problem(UpgradeRequired(f"WebSocket version {VERSION} is spoken here."))
+        self.response = self.conn.reject(refusal.status_code, bytes(refusal.body).decode())
+        headers = {**refusal.headers, "upgrade": "websocket", "connection": "Upgrade, close"}
+        for name, value in {**headers, "sec-websocket-version": VERSION}.items():
+            self.response.headers.pop(name, None)
+            self.response.headers[name] = value
+        self.handshake_initiated = self.handshake_complete = self.close_sent = True
+        self.conn.send_response(self.response)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.close()
 
     def take_over(self, receiver: Receiver, send_buffer_bytes: int) -> None:
         """From now on the receiver is told what comes, and the application may return."""

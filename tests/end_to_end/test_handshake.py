@@ -49,6 +49,7 @@ FOREIGN_ORIGINS = [
     "http://[::1]:PORT",
     "http://0x7f.1:PORT",
     "http://2130706433:PORT",
+    "HTTP://HOST",
 ]
 
 
@@ -60,11 +61,8 @@ async def test_a_foreign_origin_is_refused(
         await connect_raw(seed.person().token, headers=f"Origin: {_origin(origin, gateway)}\r\n")
 
 
-@pytest.mark.parametrize("origin", ["http://HOST", "HTTP://HOST"])
-async def test_its_own_origin_is_welcome(
-    origin: str, gateway: GatewayProcess, seed: Seed, connect_raw: ConnectRaw
-) -> None:
-    raw = await connect_raw(seed.person().token, headers=f"Origin: {_origin(origin, gateway)}\r\n")
+async def test_its_own_origin_is_welcome(gateway: GatewayProcess, seed: Seed, connect_raw: ConnectRaw) -> None:
+    raw = await connect_raw(seed.person().token, headers=f"Origin: {_origin('http://HOST', gateway)}\r\n")
     while raw.replica.ready is None:
         await raw.read_some()
 
@@ -73,11 +71,11 @@ async def test_its_own_origin_is_welcome(
     ("host", "origin"),
     [
         ("LocalHost:PORT", "http://localhost:PORT"),
-        ("localhost", "http://localhost:80"),
+        ("localhost:80", "http://localhost"),
         ("[::1]:PORT", "http://[::1]:PORT"),
     ],
 )
-async def test_one_origin_may_be_written_in_several_ways(
+async def test_the_host_may_be_written_in_several_ways(
     host: str, origin: str, gateway: GatewayProcess, seed: Seed, connect_raw: ConnectRaw
 ) -> None:
     raw = await connect_raw(
@@ -267,6 +265,18 @@ async def test_watch_in_the_query_string_is_read_leniently(target: str, seed: Se
     async with asyncio.timeout(5):
         while person.doc not in raw.replica.confirmed:
             assert await raw.read_some()
+
+
+@pytest.mark.parametrize("version", ["12", "14", "013", "", None])
+async def test_another_version_is_told_the_one_that_is_spoken(version: str | None, gateway: GatewayProcess) -> None:
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    if version is not None:
+        headers["Sec-WebSocket-Version"] = version
+    answer = gateway.request("GET", "/ws", headers=headers)
+    assert (answer.status, answer.headers["content-type"]) == (426, "application/problem+json")
+    assert (answer.headers["sec-websocket-version"], answer.headers["upgrade"]) == ("13", "websocket")
+    assert answer.json()["code"] == "upgrade_required"
+    assert int(answer.headers["content-length"]) == len(answer.body)
 
 
 async def test_plain_http_is_no_handshake(gateway: GatewayProcess) -> None:
