@@ -54,8 +54,11 @@ def require_match(request: Request, etag: str | None) -> None:
     comparison); None: what stands has no entity tag, and ``*`` alone means it. Raises `PreconditionFailed`.
     """
     fields = request.headers.getlist("if-match")
-    if fields and not {"*", etag} & set(_entity_tags(fields)):
-        raise PreconditionFailed("Somebody else changed it; read it again.")
+    if not fields or {"*", etag} & set(_entity_tags(fields)):
+        return
+    if etag is None:
+        raise PreconditionFailed("What this changes has no entity tag: none can be named.")
+    raise PreconditionFailed("Somebody else changed it; read it again.")
 
 
 def matches(if_none_match: Sequence[str], etag: str) -> bool:

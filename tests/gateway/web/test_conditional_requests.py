@@ -113,7 +113,8 @@ def test_what_has_no_tag_has_not_that_of_the_user(
 ) -> None:
     before = everything(site)
     owner = "/".join(path.split("/")[:3])
-    root.refused(412, method, path, body, if_match=root("GET", owner).headers["etag"])
+    problem = root.refused(412, method, path, body, if_match=root("GET", owner).headers["etag"])
+    assert "no entity tag" in problem["detail"]
     assert everything(site) == before
 
 
