@@ -16,6 +16,7 @@ from gateway.core.spending import MOST, Spent
 from gateway.core.text import MAX_LABEL, check_quota, check_text
 from gateway.errors import Conflict, Forbidden, PreconditionFailed, QuotaExceeded, Unprocessable
 from gateway.store import accounts
+from gateway.store.accounts import User
 from gateway.store.adjustments import Adjustment, adjust
 from gateway.store.audit import Entry
 from gateway.store.bases import Bases
@@ -24,6 +25,7 @@ from gateway.store.guarded import Guarded
 from gateway.store.guards import Guard
 from gateway.store.plans import MAX_LIMIT
 from gateway.web.answer import answer, require_match
+from gateway.web.caller import Rights
 from gateway.web.fields import checked, path_name
 from gateway.web.grants import writable
 from gateway.web.idempotency import Key, request_key
@@ -66,11 +68,13 @@ class Adjustments:
             Operation(
                 *("POST", "/users/{id}/quotas/{quota}/adjust", self.adjust_user),
                 "Correct what a user has used of a quota",
+                check=self._check_user,
                 **write,
             ),
             Operation(
                 *("POST", "/orgs/{id}/quotas/{quota}/adjust", self.adjust_organization),
                 "Correct what was used of an organization's pool",
+                check=self._check_organization,
                 **write,
             ),
         ]
@@ -80,8 +84,7 @@ class Adjustments:
         adjustment = _adjustment(call, f"user:{call.path['id']}")
 
         async def attempt() -> Spent:
-            rights = await call.rights()
-            user = await writable(self._database, call, rights)
+            rights, user = await self._check_user(call)
             require_match(call.request, None)
             guards = () if rights.is_admin else (accounts.still_on(user.id, user.plan),)
             return await self._adjust(call, adjustment, guards)
@@ -92,11 +95,18 @@ class Adjustments:
     async def adjust_organization(self, call: Call) -> Response:
         """A pool."""
         adjustment = _adjustment(call, f"org:{call.path['id']}")
+        await self._check_organization(call)
+        require_match(call.request, None)
+        return _answered(adjustment, await self._adjust(call, adjustment, ()))
+
+    async def _check_user(self, call: Call) -> tuple[Rights, User]:
+        rights = await call.rights()
+        return rights, await writable(self._database, call, rights)
+
+    async def _check_organization(self, call: Call) -> None:
         rights = await call.rights()
         await standing(self._database, rights, call.path["id"])
         rights.require(WRITE_ORGANIZATIONS)
-        require_match(call.request, None)
-        return _answered(adjustment, await self._adjust(call, adjustment, ()))
 
     async def _adjust(self, call: Call, adjustment: Adjustment, guards: Sequence[Guard]) -> Spent:
         entry = Entry(adjustment.actor, "quota.adjust", adjustment.owner, call.address)

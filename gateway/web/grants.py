@@ -113,7 +113,12 @@ class UserGrants:
     def operations(self) -> list[Operation]:
         """All of them."""
         user = "/users/{id}"
-        write: dict[str, Any] = {"answers": {200: Seq}, "errors": (Forbidden, PreconditionFailed), "writes": True}
+        write: dict[str, Any] = {
+            "answers": {200: Seq},
+            "errors": (Forbidden, PreconditionFailed),
+            "writes": True,
+            "check": self._check,
+        }
         return [
             Operation(
                 *("GET", f"{user}/grants", self.find),
@@ -223,6 +228,9 @@ class UserGrants:
         entry = self._entry(call, "user.quota", grants.quota_before(user, quota), None)
         write = functools.partial(grants.remove_quota, user_id=user, quota=quota)
         return await self._write(call, entry, _anybody, write)
+
+    async def _check(self, call: Call) -> None:
+        await writable(self._database, call, await call.rights())
 
     async def _write(
         self, call: Call, entry: Entry, judge: Judge, write: Callable[[Store], Awaitable[int]]

@@ -21,6 +21,7 @@ from gateway.store.database import Database
 from gateway.store.guarded import Guarded
 from gateway.store.instances import OVERLAP_S, REQUESTS_PER_MINUTE, Instance, InstanceKey
 from gateway.web.answer import answer, etag_of, require_match
+from gateway.web.checks import administrators
 from gateway.web.fields import checked, checked_fields, given, moment, moment_or_null, stored_moment
 from gateway.web.operation import Call, Operation
 from gateway.web.paging import Page, Paged, page, read_cursor
@@ -142,7 +143,7 @@ class InstanceRoutes(Resource[Instance]):
     def operations(self) -> list[Operation]:
         """All of them."""
         one = "/instances/{id}"
-        change = EDITING | {"answers": {200: InstanceChanged}}
+        change = EDITING | {"answers": {200: InstanceChanged}, "check": self.seen}
         return [
             Operation(
                 *("GET", "/instances", self.list),
@@ -156,6 +157,7 @@ class InstanceRoutes(Resource[Instance]):
                 "Make a server instance with its first key, whose secret is answered this once",
                 {201: InstanceMade},
                 body=NewInstance,
+                check=administrators,
                 errors=(Forbidden, Conflict),
                 writes=True,
                 tagged=True,
@@ -191,6 +193,7 @@ class InstanceRoutes(Resource[Instance]):
                 "Make a key, whose secret is answered this once, and let the older ones end",
                 {201: KeyMade},
                 body=KeyWanted,
+                check=self.seen,
                 errors=(Forbidden, Conflict),
                 writes=True,
             ),

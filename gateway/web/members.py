@@ -83,6 +83,7 @@ class Members:
                 "Make a user a member who is none",
                 {201: MemberMade},
                 body=NewMember,
+                check=self._check,
                 errors=(Forbidden, Conflict),
                 writes=True,
                 tagged=True,
@@ -94,7 +95,11 @@ class Members:
                 errors=(Forbidden,),
             ),
             Operation(
-                *("PUT", one, self.set), "Make a user a member, or give another role", body=MembershipBody, **write
+                *("PUT", one, self.set),
+                "Make a user a member, or give another role",
+                body=MembershipBody,
+                check=self._check,
+                **write,
             ),
             Operation(*("DELETE", one, self.remove), "End a membership, or leave", **write),
         ]
@@ -192,6 +197,10 @@ class Members:
     async def _turn(self, call: Call, attempt: Callable[[], Awaitable[int]]) -> int:
         """One change of an organization's members at a time: each is allowed by what the one before left."""
         return await self._turns.change(f"members:{call.path['id']}", call.request, attempt)
+
+    async def _check(self, call: Call) -> None:
+        stance = await standing(self._database, await call.rights(), call.path["id"])
+        check_membership(stance.standing, None, "member")
 
     async def _standing(self, organization: str, user: str) -> MemberShown | None:
         """The member as it stands; None for whoever is none."""

@@ -26,6 +26,7 @@ from gateway.store.guards import Guard
 from gateway.store.organizations import Organization
 from gateway.store.plans import find_plan
 from gateway.web.caller import Rights
+from gateway.web.checks import holders
 from gateway.web.fields import checked_fields, given, moment, moment_or_null
 from gateway.web.operation import Call, Operation
 from gateway.web.paging import Page, Paged
@@ -58,9 +59,11 @@ class OrganizationChanged(OrganizationShown, frozen=True, kw_only=True):
 
 
 class NewOrganization(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An organization to be made; without an `id` it gets one. `owner` is the id of the user who owns it first."""
+    """An organization to be made; without an `id` it gets one, and without a `plan` it is on `free`, as by the command.
+    `owner` is the id of the user who owns it first.
+    """
 
-    plan: str
+    plan: str = "free"
     id: str | UnsetType = UNSET
     name: str = ""
     status: Status = "active"
@@ -111,7 +114,7 @@ class Organizations(Resource[Organization]):
     def operations(self) -> list[Operation]:
         """All of them."""
         one = "/orgs/{id}"
-        change = EDITING | {"answers": {200: OrganizationChanged}}
+        change = EDITING | {"answers": {200: OrganizationChanged}, "check": self._manageable}
         return [
             Operation(
                 *("GET", "/orgs", self.list),
@@ -124,6 +127,7 @@ class Organizations(Resource[Organization]):
                 "Make an organization",
                 {201: OrganizationChanged},
                 body=NewOrganization,
+                check=holders(WRITE_ORGANIZATIONS),
                 errors=(Forbidden, Conflict),
                 writes=True,
                 tagged=True,
@@ -173,7 +177,7 @@ class Organizations(Resource[Organization]):
 
     async def edited(self, call: Call, edit: Edit) -> tuple[int, Organization]:
         """For those who write them; in part for those who manage it."""
-        before, stance, guards = await standing(self._database, await call.rights(), call.path["id"])
+        before, stance, guards = await self._manageable(call)
         stands = self.shown(before)
         check_change(stance, edit.named(stands))
         changed = edit.changed(stands, OrganizationReplacement)
@@ -199,6 +203,11 @@ class Organizations(Resource[Organization]):
         guards = await still_named(call, functools.partial(store.still, self._database), row)
         db = Guarded(self.audited(call, "org.delete", row.id, None), guards)
         return await store.delete_organization(db, row.id)
+
+    async def _manageable(self, call: Call) -> Stance:
+        stance = await standing(self._database, await call.rights(), call.path["id"])
+        check_change(stance.standing, frozenset())
+        return stance
 
 
 def organization_shown(organization: Organization) -> OrganizationShown:

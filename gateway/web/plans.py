@@ -20,6 +20,7 @@ from gateway.store import plans as store
 from gateway.store.database import Database
 from gateway.store.plans import Plan, PlanQuota
 from gateway.web.caller import Rights
+from gateway.web.checks import holders
 from gateway.web.fields import checked
 from gateway.web.operation import Call, Operation
 from gateway.web.paging import Page, Paged
@@ -92,7 +93,7 @@ class Plans(Resource[Plan]):
     def operations(self) -> list[Operation]:
         """All of them."""
         one = "/plans/{id}"
-        change = EDITING | {"answers": {200: PlanChanged}}
+        change = EDITING | {"answers": {200: PlanChanged}, "check": self._writable}
         return [
             Operation(
                 *("GET", "/plans", self.list),
@@ -106,6 +107,7 @@ class Plans(Resource[Plan]):
                 "Make a plan",
                 {201: PlanChanged},
                 body=NewPlan,
+                check=holders(WRITE_PLANS),
                 errors=(Forbidden, Conflict),
                 writes=True,
                 tagged=True,
@@ -143,24 +145,25 @@ class Plans(Resource[Plan]):
 
     async def edited(self, call: Call, edit: Edit) -> tuple[int, Plan]:
         """For those who write them."""
-        rights = await call.rights()
-        rights.require(WRITE_PLANS)
-        before = await self.found(call.path["id"])
+        rights, before = await self._writable(call)
         after = checked_plan(before.id, edit.body(self.shown(before), PlanReplacement), before)
         check_handing_out(rights.is_admin, before.permissions, after.permissions)
         return await store.replace_plan(self.audited(call, "plan.write", before.id, after), before, after), after
 
     async def deletable(self, call: Call) -> Plan:
         """For those who write them."""
-        rights = await call.rights()
-        rights.require(WRITE_PLANS)
-        plan = await self.found(call.path["id"])
+        rights, plan = await self._writable(call)
         check_handing_out(rights.is_admin, plan.permissions, ())
         return plan
 
     async def deleted(self, call: Call, row: Plan) -> int:
         """As it stands: who may delete it hangs on what it permits."""
         return await store.delete_plan(self.audited(call, "plan.delete", row.id, None), row)
+
+    async def _writable(self, call: Call) -> tuple[Rights, Plan]:
+        rights = await call.rights()
+        rights.require(WRITE_PLANS)
+        return rights, await self.found(call.path["id"])
 
 
 def plan_shown(plan: Plan) -> PlanShown:

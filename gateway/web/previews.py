@@ -19,6 +19,7 @@ from gateway.store.catalog import load_catalog
 from gateway.store.plan_users import organizations_on_plan, users_on_plan
 from gateway.store.plans import Plan, PlanQuota, find_plan
 from gateway.web.answer import answer, etag_of
+from gateway.web.caller import Rights
 from gateway.web.fields import given
 from gateway.web.operation import Call, Operation
 from gateway.web.patience import while_there
@@ -84,6 +85,7 @@ class Previews:
                 "Whom a change of a plan (RFC 7396) would reach; nothing is changed",
                 {200: PlanPreview},
                 body=PlanPatch,
+                check=self._writable,
                 errors=(Forbidden, PreconditionFailed, Unavailable),
             )
         ]
@@ -103,17 +105,20 @@ class Previews:
         """Whoever waited may not be the same any more, nor the plan."""
         async with self._turn:
             await call.renew()
-            rights = await call.rights()
-            rights.require(WRITE_PLANS)
-            try:
-                before = await find_plan(self._node.database, call.path["id"])
-            except NotFound:
-                raise NotFound("No such plan.") from None
+            rights, before = await self._writable(call)
             shown = msgspec.to_builtins(plan_shown(before))
             edit = Edit(call.request, given(call.body), whole=False)
             after = checked_plan(before.id, edit.body(shown, PlanReplacement), before)
             check_handing_out(rights.is_admin, before.permissions, after.permissions)
             return answer(await self.worked_out(before, after), etag=etag_of(shown))
+
+    async def _writable(self, call: Call) -> tuple[Rights, Plan]:
+        rights = await call.rights()
+        rights.require(WRITE_PLANS)
+        try:
+            return rights, await find_plan(self._node.database, call.path["id"])
+        except NotFound:
+            raise NotFound("No such plan.") from None
 
     async def worked_out(self, before: Plan, after: Plan) -> PlanPreview:
         """Whom it would reach that a plan which stands as `before` became `after`."""

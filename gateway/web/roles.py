@@ -25,6 +25,7 @@ from gateway.store.organizations import MEMBER_ROLES, MemberRole, RolePermission
 from gateway.store.roles import Role
 from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.caller import Rights
+from gateway.web.checks import holders
 from gateway.web.fields import checked
 from gateway.web.operation import Call, Operation
 from gateway.web.paging import Page, Paged
@@ -103,7 +104,7 @@ class Roles(Resource[Role]):
     def operations(self) -> list[Operation]:
         """All of them; the roles of members first, whose path would be a role's else."""
         one = "/roles/{id}"
-        change = EDITING | {"answers": {200: RoleChanged}}
+        change = EDITING | {"answers": {200: RoleChanged}, "check": self._writable}
         return [
             *self._of_members(f"/roles/{ORGANIZATION}"),
             Operation(
@@ -118,6 +119,7 @@ class Roles(Resource[Role]):
                 "Make a role",
                 {201: RoleChanged},
                 body=NewRole,
+                check=holders(WRITE_ROLES),
                 errors=(Forbidden, Conflict),
                 writes=True,
                 tagged=True,
@@ -147,6 +149,7 @@ class Roles(Resource[Role]):
                 "Let the roles of members grant exactly this",
                 {200: MembershipRolesChanged},
                 body=MembershipRoles,
+                check=holders(WRITE_ROLES),
                 **EDITING,
             ),
         ]
@@ -174,18 +177,14 @@ class Roles(Resource[Role]):
 
     async def edited(self, call: Call, edit: Edit) -> tuple[int, Role]:
         """For those who write them."""
-        rights = await call.rights()
-        rights.require(WRITE_ROLES)
-        before = await self.found(call.path["id"])
+        rights, before = await self._writable(call)
         after = _checked(before.id, edit.body(self.shown(before), RoleReplacement), before)
         check_handing_out(rights.is_admin, before.permissions, after.permissions)
         return await store.replace_role(self.audited(call, "role.write", before.id, after), before, after), after
 
     async def deletable(self, call: Call) -> Role:
         """For those who write them."""
-        rights = await call.rights()
-        rights.require(WRITE_ROLES)
-        role = await self.found(call.path["id"])
+        rights, role = await self._writable(call)
         check_handing_out(rights.is_admin, role.permissions, ())
         return role
 
@@ -223,6 +222,11 @@ class Roles(Resource[Role]):
         if key == ORGANIZATION:  # with a method that its own path does not have
             raise HTTPException(MethodNotAllowed.status, headers={"Allow": "GET, HEAD, PUT"})
         return await super().found(key)
+
+    async def _writable(self, call: Call) -> tuple[Rights, Role]:
+        rights = await call.rights()
+        rights.require(WRITE_ROLES)
+        return rights, await self.found(call.path["id"])
 
 
 def role_shown(role: Role) -> RoleShown:

@@ -78,7 +78,8 @@ def test_an_organization_from_its_making_to_its_end(site: Site, writer: ApiCalle
 
 
 def test_an_organization_gets_an_id(writer: ApiCaller) -> None:
-    made = [writer.done("POST", "/orgs", {"plan": "free"}, status=201)["id"] for _ in range(3)]
+    made = [writer.done("POST", "/orgs", body, status=201)["id"] for body in ({"plan": "free"}, {"name": "N"}, {})]
+    assert {writer.done("GET", f"/orgs/{one}")["plan"] for one in made} == {"free"}
     assert len(set(made)) == 3
     assert all(name.startswith("o_") and len(name) == 18 for name in made)
 
@@ -89,8 +90,8 @@ def test_an_organization_gets_an_id(writer: ApiCaller) -> None:
         (409, {"id": "o_acme", "plan": "free"}),
         (422, {"plan": "nope"}),
         (422, {"plan": "free", "owner": "u_nobody"}),
-        (422, {}),
-        (422, {"id": "o_x"}),
+        (422, {"id": "o_x", "plan": None}),
+        (422, {"id": "o_x", "plan": ""}),
         (422, {"id": "a b", "plan": "free"}),
         (422, {"id": "", "plan": "free"}),
         (422, {"plan": "free", "timezone": "Nowhere"}),
