@@ -16,7 +16,7 @@ from gateway import __version__
 from gateway.auth.authenticator import Authenticator
 from gateway.config import ChangesConfig, ChannelConfig
 from gateway.core.instant import Instant
-from gateway.core.principal import Principal
+from gateway.core.principal import Principal, PrincipalKind
 from gateway.core.session import NEVER, Session, SessionLimits
 from gateway.core.text import make_id
 from gateway.core.wire import Codec
@@ -306,22 +306,31 @@ class Node:
 
     async def drain(self, window_s: float) -> None:
         """Take no more sessions, tell all that this node goes away, and end them one after the other, evenly over the
-        window: the first at once. It is over as soon as none is left.
+        window: the first at once, instances last, which are few and guard everybody's sessions elsewhere. It is over
+        as soon as none is left.
         """
         self.draining = True
         self.hub.followers.stop()
         connections = list(self.sessions)
         random.shuffle(connections)
+        connections.sort(key=_is_instance, reverse=True)
         log.info("draining", extra={"sessions": len(connections), "seconds": window_s})
         loop, many = asyncio.get_running_loop(), len(connections)
         began = loop.time()
         while connections and self.sessions:
             passed = (loop.time() - began) / window_s if window_s else 1.0
             while connections and many - len(connections) <= passed * many:
-                connections.pop().end(Ending.GOING_AWAY, retry_after_s=round(random.uniform(0, window_s), 3))
+                connection = connections.pop()
+                retry_after_s = 0.0 if _is_instance(connection) else round(random.uniform(0, window_s), 3)
+                connection.end(Ending.GOING_AWAY, retry_after_s=retry_after_s)
             if connections:
                 await asyncio.sleep(TICK_S)
         self.stop()
+
+
+def _is_instance(connection: Connection) -> bool:
+    principal = connection.session.principal
+    return principal is not None and principal.kind is PrincipalKind.INSTANCE
 
 
 def _limits(channel: ChannelConfig) -> SessionLimits:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from gateway.live.hub import INSTANCE_SESSIONS
 from gateway.live.watching import INSTANCE_DOCUMENTS
 from gateway.store.database import Database, Statement
 from tests.support.node_rig import START_MS, Rig
-from tests.support.people import add_plan, add_user
+from tests.support.people import add_plan, add_token, add_user, token_text
+from tests.support.waiting import eventually
 
 SHOP = Principal(PrincipalKind.INSTANCE, "i_shop", CredentialKind.INSTANCE_KEY, "k_shop")
 
@@ -22,6 +24,7 @@ async def shop(database: Database) -> Database:
         Statement("INSERT INTO instance_keys(id, instance_id, secret) VALUES ('k_shop', 'i_shop', x'00')"),
         *add_plan("free"),
         add_user("ada"),
+        add_token("ada", token_text("ada")),
     )
     return database
 
@@ -231,3 +234,14 @@ async def test_a_row_that_can_not_be_read_stops_nobody(shop: Database) -> None:
         assert ops(peer.take()) == ["update"]
         await rig.run("UPDATE instances SET name = 'Shop again'")
         assert ops(peer.take()) == ["status", "update"]
+
+
+async def test_an_instance_stays_to_the_end_of_a_drain_and_may_come_back_at_once(shop: Database) -> None:
+    """Until it is back nobody tells it what is revoked."""
+    async with Rig(shop) as rig:
+        instance, people = await rig.connect(principal=SHOP), [await rig.connect(token_text("ada")) for _ in range(3)]
+        draining = asyncio.create_task(rig.node.drain(0.4))
+        await eventually(lambda: all(peer.ended for peer in people))
+        assert not instance.ended
+        await draining
+        assert instance.take()[-1]["retry_after_s"] == 0
