@@ -189,3 +189,10 @@ def test_the_time_zones_of_the_package_are_taken() -> None:
         [sys.executable, "-c", check], env=environment, capture_output=True, text=True, timeout=20, check=True
     ).stdout
     assert re.fullmatch(r"\d{4}\.\d+\n\(\) Europe/Berlin\n", printed)
+
+
+def test_how_a_node_is_stopped_is_said_in_the_same_words_to_operators_and_to_clients() -> None:
+    [stopping] = re.findall(
+        r"SIGTERM ends the sessions .*? ends the process\.", (TREE / "docs/operations.md").read_text(), re.S
+    )
+    assert stopping in (TREE / "docs/protocol.md").read_text()
