@@ -73,7 +73,7 @@ FIELDS: dict[str, list[Any]] = {
     "starts_at": ["2026-11-01T00:00:00.000Z", None],
     "expires_at": ["2199-01-01T00:00:00.000Z", None],
     "at": ["2001-01-01T00:00:00.000Z"],
-    "user": ["u_grace"],
+    "user": ["u_grace", "u_admin"],
     "owner": ["u_grace"],
     "amount": [1],
     "org": [None],
@@ -100,6 +100,7 @@ MENDING = [
     "INSERT OR IGNORE INTO organizations(id, name, plan) VALUES ('o_acme', 'Acme', 'pro')",
     "INSERT OR IGNORE INTO memberships(org_id, user_id, role) VALUES ('o_acme', 'u_alan', 'owner'),"
     " ('o_acme', 'u_ada', 'admin'), ('o_acme', 'u_grace', 'member')",
+    "DELETE FROM memberships WHERE user_id = 'u_admin'",
     "INSERT OR IGNORE INTO user_permissions(user_id, permission, effect) SELECT id, 'can_fly', 'deny' FROM users",
     "INSERT OR IGNORE INTO user_quotas(user_id, quota, limit_value) SELECT id, 'voice_minutes', 7 FROM users",
     "INSERT OR IGNORE INTO user_roles(user_id, role) SELECT id, 'support' FROM users",
