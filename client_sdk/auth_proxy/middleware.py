@@ -126,9 +126,7 @@ class AuthProxy:
         ssl: ssl.SSLContext | None = None,
         **rules: Unpack[RuleOptions],
     ) -> None:
-        checked_settings(
-            SETTINGS, mode=mode, own_check=own_check, on_difference=on_difference, cookie=cookie, token=token
-        )
+        checked_settings(SETTINGS, mode=mode, own_check=own_check, on_difference=on_difference)
         if mode != "remote" and own_check is None:
             raise ConfigError(f"own_check: mode {mode} needs the application's own check")
         instance = None
@@ -140,8 +138,8 @@ class AuthProxy:
         decides_by = Rules(**rules)
         checked_settings(SETTINGS, storage=storage, fetch_s=fetch_s, idle_s=idle_s, ssl=ssl, **asdict(decides_by))
         self._app, self._mode, self._own_check = app, mode, own_check
-        self._public, self._origins = checked_settings(SETTINGS, public=public, origins=origins).values()
-        self._below = tuple(path for path in self._public if path.endswith("/") and path != "/")
+        door = checked_settings(SETTINGS, public=public, origins=origins, cookie=cookie, token=token)
+        self._public, self._origins = door["public"], door["origins"]
         self._cookie = cookie if token is None else None
         self._token = token or (lambda scope: token_of(scope, cookie))
         self._strangers = Complaint("a request that was signed in by its cookie alone was refused")
@@ -190,13 +188,13 @@ class AuthProxy:
         scope = {**scope, "headers": [field for field in scope["headers"] if not _is_forged(field[0])]}
         token = self._token(scope)
         if token and self._cookie is not None and token_of(scope) is None and not is_from_here(scope, self._origins):
-            if not self._is_public(scope["path"]):
+            if scope["path"] not in self._public:
                 self._tell_of_stranger(scope)
                 await _answer(scope, send, forbidden("This origin may not do this."), FORBIDDEN)
                 return
             token = None
         decision = await self._decide(token, scope)
-        if not decision.allowed and not self._is_public(scope["path"]):
+        if not decision.allowed and scope["path"] not in self._public:
             await _refuse(scope, send, decision)
             return
         scope["user"] = User(decision) if decision.allowed else None
@@ -248,13 +246,6 @@ class AuthProxy:
         if self._mode == "both":
             self._comparison.begin(own, token, scope["path"])
         return own
-
-    def _is_public(self, path: str) -> bool:
-        if path in self._public:
-            return True
-        if "\\" in path or not {"", ".", ".."}.isdisjoint(path.removesuffix("/").split("/")[1:]):
-            return False  # what is behind this may take it for another path
-        return path.startswith(self._below)
 
     def _tell_of_stranger(self, scope: Scope) -> None:
         """Whoever runs the application may have forgotten an origin, or its server may not know its own."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from client_sdk.auth_proxy.modes import MODES
+from client_sdk.auth_proxy.public_paths import PublicPaths
 from client_sdk.auth_proxy.storage import Storage
 from client_sdk.settings import (
     Check,
@@ -43,13 +44,13 @@ def _several(what: str, value: Any) -> list[Any]:
     return list(value)
 
 
-def paths(value: Any) -> frozenset[str]:
+def paths(value: Any) -> PublicPaths:
     """Paths of this application."""
     found = _several("paths", value)
     for path in found:
         if not isinstance(path, str) or _PATH.fullmatch(path) is None:
             raise ValueError(f"{shown(path)} is no path: it begins with /, and has no ? and no #")
-    return frozenset(found)
+    return PublicPaths(found)
 
 
 def origins(value: Any) -> frozenset[str]:

@@ -36,6 +36,8 @@ async def test_a_recheck_asks_about_the_token_that_is_due(gateway: ScriptedGatew
         socket = Socket(proxy, bob)
         assert await socket.hear() == "u_bob"
         await held(proxy, "u_bob")
+        # A question that is under way is joined, and then nobody asks about Bob's token again.
+        await eventually(lambda: proxy.counters.total("validations") == len(gateway.asked))
         questions = len(gateway.asked)
         await spend(gateway, proxy, 13)
         theirs = ada if other == "another user's" else api_token()
