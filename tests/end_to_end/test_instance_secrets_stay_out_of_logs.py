@@ -86,7 +86,7 @@ def bad(run: Run) -> None:
     secret, token = run.shop.key.secret, run.ada.token
     bearer = {"authorization": f"Bearer {token}"}
     for how in (
-        {"keyid": secret}, {"nonce": secret + secret}, {"tag": secret}, {"label": "sig1", "alg": secret},
+        {"keyid": secret}, {"nonce": secret * 4}, {"tag": secret}, {"label": "sig1", "alg": secret},
         {"covered": []}, {"created": 1}, {"keyid": FORGED}, {"key": Key(run.shop.key.kid, "A" * 43)},
         {"drop": ["nonce"]},
     ):  # fmt: skip
@@ -121,7 +121,7 @@ async def channels(run: Run, connect: Connect) -> None:
     await client.request("consume", quota=secret, amount=1, key=secret)
     await client.send(op=secret, id=secret[:64])
     await client.barrier()
-    for how in ({"key": Key(run.shop.key.kid, "A" * 43)}, {"nonce": "x"}, {"keyid": secret}):
+    for how in ({"key": Key(run.shop.key.kid, "A" * 43)}, {"nonce": "a b"}, {"keyid": secret}):
         with pytest.raises(Refused):
             await run.shop.connect(connect, **how)  # type: ignore[arg-type]
     run.foreign.execute("UPDATE instances SET status = 'disabled' WHERE id = ?", run.shop.id)
