@@ -27,6 +27,7 @@ from gateway.store.database import Database, Reader
 from gateway.store.guarded import Guarded
 from gateway.store.guards import Guard
 from gateway.store.plans import find_plan, still
+from gateway.web.answer import etag_of, require_match
 from gateway.web.caller import Rights
 from gateway.web.fields import moment, moment_or_null, searched
 from gateway.web.operation import Call, Operation
@@ -195,7 +196,7 @@ class Users(Resource[User]):
         rights = await call.rights()
         before = await subject(self._database, rights, call.path["id"])
         stands = self.shown(before)
-        guards = await self._check(rights, before, edit.wanted, edit.named(stands))
+        guards = await self._check(rights, before, edit, stands)
         if edit.whole and rights.may(WRITE_USERS):
             require_names(edit.wanted)
         after = msgspec.structs.replace(before, **edit.changed(stands, UserReplacement))
@@ -216,18 +217,17 @@ class Users(Resource[User]):
         guards = await still_named(call, functools.partial(store.still, self._database), row)
         return await store.set_status(Guarded(revoking, guards), row.id, "disabled")
 
-    async def _check(
-        self, rights: Rights, before: User, wanted: Mapping[str, Any], named: Iterable[str]
-    ) -> tuple[Guard, ...]:
-        """Raises Forbidden unless the caller may change what it `named` about this user to what it `wanted`; else what
-        that hangs on, beside the user.
+    async def _check(self, rights: Rights, before: User, edit: Edit, stands: Mapping[str, Any]) -> tuple[Guard, ...]:
+        """Raises Forbidden unless the caller may change of this user, who `stands` so, what the edit names to what it
+        wants; else what that hangs on, beside the user.
         """
         if not rights.may(WRITE_USERS):
             check_own(rights, before.id)
-            check_own_fields(named)
+            require_match(edit.request, etag_of(stands))  # what others changed meanwhile is not what this one wants
+            check_own_fields(edit.named(stands))
             return ()
-        check_account(rights.is_admin, before.is_admin or bool(wanted.get("is_admin")))
-        plan = wanted.get("plan", before.plan)
+        check_account(rights.is_admin, before.is_admin or bool(edit.wanted.get("is_admin")))
+        plan = edit.wanted.get("plan", before.plan)
         if plan == before.plan:
             return ()
         return await check_plan_change(self._database, rights, before.plan, plan)

@@ -301,6 +301,15 @@ def test_a_weak_tag_does_not_do_and_a_list_or_a_star_does(admin: ApiCaller) -> N
     assert admin.done("PATCH", ADA, {"name": "!"}, if_match="*")["name"] == "!"
 
 
+def test_an_old_copy_of_the_own_user_is_old_and_not_forbidden(site: Site) -> None:
+    """`updated_at` of it is another by now, which users may not change."""
+    ada = ApiCaller(site, "u_ada")
+    read = ada("GET", ADA)
+    site.run("UPDATE users SET timezone = 'Europe/Paris', updated_at = updated_at + 1000 WHERE id = 'u_ada'")
+    ada.refused(412, "PUT", ADA, read.json() | {"name": "Countess"}, if_match=read.headers["etag"])
+    ada.refused(403, "PUT", ADA, read.json() | {"name": "Countess"})
+
+
 def test_a_change_by_sql_fails_the_precondition(site: Site, admin: ApiCaller) -> None:
     tag = admin("GET", ADA).headers["etag"]
     site.run("UPDATE users SET name = 'SQL' WHERE id = 'u_ada'")
