@@ -54,24 +54,33 @@ def user_of(connection: Any, *permissions: str) -> User:
     permissions.
 
     Raises Starlette's `HTTPException`, of which the application makes the answer: 401 without a user, 403 without a
-    permission, which its `detail` names; for a socket whose server can only close it, `WebSocketException` with 4102 or
-    4505.
+    permission, which its `detail` names; for a socket that can only be closed, as its server knows no other way or it
+    is accepted already, `WebSocketException` with 4102 or 4505.
     """
-    scope = connection if isinstance(connection, dict) else connection.scope
-    admitted = _admit(scope, permissions)
+    admitted = _admit(_scope(connection), permissions)
     if isinstance(admitted, _Refused):
-        raise _exception(scope, admitted)
+        raise _exception(connection, admitted)
     return admitted
 
 
-def _can_only_close(scope: Scope) -> bool:
-    return scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {})
+def _scope(connection: Any) -> Scope:
+    return connection if isinstance(connection, dict) else connection.scope
 
 
-def _exception(scope: Scope, refused: _Refused) -> Exception:
+def _can_only_close(connection: Any) -> bool:
+    from starlette.websockets import WebSocketState
+
+    scope = _scope(connection)
+    if scope["type"] != "websocket":
+        return False
+    accepted = getattr(connection, "application_state", WebSocketState.CONNECTING) is not WebSocketState.CONNECTING
+    return accepted or "websocket.http.response" not in scope.get("extensions", {})
+
+
+def _exception(connection: Any, refused: _Refused) -> Exception:
     from starlette.exceptions import HTTPException, WebSocketException
 
-    if _can_only_close(scope):
+    if _can_only_close(connection):
         return WebSocketException(refused.code, CLOSE_REASONS[refused.code])
     status = refused.answer[0]
     return HTTPException(status, refused.detail, {"WWW-Authenticate": "Bearer"} if status == 401 else None)
@@ -90,7 +99,9 @@ def require(*permissions: str) -> Callable[[F], F]:
 
     For an endpoint of Starlette's, a function of the request or the socket; and for any ASGI application. The answer is
     problem+json (RFC 9457): 401 without a user, 403 without a permission, which it names; for a socket that can only be
-    closed, 4102 or 4505.
+    closed, 4102 or 4505. A function that is not itself what the router calls, as one that an endpoint calls, a
+    dependency, a method, or what another decorator is around, raises what `user_of` does: nobody has to look at what it
+    returns.
     """
 
     def decorate(endpoint: F) -> F:
@@ -104,23 +115,32 @@ def require(*permissions: str) -> Callable[[F], F]:
                 refused = _admit(connection.scope, permissions)
                 if not isinstance(refused, _Refused):
                     return await endpoint(*arguments, **named)
-                if connection.scope["type"] == "http":
-                    return _answer(refused)
-                if _can_only_close(connection.scope):
-                    raise _exception(connection.scope, refused)
-                await connection.send_denial_response(_answer(refused))
-                return None
+                answer = _answer_by(guarded, connection, refused)
+                return answer if connection.scope["type"] == "http" else await connection.send_denial_response(answer)
 
         else:
 
             @functools.wraps(endpoint)
             def guarded(*arguments: Any, **named: Any) -> Any:
-                refused = _admit(_connection(arguments, named).scope, permissions)
-                return _answer(refused) if isinstance(refused, _Refused) else endpoint(*arguments, **named)
+                connection = _connection(arguments, named)
+                refused = _admit(connection.scope, permissions)
+                if not isinstance(refused, _Refused):
+                    return endpoint(*arguments, **named)
+                return _answer_by(guarded, connection, refused)
 
         return guarded  # type: ignore[return-value]
 
     return decorate
+
+
+def _answer_by(guarded: Callable[..., Any], connection: Any, refused: _Refused) -> Any:
+    """The answer, if the router calls this function and sends what it returns; raises elsewhere, for whoever calls it
+    may drop that.
+    """
+    endpoint = connection.scope.get("endpoint")
+    if getattr(endpoint, "__func__", endpoint) is not guarded or _can_only_close(connection):
+        raise _exception(connection, refused)
+    return _answer(refused)
 
 
 class _Required:
