@@ -6,6 +6,7 @@ later, operations and fields alike, is ignored.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -355,12 +356,25 @@ class Problem(Struct, frozen=True):
     resets_at: str | None = None
 
 
+_MEMBERS = [(field.name, field.type) for field in msgspec.structs.fields(Problem)]
+
+
 def parse_problem(body: bytes) -> Problem:
-    """Read a refusal's body; one that is no problem+json (a proxy's page) is an empty `Problem`."""
+    """Read a refusal's body; one that is no problem+json (a proxy's page) is an empty `Problem`. A member of another
+    type is as if it were not there (RFC 9457 §3.1), and so is a number that is none to wait for.
+    """
     try:
-        return msgspec.json.decode(body, type=Problem)
+        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return Problem()
+    read: dict[str, Any] = {}
+    for name, kind in _MEMBERS:
+        with contextlib.suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+            if name in members:
+                read[name] = msgspec.json.decode(members[name], type=kind)
+    if read.get("retry_after_s") is not None:
+        read["retry_after_s"] = max(0.0, read["retry_after_s"])
+    return Problem(**read)
 
 
 def wait_of(problem: Problem, retry_after_s: float | None) -> float | None:

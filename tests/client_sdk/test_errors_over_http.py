@@ -10,6 +10,7 @@ import pytest
 from client_sdk import (
     ChannelError,
     ConfigError,
+    Forbidden,
     InstanceClient,
     LoginProvider,
     QuotaExceeded,
@@ -68,6 +69,12 @@ async def test_a_no_that_passes_says_how_long() -> None:
         with pytest.raises(Unavailable) as refused:
             await gateway.validate("gw_token")
     assert refused.value.retry_after_s == 7
+
+
+async def test_a_refusal_is_none_that_passes_for_a_member_of_another_type() -> None:
+    async with answering(403, {"code": "forbidden", "detail": "No.", "doc": 5, "retry_after_s": "5"}) as gateway:
+        with pytest.raises(Forbidden, match=r"^No\.$"):
+            await gateway.validate("gw_token")
 
 
 @pytest.mark.parametrize(("status", "body"), [(503, {"code": "uncertain"}), (500, {"code": "internal"}), (200, [])])

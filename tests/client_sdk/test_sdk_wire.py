@@ -130,3 +130,39 @@ def test_a_refusal_without_problem_json_has_no_code() -> None:
     assert wire.parse_problem(b"<html>Bad gateway</html>") == wire.Problem()
     assert wire.parse_problem(b"\xff\xfe") == wire.Problem()
     assert wire.parse_problem(b'{"code":"revoked","detail":"d","status":401}') == wire.Problem("revoked", "", "d")
+
+
+WHOLE = {
+    "code": "quota_exceeded",
+    "title": "Conflict",
+    "detail": "Nothing is left.",
+    "credential": "signature",
+    "doc": "user:u_ada",
+    "retry_after_s": 0.25,
+    "quota": "calls",
+    "remaining": 0,
+    "resets_at": "2026-12-01T00:00:00.000Z",
+}
+
+
+def test_a_problem_is_read_whole() -> None:
+    assert wire.parse_problem(msgspec.json.encode(WHOLE)) == wire.Problem(**WHOLE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_member_of_another_type_is_as_if_it_were_not_there(name: str) -> None:
+    without = wire.Problem(**{key: value for key, value in WHOLE.items() if key != name})  # type: ignore[arg-type]
+    body = msgspec.json.encode({key: value for key, value in WHOLE.items() if key != name})
+    for other in (b'["x"]', b'{"x":1}', b"true", b"1e999", b'"\xff"'):
+        assert wire.parse_problem(b'%s,"%s":%s}' % (body[:-1], name.encode(), other)) == without
+
+
+@pytest.mark.parametrize(("written", "read"), [("-5", 0.0), ("-0.5", 0.0), ("1e400", None), ('"5"', None), ("5", 5.0)])
+def test_nobody_waits_less_than_not_at_all_or_for_ever(written: str, read: float | None) -> None:
+    body = f'{{"retry_after_s":{written},"code":"rate_limited"}}'
+    assert wire.parse_problem(body.encode()) == wire.Problem("rate_limited", retry_after_s=read)
+
+
+@pytest.mark.parametrize("body", ["", "[]", "null", "{", '{"code":"forbidden"', '{"a":' + "[" * 50000])
+def test_what_is_no_problem_says_nothing(body: str) -> None:
+    assert wire.parse_problem(body.encode()) == wire.Problem()
