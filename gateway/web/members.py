@@ -157,7 +157,7 @@ class Members:
             before = await self._standing(stance.organization.id, user)
             had = None if before is None else before.role
             check_membership(stance.standing, had, role)
-            require_match(call.request, None if before is None else etag_of(before))
+            require_match(call.request, None if before is None else etag_of(before), stands=before is not None)
             db = Guarded(self._audited(call, user, {"user_id": user, "role": role}), stance.guards)
             try:
                 return await store.set_member(db, stance.organization.id, user, role, before=had)

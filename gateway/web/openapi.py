@@ -7,7 +7,7 @@ so. JSON Schemas are msgspec's, of the very types that read the bodies and write
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any
@@ -125,10 +125,9 @@ HEADERS: Json = {
         "schema": {"type": "integer", "minimum": 0},
     },
 }
-_CONDITIONS: Mapping[str, str] = {
-    "If-Match": "Go on only if this entity tag is still the resource's (RFC 9110 §13.1.1); 412 otherwise.",
-    "If-None-Match": "Answer 304 while this entity tag is still the right one (RFC 9110 §13.1.2).",
-}
+_IF_MATCH = "Go on only if this entity tag is still the resource's (RFC 9110 §13.1.1); 412 otherwise."
+_UNLESS_HELD = "Answer 304 while this entity tag is still the right one (RFC 9110 §13.1.2)."
+_UNLESS_THERE = "Go on only if this entity tag is not the resource's (RFC 9110 §13.1.2); 412 otherwise."
 KEY_PARAMETER: Json = {
     "name": KEY_HEADER,
     "in": "header",
@@ -184,6 +183,8 @@ def failures(operation: Operation) -> list[type[GatewayError]]:
         found |= {BadRequest, TooLarge, UnsupportedMediaType}
         if not operation.form:
             found.add(Unprocessable)
+    if 304 in operation.answers:
+        found.add(PreconditionFailed)
     if operation.body is not None or operation.writes:
         found.add(Unavailable)
     if operation.writes:
@@ -305,12 +306,12 @@ def _query(operation: Operation, schemas: _Schemas) -> list[Json]:
 
 
 def _conditions(operation: Operation) -> list[Json]:
-    names = [
-        *(["If-Match"] if PreconditionFailed in operation.errors else []),
-        *(["If-None-Match"] if 304 in operation.answers else []),
-    ]
+    if PreconditionFailed not in failures(operation):
+        return []
+    unless = _UNLESS_HELD if 304 in operation.answers else _UNLESS_THERE
     return [
-        {"name": name, "in": "header", "description": _CONDITIONS[name], "schema": {"type": "string"}} for name in names
+        {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+        for name, description in (("If-Match", _IF_MATCH), ("If-None-Match", unless))
     ]
 
 

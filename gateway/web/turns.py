@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 from starlette.requests import Request
 
 from gateway.errors import PreconditionFailed, Unavailable
+from gateway.web.answer import ConditionFalse
 
 ATTEMPTS = 16
 """How often a change is tried again that somebody else got ahead of, before the client is told to come back."""
@@ -27,8 +28,8 @@ class Turns:
 
     async def change(self, name: str, request: Request | None, attempt: Callable[[], Awaitable[Result]]) -> Result:
         """Let `attempt` read `name`, change it and write it, again for as long as others get ahead of it
-        (`PreconditionFailed`). A client that named the state it means (``If-Match``) is told so at once; `request` is
-        None where there are no entity tags.
+        (`PreconditionFailed`). A client that named the state it means (``If-Match``) is told so at once, and so is one
+        of whose conditions another is false (`ConditionFalse`); `request` is None where there are no entity tags.
 
         Raises `Unavailable` when others do not let it through, and whatever `attempt` raises.
         """
@@ -37,8 +38,9 @@ class Turns:
             for _ in range(ATTEMPTS):
                 try:
                     return await attempt()
-                except PreconditionFailed:
-                    if request is not None and is_pinned(request):
+                except PreconditionFailed as refused:
+                    told = isinstance(refused, ConditionFalse)
+                    if told or (request is not None and is_pinned(request)):
                         raise
         raise Unavailable("Others change it all the time; try again.", retry_after_s=1.0)
 

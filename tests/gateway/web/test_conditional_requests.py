@@ -205,9 +205,68 @@ def test_a_change_is_seen_by_who_asks_whether_there_is_one(site: Site, root: Api
     assert root.done("GET", EVE, if_none_match=tag)["name"] == "Eve"
 
 
-def test_a_write_does_not_look_at_what_its_client_holds(root: ApiCaller) -> None:
-    tag = root("GET", EVE).headers["etag"]
-    assert root.done("PATCH", EVE, {}, if_none_match=tag)["id"] == "u_eve"
+def test_another_than_the_one_that_is_asked_for_is_not_sent(site: Site, root: ApiCaller) -> None:
+    for path in tagged_reads(site):
+        whole = root("GET", path)
+        for named in (whole.headers["etag"], "*"):
+            assert root("GET", path, if_match=named).content == whole.content
+        for named in (STALE, f"W/{whole.headers['etag']}"):
+            assert [root(method, path, if_match=named).status_code for method in ("GET", "HEAD")] == [412, 412], path
+
+
+# --- what must not stand there ---
+
+NOBODY = "/orgs/o_x/members/u_ada"
+WRITES = [
+    *(PLAN, *TAGGED, ("PATCH", EVE, {"name": "Eve"}), ("PUT", "/roles/pilot", {"permissions": []})),
+    *(("DELETE", path, None) for path in KINDS),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRITES)
+def test_a_write_leaves_alone_what_its_client_says_must_not_be_there(
+    site: Site, root: ApiCaller, method: str, path: str, body: Any
+) -> None:
+    tag, before = root("GET", path.removesuffix("/plan")).headers["etag"], everything(site)
+    for named in ("*", tag, f"W/{tag}", f"{STALE}, {tag}"):
+        root.refused(412, method, path, body, if_none_match=named)
+    assert everything(site) == before
+    root.done(method, path, body, if_none_match=STALE)
+
+
+@pytest.mark.parametrize(("method", "path", "body"), UNTAGGED)
+def test_of_what_has_no_tag_nobody_is_told_that_there_is_none(
+    site: Site, root: ApiCaller, method: str, path: str, body: Any
+) -> None:
+    before = everything(site)
+    root.refused(412, method, path, body, if_none_match="*")
+    assert everything(site) == before
+    root.done(method, path, body, if_none_match=STALE)
+
+
+def test_to_be_changed_and_not_made(site: Site, root: ApiCaller) -> None:
+    before = everything(site)
+    root.refused(412, "PUT", NOBODY, {"role": "member"}, if_match="*")
+    assert everything(site) == before
+    assert root.done("PUT", MEMBER, {"role": "admin"}, if_match="*")["seq"] > 0
+
+
+def test_to_be_changed_and_not_made_while_it_goes(site: Site, root: ApiCaller) -> None:
+    overtaken = overtake(site, "DELETE FROM memberships WHERE user_id = 'u_eve'")
+    root.refused(412, "PUT", MEMBER, {"role": "admin"}, if_match="*")
+    assert everything(site) == overtaken.left
+
+
+def test_to_be_made_and_not_changed(root: ApiCaller) -> None:
+    root.done("PUT", NOBODY, {"role": "member"}, if_none_match="*")
+    root.refused(412, "PUT", NOBODY, {"role": "owner"}, if_none_match="*")
+    assert root.done("GET", NOBODY)["role"] == "member"
+
+
+def test_to_be_made_and_not_changed_while_it_comes(site: Site, root: ApiCaller) -> None:
+    overtaken = overtake(site, "INSERT INTO memberships (org_id, user_id, role) VALUES ('o_x', 'u_ada', 'member')")
+    root.refused(412, "PUT", NOBODY, {"role": "owner"}, if_none_match="*")
+    assert everything(site) == overtaken.left
 
 
 # --- what was made ---

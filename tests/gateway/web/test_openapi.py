@@ -151,7 +151,7 @@ def statuses(**fields: Any) -> list[int]:
         ({}, [200, 401, 500, 503]),
         ({"method": "DELETE"}, [200, 401, 403, 500, 503]),
         ({"errors": (Conflict, RateLimited)}, [200, 401, 409, 429, 500, 503]),
-        ({"answers": {200: Question, 304: None, 503: Question}}, [200, 304, 401, 500, 503]),
+        ({"answers": {200: Question, 304: None, 503: Question}}, [200, 304, 401, 412, 500, 503]),
     ],
 )
 def test_how_it_may_fail(fields: Json, expected: list[int]) -> None:
@@ -203,14 +203,16 @@ def test_bodies() -> None:
 
 def test_headers_that_name_states() -> None:
     write = one("PUT", writes=True, tagged=True, errors=(PreconditionFailed,))
-    assert [parameter["name"] for parameter in write["parameters"]] == ["If-Match"]
+    assert [parameter["name"] for parameter in write["parameters"]] == ["If-Match", "If-None-Match"]
     assert set(write["responses"]["200"]["headers"]) == {"Gateway-Seq", "ETag"}
     gone = one("DELETE", writes=True, errors=(PreconditionFailed,))
-    assert [parameter["name"] for parameter in gone["parameters"]] == ["If-Match"]
+    assert [parameter["name"] for parameter in gone["parameters"]] == ["If-Match", "If-None-Match"]
     assert set(gone["responses"]["200"]["headers"]) == {"Gateway-Seq"}
     assert "412" in write["responses"]
     read = one(answers={200: Question, 304: None})
-    assert [parameter["name"] for parameter in read["parameters"]] == ["If-None-Match"]
+    assert [parameter["name"] for parameter in read["parameters"]] == ["If-Match", "If-None-Match"]
+    assert ["304" in of["parameters"][1]["description"] for of in (write, gone, read)] == [False, False, True]
+    assert "412" in read["responses"]
     assert all(set(read["responses"][status]["headers"]) == {"ETag"} for status in ("200", "304"))
     assert "content" not in read["responses"]["304"]
     assert "headers" not in one()["responses"]["200"]
