@@ -212,12 +212,14 @@ class Connection:
         self._written += len(payload)
         self.transport.send_message(payload, self.session.codec.binary)
 
-    def refuse(self, watcher: Watcher) -> None:
-        """The document does not exist, or the principal may not know that it does."""
+    def refuse(self, watcher: Watcher, reason: str) -> None:
+        """The document does not exist, or the principal may not know that it does; `reason` is for who was shown it."""
         self.watchers.pop(watcher.entry.doc, None)
         for request_id in [pending.request_id for pending in watcher.pending] or [None]:
             self.fail(NotFound(NO_DOCUMENT), request_id, watcher.entry.doc)
         self.decided(watcher, accepted=False)
+        if watcher.asked_again:
+            self.tell(Gone(watcher.entry.doc, reason))
 
     def drop(self, watcher: Watcher, reason: str) -> None:
         """The document is no longer watched."""
@@ -226,7 +228,7 @@ class Connection:
 
     def decided(self, watcher: Watcher, *, accepted: bool) -> None:
         """One document of `watch` requests is settled; the last one of a request brings its reply."""
-        requests, watcher.pending = watcher.pending, ()
+        requests, watcher.pending = watcher.pending, []
         for pending in requests:
             self.settle(pending, watcher.entry.doc if accepted else None)
 

@@ -354,7 +354,7 @@ class Hub:
         for watcher in tuple(entry.watchers):
             entry.watchers.pop(watcher, None)
             if entry.publication is None or watcher.pending:
-                watcher.connection.refuse(watcher)
+                watcher.connection.refuse(watcher, "deleted")
             else:
                 watcher.connection.drop(watcher, "deleted")
         if isinstance(entry, UserEntry):

@@ -73,12 +73,10 @@ class Watching:
             return
         watcher = connection.watchers.get(request.name)
         if watcher is None:
-            watcher = Watcher(connection, self._hub.entry(request.name), request.rev, own=own)
+            watcher = Watcher(connection, self._hub.entry(request.name), own=own)
             connection.watchers[request.name] = watcher
             watcher.entry.watchers[watcher] = None
-        else:
-            watcher.reset(request.rev)
-        watcher.pending += (pending,)
+        watcher.ask(request.rev, pending)
         watcher.partial = access is Access.PARTIAL
         self._hub.hurry(watcher.entry)
         self._hub.confirm(watcher.entry)
@@ -153,7 +151,7 @@ class Watching:
             if access is Access.NONE:
                 watcher.entry.watchers.pop(watcher, None)
                 if watcher.pending:
-                    connection.refuse(watcher)
+                    connection.refuse(watcher, "forbidden")
                 else:
                     connection.drop(watcher, "forbidden")
                 self._hub.forget_if_idle(watcher.entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -54,9 +55,14 @@ class ManualClock:
 
 
 class FrameList:
-    """A transport that keeps what it is given. `full` makes it refuse to take more, as a socket does."""
+    """A transport that keeps what it is given. `waiting` is what it has not sent yet; `ended_as` rises with each that
+    ends, from 1.
+    """
+
+    _ends = itertools.count(1)
 
     def __init__(self) -> None:
+        self.ended_as = 0
         self.frames: list[bytes] = []
         self.closed_with: tuple[int, str, float] | None = None
         self.pings = 0
@@ -72,6 +78,7 @@ class FrameList:
     def end(self, payload: bytes, binary: bool, code: int, reason: str, linger_s: float) -> None:
         self.send_message(payload, binary)
         self.closed_with = (code, reason, linger_s)
+        self.ended_as = next(self._ends)
 
     def unsent(self) -> int:
         return self.waiting

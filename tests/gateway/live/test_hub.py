@@ -42,6 +42,21 @@ async def test_watching_brings_each_document_and_then_the_reply(rig: Rig) -> Non
     assert [message["op"] for message in again] == ["current", "snapshot", "reply"]
 
 
+@pytest.mark.parametrize("deleted", [True, False], ids=["deleted", "forbidden"])
+async def test_who_holds_what_is_asked_for_again_and_refused_is_told_that_it_is_gone(rig: Rig, deleted: bool) -> None:
+    root = await ready(rig, ROOT, "user:ada")
+    root.pause()
+    root.say(op="watch", id="again", docs=["user:ada", "user:bob"])
+    await rig.run(
+        "DELETE FROM users WHERE id = 'ada'" if deleted else "UPDATE users SET is_admin = 0 WHERE id = 'root'"
+    )
+    root.resume()
+    await rig.settle()
+    of_ada = [message for message in root.take() if message.get("doc") == "user:ada"]
+    assert [message["op"] for message in of_ada] == ["error", "gone"]
+    assert of_ada[1]["reason"] == ("deleted" if deleted else "forbidden")
+
+
 async def test_what_does_not_exist_and_what_is_not_allowed_look_the_same(rig: Rig) -> None:
     eve = await ready(rig, EVE)
     strange = ["user:ada", "user:nobody", "org:acme", "org:nowhere", "keys", "revocations", "instance:i"]

@@ -59,7 +59,6 @@ async def test_a_few_sessions_are_spread_as_well(cast: Database, many: int) -> N
         await eventually(all_gone)
         await draining
         assert all(at >= index / many - 0.001 for index, at in enumerate(went)), went
-        assert went[0] < 0.1 + 0.5
 
 
 async def test_a_drain_is_over_with_its_last_session(rig: Rig) -> None:
