@@ -35,7 +35,8 @@ def end_of(end: Any) -> int:
 class StorageClient:
     """Writes behind, in batches, and reads. Times of the outside are milliseconds since 1970 UTC (`wall`), of the
     inside seconds of the monotonic `clock`. `resync` is called when a storage that was away is back, which is tried
-    every `retry_s` seconds; it is a witness of what is revoked `settle_s` after it failed last.
+    every `retry_s` seconds; it is a witness of what is revoked `settle_s` after it failed last, as far as this
+    process saw: one that has just begun believes it at once, for else none could begin while the gateway is away.
     """
 
     def __init__(
