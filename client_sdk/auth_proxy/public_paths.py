@@ -15,6 +15,8 @@ class PublicPaths:
     def __contains__(self, path: str) -> bool:
         if path in self._paths:
             return True
-        if "\\" in path or not {"", ".", ".."}.isdisjoint(path.removesuffix("/").split("/")[1:]):
-            return False  # what is behind this may take it for another path
+        # What is behind this may take such a path for another one: decode it once more, or drop a segment's parameters.
+        segments = (segment.partition(";")[0] for segment in path.removesuffix("/").split("/")[1:])
+        if "\\" in path or "%" in path or not {"", ".", ".."}.isdisjoint(segments):
+            return False
         return path.startswith(self._above)
