@@ -36,7 +36,7 @@ class StorageClient:
     """Writes behind, in batches, and reads. Times of the outside are milliseconds since 1970 UTC (`wall`), of the
     inside seconds of the monotonic `clock`. `resync` is called when a storage that was away is back, which is tried
     every `retry_s` seconds; it is a witness of what is revoked `settle_s` after it failed last, as far as this
-    process saw: one that has just begun believes it at once, for else none could begin while the gateway is away.
+    process saw: one that begins saw nothing, and believes it at once rather than refuse everybody for so long.
     """
 
     def __init__(
