@@ -264,9 +264,8 @@ def _operation(operation: Operation, schemas: _Schemas, responses: Json) -> Json
     if parameters:
         described["parameters"] = parameters
     if operation.body is not None:
-        required = any(field.required for field in msgspec.structs.fields(operation.body))
         described["requestBody"] = {
-            "required": required,
+            "required": operation.needs_body,
             "content": {kind: {"schema": schemas.of(operation.body)} for kind in media_types(operation)},
         }
     answered = _answers(operation, schemas) | _problems(operation, responses)

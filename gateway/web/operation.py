@@ -165,12 +165,13 @@ Check = Callable[[Call], Awaitable[object]]
 
 class Operation(NamedTuple):
     """One method of one path. `body`, `query` and `answers` (by status) are msgspec types; `errors` are those beside
-    the ones that every operation of its kind has. A body whose fields all have defaults may be left out; `form` is
-    for OAuth, whose bodies are forms (RFC 6749 appendix B). `writes`: every answer of success names the commit, in
-    ``Gateway-Seq``. Who answers 304 sends and reads entity tags, who fails with `PreconditionFailed` reads them, who is
-    `tagged` sends them. `keyed`: reads ``Idempotency-Key``. `media`: what an answer is that is a text and not JSON.
-    `check` raises what the caller is refused with whatever the body says: who may not ask is not told what is wrong
-    with the question. The endpoint judges the same, and so `check` is asked only where it found a fault.
+    the ones that every operation of its kind has. A body whose fields all have defaults may be left out, unless this is
+    `bodied`; `form` is for OAuth, whose bodies are forms (RFC 6749 appendix B). `writes`: every answer of success names
+    the commit, in ``Gateway-Seq``. Who answers 304 sends and reads entity tags, who fails with `PreconditionFailed`
+    reads them, who is `tagged` sends them. `keyed`: reads ``Idempotency-Key``. `media`: what an answer is that is a
+    text and not JSON. `check` raises what the caller is refused with whatever the body says: who may not ask is not
+    told what is wrong with the question. The endpoint judges the same, and so `check` is asked only where it found a
+    fault.
     """
 
     method: str
@@ -188,6 +189,13 @@ class Operation(NamedTuple):
     keyed: bool = False
     check: Check | None = None
     media: tuple[str, ...] = (TEXT_TYPE,)
+    bodied: bool = False
+
+    @property
+    def needs_body(self) -> bool:
+        """Whether it has a body that may not be left out."""
+        kind = self.body
+        return kind is not None and (self.bodied or any(field.required for field in msgspec.structs.fields(kind)))
 
 
 def segment(name: str) -> re.Pattern[str]:
@@ -291,7 +299,9 @@ async def _asked(operation: Operation, call: Call, content: bytes | None) -> Res
         call.query = _query(call.request, operation.query)
     if operation.body is not None:
         call.content = await _read(call.request) if content is None else content
-        call.body = _body(call.request, call.content, operation.body, media_types(operation))
+        is_left_out = not call.content and not operation.needs_body
+        kind, accepted = operation.body, media_types(operation)
+        call.body = kind() if is_left_out else _body(call.request, call.content, kind, accepted)
         if call.user is not None and call.instance is None:  # the body may come slowly
             await call.renew()
     return await operation.endpoint(call)
@@ -328,9 +338,6 @@ def media_types(operation: Operation) -> tuple[str, ...]:
 
 
 def _body(request: Request, content: bytes, kind: type[msgspec.Struct], accepted: tuple[str, ...]) -> Any:
-    optional = all(not field.required for field in msgspec.structs.fields(kind))
-    if not content and optional:
-        return kind()
     codings = {coding.strip().lower() for coding in ",".join(request.headers.getlist("content-encoding")).split(",")}
     if codings - {"", "identity"}:
         raise UnsupportedMediaType("The body must not be encoded: send it without Content-Encoding.")

@@ -148,7 +148,9 @@ class Users(Resource[User]):
             Operation(
                 *("GET", one, self.find), "A user: oneself, or whoever one may read", {200: UserShown, 304: None}
             ),
-            Operation(*("PUT", one, self.replace), "Make a user exactly this", body=UserReplacement, **changes),
+            Operation(
+                *("PUT", one, self.replace), "Make a user exactly this", body=UserReplacement, bodied=True, **changes
+            ),
             Operation(*("PATCH", one, self.patch), "Change some of a user (RFC 7396)", body=UserPatch, **changes),
             Operation(
                 *("DELETE", one, self.delete),
@@ -172,12 +174,6 @@ class Users(Resource[User]):
     async def seen(self, call: Call) -> User:
         """For the user, and those who read users."""
         return await subject(self._database, await call.rights(), call.path["id"])
-
-    async def replace(self, call: Call) -> Response:
-        """As of every kind; of one's own all may be left out, but not the body."""
-        if not call.content:
-            raise Unprocessable("The body is missing.")
-        return await super().replace(call)
 
     async def check_change(self, call: Call) -> None:
         """Raises what PUT and PATCH are refused with by the names that the body has, whatever their values are."""

@@ -197,6 +197,7 @@ def test_bodies() -> None:
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Question"}}},
     }
     assert one("POST", body=Sketch)["requestBody"]["required"] is False
+    assert one("POST", body=Sketch, bodied=True)["requestBody"]["required"] is True
     assert list(one("POST", body=Sketch, form=True)["requestBody"]["content"]) == ["application/x-www-form-urlencoded"]
     assert "application/merge-patch+json" in one("PATCH", body=Sketch)["requestBody"]["content"]
 

@@ -106,6 +106,20 @@ def test_those_who_may_are_told_that_it_is_not_there_and_else_what_is_wrong(furn
             assert ask(furnished, method, named(path), body, admin).status_code in (400, 413, 415, 422), (method, path)
 
 
+def test_what_replaces_one_is_never_left_out_and_described_so(furnished: Site) -> None:
+    """By nobody, though all that a user says of the own account may be left out."""
+    paths = furnished.client.get("/openapi.json").json()["paths"]
+    optional = [
+        path for path, item in paths.items() if item.get("put", {}).get("requestBody", {}).get("required") is False
+    ]
+    assert optional == ["/users/{id}/roles/{role}"]
+    before = everything(furnished)
+    for path in ("/plans/{}", "/roles/{}", "/instances/{}", "/orgs/{}", "/users/{}"):
+        assert ask(furnished, "PUT", named(path), "nothing", furnished.bearer("u_admin")).status_code == 415, path
+    assert ask(furnished, "PUT", "/users/u_ada", "nothing", furnished.bearer("u_ada")).status_code == 415
+    assert everything(furnished) == before
+
+
 def test_users_who_write_users_are_refused_administrators_first(furnished: Site) -> None:
     furnished.run("INSERT INTO user_permissions(user_id, permission) VALUES ('u_grace', 'users.write')")
     grace = furnished.bearer("u_grace")

@@ -129,7 +129,9 @@ def test_a_put_of_the_own_user_leaves_user_name_and_plan_as_they_are(site: Site,
     kept = ("id", "username", "plan", "is_admin", "status", "anchor_at", "created_at")
     assert [done[name] for name in kept] == [before[name] for name in kept]
     assert (done["name"], done["email"], done["attributes"], done["timezone"]) == ("N", "n@example.org", {}, "UTC")
-    ada.refused(422, "PUT", "/users/u_ada")
+    before = everything(site)
+    ada.refused(415, "PUT", "/users/u_ada")
+    assert everything(site) == before
     assert ada.done("PUT", "/users/u_ada", ada.done("GET", "/users/u_ada"))["name"] == "N"
 
 
