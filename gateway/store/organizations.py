@@ -213,6 +213,17 @@ async def still(db: Reader, before: Organization) -> list[Guard]:
     return await unchanged(db, "organizations", _COLUMNS, before, _organization)
 
 
+def still_member(organization_id: str, before: Member) -> Guard:
+    """The member is what it was: of this name, with this role, since then."""
+    condition = (
+        "id = ? AND EXISTS (SELECT 1 FROM memberships AS m JOIN users AS u ON u.id = m.user_id"
+        " WHERE m.org_id = organizations.id AND m.user_id = ?"
+        " AND (u.username COLLATE BINARY, m.role, m.created_at) IS (?, ?, ?))"
+    )
+    args = (organization_id, before.user_id, before.username, before.role, before.since)
+    return guard("organizations", condition, args, _changed())
+
+
 def still_manages(organization_id: str, user_id: str, role: MemberRole) -> Guard:
     """The user has this role in the organization, which is active, and the role lets its members be managed."""
     condition = (
@@ -346,8 +357,11 @@ AND NOT EXISTS (SELECT role, permission FROM org_role_permissions
 def _has_role(organization_id: str, user_id: str, role: MemberRole | None) -> Guard:
     """The user has this role in the organization (None: is no member), which is there."""
     condition = "id = ? AND (SELECT role FROM memberships WHERE org_id = organizations.id AND user_id = ?) IS ?"
-    changed = PreconditionFailed("The membership was changed in the meantime.")
-    return guard("organizations", condition, (organization_id, user_id, role), changed)
+    return guard("organizations", condition, (organization_id, user_id, role), _changed())
+
+
+def _changed() -> PreconditionFailed:
+    return PreconditionFailed("The membership was changed in the meantime.")
 
 
 def _another_owner(organization_id: str, user_id: str) -> Guard:

@@ -4,7 +4,7 @@ whoever wants to.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,16 +14,17 @@ from gateway.core.administration import Standing, check_membership
 from gateway.core.text import TEXT_CHECKS
 from gateway.errors import Conflict, Forbidden, NotFound, PreconditionFailed, Unprocessable
 from gateway.store import organizations as store
-from gateway.store.audit import Audited, Entry, Store
+from gateway.store.audit import Audited, Entry
 from gateway.store.database import Database
 from gateway.store.guarded import Guarded
+from gateway.store.guards import Guard
 from gateway.store.organizations import Member, MemberRole
 from gateway.web.answer import answer, etag_of, require_match
 from gateway.web.fields import checked, moment
 from gateway.web.operation import Call, Operation
 from gateway.web.organizations import standing
 from gateway.web.paging import Page, Paged, page, read_cursor
-from gateway.web.turns import Turns
+from gateway.web.turns import Turns, is_pinned
 from gateway.web.users import Seq
 
 NO_SUCH_MEMBER = "No such member."
@@ -120,9 +121,10 @@ class Members:
         organization, stance, _ = await standing(self._database, rights, call.path["id"])
         if stance < Standing.READER and user != rights.caller.principal.id:
             raise Forbidden("This is for those who manage the organization, and for the member.")
-        shown = await self._standing(organization.id, user)
-        if shown is None:
+        member = await self._member(organization.id, user)
+        if member is None:
             raise NotFound(NO_SUCH_MEMBER)
+        shown = _shown(member)
         return answer(shown, etag=etag_of(shown))
 
     async def create(self, call: Call) -> Response:
@@ -132,7 +134,7 @@ class Members:
         async def attempt() -> int:
             stance = await standing(self._database, await call.rights(), call.path["id"])
             check_membership(stance.standing, None, role)
-            if await store.find_member_role(self._database, stance.organization.id, user) is not None:
+            if await self._member(stance.organization.id, user) is not None:
                 raise Conflict("The user is a member already.")
             db = Guarded(self._audited(call, user, {"user_id": user, "role": role}), stance.guards)
             try:
@@ -141,9 +143,10 @@ class Members:
                 raise Unprocessable("There is no such user.") from None
 
         seq = await self._turn(call, attempt)
-        shown = await self._standing(call.path["id"], user)
-        if shown is None:
+        member = await self._member(call.path["id"], user)
+        if member is None:
             raise NotFound(NO_SUCH_MEMBER)  # who was taken out again meanwhile
+        shown = _shown(member)
         body = {**msgspec.to_builtins(shown), "seq": seq}
         headers = {"Location": f"/orgs/{call.path['id']}/members/{user}"}
         return answer(body, status=201, seq=seq, etag=etag_of(shown), headers=headers)
@@ -154,11 +157,11 @@ class Members:
 
         async def attempt() -> int:
             stance = await standing(self._database, await call.rights(), call.path["id"])
-            before = await self._standing(stance.organization.id, user)
+            before = await self._member(stance.organization.id, user)
             had = None if before is None else before.role
             check_membership(stance.standing, had, role)
-            require_match(call.request, None if before is None else etag_of(before), stands=before is not None)
-            db = Guarded(self._audited(call, user, {"user_id": user, "role": role}), stance.guards)
+            guards = (*stance.guards, *_meant(call, stance.organization.id, before))
+            db = Guarded(self._audited(call, user, {"user_id": user, "role": role}), guards)
             try:
                 return await store.set_member(db, stance.organization.id, user, role, before=had)
             except NotFound:
@@ -173,16 +176,17 @@ class Members:
         async def attempt() -> int:
             rights = await call.rights()
             stance = await standing(self._database, rights, call.path["id"])
-            before = await self._standing(stance.organization.id, user)
+            before = await self._member(stance.organization.id, user)
             had = None if before is None else before.role
-            db: Store = self._audited(call, user, None)
+            guards: tuple[Guard, ...] = ()
             if user == rights.caller.principal.id and stance.standing < Standing.ADMINISTRATOR:
                 rights.caller.require_whole()
             else:
                 check_membership(stance.standing, had, None)
-                db = Guarded(db, stance.guards)
+                guards = stance.guards
             if before is not None:
-                require_match(call.request, etag_of(before))
+                guards = (*guards, *_meant(call, stance.organization.id, before))
+            db = Guarded(self._audited(call, user, None), guards)
             try:
                 return await store.remove_member(db, stance.organization.id, user, before=had)
             except NotFound:
@@ -202,10 +206,10 @@ class Members:
         stance = await standing(self._database, await call.rights(), call.path["id"])
         check_membership(stance.standing, None, "member")
 
-    async def _standing(self, organization: str, user: str) -> MemberShown | None:
+    async def _member(self, organization: str, user: str) -> Member | None:
         """The member as it stands; None for whoever is none."""
         try:
-            return _shown(await store.find_member(self._database, organization, user))
+            return await store.find_member(self._database, organization, user)
         except NotFound:
             return None
 
@@ -213,6 +217,13 @@ class Members:
         before, target = store.member_before(call.path["id"], user), f"org:{call.path['id']}"
         entry = Entry(call.caller.actor, "org.member", target, call.address, before=before, after=after)
         return Audited(call.writing(self._database), entry)
+
+
+def _meant(call: Call, organization: str, before: Member | None) -> Sequence[Guard]:
+    """What a change of this member (None: of whoever is none) hangs on by what its client says of it. Raises as
+    `require_match`."""
+    require_match(call.request, None if before is None else etag_of(_shown(before)), stands=before is not None)
+    return () if before is None or not is_pinned(call.request) else (store.still_member(organization, before),)
 
 
 def _shown(member: Member) -> MemberShown:

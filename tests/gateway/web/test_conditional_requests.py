@@ -148,6 +148,36 @@ def test_a_member_is_changed_as_it_was_looked_at(site: Site, root: ApiCaller, me
     root.done(method, MEMBER, body, if_match=root("GET", MEMBER).headers["etag"])
 
 
+ANEW = "INSERT INTO memberships (org_id, user_id, role, created_at) VALUES ('o_x', 'u_eve', 'member', 1)"
+
+
+@pytest.mark.parametrize(("method", "body"), [("PUT", {"role": "owner"}), ("DELETE", None)])
+@pytest.mark.parametrize(
+    "ahead",
+    [
+        ("DELETE FROM memberships WHERE user_id = 'u_eve'", ANEW),
+        ("UPDATE memberships SET created_at = created_at - 1 WHERE user_id = 'u_eve'",),
+        ("UPDATE users SET username = upper(username) WHERE id = 'u_eve'",),
+        ("DELETE FROM memberships WHERE user_id = 'u_eve'",),
+    ],
+)
+def test_a_member_of_the_same_role_is_not_the_same_for_that(
+    site: Site, root: ApiCaller, method: str, body: Any, ahead: tuple[str, ...]
+) -> None:
+    read = root("GET", MEMBER).headers["etag"]
+    overtaken = overtake(site, *ahead)
+    root.refused(412, method, MEMBER, body, if_match=read)
+    assert everything(site) == overtaken.left
+
+
+@pytest.mark.parametrize(("method", "body"), [("PUT", {"role": "owner"}), ("DELETE", None)])
+def test_who_does_not_say_which_member_is_not_held_up_by_another_name(
+    site: Site, root: ApiCaller, method: str, body: Any
+) -> None:
+    overtake(site, "UPDATE users SET username = upper(username) WHERE id = 'u_eve'")
+    root.done(method, MEMBER, body)
+
+
 def test_a_member_who_is_none_has_no_tag(site: Site, root: ApiCaller) -> None:
     root.refused(412, "PUT", "/orgs/o_x/members/u_ada", {"role": "member"}, if_match=STALE)
     root.refused(404, "DELETE", "/orgs/o_x/members/u_ada", if_match=STALE)
