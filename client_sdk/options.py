@@ -75,6 +75,7 @@ def make_options(fields: SessionOptions) -> Options:
             checked_name("the version of a client", options.client.version, LONGEST_CLIENT)
     except (ValueError, msgspec.ValidationError) as exc:
         raise ValueError(f"a channel's options: {exc}") from exc
-    if any(getattr(options, name) == math.inf for name in Options.__struct_fields__):
-        raise ValueError("a channel's options: times are finite")
+    for name in Options.__struct_fields__:
+        if getattr(options, name) == math.inf:
+            raise ValueError(f"a channel's options: {name}: times are finite")
     return options

@@ -40,7 +40,7 @@ async def test_a_channel_refuses_such_names_before_anything_is_sent() -> None:
 @pytest.mark.parametrize("name", ["open_timeout_s", "close_timeout_s", "max_message_bytes", "pong_timeout_s"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "5", -1, True])
 async def test_an_option_that_can_not_be_is_refused_by_its_name(name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"{name}|times are finite"):
+    with pytest.raises(ValueError, match=name):
         Channel("ws://127.0.0.1:1", "t1", **{name: value})
 
 
