@@ -182,6 +182,10 @@ class Decider:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def now(self) -> float:
+        """Seconds of its clock."""
+        return self._clock()
+
     def sizes(self) -> dict[str, float]:
         """How much is held, and whether the channel is live."""
         return {

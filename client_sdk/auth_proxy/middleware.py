@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from http.cookies import CookieError, SimpleCookie
 from types import TracebackType
@@ -251,7 +250,7 @@ class AuthProxy:
         """Whoever runs the application may have forgotten an origin, or its server may not know its own."""
         origin, own = shown(_field(scope, b"origin")), shown(own_origin(scope))
         why = f"its Origin is {origin}, the application's own is {own}, and the setting origins does not name it"
-        self._strangers.happened(why, time.monotonic())
+        self._strangers.happened(why, self.decider.now())
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send, token: str, decision: Decision) -> None:
         """Run the application on a socket that is closed as soon as its token is not good any more."""
@@ -282,7 +281,8 @@ async def _answer(scope: Scope, send: Send, answer: Problem, code: int) -> None:
 
 def _field(scope: Scope, name: bytes) -> str | None:
     """A header field; the last of several."""
-    return {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}.get(name)
+    found = next((value for key, value in reversed(scope["headers"]) if key.lower() == name), None)
+    return None if found is None else found.decode("latin-1")
 
 
 def _is_forged(name: bytes) -> bool:
