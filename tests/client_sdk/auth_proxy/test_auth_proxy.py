@@ -11,6 +11,7 @@ import pytest
 from client_sdk.auth_proxy import AuthProxy
 from tests.client_sdk.support.asgi import Socket, fields, request, request_of
 from tests.client_sdk.support.clock import JumpingClock
+from tests.client_sdk.support.logged import said
 from tests.client_sdk.support.scripted_gateway import KEY, ScriptedGateway, own_app, proxy_to
 from tests.client_sdk.support.timed_proxy import proxy_by
 from tests.client_sdk.support.tokens import access_token, api_token, jwks, soon
@@ -272,10 +273,10 @@ async def test_the_issuer_is_the_gateway_unless_it_is_told(
     address = f"http://127.0.0.1:{gateway.port}"
     async with AuthProxy(own_app, address, KEY) as proxy:
         assert (await request(proxy, access_token("u_ada", "s_1", soon(), iss=address))).status == 200
-        assert caplog.records == []
+        assert said(caplog) == []
         for _ in range(2):
             assert (await request(proxy, access_token("u_ada", "s_1", soon()))).status == 401
-        assert [address in record.getMessage() for record in caplog.records] == [True]
+        assert [address in line for line in said(caplog)] == [True]
 
 
 async def test_it_begins_and_ends_with_the_lifespan(gateway: ScriptedGateway) -> None:

@@ -7,6 +7,7 @@ import pytest
 from client_sdk.auth_proxy import AuthProxy
 from client_sdk.instance_key import InstanceSettings
 from tests.client_sdk.support.asgi import request
+from tests.client_sdk.support.logged import said
 from tests.client_sdk.support.scripted_gateway import KEY, ScriptedGateway, is_live, own_app, proxy_to
 from tests.client_sdk.support.tokens import ISSUER, access_token, soon
 from tests.support.waiting import eventually
@@ -56,13 +57,13 @@ async def test_a_key_of_another_instance_is_told_once(
         assert (await request(proxy, access_token("u_ada", "s", soon()))).status == 200
         gateway.cut()
         await eventually(lambda: len(gateway.peers) == 2 and is_live(proxy))
-    said = [record.getMessage() for record in caplog.records]
+    lines = said(caplog)
     if instance == "app":
-        assert said == []
+        assert lines == []
     else:
-        assert len(said) == 1
-        assert "'app'" in said[0]
-        assert "'another'" in said[0]
+        assert len(lines) == 1
+        assert "'app'" in lines[0]
+        assert "'another'" in lines[0]
 
 
 async def test_who_names_no_instance_is_told_nothing(
@@ -70,4 +71,4 @@ async def test_who_names_no_instance_is_told_nothing(
 ) -> None:
     async with proxy_to(gateway) as proxy:
         await eventually(lambda: is_live(proxy))
-    assert caplog.records == []
+    assert said(caplog) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 
@@ -14,19 +13,14 @@ from client_sdk.auth_proxy import AuthProxy, Rules
 from client_sdk.auth_proxy.decider import Decider
 from client_sdk.config import ConfigError
 from tests.client_sdk.support.clock import JumpingClock
+from tests.client_sdk.support.logged import said
 from tests.client_sdk.support.scripted_gateway import KEY, ScriptedGateway, own_app
 from tests.client_sdk.support.tokens import ISSUER, access_token, api_token
 from tests.support.waiting import eventually
 
-LOGGER = "client_sdk.auth_proxy"
-
 
 def decider_to(url: str, clock: JumpingClock) -> Decider:
     return Decider(url, KEY, Rules(issuer=ISSUER), clock=clock.time, link_options={"clock": clock})
-
-
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == LOGGER and r.levelno == logging.WARNING]
 
 
 async def test_a_channel_that_does_not_pass_is_told_now_and_then(

@@ -13,6 +13,7 @@ import pytest
 from client_sdk.auth_proxy import Batch, MemoryStorage, Rules
 from client_sdk.auth_proxy.counters import Counters
 from client_sdk.auth_proxy.storage_client import StorageClient
+from tests.client_sdk.support.logged import records_of
 from tests.client_sdk.support.noting_storage import NotingStorage
 from tests.support.waiting import eventually
 
@@ -84,8 +85,8 @@ async def test_who_is_gone_is_written_however_much_waits(world: World) -> None:
 async def test_each_outage_of_the_storage_is_said_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "client_sdk.auth_proxy")
 
-    def said() -> list[str]:
-        return [record.getMessage().partition(":")[0] for record in caplog.records]
+    def heads() -> list[str]:
+        return [record.getMessage().partition(":")[0] for record in records_of(caplog)]
 
     away = ["the storage can not be written", "the storage can not be read"]
     back = ["the storage can be read again", "the storage can be written again"]
@@ -95,9 +96,9 @@ async def test_each_outage_of_the_storage_is_said_once(world: World, caplog: pyt
         await world.tried_again()
         assert await asyncio.gather(*(world.client.read_revoked() for _ in range(5))) == [set()] * 5
         world.storage.works = True
-        await eventually(lambda outage=outage: len(said()) == 4 * outage)  # type: ignore[misc]
-        assert said() == (away + back) * outage
-    assert {record.levelname for record in caplog.records} == {"WARNING"}
+        await eventually(lambda outage=outage: len(heads()) == 4 * outage)  # type: ignore[misc]
+        assert heads() == (away + back) * outage
+    assert {record.levelname for record in records_of(caplog)} == {"WARNING"}
 
 
 async def test_a_storage_in_memory_does_not_keep_what_has_ended() -> None:

@@ -16,11 +16,11 @@ from websockets.http11 import Response
 from client_sdk.auth_proxy import AuthProxy, InstanceKey, MemoryStorage, load_instance
 from client_sdk.auth_proxy.storage import StoredToken
 from tests.client_sdk.support.asgi import Socket, request
+from tests.client_sdk.support.logged import LOGGER, said
 from tests.client_sdk.support.scripted_gateway import ScriptedGateway, is_live, own_app, problem, proxy_to
 from tests.client_sdk.support.tokens import ISSUER, access_token, soon
 from tests.support.waiting import eventually
 
-LOGGER = "client_sdk.auth_proxy"
 DISABLED = problem(401, "auth_failed", "The instance is disabled.")
 FOREIGN = problem(403, "forbidden", "The instance may not ask from this address.")
 KEYS = [InstanceKey("ik_first", bytes(range(32))), InstanceKey("ik_second", bytes(range(32)))]
@@ -166,7 +166,7 @@ async def test_it_is_said_once(gateway: ScriptedGateway, caplog: pytest.LogCaptu
             await eventually(lambda: is_live(proxy))
             await turn_away(gateway, proxy, DISABLED)
             await eventually(lambda: proxy.counters["links", "refused"] >= 3)
-    [line] = [record.getMessage() for record in caplog.records if record.name == LOGGER]
+    [line] = said(caplog)
     assert re.fullmatch(
         r"the gateway does not take this instance, for \d s: auth_failed: The instance is disabled\.", line
     )
