@@ -150,6 +150,7 @@ class Spending:
                 {200: BalanceShown},
                 who=Who.USER_OR_INSTANCE,
                 body=Consumption,
+                check=_spenders,
                 errors=(QuotaExceeded, Conflict),
                 writes=True,
                 keyed=True,
@@ -160,6 +161,7 @@ class Spending:
                 {200: LeaseShown, 201: LeaseShown},
                 who=Who.USER_OR_INSTANCE,
                 body=Reservation,
+                check=_spenders,
                 errors=(QuotaExceeded, LeaseExpired, Conflict),
                 writes=True,
                 keyed=True,
@@ -169,7 +171,10 @@ class Spending:
 
     def _of_a_lease(self, lease: str) -> list[Operation]:
         ended = (LeaseNotFound, LeaseExpired, Conflict)
-        write: dict[str, Any] = {"answers": {200: LeaseShown}, "who": Who.USER_OR_INSTANCE, "writes": True}
+        write: dict[str, Any] = {
+            **{"answers": {200: LeaseShown}, "who": Who.USER_OR_INSTANCE, "writes": True},
+            "check": self._check,
+        }
         return [
             Operation(
                 *("GET", lease, self.find),
@@ -256,6 +261,11 @@ class Spending:
         held = await change(spender, found.lease.id)
         return answer(_lease_shown(held), seq=held.seq)
 
+    async def _check(self, call: Call) -> None:
+        """What a user is refused with; an instance says in the body whose lease it is."""
+        if call.user is not None:
+            await self._named(call, _spender(call, None))
+
     async def _named(self, call: Call, spender: str) -> Held:
         """The lease that the path names. Raises LeaseNotFound, also for one of another quota."""
         held = await self._quotas.leases.find(spender, _name(call, call.path["lease"]))
@@ -276,6 +286,12 @@ def _lease_shown(held: Held) -> LeaseShown:
 def _name(call: Call, name: str) -> str:
     """A key, or the name of a lease, as it is stored: an instance's are its own."""
     return name if call.instance is None else name_of_instance(call.instance.id, name)
+
+
+async def _spenders(call: Call) -> None:
+    """Raises Forbidden for a credential that is narrowed to something else."""
+    if call.user is not None:
+        _spender(call, None)
 
 
 def _spender(call: Call, named: str | None) -> str:

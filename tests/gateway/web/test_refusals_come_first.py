@@ -5,7 +5,7 @@ what is not there.
 from __future__ import annotations
 
 import gzip
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from httpx2 import Response
@@ -13,10 +13,14 @@ from starlette.applications import Starlette
 from starlette.responses import Response as Answer
 from starlette.testclient import TestClient
 
+from gateway.config import Config
 from gateway.core.networks import Networks
 from gateway.errors import Forbidden, Unprocessable
 from gateway.metrics import Metrics
+from gateway.web.caller import Callers
+from gateway.web.cookies import Cookies
 from gateway.web.operation import Call, Operation, Who, operation_routes
+from gateway.web.routes import operations
 from tests.gateway.web.conftest import Site
 from tests.support.api_caller import everything
 
@@ -45,6 +49,9 @@ OF_A_USER = [
     ("POST", "/users/{}/quotas/voice_minutes/adjust"),
 ]
 THERE = {"plans": "pro", "roles": "support", "instances": "i_shop", "orgs": "o_acme", "users": "u_ada"}
+QUOTA = "/api/quotas/voice_minutes"
+LEASE = [("POST", f"{QUOTA}/leases/l/{verb}") for verb in ("extend", "commit", "release")]
+SPENDING = [("POST", f"{QUOTA}/consume"), ("POST", f"{QUOTA}/leases"), *LEASE]
 FORBIDDEN = [*MAKING, *EDITS, *BELOW, ("PUT", "/roles/organization"), ("POST", "/admin/revoke-before")]
 OWN = [(method, path) for method, path in OF_A_USER if path != "/users/{}"]
 
@@ -76,7 +83,7 @@ def test_strangers_and_those_who_may_not_are_told_nothing_of_the_body(furnished:
         at = named(path)
         assert ask(furnished, method, at, body, {}).status_code == 401, at
         assert ask(furnished, method, at, body, grace).json()["code"] == "forbidden", (method, at)
-    for method, path in [*MAKING, ("POST", "/auth/tokens"), ("POST", "/auth/password")]:
+    for method, path in [*MAKING, *SPENDING, ("POST", "/auth/tokens"), ("POST", "/auth/password")]:
         assert ask(furnished, method, path, body, narrowed).status_code == 403, path
     for method, path in OWN:
         assert ask(furnished, method, named(path, "u_grace"), body, grace).status_code == 403, path
@@ -95,6 +102,24 @@ def test_what_may_not_be_seen_is_answered_as_what_is_not_there(furnished: Site, 
         assert there.status_code == 404
         assert (there.content, dict(there.headers)) == (absent.content, dict(absent.headers))
     assert everything(furnished) == before
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_of_a_lease_that_is_not_there_no_question_is_wrong(furnished: Site, body: str) -> None:
+    grace = furnished.bearer("u_grace")
+    for method, path in LEASE:
+        assert ask(furnished, method, path, body, grace).json()["code"] == "lease_not_found", path
+
+
+OPEN = {("POST", "/auth/login"), ("POST", "/auth/refresh"), ("POST", "/auth/logout")}
+"""For those who show in the body who they are."""
+
+
+def test_whatever_reads_a_body_says_who_may_send_it_one(site: Site) -> None:
+    table = operations(site.node, site.accounts, Config(), cast(Callers, None), cast(Cookies, None))
+    reading = [operation for operation in table if operation.body is not None]
+    assert len(reading) > 30
+    assert {(one.method, one.path) for one in reading if one.check is None} == OPEN
 
 
 @pytest.mark.parametrize("body", [body for body in BODIES if body != "nothing"])
