@@ -74,7 +74,8 @@ class Conflict(GatewayError):
 
 
 class PreconditionFailed(GatewayError):
-    """The resource is not the one that ``If-Match`` names: somebody else changed it (RFC 9110 §15.5.13)."""
+    """What ``If-Match`` or ``If-None-Match`` says of the resource is not so, as when somebody else changed it (RFC 9110
+    §15.5.13)."""
 
     code, status, title = "precondition_failed", 412, "Precondition failed"
 
