@@ -41,7 +41,7 @@ class Nodes(NamedTuple):
 
 def see_each_other(*processes: GatewayProcess) -> None:
     for process in processes:
-        wait_for(lambda p=process: p.metric("gateway_nodes") == len(processes), what="the nodes see each other")
+        wait_for(lambda p=process: p.metric("gateway_nodes") == len(processes), 30, what="the nodes see each other")
 
 
 @pytest.fixture
