@@ -171,10 +171,8 @@ class Spending:
 
     def _of_a_lease(self, lease: str) -> list[Operation]:
         ended = (LeaseNotFound, LeaseExpired, Conflict)
-        write: dict[str, Any] = {
-            **{"answers": {200: LeaseShown}, "who": Who.USER_OR_INSTANCE, "writes": True},
-            "check": self._check,
-        }
+        write: dict[str, Any] = {"answers": {200: LeaseShown}, "who": Who.USER_OR_INSTANCE}
+        write |= {"writes": True, "check": self._check}
         return [
             Operation(
                 *("GET", lease, self.find),
