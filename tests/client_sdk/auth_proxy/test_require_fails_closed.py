@@ -118,15 +118,24 @@ SOCKETS: dict[str, Any] = {
     "blocking": talk_by_blocking_helper,
     "decorated": talk_decorated,
 }
-ALLOWED, WITHOUT = (access_token(user, "s_1", soon()) for user in ("u_ada", "u_bob"))
+
+
+def allowed() -> str:
+    """A token of somebody who has the permission."""
+    return access_token("u_ada", "s_1", soon())
+
+
+def without() -> str:
+    """A token of somebody who has not."""
+    return access_token("u_bob", "s_1", soon())
 
 
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_a_request_does_not_go_on(gateway: ScriptedGateway, name: str) -> None:
     app = Starlette(routes=[Route("/", REQUESTS[name])])
     async with proxy_to(gateway, app, public=["/"]) as proxy:
-        assert (await request(proxy, ALLOWED)).body == b"went on"
-        refused, nobody = await request(proxy, WITHOUT), await request(proxy)
+        assert (await request(proxy, allowed())).body == b"went on"
+        refused, nobody = await request(proxy, without()), await request(proxy)
     assert (refused.status, refused.body) == (403, b"This needs the permission can_use_voice.")
     assert (nobody.status, nobody.headers["www-authenticate"]) == (401, "Bearer")
 
@@ -135,12 +144,12 @@ async def test_a_request_does_not_go_on(gateway: ScriptedGateway, name: str) -> 
 async def test_a_socket_does_not_go_on(gateway: ScriptedGateway, name: str) -> None:
     app = Starlette(routes=[WebSocketRoute("/", SOCKETS[name])])
     async with proxy_to(gateway, app, public=["/"]) as proxy:
-        allowed = Socket(proxy, ALLOWED)
-        assert await allowed.hear() == "went on"
-        await allowed.leave()
-        assert await Socket(proxy, WITHOUT).closed() == 4505
+        let_in = Socket(proxy, allowed())
+        assert await let_in.hear() == "went on"
+        await let_in.leave()
+        assert await Socket(proxy, without()).closed() == 4505
         assert await Socket(proxy, None).closed() == 4102
-        for token, status in ((WITHOUT, 403), (None, 401)):
+        for token, status in ((without(), 403), (None, 401)):
             start = await Socket(proxy, token, extensions=DENIAL).message()
             assert (start["type"], start["status"]) == ("websocket.http.response.start", status)
 
@@ -149,7 +158,7 @@ async def test_a_socket_that_is_accepted_is_closed(gateway: ScriptedGateway) -> 
     """There is no other way then, whatever its server can."""
     app = Starlette(routes=[WebSocketRoute("/", talk_then_helper)])
     async with proxy_to(gateway, app) as proxy:
-        socket = Socket(proxy, WITHOUT, extensions=DENIAL)
+        socket = Socket(proxy, without(), extensions=DENIAL)
         assert [(await socket.message())["type"] for _ in range(2)] == ["websocket.accept", "websocket.close"]
         await socket.task
 
@@ -157,5 +166,5 @@ async def test_a_socket_that_is_accepted_is_closed(gateway: ScriptedGateway) -> 
 async def test_a_bound_method_that_is_the_endpoint_answers(gateway: ScriptedGateway) -> None:
     """The router calls it, and sends what it returns."""
     async with proxy_to(gateway, Starlette(routes=[Route("/", Pages().page)])) as proxy:
-        assert (await request(proxy, ALLOWED)).body == b"went on"
-        assert (await request(proxy, WITHOUT)).json["code"] == "forbidden"
+        assert (await request(proxy, allowed())).body == b"went on"
+        assert (await request(proxy, without())).json["code"] == "forbidden"
