@@ -42,8 +42,9 @@ NOT_OFFERED_S = 60.0
 GAP_S = 0.004
 """Between two rings while events pour in: each look costs the server more than the rows that it finds."""
 
-ECHOES_S = (0.003, 0.008, 0.02, 0.06, 0.15, 0.4)
-"""How long after the last event the bell is rung again: the event comes before the commit, and a replica lags."""
+ECHOES_S = (0.003, 0.008, 0.02, 0.06, 0.12, 0.18, 0.25, 0.32, 0.4)
+"""How long after the last event the bell is rung again: the event comes before the commit, a replica lags, and now and
+then a commit that follows another one within this time has no event of its own."""
 
 EARLY_STEP = 2
 """With this echo the primary is asked where it stands, so that a replica that is cut off is found out."""
