@@ -15,9 +15,9 @@ from starlette.responses import Response
 from gateway.core.access import READ_USERS
 from gateway.core.administration import WRITE_ORGANIZATIONS, WRITE_PLANS, WRITE_USERS, check_handing_out
 from gateway.core.text import TEXT_CHECKS, check_permission, check_quota
-from gateway.errors import Conflict, Forbidden, PreconditionFailed, Unprocessable
+from gateway.errors import Conflict, Forbidden, NotFound, PreconditionFailed, Unprocessable
 from gateway.store import plans as store
-from gateway.store.database import Database
+from gateway.store.database import Database, Reader
 from gateway.store.plans import Plan, PlanQuota
 from gateway.web.caller import Rights
 from gateway.web.checks import holders
@@ -29,6 +29,7 @@ from gateway.web.turns import Turns
 from gateway.web.users import Seq
 
 READERS = (WRITE_PLANS, READ_USERS, WRITE_USERS, WRITE_ORGANIZATIONS)
+NO_SUCH_PLAN = "No such plan."
 MAX_NAMES = 1_000
 """Permissions or quotas of one plan or role."""
 
@@ -87,7 +88,7 @@ class Plans(Resource[Plan]):
     """The routes of plans."""
 
     def __init__(self, database: Database, turns: Turns) -> None:
-        described = Kind("plan", "/plans", "No such plan.", store.find_plan, plan_shown, store.plan_before)
+        described = Kind("plan", "/plans", NO_SUCH_PLAN, store.find_plan, plan_shown, store.plan_before)
         super().__init__(database, turns, described)
 
     def operations(self) -> list[Operation]:
@@ -161,9 +162,7 @@ class Plans(Resource[Plan]):
         return await store.delete_plan(self.audited(call, "plan.delete", row.id, None), row)
 
     async def _writable(self, call: Call) -> tuple[Rights, Plan]:
-        rights = await call.rights()
-        rights.require(WRITE_PLANS)
-        return rights, await self.found(call.path["id"])
+        return await writable(self._database, call)
 
 
 def plan_shown(plan: Plan) -> PlanShown:
@@ -192,6 +191,18 @@ def checked_plan(plan_id: str, body: NewPlan | PlanReplacement, before: Plan | N
         checked(check_quota, quota)
     name = body.name if body.name == standing.name else checked(TEXT_CHECKS["name"], body.name)
     return Plan(standing.id, name, checked_permissions(body.permissions, standing.permissions), body.quotas)
+
+
+async def writable(db: Reader, call: Call) -> tuple[Rights, Plan]:
+    """What the caller may do, and the plan that the path names; for those who write plans. Raises Forbidden and
+    NotFound.
+    """
+    rights = await call.rights()
+    rights.require(WRITE_PLANS)
+    try:
+        return rights, await store.find_plan(db, call.path["id"])
+    except NotFound:
+        raise NotFound(NO_SUCH_PLAN) from None
 
 
 def _require_reader(rights: Rights) -> None:

@@ -13,17 +13,17 @@ from gateway.core.administration import WRITE_PLANS, check_handing_out
 from gateway.core.facts import UserFacts
 from gateway.core.forecast import UNCHANGED, Forecast, Outlook
 from gateway.core.quotas import Limit
-from gateway.errors import Forbidden, NotFound, PreconditionFailed, Unavailable
+from gateway.errors import Forbidden, PreconditionFailed, Unavailable
 from gateway.live.node import Node
 from gateway.store.catalog import load_catalog
 from gateway.store.plan_users import organizations_on_plan, users_on_plan
-from gateway.store.plans import Plan, PlanQuota, find_plan
+from gateway.store.plans import Plan, PlanQuota
 from gateway.web.answer import answer, etag_of
 from gateway.web.caller import Rights
 from gateway.web.fields import given
 from gateway.web.operation import Call, Operation
 from gateway.web.patience import while_there
-from gateway.web.plans import PlanPatch, PlanReplacement, checked_plan, plan_shown
+from gateway.web.plans import PlanPatch, PlanReplacement, checked_plan, plan_shown, writable
 from gateway.web.resource import Edit
 
 MAX_WAITING = 3
@@ -113,12 +113,7 @@ class Previews:
             return answer(await self.worked_out(before, after), etag=etag_of(shown))
 
     async def _writable(self, call: Call) -> tuple[Rights, Plan]:
-        rights = await call.rights()
-        rights.require(WRITE_PLANS)
-        try:
-            return rights, await find_plan(self._node.database, call.path["id"])
-        except NotFound:
-            raise NotFound("No such plan.") from None
+        return await writable(self._node.database, call)
 
     async def worked_out(self, before: Plan, after: Plan) -> PlanPreview:
         """Whom it would reach that a plan which stands as `before` became `after`."""
